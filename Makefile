@@ -1,0 +1,29 @@
+# Two commands need nothing but Python 3.11+ and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sightline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.PHONY: demo test test-all lint wheel clean
+
+demo: .venv/installed  ## five encoders on Python's own library; writes report.html
+	$(BIN)/sightline compare scope --report report.html
+
+test: .venv/installed lint  ## the tests, in minutes
+	$(BIN)/python -m pytest
+
+test-all: .venv/installed lint  ## also those that take long
+	$(BIN)/python -m pytest -m ''
+
+lint: .venv/installed
+	$(BIN)/ruff check sightline tests benchmarks
+
+wheel: .venv/installed
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist *.egg-info
