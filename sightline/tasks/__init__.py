@@ -1,0 +1,1 @@
+"""What is learned from which data: readers, tokenizers, the tasks, and the data built in."""
