@@ -1,0 +1,82 @@
+"""The five encoders behind one interface: `build` names them; each mixer has a file of its own."""
+
+from __future__ import annotations
+
+from sightline.encoders.convolution import Convolution
+from sightline.encoders.encoder import Block, Encoder, Mixer, TokenEmbedding, VectorEmbedding
+from sightline.encoders.fully_connected import FullyConnected
+from sightline.encoders.heads import Readout
+from sightline.encoders.recurrent import Recurrent
+from sightline.encoders.self_attention import SelfAttention
+
+KINDS = ("self-attention", "rnn", "lstm", "convolution", "fully-connected")
+
+
+def build(
+    kind: str,
+    *,
+    vocabulary: int | None = None,
+    features: int | None = None,
+    width: int = 128,
+    layers: int = 3,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    dilation: str = "plain",
+    **mixer,
+) -> Encoder:
+    """An encoder of one of the five kinds, for token ids (`vocabulary`) or vectors (`features`).
+
+    `hidden` is the width inside each block's mlp (None: four times the width). `dilation` is "plain" (all 1) or
+    "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`, `key_heads`,
+    `window`, `rotary` (self-attention), `kernel` (convolution), `largest`, `rank`, `heads` (fully-connected).
+    Raises: ValueError for an unknown kind or dilation, or where not exactly one of vocabulary and features is given;
+    TypeError for an option the mixer does not have.
+
+    >>> import torch
+    >>> from sightline.sequences import Sequences
+    >>> encoder = build("lstm", vocabulary=10, width=16, layers=1)
+    >>> encoder(Sequences(torch.tensor([1, 2, 3]), [0, 1, 3]))
+    Sequences(2 sequences, 3 rows, row shape [16], torch.float32, cpu)
+    """
+    if (vocabulary is None) == (features is None):
+        raise ValueError(
+            f"build: expected either vocabulary or features, got {vocabulary} and {features}; name the one that the input has"
+        )
+    if dilation not in ("plain", "dilated"):
+        raise ValueError(f"build: expected dilation plain or dilated, got {dilation!r}; choose one")
+    embedding = VectorEmbedding(features, width) if vocabulary is None else TokenEmbedding(vocabulary, width)
+
+    def new_mixer(layer: int) -> Mixer:
+        match kind:
+            case "self-attention":
+                return SelfAttention(width, causal=causal, **mixer)
+            case "rnn" | "lstm":
+                return Recurrent(width, cell=kind, causal=causal, **mixer)
+            case "convolution":
+                return Convolution(
+                    width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer
+                )
+            case "fully-connected":
+                return FullyConnected(width, causal=causal, **mixer)
+        raise ValueError(f"build: expected one of {', '.join(KINDS)}, got {kind!r}; choose one")
+
+    hidden = 4 * width if hidden is None else hidden
+    blocks = [Block(new_mixer(layer), width, hidden, dropout) for layer in range(layers)]
+    return Encoder(embedding, blocks, width, dropout)
+
+
+__all__ = [
+    "Block",
+    "Convolution",
+    "Encoder",
+    "FullyConnected",
+    "KINDS",
+    "Mixer",
+    "Readout",
+    "Recurrent",
+    "SelfAttention",
+    "TokenEmbedding",
+    "VectorEmbedding",
+    "build",
+]

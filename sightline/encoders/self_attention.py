@@ -1,0 +1,124 @@
+"""Self-attention as a mixer: any two rows of a sequence meet in one step, with weights made from the rows themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sightline.attention import Pattern, attention
+from sightline.encoders.encoder import Mixer
+from sightline.sequences import Sequences
+
+
+class SelfAttention(Mixer):
+    """Multi-head self-attention over packed rows, with rotary positions on a part of each head.
+
+    Shapes: [T, E] -> [T, E]. `heads` query heads share `key_heads` key and value heads (H a multiple of G).
+    `window` is how many rows are seen to each side besides the row itself; None sees all. `rotary` is the share of each
+    head that carries positions; the rest compares content alone.
+    Raises: ValueError where the width does not divide into heads, or the heads into key heads.
+    Source: Vaswani et al. 2017, section 3.2.2 (multi-head); Su et al. 2021, equation 34 (rotary); Ainslie et al. 2023
+    (grouped key heads).
+
+    >>> mixer = SelfAttention(16, heads=4, key_heads=2, causal=True)
+    >>> mixer(Sequences(torch.randn(5, 16), [0, 2, 5])).values.shape
+    torch.Size([5, 16])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        key_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        rotary: float = 0.5,
+    ):
+        super().__init__()
+        key_heads = heads if key_heads is None else key_heads
+        if width % heads or heads % key_heads:
+            raise ValueError(
+                f"self-attention: expected a width that is a multiple of heads, and heads a multiple of key_heads, got width {width}, "
+                f"heads {heads}, key_heads {key_heads}; change one of them"
+            )
+        self.causal = causal
+        self.heads, self.key_heads, self.head_width = heads, key_heads, width // heads
+        self.pattern = Pattern(left=window, right=0 if causal else window)
+        self.rotary_width = int(self.head_width * rotary) // 2 * 2
+        self.project_in = nn.Linear(width, (heads + 2 * key_heads) * self.head_width)
+        self.project_out = nn.Linear(width, width)
+
+    def forward(self, x: Sequences) -> Sequences:
+        rows = self.project_in(x.values).view(len(x.values), -1, self.head_width)
+        q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
+        mixed = attention(q, k, v, x.offsets, self.pattern).out
+        return x.with_values(self.project_out(mixed.flatten(1)))
+
+    def _rotated(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """Turns pairs of the first `rotary_width` numbers of each query and key by an angle that grows with position."""
+        if self.rotary_width == 0:
+            return rows
+        turning = self.heads + self.key_heads
+        frequency = 10000.0 ** -torch.arange(0, 1, 2 / self.rotary_width, device=rows.device)
+        angle = positions[:, None].float() * frequency  # [T, R / 2]
+        return Rotate.apply(rows, torch.polar(torch.ones_like(angle), angle), turning, self.rotary_width)
+
+    def start(self, count: int) -> list[Tensor | int]:
+        if not self.causal:
+            return super().start(count)
+        empty = self.project_in.weight.new_empty(count, 0, self.key_heads, self.head_width)
+        return [
+            empty,
+            empty,
+            0,
+        ]  # keys and values with room to grow [S, room, G, D], and how many rows there are
+
+    def step(self, x: Tensor, state: list) -> tuple[Tensor, list]:
+        if not self.causal:
+            return super().step(x, state)
+        keys, values, length = state
+        count = len(x)
+        rows = self.project_in(x).view(count, -1, self.head_width)
+        rows = self._rotated(rows, torch.full((count,), length, device=x.device))
+        q, k, v = rows.split([self.heads, self.key_heads, self.key_heads], 1)
+        if length == keys.shape[1]:  # double the room: each row is copied once on average
+            more = keys.new_zeros(count, max(length, 16), self.key_heads, self.head_width)
+            keys, values = torch.cat([keys, more], 1), torch.cat([values, more], 1)
+        keys[:, length], values[:, length] = k, v
+        first = 0 if self.pattern.left is None else max(0, length - self.pattern.left)
+        seen = slice(first, length + 1)
+        ones = torch.arange(count + 1)
+        attended = attention(
+            q,
+            keys[:, seen].flatten(0, 1),
+            values[:, seen].flatten(0, 1),
+            ones,
+            key_offsets=ones * (length + 1 - first),
+        )
+        return self.project_out(attended.out.flatten(1)), [keys, values, length + 1]
+
+
+class Rotate(torch.autograd.Function):
+    """Turns neighbouring pairs of the leading numbers of the leading heads, in place: one complex product, no copies."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
+        ctx.save_for_backward(turn)
+        ctx.heads, ctx.width = heads, width
+        ctx.mark_dirty(rows)
+        return _turn(rows, turn, heads, width)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        (turn,) = ctx.saved_tensors
+        return _turn(grad.clone(), turn.conj(), ctx.heads, ctx.width), None, None, None
+
+
+def _turn(rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
+    part = rows[:, :heads, :width]
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    pairs = part.to(wide).unflatten(-1, (-1, 2)) if wide != rows.dtype else part.unflatten(-1, (-1, 2))
+    turned = torch.view_as_real(torch.view_as_complex(pairs) * turn[:, None].to(pairs.dtype.to_complex()))
+    part.copy_(turned.flatten(-2))
+    return rows

@@ -1,0 +1,322 @@
+"""Sequences: a batch of unequal sequences as one array of values and one list of offsets, so that nothing is padded.
+
+The smallest true version:
+
+    values  = [a0 a1 a2 | b0 | | d0 d1]     three rows, one row, none, two rows
+    offsets = [0, 3, 4, 4, 6]               sequence s is values[offsets[s] : offsets[s + 1]]
+
+Offsets live on the CPU, whatever device the values are on: they decide what is launched, and deciding must not wait
+for a device. All that follows from the offsets alone (positions, runs of equal lengths) is computed once and shared
+by every `Sequences` made with `with_values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class Layout:
+    """Where the sequences of a pack begin and end, and what follows from that; made by `Sequences`, once."""
+
+    def __init__(self, offsets: Tensor):
+        self.offsets = offsets
+        self._on_device: dict[tuple[str, torch.device], Tensor] = {}
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        return self.offsets.diff()
+
+    @cached_property
+    def runs(self) -> list[tuple[int, int, int]]:
+        if len(self.lengths) == 0:
+            return []
+        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
+        firsts = counts.cumsum(0) - counts
+        return list(zip(firsts.tolist(), counts.tolist(), lengths.tolist(), strict=True))
+
+    def sequence_ids(self, device: torch.device) -> Tensor:
+        key = ("sequence_ids", device)
+        if key not in self._on_device:
+            ids = torch.repeat_interleave(torch.arange(len(self.lengths)), self.lengths)
+            self._on_device[key] = ids.to(device)
+        return self._on_device[key]
+
+    def positions(self, device: torch.device) -> Tensor:
+        key = ("positions", device)
+        if key not in self._on_device:
+            starts = torch.repeat_interleave(self.offsets[:-1], self.lengths)
+            self._on_device[key] = (torch.arange(len(starts)) - starts).to(device)
+        return self._on_device[key]
+
+
+class Sequences:
+    """A batch of sequences of any lengths, packed: `values [T, ...]` and `offsets [S + 1]`; it indexes like a list of tensors.
+
+    Shapes: values [T, ...] on any device, offsets [S + 1] integers (kept as int64 on the CPU), T rows in S sequences.
+    Raises: TypeError or ValueError where the offsets are not integers in one row, do not start at 0, fall, or do not
+    end at the number of rows.
+
+    >>> batch = Sequences.from_list([torch.tensor([1, 2, 3]), torch.tensor([]).long(), torch.tensor([4])])
+    >>> batch.values, batch.offsets
+    (tensor([1, 2, 3, 4]), tensor([0, 3, 3, 4]))
+    >>> batch[-1], batch[:2].lengths
+    (tensor([4]), tensor([3, 0]))
+    """
+
+    __slots__ = ("values", "_layout")
+
+    def __init__(self, values: Tensor, offsets: Tensor | Sequence[int]):
+        if not isinstance(values, Tensor) or values.dim() == 0:
+            raise TypeError(
+                f"Sequences: expected values as a tensor [T, ...], got {_kind(values)}; pass a tensor with rows"
+            )
+        self.values = values
+        self._layout = Layout(_checked_offsets(offsets, len(values)))
+
+    # --- what follows from the offsets -------------------------------------------------------------------------------
+
+    @property
+    def offsets(self) -> Tensor:
+        """int64 [S + 1] on the CPU: sequence s is `values[offsets[s]:offsets[s + 1]]`."""
+        return self._layout.offsets
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [S] on the CPU: rows of each sequence."""
+        return self._layout.lengths
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [T] on the device of the values: the place of each row in its own sequence, from 0."""
+        return self._layout.positions(self.values.device)
+
+    @property
+    def sequence_ids(self) -> Tensor:
+        """int64 [T] on the device of the values: the sequence each row belongs to."""
+        return self._layout.sequence_ids(self.values.device)
+
+    @property
+    def runs(self) -> list[tuple[int, int, int]]:
+        """Maximal runs of equal lengths side by side, as (first sequence, how many, length): each is one dense array."""
+        return self._layout.runs
+
+    def with_values(self, values: Tensor) -> Sequences:
+        """The same offsets over other values; costs nothing and shares all that was computed from the offsets.
+
+        Raises: ValueError where the number of rows differs.
+        """
+        if len(values) != len(self.values):
+            raise ValueError(
+                f"Sequences.with_values: expected {len(self.values)} rows, got {len(values)}; keep one row for each old one"
+            )
+        new = Sequences.__new__(Sequences)
+        new.values, new._layout = values, self._layout
+        return new
+
+    def to(self, *args, **kwargs) -> Sequences:
+        """The same sequences with their values on another device or of another dtype, as `Tensor.to`."""
+        return self.with_values(self.values.to(*args, **kwargs))
+
+    # --- a list of tensors -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.to_list())
+
+    def __getitem__(self, index):
+        """An integer gives one sequence (a view); a slice, a list, or an integer or boolean tensor gives `Sequences`."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:  # neighbours stay a view
+                stop = max(start, stop)
+                bounds = self.offsets[start : stop + 1]
+                return Sequences(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
+            return self._gather(torch.arange(len(self))[range(start, stop, step)])
+        if isinstance(index, (list, Tensor)) and not (isinstance(index, Tensor) and index.dim() == 0):
+            return self._gather(self._checked_index(index))
+        try:
+            s = index.__index__()
+        except AttributeError:
+            raise TypeError(
+                f"Sequences: expected an integer, a slice, a list or a tensor as index, got {_kind(index)}; index sequences first, "
+                "then their rows"
+            ) from None
+        if not -len(self) <= s < len(self):
+            raise IndexError(
+                f"Sequences: expected an index below {len(self)} sequences, got {s}; check the batch's length"
+            )
+        s %= len(self)
+        return self.values[self.offsets[s] : self.offsets[s + 1]]
+
+    def _checked_index(self, index: list | Tensor) -> Tensor:
+        index = torch.as_tensor(index, device="cpu") if len(index) else torch.zeros(0, dtype=torch.int64)
+        if index.dim() != 1 or index.is_floating_point() or index.is_complex():
+            raise TypeError(
+                f"Sequences: expected one row of integers or booleans as index, got {_kind(index)}; flatten it"
+            )
+        if index.dtype == torch.bool:
+            if len(index) != len(self):
+                raise IndexError(
+                    f"Sequences: expected a boolean for each of {len(self)} sequences, got {len(index)}; make the mask as long"
+                )
+            return index.nonzero().flatten()
+        if len(index) and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
+            raise IndexError(
+                f"Sequences: expected indices below {len(self)} sequences, got {index.tolist()[:8]}; check the batch's length"
+            )
+        return index.long() % max(len(self), 1)
+
+    def _gather(self, index: Tensor) -> Sequences:
+        lengths = self.lengths[index]
+        offsets = _offsets_of(lengths)
+        rows = torch.arange(int(offsets[-1])) + torch.repeat_interleave(
+            self.offsets[index] - offsets[:-1], lengths
+        )
+        return Sequences(self.values[rows.to(self.values.device)], offsets)
+
+    def __repr__(self) -> str:
+        return (
+            f"Sequences({len(self)} sequences, {len(self.values)} rows, "
+            f"row shape {list(self.values.shape[1:])}, {self.values.dtype}, {self.values.device})"
+        )
+
+    # --- from and to other forms -------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_list(cls, tensors: Sequence[Tensor]) -> Sequences:
+        """Packs tensors [n_s, ...] that agree in all but their length.
+
+        Raises: ValueError where the list is empty (nothing says what a row looks like) or row shapes differ.
+        """
+        if len(tensors) == 0:
+            raise ValueError(
+                "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"
+            )
+        shapes = {tuple(t.shape[1:]) for t in tensors}
+        if len(shapes) > 1 or any(t.dim() == 0 for t in tensors):
+            raise ValueError(
+                f"Sequences.from_list: expected tensors [n, ...] with one row shape, got {sorted(shapes)}; make the rows alike"
+            )
+        return cls(torch.cat(list(tensors)), _offsets_of(torch.tensor([len(t) for t in tensors])))
+
+    def to_list(self) -> list[Tensor]:
+        """One tensor [n_s, ...] for each sequence, each a view."""
+        return list(self.values.split(self.lengths.tolist())) if len(self) else []
+
+    @classmethod
+    def from_padded(cls, padded: Tensor, lengths: Tensor | Sequence[int]) -> Sequences:
+        """Takes the first `lengths[s]` rows of each `padded[s]`.
+
+        Shapes: padded [S, L, ...], lengths [S].
+        Raises: ValueError where there is not one length from 0 to L for each sequence.
+        """
+        lengths = torch.as_tensor(lengths, device="cpu").long()
+        if padded.dim() < 2 or lengths.shape != padded.shape[:1]:
+            raise ValueError(
+                f"Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got {list(padded.shape)} and "
+                f"{list(lengths.shape)}; give one length for each sequence"
+            )
+        if len(lengths) and not (0 <= int(lengths.min()) and int(lengths.max()) <= padded.shape[1]):
+            raise ValueError(
+                f"Sequences.from_padded: expected lengths from 0 to {padded.shape[1]}, got {int(lengths.min())} to "
+                f"{int(lengths.max())}; check that padded is [S, L, ...]"
+            )
+        real = torch.arange(padded.shape[1]) < lengths[:, None]
+        return cls(padded[real.to(padded.device)], _offsets_of(lengths))
+
+    def to_padded(self, value: float = 0) -> tuple[Tensor, Tensor]:
+        """(padded [S, L, ...] filled up with `value`, lengths [S]), L the longest length.
+
+        >>> Sequences(torch.tensor([1, 2, 3]), [0, 2, 3]).to_padded(-1)
+        (tensor([[ 1,  2],
+                [ 3, -1]]), tensor([2, 1]))
+        """
+        longest = int(self.lengths.max()) if len(self) else 0
+        padded = self.values.new_full((len(self), longest, *self.values.shape[1:]), value)
+        padded = padded.index_put((self.sequence_ids, self.positions), self.values)
+        return padded, self.lengths
+
+    @classmethod
+    def from_packed(cls, packed: PackedSequence) -> Sequences:
+        """Takes over PyTorch's time-major `PackedSequence`, in the order the sequences were given to it."""
+        order = _packed_order(packed.batch_sizes)
+        sorted_lengths = (packed.batch_sizes[:, None] > torch.arange(int(packed.batch_sizes[0]))).sum(0)
+        in_sorted_order = cls(packed.data[order.to(packed.data.device)], _offsets_of(sorted_lengths))
+        unsorted = packed.unsorted_indices
+        return in_sorted_order if unsorted is None else in_sorted_order[unsorted]
+
+    def to_packed(self) -> PackedSequence:
+        """PyTorch's time-major `PackedSequence`, which sorts by length and remembers the order.
+
+        Raises: ValueError where a sequence has no rows, or there is none: `PackedSequence` cannot hold that.
+        """
+        if len(self) == 0 or int(self.lengths.min()) == 0:
+            raise ValueError(
+                "Sequences.to_packed: expected at least one row in every sequence, got an empty one; PackedSequence cannot "
+                "hold it, select the others first"
+            )
+        sorted_indices = torch.argsort(self.lengths, descending=True, stable=True)
+        ordered = self[sorted_indices]
+        batch_sizes = (ordered.lengths[:, None] > torch.arange(int(ordered.lengths[0]))).sum(0)
+        order = _packed_order(batch_sizes)
+        to_time_major = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+        device = self.values.device
+        return PackedSequence(
+            ordered.values[to_time_major.to(device)],
+            batch_sizes,
+            sorted_indices.to(device),
+            torch.argsort(sorted_indices).to(device),
+        )
+
+
+def _packed_order(batch_sizes: Tensor) -> Tensor:
+    """For sequences sorted by falling length: where each row, sequence by sequence, stands in time-major order."""
+    starts = batch_sizes.cumsum(0) - batch_sizes
+    alive = batch_sizes > torch.arange(int(batch_sizes[0]))[:, None]  # [S, L]
+    return (starts + torch.arange(int(batch_sizes[0]))[:, None])[alive]
+
+
+def _offsets_of(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.long().cumsum(0)])
+
+
+def _checked_offsets(offsets: Tensor | Sequence[int], rows: int) -> Tensor:
+    offsets = torch.as_tensor(offsets, device="cpu")
+    if (
+        offsets.dim() != 1
+        or len(offsets) == 0
+        or offsets.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    ):
+        raise TypeError(
+            f"Sequences: expected offsets as one row of integers [S + 1], got {_kind(offsets)}; start them with a 0"
+        )
+    offsets = offsets.long()
+    if int(offsets[0]) != 0:
+        raise ValueError(
+            f"Sequences: expected offsets that start at 0, got {int(offsets[0])}; put a 0 in front"
+        )
+    falls = (offsets.diff() < 0).nonzero()
+    if len(falls):
+        s = int(falls[0])
+        raise ValueError(
+            f"Sequences: expected offsets that never fall, got {int(offsets[s])} then {int(offsets[s + 1])} at sequence {s}; "
+            "sort out the lengths"
+        )
+    if int(offsets[-1]) != rows:
+        raise ValueError(
+            f"Sequences: expected offsets that end at {rows} rows, got {int(offsets[-1])}; count the rows again"
+        )
+    return offsets
+
+
+def _kind(thing) -> str:
+    if isinstance(thing, Tensor):
+        return f"a tensor {list(thing.shape)} of {thing.dtype}"
+    return type(thing).__name__
