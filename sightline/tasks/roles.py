@@ -1,0 +1,299 @@
+"""Tells what each name in a Python function stands for, by the language's own rules: gold that no one had to annotate.
+
+    def area ( side , unit ) : NEWLINE INDENT from math import pi NEWLINE total = side * pi NEWLINE ...
+               BIND   BIND                         MODULE      BIND         BIND    USE    USE
+                                                                                    |      imported here, link to `pi`
+                                                                                    parameter, link to `side`
+
+The rules, in the order in which they are applied:
+
+1. Every function of a module is a sequence of its own, methods, async and nested functions too. Decorators are left out.
+2. A function that opens an inner scope (def, class, lambda, comprehension, type parameters or alias), be it in a
+   default value, is left out: in what remains every name belongs to one scope. The syntax tree decides, since `symtable`
+   stopped showing the scopes of inlined comprehensions in Python 3.12.
+3. Comments, blank lines and docstrings are dropped. NEWLINE, INDENT and DEDENT stay, as tokens. A string is one token,
+   an f-string too: names inside f-strings are not seen.
+4. A *name* is an identifier that the language resolves by scope. Identifiers that it does not (attributes, keywords of a
+   call, module paths, the function's own name) are placeholders.
+5. A name is a parameter if the signature binds it; else imported here if an import binds it; else local if anything
+   binds it; else, or if declared `global` or `nonlocal`, it is from outside. Defaults and annotations of the signature
+   are evaluated outside the function, and so is every name in them.
+6. Only a use (a load) has a role. What binds, deletes, declares or adds to (`x += 1`) is not a use. A use links to
+   the first token that binds its name, if that stands before it.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import tokenize
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from tokenize import NAME, OP, STRING
+
+ROLES = ("parameter", "local", "imported", "outside")
+PARAMETER, LOCAL, IMPORTED, OUTSIDE = range(4)
+
+USE, SIGNATURE_USE, BIND, MENTION = (
+    "USE",
+    "SIGNATURE_USE",
+    "BIND",
+    "MENTION",
+)  # what an occurrence of a name does
+OCCURRENCES = frozenset((USE, SIGNATURE_USE, BIND, MENTION))
+IMPORT = "IMPORT"  # at the first word of an import statement
+PLACEHOLDERS = ("ATTRIBUTE", "KEYWORD", "FUNCTION", "MODULE")
+LAYOUT = ("NEWLINE", "INDENT", "DEDENT")
+SOFT_KEYWORDS = ("match", "case", "_")
+OPERATORS = tuple(sorted(set(tokenize.EXACT_TOKEN_TYPES) - {"!"}))  # "!" stands in f-strings only
+WORDS = (*LAYOUT, *PLACEHOLDERS, "STRING", "NUMBER", *keyword.kwlist, *SOFT_KEYWORDS, *OPERATORS)
+
+KEYWORDS = frozenset(keyword.kwlist)
+DROPPED = frozenset((tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER))
+F_STRING_STARTS = {
+    getattr(tokenize, name) for name in ("FSTRING_START", "TSTRING_START") if hasattr(tokenize, name)
+}
+F_STRING_ENDS = {
+    getattr(tokenize, name) for name in ("FSTRING_END", "TSTRING_END") if hasattr(tokenize, name)
+}
+
+INNER_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    *([ast.TypeAlias] if hasattr(ast, "TypeAlias") else []),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function as tokens: where it stands, what each token is, and for each use of a name its role and link."""
+
+    qualname: str
+    line: int
+    spelling: list[str]  # the tokens as written; layout by its kind
+    words: list[str | None]  # the same without spelling, out of WORDS; None is a name
+    roles: list[int]  # of each token: an index into ROLES, -1 = not a use
+    links: list[int]  # of each token: where the name it uses is bound; -1 = none
+
+
+def functions(source: str) -> Iterator[Function]:
+    """The functions of a module without inner scopes, in the order of the text.
+
+    Raises: SyntaxError where the source is not Python.
+
+    >>> [f] = functions("def double(x): return x + x")
+    >>> f.spelling
+    ['def', 'double', '(', 'x', ')', ':', 'return', 'x', '+', 'x', 'NEWLINE']
+    >>> f.links
+    [-1, -1, -1, -1, -1, -1, -1, 3, -1, 3, -1]
+    """
+    lines = io.StringIO(source).readlines()
+    for qualname, node in _definitions(ast.parse(source).body, ""):
+        names = _Names(node)
+        if not names.inner_scope:
+            yield _resolved(qualname, node.lineno, names, *_tokens(node, names.marks, lines))
+
+
+def _definitions(body: list, prefix: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """(qualified name, node) of every function defined under these statements; definitions stand in statements only."""
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield prefix + node.name, node
+            yield from _definitions(node.body, f"{prefix}{node.name}.<locals>.")
+        elif isinstance(node, ast.ClassDef):
+            yield from _definitions(node.body, f"{prefix}{node.name}.")
+        else:
+            for block in ("body", "handlers", "cases", "orelse", "finalbody"):
+                yield from _definitions(getattr(node, block, ()), prefix)
+
+
+class _Names:
+    """What the syntax tree of one function says about its names: `marks` by position, and the scope as sets of names."""
+
+    def __init__(self, function: ast.FunctionDef):
+        self.marks: dict[tuple[int, int], str] = {}  # (line, column in bytes) -> what stands there
+        self.parameters, self.bound, self.imported, self.declared = set(), set(), set(), set()
+        self.inner_scope = bool(getattr(function, "type_params", ()))
+        signature = function.args
+        for arg in (
+            *signature.posonlyargs,
+            *signature.args,
+            signature.vararg,
+            *signature.kwonlyargs,
+            signature.kwarg,
+        ):
+            if arg is not None:
+                self.marks[arg.lineno, arg.col_offset] = BIND
+                self.parameters.add(arg.arg)
+                self._walk([arg.annotation], signature=True)
+        self._walk([*signature.defaults, *signature.kw_defaults, function.returns], signature=True)
+        self._walk(function.body)
+
+    def _walk(self, nodes: list, signature: bool = False, seen: bool = True) -> None:
+        stack = [node for node in nodes if node is not None]
+        while stack and not self.inner_scope:
+            node = stack.pop()
+            if isinstance(node, ast.Name):
+                self._name(node, signature, seen)
+                continue
+            if isinstance(node, INNER_SCOPES):
+                self.inner_scope = True
+            elif isinstance(node, ast.JoinedStr) and seen:  # its names bind, but no token shows them
+                self._walk(node.values, signature, seen=False)
+                continue
+            elif seen:
+                self._statement(node)
+            for child in vars(node).values():
+                if isinstance(child, ast.AST):
+                    stack.append(child)
+                elif isinstance(child, list):
+                    stack.extend(item for item in child if isinstance(item, ast.AST))
+
+    def _name(self, node: ast.Name, signature: bool, seen: bool) -> None:
+        kind = USE if isinstance(node.ctx, ast.Load) else BIND if isinstance(node.ctx, ast.Store) else MENTION
+        if signature:  # a walrus in a default binds outside
+            kind = SIGNATURE_USE if kind is USE else MENTION
+        elif kind is not USE:
+            self.bound.add(node.id)
+        if seen:
+            self.marks[node.lineno, node.col_offset] = kind
+
+    def _statement(self, node: ast.AST) -> None:
+        """Names that are plain strings in the tree; where it has no position for them, `_tokens` reads it off the words."""
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            self.marks[node.lineno, node.col_offset] = IMPORT
+            for alias in node.names:
+                self.imported.add(alias.asname or alias.name.partition(".")[0])
+                self.marks[alias.lineno, alias.col_offset] = "MODULE" if alias.asname else BIND
+        elif isinstance(node, (ast.Global, ast.Nonlocal)):
+            self.marks[node.lineno, node.col_offset] = MENTION
+            self.declared.update(node.names)
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            self.marks[node.lineno, node.col_offset] = "KEYWORD"
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchStar)) and node.name is not None:
+            self.bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest is not None:
+            self.bound.add(node.rest)
+        elif isinstance(node, ast.MatchAs) and node.name is not None:
+            self.bound.add(node.name)
+            if node.pattern is None:
+                self.marks[node.lineno, node.col_offset] = BIND
+        elif isinstance(node, ast.Match):
+            self.marks[node.lineno, node.col_offset] = "match"
+
+    def role(self, name: str) -> int:
+        if name in self.declared:
+            return OUTSIDE
+        if name in self.parameters:
+            return PARAMETER
+        return IMPORTED if name in self.imported else LOCAL if name in self.bound else OUTSIDE
+
+
+def _tokens(function: ast.FunctionDef, marks: dict, lines: list[str]) -> tuple[list[str], list[str]]:
+    """(spelling, kinds) of the function's tokens, `kinds` out of WORDS or one of USE, SIGNATURE_USE, BIND, MENTION."""
+    text = lines[function.lineno - 1 : function.end_lineno]
+    ascii_only = all(map(str.isascii, text))
+    docstring, after_docstring = _docstring(function)
+    spelling, kinds, statement, indents, separator = [], [], None, 0, False
+    for type_, string, (row, column), _, _ in _raw_tokens(text):
+        if type_ in DROPPED or not (kinds or type_ == NAME):
+            continue  # what stands before the first name is the indentation of the whole function
+        if not ascii_only and row <= len(text):
+            column = len(text[row - 1][:column].encode())
+        at = (row + function.lineno - 1, column)
+        if docstring <= at < after_docstring:
+            separator = True
+            continue
+        if separator:  # the NEWLINE or ";" after the docstring
+            separator = False
+            continue
+        if type_ == NAME:
+            if string in KEYWORDS:
+                kind, statement = string, marks.get(at, statement)
+            else:
+                kind = marks.get(at) or _kind_beside(kinds[-1], string, statement)
+        elif type_ == OP:
+            kind = string
+        else:
+            kind = tokenize.tok_name[type_]
+            indents += (kind == "INDENT") - (kind == "DEDENT")
+            if indents < 0:
+                break
+            string = string if kind in ("STRING", "NUMBER") else kind
+        if kind == "NEWLINE" or kind == ";":
+            statement = None
+        spelling.append(string)
+        kinds.append(kind)
+    return spelling, kinds
+
+
+def _kind_beside(previous: str, string: str, statement: str | None) -> str:
+    """What an identifier is that has no position in the syntax tree, by the word before it and the statement it is in."""
+    if statement == IMPORT:
+        return BIND if previous == "as" else "MODULE"
+    if statement == MENTION:  # global, nonlocal
+        return MENTION
+    if previous == ".":
+        return "ATTRIBUTE"
+    if previous == "def":
+        return "FUNCTION"
+    if previous == "as" or previous in ("*", "**") and string != "_":  # except, and captures of a pattern
+        return BIND
+    return string if string in SOFT_KEYWORDS else "KEYWORD"  # a class pattern names attributes like a call
+
+
+def _raw_tokens(text: list[str]) -> Iterator[tuple]:
+    """The tokens of `tokenize`, an f-string as one of type STRING, as it was before Python 3.12."""
+    tokens = tokenize.generate_tokens(iter(text).__next__)
+    return _joined_f_strings(tokens, text) if F_STRING_STARTS else tokens
+
+
+def _joined_f_strings(tokens: Iterator, text: list[str]) -> Iterator[tuple]:
+    depth, first = 0, (1, 0)
+    for token in tokens:
+        if token.type in F_STRING_STARTS:
+            if depth == 0:
+                first = token.start
+            depth += 1
+        elif depth == 0:
+            yield token
+        elif token.type in F_STRING_ENDS:
+            depth -= 1
+            if depth == 0:
+                (top, left), (bottom, right) = first, token.end
+                rows = [*text[top - 1 : bottom - 1], text[bottom - 1][:right]]
+                yield STRING, "".join(rows)[left:], first, token.end, ""
+
+
+def _docstring(function: ast.FunctionDef) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(line, column) where the function's docstring begins and where it has ended; the same place twice if it has none."""
+    node = function.body[0]
+    if (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ):
+        return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+    return (0, 0), (0, 0)
+
+
+def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kinds: list[str]) -> Function:
+    """Puts the two halves together: the scope says the role of each use, the order of the tokens its link."""
+    words, roles, links, bindings = [], [], [], {}
+    for position, (name, kind) in enumerate(zip(spelling, kinds, strict=True)):
+        role = link = -1
+        if kind in OCCURRENCES:
+            name = (
+                name if name.isascii() else unicodedata.normalize("NFKC", name)
+            )  # as the language compares them
+            if kind == BIND:
+                bindings.setdefault(name, position)
+            elif kind != MENTION:
+                role = OUTSIDE if kind == SIGNATURE_USE else names.role(name)
+                link = -1 if role == OUTSIDE else bindings.get(name, -1)
+        words.append(None if kind in OCCURRENCES else kind)
+        roles.append(role)
+        links.append(link)
+    return Function(qualname, line, spelling, words, roles, links)
