@@ -25,7 +25,9 @@ class Pattern:
     def __post_init__(self):
         for side, reach in (("left", self.left), ("right", self.right)):
             if reach is not None and (not isinstance(reach, int) or reach < 0):
-                raise ValueError(f"Pattern: expected {side} as a count from 0 up or None, got {reach!r}; None means all")
+                raise ValueError(
+                    f"Pattern: expected {side} as a count from 0 up or None, got {reach!r}; None means all"
+                )
 
 
 FULL = Pattern()

@@ -19,9 +19,9 @@ from torch import Tensor
 from sightline.attention.pattern import Pattern
 
 
-def visible(queries: int, keys: int, pattern: Pattern, device=None) -> Tensor:
-    """bool [queries, keys]: does the query see the key; the last query stands at the last key's place."""
-    place = torch.arange(queries, device=device)[:, None] + (keys - queries)
+def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None) -> Tensor:
+    """bool [queries, keys]: does the query see the key, where query i stands at key `i + behind`."""
+    place = torch.arange(queries, device=device)[:, None] + behind
     distance = torch.arange(keys, device=device) - place
     seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
     if pattern.left is not None:
@@ -35,7 +35,7 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float, 
     """One sequence. Shapes: q [n, H, D], k [m, G, D], v [m, G, Dv] -> out [n, H, Dv], lse [n, H]."""
     repeat = q.shape[1] // max(k.shape[1], 1)
     k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-    seen = visible(len(q), len(k), pattern, q.device)
+    seen = visible(len(q), len(k), len(k) - len(q), pattern, q.device)
     scores = torch.einsum("qhd,khd->hqk", q, k) * scale
     scores = scores.masked_fill(~seen, -torch.inf)
     lse = scores.to(torch.promote_types(q.dtype, torch.float32)).logsumexp(-1)  # [H, n]
@@ -60,5 +60,7 @@ def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
     if not out:
         nothing = q.sum() * 0 + k.sum() * 0 + v.sum() * 0
         wide = torch.promote_types(q.dtype, torch.float32)
-        return q.new_zeros(0, q.shape[1], v.shape[2]) + nothing, (q.new_zeros(0, q.shape[1]) + nothing).to(wide)
+        return q.new_zeros(0, q.shape[1], v.shape[2]) + nothing, (q.new_zeros(0, q.shape[1]) + nothing).to(
+            wide
+        )
     return torch.cat(out), torch.cat(lse)
