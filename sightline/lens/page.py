@@ -1,0 +1,93 @@
+"""The report must open anywhere, years later, without a network: one HTML file with its style, script and numbers inside.
+
+`render` puts the comparison (a dict that JSON can hold, described below) into the page; the script of the page draws
+all it shows from that one embedded JSON, which can therefore also be read back by a program. Version 1 of the data:
+
+    version        1
+    title, about   a line; a list of paragraphs
+    measure        {name, better: "higher" | "lower", percent: bool}: what is compared
+    equal          the two column headings: the measure at equal time, and at equal tokens
+    loss_name      what the training loss is, in words
+    buckets        names of the distance buckets, nearest first; empty where the task has no distances
+    distance_name  what a distance is, in words
+    encoders       [{kind, parameters, tokens_per_second, steps, shown: the seed whose curves are drawn strong,
+                     time, tokens: spread, distance: {bucket: spread},
+                     runs: [{seed, loss: [[seconds, tokens, loss]], milestones: [[tokens, seconds, measure]]}]}]
+                   where a spread is {median, low, high} over the seeds, or null
+    baselines      [{name, value, distance: {bucket: value}}]: answers that need no encoder
+    sentences, notes, captions {distance, time, tokens}, settings {name: value}, machine {name: value}
+    exhibit        null, or one sequence and what each head looks at in it:
+                   {about: [paragraph], layers, heads, chosen {layer, head}, start: the token asked first,
+                    masses[layer][head]: share of the weight on the binding, over all tokens that have one,
+                    tokens [{space: text before it, text, layout: bool, gold, answer, probability, binding: index}],
+                    weights: base64 of uint16, little endian, [layers, heads, n, n] in units of 1/65535}
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+VERSION = 1
+
+
+def render(report: dict) -> str:
+    """The whole page as one string; whatever stands in the data is shown as text and never run.
+
+    >>> page = render({"version": 1, "title": "a </script> in the data"})
+    >>> page.count("</script>")  # the two of the page itself
+    2
+    """
+    if report.get("version") != VERSION:
+        raise ValueError(
+            f"lens.render: expected data of version {VERSION}, got {report.get('version')!r}; compare again"
+        )
+    assets = resources.files("sightline.lens") / "assets"
+    page, style = ((assets / name).read_text("utf-8") for name in ("page.html", "page.css"))
+    pieces = [(assets / name).read_text("utf-8") for name in ("plots.js", "heads.js", "page.js")]
+    script = '"use strict";\n' + "".join(pieces)
+    parts = {
+        "title": html.escape(report["title"]),
+        "style": style,
+        "script": script,
+        # Only this very script may run, so that nothing could be injected even if the escaping failed.
+        "hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "data": _embeddable(report),
+    }
+    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], page)
+
+
+def write_page(report: dict, path: str | os.PathLike) -> Path:
+    """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole."""
+    path = Path(path)
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        aside.write_text(render(report), encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def read_page(path: str | os.PathLike) -> dict:
+    """The data embedded in a page, as they were given to `render`."""
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', Path(path).read_text("utf-8"), re.DOTALL
+    )
+    if found is None:
+        raise ValueError(f"{path}: expected a page written by sightline, found no data in it")
+    return json.loads(found[1])
+
+
+def _embeddable(report: dict) -> str:
+    """JSON that cannot end its own script element: `<` and the line separators of JavaScript are escaped."""
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text

@@ -1,0 +1,206 @@
+"""The page as a stranger meets it: opened from a file in a real browser, without a network."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from browser import BROWSER, QUIET, needs_browser, opened
+from fabricated import BUCKETS, KINDS, comparison
+
+from sightline.lens import read_page, render, write_page
+
+EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
+
+
+def test_the_data_come_back_from_the_page(tmp_path):
+    report = comparison()
+    report["title"] = EVIL
+    assert read_page(write_page(report, tmp_path / "page.html")) == report
+
+
+def test_the_page_carries_all_it_needs_and_names_no_other_place():
+    page = render(comparison())
+    assert "http://www.w3.org/2000/svg" in page  # the name of a language, not an address that is asked
+    assert page.replace("http://www.w3.org/2000/svg", "").count("http") == page.count("http-equiv")
+    assert "src=" not in page and "@import" not in page and "url(" not in page
+    assert len(page) < 1_500_000
+
+
+def test_other_versions_and_other_files_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="version 1, got 2"):
+        render({"version": 2, "title": "later"})
+    (tmp_path / "other.html").write_text("<html></html>")
+    with pytest.raises(ValueError, match="found no data in it"):
+        read_page(tmp_path / "other.html")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = write_page(comparison(), tmp_path / "page.html")
+    before = path.read_bytes()
+    broken = comparison()
+    broken["about"] = [float("nan")]
+    with pytest.raises(ValueError):
+        write_page(broken, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("needs chromium or chrome, which this machine lacks")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return write_page(comparison(), tmp_path_factory.mktemp("page") / "report.html")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_without_a_request_or_an_error(browser, file, scheme):
+    with opened(browser, file, color_scheme=scheme) as (page, seen):
+        assert page.inner_text("h1") == "Five encoders on scope"
+        assert seen == {"requests": [], "errors": []}
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@needs_browser
+def test_it_fits_a_phone(browser, file):
+    with opened(browser, file, viewport={"width": 360, "height": 740}) as (page, seen):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert page.locator("#distance .keys span:not(.dot)").count() == len(KINDS) + 2
+        page.set_viewport_size({"width": 1000, "height": 740})
+        page.wait_for_function("!document.querySelector('.keys')")
+        assert page.locator("#distance text.name").all_inner_texts()
+
+
+@needs_browser
+def test_the_table_and_plots_hold_the_numbers(browser, file):
+    report = comparison()
+    with opened(browser, file) as (page, _):
+        rows = page.locator(".results tbody tr").all_inner_texts()
+        assert [row.split("\t")[0].strip() for row in rows] == KINDS + ["most frequent", "plain rule"]
+        assert "91.6" in rows[0] and "90.8–92.2" in rows[0]
+        for encoder in report["encoders"]:
+            drawn = _points(page, "#distance", encoder["kind"])
+            assert drawn == [[i, encoder["distance"][bucket]["median"]] for i, bucket in enumerate(BUCKETS)]
+            drawn = _points(page, "#tokens", encoder["kind"])
+            assert drawn == [[tokens, measure] for tokens, _, measure in encoder["runs"][0]["milestones"]]
+            line = page.locator(f"#time path.line[data-kind={encoder['kind']}]:not(.other)").get_attribute(
+                "d"
+            )
+            assert line.count("L") + 1 == len(encoder["runs"][0]["loss"])
+            assert page.locator(f"#time path.other[data-kind={encoder['kind']}]").count() == 2
+        # higher is drawn higher
+        ends = page.evaluate(
+            "[...document.querySelectorAll('#distance circle[data-x=\"4\"]')].map(c => [+c.dataset.y, +c.getAttribute('cy')])"
+        )
+        assert sorted(ends) == sorted(ends, key=lambda end: -end[1])
+
+
+def _points(page, where, kind):
+    return page.evaluate(
+        "([w, k]) => [...document.querySelectorAll(`${w} circle[data-kind=${k}]`)].map(c => [+c.dataset.x, +c.dataset.y])",
+        [where, kind],
+    )
+
+
+@needs_browser
+def test_values_stand_under_the_pointer(browser, file):
+    with opened(browser, file, viewport={"width": 1100, "height": 900}) as (page, _):
+        point = page.locator("#distance circle[data-kind=lstm]").nth(2)
+        point.hover()
+        tip = page.locator("#distance .tip")
+        assert tip.is_visible()
+        assert "16-63" in tip.inner_text() and "70.1%" in tip.inner_text()
+        page.mouse.move(2, 2)
+        assert not tip.is_visible()
+
+
+@needs_browser
+def test_clicking_a_name_shades_what_the_head_looks_at(browser, file):
+    show = comparison()["exhibit"]
+    uses = [i for i, token in enumerate(show["tokens"]) if token["binding"] not in (None, i)]
+    shades = "[...document.querySelectorAll('.code .token')].map(s => s.style.background)"
+    with opened(browser, file) as (page, seen):
+        code = "".join(token["space"] + token["text"] for token in show["tokens"])
+        assert page.locator(".code pre").evaluate("e => e.textContent") == code
+        before = page.evaluate(shades)
+        page.locator(f".token[data-i='{uses[2]}']").click()
+        after = page.evaluate(shades)
+        assert before != after
+        binding = show["tokens"][uses[2]]["binding"]
+        assert page.locator(".code .token.gold").get_attribute("data-i") == str(binding)
+        strongest = page.evaluate("[...document.querySelectorAll('.code .token')].map(s => +s.title)")
+        assert max(range(len(strongest)), key=strongest.__getitem__) == binding
+        assert abs(sum(strongest) - 1) < 0.03
+        assert "of its weight to the binding" in page.inner_text(".answer")
+
+        assert page.locator(".head").count() == show["layers"] * show["heads"]
+        assert page.locator(".head[aria-pressed=true]").get_attribute("data-head") == "2"
+        page.locator(".head[data-layer='0'][data-head='3']").click()
+        assert page.evaluate(shades) != after
+        assert "Layer 0, head 3" in page.inner_text(".answer")
+        page.locator(f".token[data-i='{uses[0]}']").press("Enter")
+        assert page.locator(".token.asked").get_attribute("data-i") == str(uses[0])
+        ink = page.evaluate(
+            "[...document.querySelectorAll('.head canvas')].map(c => c.getContext('2d').getImageData(0, 0, 96, 96).data.reduce((a, b) => a + b))"
+        )
+        assert len(set(ink)) > 6  # the small maps are drawn, and differ
+        assert not seen["errors"]
+
+
+@needs_browser
+def test_nothing_in_the_data_is_run(browser, tmp_path):
+    report = json.loads(json.dumps(comparison()).replace("most frequent", "placeholder"))
+    report = _poisoned(report)
+    report["buckets"] = []
+    with opened(browser, write_page(report, tmp_path / "evil <b>.html")) as (page, seen):
+        page.locator(".token.use").first.click()
+        page.hover("#time svg")
+        page.wait_for_timeout(100)
+        assert page.evaluate("window.evil") is None
+        assert page.locator("img").count() == 0
+        assert seen == {"requests": [], "errors": []}
+        assert EVIL.split("\u2028")[0] in page.locator("h1").evaluate("e => e.textContent")
+
+
+def _poisoned(report):
+    report = copy.deepcopy(report)
+    report["title"] = report["loss_name"] = report["distance_name"] = report["measure"]["name"] = EVIL
+    for key in ("about", "sentences", "notes", "equal"):
+        report[key] = [EVIL] * 2
+    report["captions"] = dict.fromkeys(report["captions"], EVIL)
+    report["settings"] = report["machine"] = {EVIL: EVIL}
+    for encoder in report["encoders"]:
+        encoder["kind"] = EVIL
+    for baseline in report["baselines"]:
+        baseline["name"] = EVIL
+    for token in report["exhibit"]["tokens"]:
+        token["text"] += EVIL
+        token["answer"] = token["answer"] and EVIL
+    return report
+
+
+@needs_browser
+def test_one_seed_no_distances_and_a_measure_that_falls(browser, tmp_path):
+    report = comparison(seeds=1, buckets=[], exhibit=False)
+    report["measure"] = {"name": "squared error", "better": "lower", "percent": False}
+    with opened(browser, write_page(report, tmp_path / "report.html")) as (page, seen):
+        assert page.locator("#distance").count() == page.locator("#sight").count() == 0
+        best = page.locator("td.best").first.locator("xpath=..").get_attribute("data-kind")
+        assert best == "fully-connected"
+        assert page.locator(".results small").count() == 0
+        assert not seen["errors"]
