@@ -1,1 +1,46 @@
-"""What is learned from which data: readers, tokenizers, the tasks, and the data built in."""
+"""What is learned from which data: one call reads a file, picks the task, trains the tokenizer and makes examples.
+
+readers    files -> records, each with file and line        examples   sequences and targets, in memory
+columns    records -> which task, which columns             task       the interface of what is learned
+encoding   records -> examples                              classify, regress, tag, language
+tokenizing text -> ids                                      scope      the data set that is built in
+data       all of these in one call, `load`
+"""
+
+from typing import Any
+
+from sightline.tasks.classify import Classify
+from sightline.tasks.data import Data, load, load_test
+from sightline.tasks.encoding import encode, questions
+from sightline.tasks.examples import Examples
+from sightline.tasks.language import Language
+from sightline.tasks.readers import Record, read
+from sightline.tasks.regress import Regress
+from sightline.tasks.tag import Tag
+from sightline.tasks.task import Task
+from sightline.tasks.tokenizing import Tokenizer
+
+# fmt: off
+__all__ = [
+    "Classify", "Data", "Examples", "Language", "Record", "Regress", "Tag", "Task", "Tokenizer",
+    "encode", "load", "load_test", "questions", "read", "task_from_json",
+]
+# fmt: on
+
+
+def task_from_json(saved: Any) -> Task:
+    """The task that `Task.to_json` saved.
+
+    Raises: ValueError where it is not one.
+
+    >>> task_from_json(Classify("text", "label", ("a", "b")).to_json()).labels
+    ('a', 'b')
+    """
+    kinds = {kind.name: kind for kind in (Classify, Regress, Tag, Language)}
+    try:
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+        return kinds[fields.pop("task")](**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"task: expected the JSON of one of {', '.join(kinds)}, got one without it ({error}); save the model anew"
+        ) from None

@@ -20,7 +20,7 @@ class Examples:
         inputs     ids [T] int64, or vectors [T, F] float32
         targets    per sequence (class int64 [S], or numbers float32 [S, K]) or, if `per_token`, one for every
                    token (int64 [T], or float32 [T, K]); an int64 target of -100 is none
-        distances  int64 [T]: how many tokens away the answer of a tagged token lies; -1 = nowhere in the sequence
+        distances  int64 [T]: how far (tokens) the answer of a tagged token lies; -1 = outside the sequence
         links      int64 [T]: the position inside its own sequence of the token it answers to; -1 = none
         texts      the original record of each sequence, for display
 

@@ -1,0 +1,264 @@
+"""From what a person has (a file, a folder, a name) to what is trained on: task, tokenizer and examples.
+
+What is trained on decides what travels with the model: the tokenizer is trained on the training part alone, and the
+labels are those of the file the training part comes from. Where no validation part is given, one tenth is set aside,
+and of a single file another tenth for the test: by a seeded hash of the text, so that the order of the records does
+not matter and equal texts stay together. One long plain text is cut instead: its last tenth validates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sightline.tasks import scope
+from sightline.tasks.classify import Classify
+from sightline.tasks.columns import Choice, choose
+from sightline.tasks.encoding import encode, texts
+from sightline.tasks.examples import Examples
+from sightline.tasks.language import Language
+from sightline.tasks.readers import SUFFIXES, Record, hub, read, read_text
+from sightline.tasks.regress import Regress
+from sightline.tasks.tag import Tag
+from sightline.tasks.task import Task
+from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
+
+PARTS = ("train", "valid", "test")
+PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
+UNITS = {"bytes": "byte", "characters": "character"}  # tokenizers of which a token is one such
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run needs of its data; `tokenizer` is None for vectors, and `note` says in a sentence what was chosen."""
+
+    task: Task
+    tokenizer: Tokenizer | None
+    train: Examples
+    valid: Examples
+    test: Examples | None
+    note: str
+
+
+def load(
+    data: str | Path,
+    *,
+    valid: str | Path | None = None,
+    test: str | Path | None = None,
+    task: str | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    tokenizer: str | Path | None = None,
+    vocabulary: int | None = None,
+    context: int = 256,
+    encoding: str = "utf-8",
+    seed: int = 0,
+) -> Data:
+    """Reads data and says what is learned from it.
+
+    `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, or `scope`; `valid`
+    and `test` are files. `task`, `text` and `label` are picked from the columns where they are not given. `tokenizer`
+    is bytes, characters, words, bpe or the path of a tokenizer.json (if none is given: characters for language, else
+    words), trained to at most `vocabulary` ids. `context` (tokens) cuts what language modelling reads.
+
+    Raises: ValueError, with file and line, where the data does not hold what is asked of it.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text("review,stars\\n" + "\\n".join(f"It is number {i},{i % 2}" for i in range(50)))
+    >>> load(path).note
+    "task: classify (column 'stars' has 2 values) from text 'review'; 40 train, 5 valid, 5 test"
+    """
+    if str(data) == "scope":
+        return _scope(
+            valid=valid,
+            test=test,
+            task=task,
+            text=text,
+            label=label,
+            tokenizer=tokenizer,
+            vocabulary=vocabulary,
+        )
+    files = find(data, valid, test)
+    if task in (None, "language") and files and all(f.suffix.lower() == ".txt" for f in files.values()):
+        return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
+    records = {part: list(read(file, encoding)) for part, file in files.items()} or _from_hub(str(data))
+    for part, rows in records.items():
+        if not rows:
+            raise ValueError(
+                f"{files.get(part, data)}: expected at least one record, got none; check the file"
+            )
+    whole = records["train"]
+    choice = choose(whole, task, text, label)
+    if "valid" not in records:
+        records |= split(whole, choice.text, seed, ("valid",) if "test" in records else ("valid", "test"))
+    engine = None
+    if choice.holds != "vectors":
+        kind = tokenizer or ("characters" if (choice.task, choice.holds) == ("language", "text") else "words")
+        engine = _tokenizer(texts(records["train"], choice.text, choice.task == "tag"), kind, vocabulary)
+    if choice.task == "language":
+        made = _language(choice.text, engine, context, kind, stream=False)
+    else:
+        made = _task(choice, whole, records["train"])
+    parts = {part: encode(records[part], made, engine) for part in PARTS if records.get(part)}
+    counts = ", ".join(f"{len(records[part])} {part}" for part in parts)
+    note = f"task: {choice.task} ({choice.reason}) from text {choice.text!r}; {counts}"
+    return Data(made, engine, parts["train"], parts["valid"], parts.get("test"), note)
+
+
+def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encoding: str = "utf-8") -> Examples:
+    """Labelled examples to measure a trained model on: all of a file, or the test part of a folder, of a dataset on the
+    hub, or of `scope`.
+
+    Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
+    """
+    if str(data) == "scope":
+        return scope.load()["test"]
+    files = find(data, None, None)
+    part = "test" if not files or Path(data).is_dir() else "train"
+    if files.get(part, Path()).suffix.lower() == ".txt" and isinstance(task, Language) and task.stream:
+        return task.stream_examples(tokenizer.encode_stream(read_text(files[part], encoding)))
+    records = (
+        {part: list(read(files[part], encoding))} if part in files else {} if files else _from_hub(str(data))
+    )
+    if not records.get(part):
+        raise ValueError(
+            f"{data}: expected at least one record to test on, got none; name a file that has some"
+        )
+    return encode(records[part], task, tokenizer)
+
+
+# --- finding the parts ------------------------------------------------------------------------------------------------
+
+
+def find(data: str | Path, valid: str | Path | None, test: str | Path | None) -> dict[str, Path]:
+    """The file of each part; none where `data` can only be the name of a dataset on the hub.
+
+    Raises: ValueError where a folder has no file for training, or two for one part.
+    """
+    path = Path(data)
+    found: dict[str, Path] = {}
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            words = re.split(r"[^a-z]+", file.stem.lower())
+            for part in (
+                {PART_NAMES[w] for w in words if w in PART_NAMES} if file.suffix.lower() in SUFFIXES else ()
+            ):
+                if part in found:
+                    raise ValueError(
+                        f"{path}: expected one {part} file, got {found[part].name} and {file.name}; name the files one by one"
+                    )
+                found[part] = file
+        if "train" not in found:
+            raise ValueError(
+                f"{path}: expected a file with 'train' in its name that ends in one of {' '.join(SUFFIXES)}, got "
+                f"{', '.join(found) or 'none'}; rename the files or name them one by one"
+            )
+    elif path.exists() or str(data) == "-" or path.suffix.lower() in SUFFIXES:
+        found["train"] = path
+    given = {"valid": valid, "test": test}
+    return found | {part: Path(file) for part, file in given.items() if file is not None}
+
+
+def _from_hub(name: str) -> dict[str, list[Record]]:
+    parts = {PART_NAMES[split]: list(rows) for split, rows in hub(name).items() if split in PART_NAMES}
+    if "train" not in parts:
+        raise ValueError(
+            f"{name}: expected a dataset with a train split, got {', '.join(parts) or 'none'}; name another"
+        )
+    return parts
+
+
+def split(records: Sequence[Record], column: str, seed: int, aside: Sequence[str]) -> dict[str, list[Record]]:
+    """Sets a tenth of the different texts aside for each part named, at least one for the first; the others train.
+
+    Raises: ValueError where all records have the same text.
+    """
+    lots = [_lot(record.get(column), seed) for record in records]
+    drawn = sorted(set(lots))
+    if len(drawn) < 2:
+        raise ValueError(
+            f"{records[0].file}: expected at least two different texts in column {column!r}, one to validate on, got one; "
+            "give a file to validate on"
+        )
+    part_of, tenth = {}, len(drawn) // 10
+    for part, count in zip(aside, (max(tenth, 1), tenth), strict=False):
+        part_of |= {lot: part for lot in drawn[len(part_of) : len(part_of) + count]}
+    parts: dict[str, list[Record]] = {part: [] for part in ("train", *aside)}
+    for record, lot in zip(records, lots, strict=True):
+        parts[part_of.get(lot, "train")].append(record)
+    return parts
+
+
+def _lot(value, seed: int) -> bytes:
+    content = value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.blake2b(f"{seed}:".encode() + content, digest_size=16).digest()
+
+
+# --- making task and tokenizer ----------------------------------------------------------------------------------------
+
+
+def _tokenizer(given: list[str] | list[list[str]], kind: str | Path, vocabulary: int | None) -> Tokenizer:
+    if str(kind) in SIZES or not Path(kind).exists():
+        return Tokenizer.train(str(kind), given, vocabulary)
+    if vocabulary is not None:
+        raise ValueError(
+            f"{kind}: expected no size beside a tokenizer that is given, got {vocabulary}; leave it out"
+        )
+    return Tokenizer.load(kind)
+
+
+def _task(choice: Choice, whole: list[Record], train: list[Record]) -> Task:
+    match choice.task:
+        case "classify":
+            return Classify.fit(whole, choice.text, choice.label)
+        case "tag":
+            return Tag.fit(whole, choice.text, choice.label)
+        case _:
+            return Regress.fit(train, choice.text, choice.label)
+
+
+def _language(column: str, engine: Tokenizer, context: int, kind: str | Path, stream: bool) -> Language:
+    if context < 1:
+        raise ValueError(f"context: expected at least 1 token, got {context}; take 64 or more")
+    return Language(column, engine.size, engine.end, context, UNITS.get(str(kind)), stream)
+
+
+def _stream(
+    files: dict[str, Path], kind: str | Path, vocabulary: int | None, context: int, encoding: str
+) -> Data:
+    long_texts = {part: read_text(file, encoding) for part, file in files.items()}
+    for part, long_text in long_texts.items():
+        if not long_text:
+            raise ValueError(f"{files[part]}: expected a text, got an empty file; check the file")
+    if "valid" not in long_texts:
+        whole = long_texts["train"]
+        at = int(0.9 * len(whole))
+        long_texts |= {"train": whole[:at], "valid": whole[at:]}
+    engine = _tokenizer(cut(long_texts["train"]), kind, vocabulary)
+    task = _language("text", engine, context, kind, stream=True)
+    parts = {part: task.stream_examples(engine.encode_stream(t)) for part, t in long_texts.items()}
+    counts = ", ".join(f"{len(parts[part].targets)} {part}" for part in PARTS if part in parts)
+    note = f"task: language (a plain text); tokens: {counts}"
+    return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note)
+
+
+def _scope(**given) -> Data:
+    for name, value in given.items():
+        if value is not None and (name, value) != ("task", "tag"):
+            raise ValueError(
+                f"scope: expected no {name}, since this data set has its own, got {value}; leave it out"
+            )
+    parts = scope.load()
+    engine = Tokenizer.of(list(scope.VOCABULARY))
+    task = Tag("tokens", "roles", tuple(scope.ROLES))
+    counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+    note = f"task: tag (what each use of a name stands for) in the functions of Python {platform.python_version()}; {counts}"
+    return Data(task, engine, parts["train"], parts["valid"], parts["test"], note)

@@ -1,0 +1,145 @@
+"""What a task is: the one interface behind which a model is trained, measured and asked, whatever it learns.
+
+A task holds what must travel with the model (labels, units, the columns it was learned from) and no tensors. It turns
+records into examples, and scores (the read-out, [T, outputs] per token or [S, outputs] per sequence) into a loss,
+measures and answers. Measures are sums with counts, so that those of batches, ranks and folds add up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.tasks.examples import Examples
+from sightline.tasks.readers import Record
+from sightline.tasks.tokenizing import Encoded
+
+NONE = -100  # an int64 target that is none
+BUCKETS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129+": (129, 2**62), "outside": (-1, -1)}
+Measures = dict[str, tuple[float, float]]
+
+
+class Task(ABC):
+    """What is learned: implemented by Classify, Regress, Tag and Language, which are final.
+
+    Attributes: `text` and `label` are the columns it reads; `pool` is the usual read-out over a sequence (None: one
+    answer per token); `causal` asks for an encoder that sees nothing to the right.
+    """
+
+    name: ClassVar[str]
+    pool: ClassVar[str | None]
+    causal: ClassVar[bool] = False
+    text: str
+    label: str | None
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The width of the read-out."""
+
+    @abstractmethod
+    def examples(self, records: Sequence[Record], inputs: Encoded) -> Examples:
+        """Examples with targets, from records and their encoded texts.
+
+        Raises: ValueError with file and line where a target is missing or unknown.
+        """
+
+    @abstractmethod
+    def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
+        """Examples to be answered: as `examples`, but no label is read, and there is one sequence for each record."""
+
+    @abstractmethod
+    def loss(self, scores: Tensor, examples: Examples) -> tuple[Tensor, int]:
+        """The loss summed over targets, and the number of targets."""
+
+    @abstractmethod
+    def measures(self, scores: Tensor, examples: Examples) -> Measures:
+        """Name -> (sum, count): divide when all are added up."""
+
+    @abstractmethod
+    def chance(self, examples: Examples) -> Measures:
+        """What the best constant answer would measure on these examples, under the same names."""
+
+    @abstractmethod
+    def answers(self, scores: Tensor, examples: Examples) -> list[dict[str, Any]]:
+        """One answer for each sequence, ready for JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.name, **asdict(self)}
+
+
+# --- shared by the tasks whose answer is one of several ---------------------------------------------------------------
+
+
+def cross_entropy(scores: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+    """In nats, summed; scores [N, C], targets [N] with NONE where there is none."""
+    total = F.cross_entropy(scores.float(), targets, ignore_index=NONE, reduction="sum")
+    return total, int((targets != NONE).sum())
+
+
+def hits(scores: Tensor, examples: Examples) -> Measures:
+    """Loss and accuracy, the latter also by distance where the examples have distances."""
+    targets = examples.targets
+    total, count = cross_entropy(scores, targets)
+    hit = scores.argmax(-1) == targets
+    measures = {"loss": (float(total), count), "accuracy": (int(hit.sum()), count)}
+    if examples.distances is not None:
+        asked = targets != NONE
+        for bucket, (least, most) in BUCKETS.items():
+            within = asked & (examples.distances >= least) & (examples.distances <= most)
+            measures[f"accuracy@{bucket}"] = (int((hit & within).sum()), int(within.sum()))
+    return measures
+
+
+def majority(examples: Examples) -> Measures:
+    """The loss of always giving the frequencies of the classes, and the accuracy of always giving the most frequent."""
+    targets = examples.targets[examples.targets != NONE]
+    if len(targets) == 0:
+        return {"loss": (0.0, 0), "accuracy": (0, 0)}
+    counts = torch.bincount(targets).double()
+    nats = torch.special.entr(counts / len(targets)).sum() * len(targets)
+    return {"loss": (float(nats), len(targets)), "accuracy": (int(counts.max()), len(targets))}
+
+
+def as_class(value: Any, record: Record, column: str) -> str:
+    """A class as it is called: numbers and booleans by their spelling, text without blanks around it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(
+            f"{record.where}: expected one label in column {column!r}, got {short(value)}; give a text or a number"
+        )
+    if not (name := str(value).strip()):
+        raise ValueError(f"{record.where}: expected a label in column {column!r}, got none; fill it in")
+    return name
+
+
+def numbered(labels: Sequence[str]) -> dict[str, int]:
+    return {label: i for i, label in enumerate(labels)}
+
+
+def class_number(value: Any, numbers: dict[str, int], record: Record, column: str) -> int:
+    """The number of a class.
+
+    Raises: ValueError with file and line for one that was not learned.
+    """
+    name = as_class(value, record, column)
+    if name not in numbers:
+        raise ValueError(
+            f"{record.where}: expected in column {column!r} one of the {len(numbers)} labels seen in training "
+            f"({', '.join(list(numbers)[:6])}{', ...' * (len(numbers) > 6)}), got {name!r}; correct it, train on it or "
+            "leave the record out"
+        )
+    return numbers[name]
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,222 @@
+"""Turns text into ids and back; whatever the kind, it is one `tokenizer.json`, so that it travels with the model.
+
+    bytes        256 symbols; nothing is ever unknown
+    characters   those of the training text
+    words        in a text: runs of letters and digits, and runs of other marks, lower-cased; words that come as a list
+                 are taken as they are. A word seen once is unknown, so that the unknown is met in training
+    bpe          byte-level pieces merged by frequency; nothing is ever unknown
+
+Ids: 0 is `<unk>` and 1 is `<end>`, which closes a text in language modelling. Neither is looked for in the text
+itself. A `tokenizer.json` from elsewhere keeps its ids; `<end>` is added to it if it has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Engine
+from torch import Tensor
+
+from sightline.sequences import Sequences
+
+UNKNOWN, END = "<unk>", "<end>"
+FILE = "tokenizer.json"
+SIZES = {"bytes": 258, "characters": 10_000, "words": 30_000, "bpe": 8_000}  # kinds, and how many ids at most
+AT_ONCE = 8192  # texts in one call: bounds the memory taken by the engine's encodings
+
+
+class Encoded(NamedTuple):
+    """Ids, and for each the number of the word in its sequence that it is a piece of (in a text: its own position)."""
+
+    ids: Sequences
+    words: Tensor
+
+
+class Tokenizer:
+    """Text to ids and back, over one engine of the `tokenizers` library.
+
+    >>> tokenizer = Tokenizer.train("characters", ["abba"])
+    >>> tokenizer.encode(["abc"]).ids.values, tokenizer.decode([2, 3, 3])
+    (tensor([2, 3, 0]), 'abb')
+    """
+
+    def __init__(self, engine: Engine):
+        engine.no_truncation()
+        engine.no_padding()
+        if engine.token_to_id(END) is None:
+            engine.add_special_tokens([AddedToken(END, special=True)])
+        self.engine = engine
+        self.end: int = engine.token_to_id(END)
+        unknown = engine.token_to_id(getattr(engine.model, "unk_token", None) or UNKNOWN)
+        self.unknown: int = self.end if unknown is None else unknown
+
+    @property
+    def size(self) -> int:
+        """How many ids there are: one more than the largest."""
+        return max(self.engine.get_vocab(with_added_tokens=True).values()) + 1
+
+    # --- making one ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def train(cls, kind: str, texts: list[str] | list[list[str]], size: int | None = None) -> Tokenizer:
+        """A tokenizer of a kind (bytes, characters, words, bpe), fitted to texts or lists of words.
+
+        Raises: ValueError for another kind, or a size that the kind cannot have.
+        """
+        if kind not in SIZES:
+            raise ValueError(
+                f"tokenizer: expected one of {', '.join(SIZES)} or a tokenizer.json, got {kind!r}; choose one"
+            )
+        least = {"bytes": 258, "bpe": 258}.get(kind, 3)
+        size = SIZES[kind] if size is None else size
+        if size < least or (kind == "bytes" and size != least):
+            raise ValueError(
+                f"tokenizer: expected a vocabulary of {least}{' or more' * (kind != 'bytes')} for {kind}, got {size}; "
+                "change it or leave it out"
+            )
+        listed = bool(texts) and not isinstance(texts[0], str)
+        strings = list(chain.from_iterable(texts)) if listed else texts
+        match kind:
+            case "bytes":
+                return cls(_pieces(sorted(pre_tokenizers.ByteLevel.alphabet()), byte_level=True))
+            case "characters":
+                counts = Counter(chain.from_iterable(strings))
+                kept = sorted(counts, key=lambda c: (-counts[c], c))[: size - 2]
+                return cls(_pieces(sorted(kept), byte_level=False))
+            case "words":
+                return cls(_trained_words(strings, size, listed))
+            case _:
+                return cls(_trained_bpe(strings, size))
+
+    @classmethod
+    def of(cls, symbols: list[str]) -> Tokenizer:
+        """One id for each symbol, in this order, for sequences that come as lists of symbols; `<unk>` and `<end>` follow."""
+        vocabulary = {symbol: i for i, symbol in enumerate(dict.fromkeys([*symbols, UNKNOWN, END]))}
+        engine = Engine(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+        engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return cls(engine)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Reads a `tokenizer.json`, or the one in a folder.
+
+        Raises: ValueError where it is missing or broken.
+        """
+        path = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        try:
+            return cls(Engine.from_str(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            reason = error.strerror
+        except Exception as error:  # the engine raises plain Exception
+            reason = str(error)
+        raise ValueError(
+            f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew"
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `tokenizer.json` into a folder, aside first and then renamed."""
+        aside = Path(folder) / (FILE + ".part")
+        aside.write_text(self.engine.to_str(), encoding="utf-8")
+        os.replace(aside, Path(folder) / FILE)
+
+    # --- using it -----------------------------------------------------------------------------------------------------
+
+    def encode(self, texts: list[str] | list[list[str]]) -> Encoded:
+        """One sequence of ids for each text or list of words; a listed word that gives no piece becomes one unknown."""
+        if texts and not isinstance(texts[0], str):
+            return self._encode_words(texts)
+        parts: list[list[int]] = []
+        for start in range(0, len(texts), AT_ONCE):
+            batch = self.engine.encode_batch_fast(texts[start : start + AT_ONCE], add_special_tokens=False)
+            parts += [encoding.ids for encoding in batch]
+        ids = _packed(parts)
+        return Encoded(ids, ids.positions)
+
+    def _encode_words(self, sentences: list[list[str]]) -> Encoded:
+        known = sorted(set(chain.from_iterable(sentences)))
+        pieces: dict[str, list[int]] = {}
+        for start in range(0, len(known), AT_ONCE):
+            batch = known[start : start + AT_ONCE]
+            for word, encoding in zip(
+                batch, self.engine.encode_batch_fast(batch, add_special_tokens=False), strict=True
+            ):
+                pieces[word] = encoding.ids or [self.unknown]
+        ids = _packed([list(chain.from_iterable(pieces[word] for word in words)) for words in sentences])
+        numbers = [n for words in sentences for n, word in enumerate(words) for _ in pieces[word]]
+        return Encoded(ids, torch.tensor(numbers, dtype=torch.int64))
+
+    def encode_stream(self, text: str) -> Tensor:
+        """The ids [T] of one long text."""
+        return self.encode(cut(text)).ids.values
+
+    def decode(self, ids: list[int] | Tensor) -> str:
+        """The text of ids: exactly what was encoded for bytes, characters and bpe; words parted by blanks for words."""
+        ids = ids.tolist() if isinstance(ids, Tensor) else ids
+        return self.engine.decode(ids, skip_special_tokens=False)
+
+
+def cut(text: str) -> list[str]:
+    """One long text in parts that end at line ends, to be encoded side by side."""
+    parts, start = [], 0
+    while start < len(text):
+        stop = text.find("\n", start + 65_536) + 1 or len(text)
+        parts.append(text[start:stop])
+        start = stop
+    return parts
+
+
+def _packed(parts: list[list[int]]) -> Sequences:
+    values = torch.tensor(list(chain.from_iterable(parts)), dtype=torch.int64)
+    lengths = torch.tensor([0] + [len(part) for part in parts], dtype=torch.int64)
+    return Sequences(values, lengths.cumsum(0))
+
+
+def _pieces(symbols: list[str], byte_level: bool) -> Engine:
+    """Each character, or byte, is a piece: byte-pair encoding with nothing to merge."""
+    vocabulary = {symbol: i for i, symbol in enumerate([UNKNOWN, END, *symbols])}
+    engine = Engine(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
+    engine.decoder = decoders.ByteLevel() if byte_level else decoders.Fuse()
+    if byte_level:
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return engine
+
+
+def _trained_words(strings: list[str], size: int, listed: bool) -> Engine:
+    engine = Engine(models.WordLevel(unk_token=UNKNOWN))
+    if listed:
+        engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        engine.normalizer = normalizers.Lowercase()
+        engine.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=[UNKNOWN, END], show_progress=False
+    )
+    engine.train_from_iterator(strings, trainer)
+    return _without_added_tokens(engine)
+
+
+def _trained_bpe(strings: list[str], size: int) -> Engine:
+    engine = Engine(models.BPE(unk_token=UNKNOWN))
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[UNKNOWN, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    engine.train_from_iterator(strings, trainer)
+    return _without_added_tokens(engine)
+
+
+def _without_added_tokens(engine: Engine) -> Engine:
+    """Keeps `<unk>` and `<end>` in the vocabulary, but takes a text that holds these characters literally."""
+    spec = json.loads(engine.to_str())
+    return Engine.from_str(json.dumps(spec | {"added_tokens": []}))
