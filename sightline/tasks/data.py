@@ -87,9 +87,12 @@ def load(
             vocabulary=vocabulary,
         )
     files = find(data, valid, test)
-    if task in (None, "language") and files and all(f.suffix.lower() == ".txt" for f in files.values()):
+    plain = "train" in files and all(file.suffix.lower() == ".txt" for file in files.values())
+    if plain and task in (None, "language"):
         return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
-    records = {part: list(read(file, encoding)) for part, file in files.items()} or _from_hub(str(data))
+    records = {part: list(read(file, encoding)) for part, file in files.items()}
+    if "train" not in files:
+        records = _from_hub(str(data)) | records
     for part, rows in records.items():
         if not rows:
             raise ValueError(
@@ -122,17 +125,16 @@ def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encodin
     if str(data) == "scope":
         return scope.load()["test"]
     files = find(data, None, None)
-    part = "test" if not files or Path(data).is_dir() else "train"
-    if files.get(part, Path()).suffix.lower() == ".txt" and isinstance(task, Language) and task.stream:
-        return task.stream_examples(tokenizer.encode_stream(read_text(files[part], encoding)))
-    records = (
-        {part: list(read(files[part], encoding))} if part in files else {} if files else _from_hub(str(data))
-    )
-    if not records.get(part):
+    part = "train" if "train" in files and not Path(data).is_dir() else "test"
+    file = files.get(part)
+    if isinstance(task, Language) and task.stream and file and file.suffix.lower() == ".txt":
+        return task.stream_examples(tokenizer.encode_stream(read_text(file, encoding)))
+    records = list(read(file, encoding)) if file else [] if files else _from_hub(str(data)).get(part)
+    if not records:
         raise ValueError(
             f"{data}: expected at least one record to test on, got none; name a file that has some"
         )
-    return encode(records[part], task, tokenizer)
+    return encode(records, task, tokenizer)
 
 
 # --- finding the parts ------------------------------------------------------------------------------------------------
@@ -147,13 +149,12 @@ def find(data: str | Path, valid: str | Path | None, test: str | Path | None) ->
     found: dict[str, Path] = {}
     if path.is_dir():
         for file in sorted(path.iterdir()):
-            words = re.split(r"[^a-z]+", file.stem.lower())
-            for part in (
-                {PART_NAMES[w] for w in words if w in PART_NAMES} if file.suffix.lower() in SUFFIXES else ()
-            ):
+            words = set(re.split(r"[^a-z]+", file.stem.lower())) if file.suffix.lower() in SUFFIXES else set()
+            for part in {PART_NAMES[word] for word in words & PART_NAMES.keys()}:
                 if part in found:
                     raise ValueError(
-                        f"{path}: expected one {part} file, got {found[part].name} and {file.name}; name the files one by one"
+                        f"{path}: expected one {part} file, got {found[part].name} and {file.name}; name the files "
+                        "one by one"
                     )
                 found[part] = file
         if "train" not in found:

@@ -60,7 +60,7 @@ class Regress(Task):
         return (scores.float() - examples.targets).square().sum(), examples.targets.numel()
 
     def measures(self, scores: Tensor, examples: Examples) -> Measures:
-        error = (scores.float() - examples.targets).cpu().double()
+        error = (scores.detach().float() - examples.targets).cpu().double()
         in_units = error * _row(self.deviation)
         return {
             "loss": (float(error.square().sum()), error.numel()),

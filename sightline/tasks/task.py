@@ -88,7 +88,7 @@ def hits(scores: Tensor, examples: Examples) -> Measures:
     targets = examples.targets
     total, count = cross_entropy(scores, targets)
     hit = scores.argmax(-1) == targets
-    measures = {"loss": (float(total), count), "accuracy": (int(hit.sum()), count)}
+    measures = {"loss": (total.item(), count), "accuracy": (int(hit.sum()), count)}
     if examples.distances is not None:
         asked = targets != NONE
         for bucket, (least, most) in BUCKETS.items():
