@@ -1,0 +1,175 @@
+"""The functions that people call, one for each thing they want: fit, evaluate, predict, generate.
+
+Each takes a model or the folder of one. A run's folder holds the model's files (`model.py`) and
+
+    metrics.jsonl  results.json  checkpoint.safetensors  tensorboard/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.tasks import Data, Examples, load, load_test, read
+from sightline.training import checkpoint
+from sightline.training.config import RunConfig
+from sightline.training.loop import merit, processes, train
+from sightline.training.model import CONFIG, Model
+
+RESULTS = "results.json"
+
+
+def fit(
+    data: str | Path | Data,
+    *,
+    encoder: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    config: RunConfig | str | Path | None = None,
+    **settings,
+) -> Model:
+    """Trains an encoder on data and leaves the model, with the best weights by validation, in a folder.
+
+    `data` is what `tasks.load` takes, or gave. `encoder` is self-attention, rnn, lstm, convolution or fully-connected.
+    `settings` are those of `RunConfig` by name: task, text, label, width, layers, steps or seconds, rate, ... ; one that is
+    None is left as it is. `config` is a configuration to start from, such as the config.json of another run.
+    `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on.
+    Raises: ValueError for data, settings or a folder that cannot be.
+
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "reviews.csv").write_text("review,stars\\n" + "it is good,5\\nit is bad,1\\n" * 20 + "so so,5\\nwell,1\\n")
+    >>> model = fit(folder / "reviews.csv", encoder="convolution", width=8, layers=1, steps=3, out=folder / "run", progress=False)
+    >>> next(model.predict(["it is good"])).keys()
+    dict_keys(['label', 'probability'])
+    """
+    given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
+    if not isinstance(data, Data):
+        given["data"] = str(data)
+    config = config if isinstance(config, RunConfig) else RunConfig.read(config) if config else RunConfig()
+    asked = config.changed(**given)
+    name = Path(asked.data.data).stem or "data"
+    folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
+    process = processes()
+    if resume and (folder / CONFIG).exists():
+        asked = _as_begun(folder, given)
+    elif (
+        process.is_main_process and folder.exists() and any(f.suffix != ".partial" for f in folder.iterdir())
+    ):
+        raise ValueError(
+            f"{folder}: expected a new or empty folder, got one with files; resume the run, or name another out"
+        )
+
+    data = data if isinstance(data, Data) else load(**asked.data.model_dump())
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(asked.training.seed)
+        model = Model(_completed(asked, data), data.task, data.tokenizer)
+    for part in (data.train, data.valid, data.test):
+        if part is not None:
+            model.check_lengths(part.lengths, "fit")
+    if process.is_main_process:
+        _begin(folder, model, resume)
+    model.history = train(model, data.train, data.valid, asked.training, folder, resume, progress)
+    model.results = _results(model, data)
+    if process.is_main_process:
+        model.save(folder)
+        checkpoint.write(folder, {RESULTS: (json.dumps(model.results, indent=2) + "\n").encode()})
+    return model
+
+
+def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str, float]:
+    """The measures of a model on labelled data: a file, the test part of a folder or of built-in data, or examples.
+
+    Raises: ValueError where there is no such model, or the data does not go with it.
+
+    >>> evaluate("runs/reviews-lstm", "new-reviews.csv")  # doctest: +SKIP
+    {'loss': 0.31, 'accuracy': 0.88}
+    """
+    model = _loaded(model)
+    if not isinstance(data, Examples):
+        data = load_test(data, model.task, model.tokenizer, model.config.data.encoding)
+    return model.evaluate(data)
+
+
+def predict(model: Model | str | Path, data: str | Path | Iterable) -> Iterator[dict[str, Any]]:
+    """An answer for each record of a file, of standard input (`-`) or of an iterable, in order, as soon as it is there.
+
+    Raises: ValueError where there is no such model, or a record cannot be read.
+
+    >>> list(predict("runs/reviews-lstm", ["A joy to read."]))  # doctest: +SKIP
+    [{'label': '5', 'probability': 0.93}]
+    """
+    model = _loaded(model)
+    return model.predict(read(data, model.config.data.encoding) if isinstance(data, (str, Path)) else data)
+
+
+def generate(model: Model | str | Path, prompt: str = "", **options) -> Iterator[str]:
+    """Text that goes on from a prompt, in pieces; the options are those of `Model.generate`.
+
+    Raises: ValueError where there is no such model, it did not learn language, or an option cannot be.
+
+    >>> print(*generate("runs/plays-self-attention", "ROMEO:", length=100), sep="")  # doctest: +SKIP
+    """
+    return _loaded(model).generate(prompt, **options)
+
+
+def _loaded(model: Model | str | Path) -> Model:
+    return model if isinstance(model, Model) else Model.load(model).to(processes().device)
+
+
+def _completed(config: RunConfig, data: Data) -> RunConfig:
+    """With what the data decides: whether the encoder must be causal, how long its input is, and how wide."""
+    settings: dict[str, Any] = {}
+    if config.encoder.causal is None:
+        settings["causal"] = data.task.causal
+    if config.encoder.kind == "fully-connected" and config.encoder.largest is None:
+        parts = [part.lengths for part in (data.train, data.valid, data.test) if part is not None]
+        settings["largest"] = int(torch.cat(parts).max())
+    settings["features"] = data.train.inputs.values.shape[1] if data.tokenizer is None else None
+    return config.changed(**settings)
+
+
+def _as_begun(folder: Path, given: dict) -> RunConfig:
+    """The configuration of a run to resume, if what is asked now does not contradict it."""
+    begun = RunConfig.read(folder / CONFIG)
+    asked = begun.changed(**given)
+    for section in RunConfig.model_fields:
+        for name, value in getattr(begun, section):
+            if getattr(getattr(asked, section), name) != value:
+                raise ValueError(
+                    f"{folder}: expected the settings the run began with, {name} {value}, got "
+                    f"{getattr(getattr(asked, section), name)}; leave it out, or start anew in another folder"
+                )
+    return begun
+
+
+def _begin(folder: Path, model: Model, resume: bool) -> None:
+    """Writes what is known of the model before it is trained, or checks that a run to resume began with the same."""
+    checkpoint.make_folder(folder)
+    files = model.description()
+    for name, content in files.items() if resume else ():
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            raise ValueError(
+                f"{folder / name}: expected the same as the data gives now, got another; restore the data, or start anew "
+                "in another folder"
+            )
+    checkpoint.write(folder, files)
+
+
+def _results(model: Model, data: Data) -> dict[str, Any]:
+    """What came of it: the measures of the best step on the validation data and, if there is some, on the test data."""
+    best = max(
+        (line for line in model.history if "valid" in line), key=lambda line: merit(data.task, line["valid"])
+    )
+    results = {
+        "note": data.note,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "step": best["step"],
+        "valid": best["valid"],
+    }
+    return results if data.test is None else results | {"test": model.evaluate(data.test)}

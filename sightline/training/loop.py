@@ -1,0 +1,266 @@
+"""The training loop, whole, on one page; accelerate gives it a device and, under torchrun, the other processes.
+
+    for each step:
+        seed the dropout from (seed, step)                 so nothing random needs to be kept
+        add up gradients of loss sums over its batches     each process on its share of each batch
+        sum over processes, divide by the number of targets, clip, AdamW
+    now and then:
+        a line of metrics; the validation, keeping the best weights; a checkpoint
+
+The loss is thus the sum over targets divided by their number in the whole step, however the step is cut up.
+"""
+
+import math
+import re
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import nn
+
+from sightline.batching import BatchPlan, share, sorted_batches
+from sightline.tasks import Examples, Task
+from sightline.training import checkpoint
+from sightline.training.config import TrainingConfig
+from sightline.training.model import Model, average
+from sightline.training.record import Record
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class State:
+    """Where a run stands; with the tensors of a checkpoint, all that resuming needs.
+
+    Units: `seconds` of training, without evaluating and saving; `used` is a share of the budget.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    used: float = 0.0
+    since_line: list[float] = field(
+        default_factory=lambda: [0.0, 0.0]
+    )  # loss sum and targets since the last line
+    best: dict | None = None  # the step and the measures of the best validation
+    data: list[int] = field(
+        default_factory=list
+    )  # sequences and tokens of the training data, to know it again
+
+    def passed(self, every: str) -> int:
+        """How many marks lie behind, where `every` is like "10%", "500 steps", "100000 tokens" or "30 seconds"."""
+        number, unit = re.match(r"\s*([\d.]+)\s*(%|st|se|t)", every).groups()
+        value = {"%": 100 * self.used, "st": self.step, "se": self.seconds, "t": self.tokens}[unit]
+        return math.floor(value / float(number) + 1e-9)
+
+    def crossed(self, every: str, before: "State") -> bool:
+        return self.passed(every) > before.passed(every)
+
+
+class Clock:
+    """Seconds of training so far; stands still where told, so that evaluating and saving take nothing from the budget."""
+
+    def __init__(self, seconds: float):
+        self.origin = perf_counter() - seconds
+
+    def seconds(self) -> float:
+        return perf_counter() - self.origin
+
+    @contextmanager
+    def stopped(self):
+        began = perf_counter()
+        yield
+        self.origin += perf_counter() - began
+
+
+class Gradients:
+    """The gradients of a model as one flat tensor, each parameter's a view of it: one sum over processes, one norm.
+
+    `told` are three more numbers that are summed with them: the loss sum, the number of targets, the main clock.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device):
+        parameters = list(model.parameters())
+        self.all = torch.zeros(sum(p.numel() for p in parameters) + 3, device=device)
+        self.flat, self.told = self.all[:-3], self.all[-3:]
+        views = self.flat.split([p.numel() for p in parameters])
+        for parameter, view in zip(parameters, views, strict=True):
+            parameter.grad = view.view_as(parameter)
+
+
+def train(
+    model: Model,
+    data: Examples,
+    valid: Examples | None,
+    config: TrainingConfig,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = True,
+) -> list[dict]:
+    """Trains a model in place and leaves in it the best weights by validation, or without one the last; returns its lines.
+
+    With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, and as
+    many processes as before, the weights are then to the bit what they were had it never stopped.
+    Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
+    """
+    process = processes()
+    main, device = process.is_main_process, process.device
+    plan = BatchPlan(data.lengths, config.tokens, config.seed)
+    steps = config.steps or (config.epochs and math.ceil(plan.start(config.epochs) / config.accumulate))
+    model.to(device).train()
+    optimizer = _optimizer(model, config)
+    path, best = folder / CHECKPOINT, {}
+    state = State(data=[len(data), int(plan.lengths.sum())])
+    if resume and path.exists():
+        best, state = _resumed(path, model, optimizer, state)
+    _made_alike(model, process)
+    gradients, clock = Gradients(model, device), Clock(state.seconds)
+    since_line = torch.tensor(state.since_line, device=device)
+    random = torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+    with Record(folder, state.step, main, progress) as record, random:
+        while state.used < 1:
+            before = replace(state)
+            rate = config.rate * _schedule((state.step + 1) / steps if steps else state.used, config.warmup)
+            state.tokens += _add_gradients(model, data, plan, state.step, config, gradients, process, clock)
+            since_line += gradients.told[:2]
+            _update(optimizer, gradients, rate, config.clip)
+            state.step += 1
+            state.seconds = float(gradients.told[2]) if process.num_processes > 1 else clock.seconds()
+            state.used = min(1.0, state.step / steps if steps else state.seconds / config.seconds)
+
+            evaluate = valid is not None and (state.crossed(config.evaluate_every, before) or state.used == 1)
+            if evaluate or state.step % config.log_every == 0 or state.used == 1:
+                line = _line(state, since_line.tolist(), rate, record.history)
+                since_line.zero_()
+                if evaluate:
+                    with clock.stopped():
+                        line["valid"] = _validated(model, valid, config.tokens, process)
+                    if state.best is None or merit(model.task, line["valid"]) > merit(model.task, state.best):
+                        state.best = {"step": state.step, **line["valid"]}
+                        best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                record.line(line)
+            if main and (state.crossed(config.checkpoint_every, before) or state.used == 1):
+                state.since_line = since_line.tolist()
+                with clock.stopped():
+                    checkpoint.save(path, model, optimizer, best, asdict(state))
+            record.show(state.used, state.seconds)
+        history = record.history
+    if best:
+        model.load_state_dict(best)
+    model.eval().zero_grad(set_to_none=True)
+    return history
+
+
+def processes() -> PartialState:
+    """The device and the processes of this run: one, or as many as torchrun started."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:
+    """Adds up the gradients of one step over its batches and over all processes; returns the step's tokens."""
+    seed = int(np.random.SeedSequence([config.seed, process.process_index, step]).generate_state(1)[0])
+    (torch.cuda.manual_seed if process.device.type == "cuda" else torch.default_generator.manual_seed)(seed)
+    gradients.all.zero_()
+    tokens = 0
+    for number in range(step * config.accumulate, (step + 1) * config.accumulate):
+        _, batch = plan.at(number)
+        tokens += int(plan.lengths[batch].sum())
+        mine = share(batch, process.process_index, process.num_processes)
+        if mine:  # a batch may have fewer sequences than there are processes
+            part = data.take(mine).to(process.device)
+            with torch.autocast(process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                scores = model(part.inputs)
+            loss, count = model.task.loss(scores.float(), part)
+            loss.backward()
+            gradients.told[0] += loss.detach()
+            gradients.told[1] += count
+    if process.num_processes > 1:
+        if process.is_main_process:
+            gradients.told[2] = clock.seconds()
+        torch.distributed.all_reduce(gradients.all)
+    return tokens
+
+
+def _update(optimizer, gradients, rate, clip) -> None:
+    """One step of AdamW on the mean gradient over targets, clipped; nothing here waits for the device."""
+    gradients.flat /= gradients.told[1].clamp(min=1)
+    gradients.flat *= (clip / (gradients.flat.norm() + 1e-6)).clamp(max=1)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW that decays matrices, but neither embeddings nor biases and norms."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.dim() > 1 and id(p) not in tables]
+    others = [p for p in model.parameters() if p.dim() <= 1 or id(p) in tables]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, config.rate, config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def _schedule(used: float, warmup: float) -> float:
+    """The share of the peak rate: rises in a line while warming up, then falls by half a cosine to a tenth."""
+    if used < warmup:
+        return used / warmup
+    return 0.55 + 0.45 * math.cos(math.pi * (used - warmup) / (1 - warmup)) if warmup < 1 else 1.0
+
+
+def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> dict:
+    """One line of metrics: the loss per target and the speed since the line before."""
+    if not math.isfinite(loss[0]):
+        raise ValueError(
+            f"training: expected a loss that is a number, got {loss[0]} by step {state.step}; lower rate, now {rate:.1e} here"
+        )
+    last = history[-1] if history else {"tokens": 0, "seconds": 0.0}
+    tokens, seconds = state.tokens - last["tokens"], state.seconds - last["seconds"]
+    return {
+        "step": state.step,
+        "seconds": state.seconds,
+        "tokens": state.tokens,
+        "loss": loss[0] / max(loss[1], 1),
+        "rate": rate,
+        "tokens_per_second": tokens / max(seconds, 1e-9),
+    }
+
+
+def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
+    """The measures of the validation data, each process looking at its share of the batches."""
+    batches = sorted_batches(valid.lengths, tokens)
+    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
+    measures = average(gather_object(totals) if process.num_processes > 1 else totals)
+    model.train()
+    return measures
+
+
+def merit(task: Task, measures: dict[str, float]) -> tuple[float, float]:
+    """What the best weights are best in: the accuracy where there is a right answer to give, else the loss; then the loss."""
+    return (measures["accuracy"] if task.name in ("classify", "tag") else 0.0, -measures["loss"])
+
+
+def _resumed(path: Path, model, optimizer, fresh: State) -> tuple[dict, State]:
+    """Takes up a checkpoint, if it is one of this run."""
+    best, found = checkpoint.load(path, model, optimizer)
+    if found.keys() != asdict(fresh).keys():
+        raise ValueError(
+            f"{path}: expected the state of a run, got {', '.join(found) or 'none'}; start it anew"
+        )
+    if found["data"] != fresh.data:
+        raise ValueError(
+            f"{path}: expected the training data it was made with, {found['data'][0]} sequences of {found['data'][1]} tokens, "
+            f"got {fresh.data[0]} of {fresh.data[1]}; restore the data, or start anew in another folder"
+        )
+    return best, State(**found)
+
+
+def _made_alike(model: nn.Module, process: PartialState) -> None:
+    """The main process's weights for all; and none goes on before every one has read its checkpoint."""
+    if process.num_processes > 1:
+        for tensor in model.state_dict().values():
+            torch.distributed.broadcast(tensor, 0)

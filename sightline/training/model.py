@@ -1,0 +1,244 @@
+"""The trained thing: encoder, read-out, task and tokenizer together, with what one does with it, in a folder or in memory.
+
+config.json         how encoder and training were configured      task.json       labels, columns, units
+model.safetensors   the weights                                    tokenizer.json  absent for vectors
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.batching import sorted_batches
+from sightline.encoders import Readout, build
+from sightline.sequences import Sequences
+from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
+from sightline.training import checkpoint
+from sightline.training.config import RunConfig
+
+CONFIG, TASK, TOKENIZER, WEIGHTS = "config.json", "task.json", "tokenizer.json", "model.safetensors"
+
+
+class Model(nn.Module):
+    """An encoder with a read-out for a task: ids [T] or vectors [T, F] to scores [T, outputs] or [S, outputs].
+
+    Attributes: `encoder`, `readout`, `task`, `tokenizer` (None for vectors), `config`; after `fit` also `history`, the lines
+    of metrics.jsonl, and `results`, what results.json holds.
+    Raises: ValueError where the configuration does not go with the task.
+    """
+
+    def __init__(self, config: RunConfig, task: Task, tokenizer: Tokenizer | None):
+        super().__init__()
+        if task.causal and config.encoder.causal is False:
+            raise ValueError(f"encoder: expected causal for {task.name}, got causal false; leave it out")
+        if task.pool is None and config.encoder.pool is not None:
+            raise ValueError(
+                f"encoder: expected no pool for {task.name}, which answers for each token, got {config.encoder.pool}; leave it out"
+            )
+        self.config, self.task, self.tokenizer = config, task, tokenizer
+        self.encoder = build(
+            vocabulary=None if tokenizer is None else tokenizer.size, **config.encoder.options()
+        )
+        self.readout = Readout(config.encoder.width, task.outputs, config.encoder.pool or task.pool)
+        self.history: list[dict] = []
+        self.results: dict[str, Any] = {}
+
+    def forward(self, inputs: Sequences) -> Tensor:
+        return self.readout(self.encoder(inputs))
+
+    def scores(self, examples: Examples) -> Tensor:
+        """What the task makes its answers of: [T, outputs] for a task per token, else [S, outputs]."""
+        return self(examples.inputs.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    # --- in a folder --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model's files into a folder. Raises: ValueError where they cannot be written."""
+        checkpoint.make_folder(Path(folder))
+        checkpoint.write(Path(folder), self.description() | {WEIGHTS: checkpoint.as_bytes(self.state_dict())})
+
+    def description(self) -> dict[str, bytes]:
+        """The files of a model but for its weights."""
+        files = {CONFIG: self.config.to_json(), TASK: json.dumps(self.task.to_json(), indent=2) + "\n"}
+        if self.tokenizer is not None:
+            files[TOKENIZER] = self.tokenizer.engine.to_str()
+        return {name: text.encode() for name, text in files.items()}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Model:
+        """The model of a folder, on the CPU, ready to answer.
+
+        Raises: ValueError, naming the file, where one is missing, damaged, or does not go with the others.
+        """
+        folder = Path(folder)
+        if not (folder / CONFIG).is_file():
+            raise ValueError(
+                f"{folder}: expected the folder of a model, got one without {CONFIG}; fit a model first"
+            )
+        config = RunConfig.read(folder / CONFIG)
+        if not (folder / WEIGHTS).is_file():
+            raise ValueError(f"{folder}: expected a trained model, got a run that did not end; resume it")
+        try:
+            task = task_from_json(json.loads((folder / TASK).read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{folder / TASK}: expected the task of the model, got: {error}; use another copy"
+            ) from None
+        tokenizer = Tokenizer.load(folder) if config.encoder.features is None else None
+        model = cls(config, task, tokenizer)
+        tensors, _ = checkpoint.read_tensors(folder / WEIGHTS)
+        checkpoint.fill(folder / WEIGHTS, model.state_dict(), tensors)
+        return model.eval()
+
+    # --- what one does with it ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def totals(self, examples: Examples, batches: list[list[int]]) -> dict[str, tuple[float, float]]:
+        """The task's measures over some batches of examples, as sums and counts, which add up."""
+        self.eval()
+        totals: dict[str, tuple[float, float]] = {}
+        for batch in batches:
+            part = examples.take(batch).to(self.device)
+            for name, (total, count) in self.task.measures(self(part.inputs), part).items():
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = (before[0] + total, before[1] + count)
+        return totals
+
+    def evaluate(self, examples: Examples) -> dict[str, float]:
+        """The task's measures, each an average; what no example asks for is left out.
+
+        Raises: ValueError for sequences that the encoder cannot read.
+        """
+        self.check_lengths(examples.lengths, "evaluate")
+        return average([self.totals(examples, sorted_batches(examples.lengths, self.config.training.tokens))])
+
+    def check_lengths(self, lengths: Tensor, where: str, places: list[str] | None = None) -> None:
+        """Raises a ValueError, naming the place, for a sequence longer than a fully connected encoder's largest."""
+        largest = self.config.encoder.largest
+        if largest is not None and len(lengths) and int(lengths.max()) > largest:
+            first = int((lengths > largest).nonzero()[0])
+            raise ValueError(
+                f"{places[first] if places else f'{where}, sequence {first}'}: expected at most {largest} tokens, the encoder's "
+                f"largest, got {int(lengths[first])}; shorten it, or fit with a larger largest"
+            )
+
+    @torch.no_grad()
+    def predict(self, records: Iterable[Record | dict | Any]) -> Iterator[dict]:
+        """An answer for each record, in order, reading only some records ahead.
+
+        A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
+        an array of vectors. Raises: ValueError for a record that cannot be read.
+        """
+        self.eval()
+        places: list[str] = []
+
+        def watched():
+            for number, record in enumerate(records, 1):
+                if not isinstance(record, Record):
+                    fields = record if isinstance(record, dict) else {self.task.text: record}
+                    record = Record(fields, "predict", number)
+                places.append(record.where)
+                yield record
+
+        for asked in questions(watched(), self.task, self.tokenizer):
+            self.check_lengths(asked.lengths, "predict", places)
+            places.clear()
+            answers: list[dict] = [{}] * len(asked)
+            for batch in sorted_batches(asked.lengths, self.config.training.tokens):
+                part = asked.take(batch).to(self.device)
+                for index, answer in zip(batch, self.task.answers(self(part.inputs), part), strict=True):
+                    answers[index] = answer
+            yield from answers
+
+    def generate(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Goes on from a prompt, piece by piece, until the text ends or has `length` new tokens; the prompt is not repeated.
+
+        At temperature 0 the likeliest token is taken; `top_k` draws from that many likeliest ones.
+        Raises: ValueError where the model did not learn language, or for a value that cannot be.
+        """
+        if not isinstance(self.task, Language) or self.tokenizer is None:
+            raise ValueError(
+                f"generate: expected a model of language, got one of {self.task.name}; fit with task language"
+            )
+        if length < 0 or not temperature >= 0 or (top_k is not None and top_k < 1):
+            raise ValueError(
+                f"generate: expected length and temperature of 0 or more and top_k of 1 or more, got {length}, {temperature} "
+                f"and {top_k}; correct them"
+            )
+        ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()
+        return self._pieces(ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
+
+    def _pieces(
+        self, ids: list[int], length: int, temperature: float, top_k: int | None, random
+    ) -> Iterator[str]:
+        """Text is decoded from a little before the new token on, and held back while a character lacks bytes."""
+        self.eval()
+        decode, end = self.tokenizer.decode, self.tokenizer.end
+        never = {self.tokenizer.unknown} - {end} | (
+            {end} if self.task.stream else set()
+        )  # no text; learned from no end
+        shown = len(ids)
+        begin = max(shown - 4, int(ids[0] == end), 0)  # what opens a text is not text
+        told = len(decode(ids[begin:shown]))
+        scores, state = self._read(ids, None)
+        for _ in range(length):
+            scores[list(never)] = -torch.inf
+            token = _drawn(scores, temperature, top_k, random)
+            if token == end:
+                break
+            ids.append(token)
+            text = decode(ids[begin:])
+            if not text.endswith("\ufffd"):
+                yield text[told:]
+                begin, shown = shown, len(ids)
+                told = len(decode(ids[begin:shown]))
+            scores, state = self._read([token], state)
+        if shown < len(ids):
+            yield decode(ids[begin:])[told:]
+
+    @torch.no_grad()
+    def _read(self, ids: list[int], state) -> tuple[Tensor, Any]:
+        """The scores [outputs] of what follows these ids, on the CPU, and the encoder's state after them."""
+        state = self.encoder.start(1) if state is None else state
+        for token in ids:
+            encoding, state = self.encoder.step(torch.tensor([token], device=self.device), state)
+        return self.readout(Sequences(encoding, [0, 1]))[0].float().cpu(), state
+
+
+def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
+    """A token, by its score."""
+    if temperature == 0:
+        return int(scores.argmax())
+    if top_k is not None and top_k < len(scores):
+        scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
+    return int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=random))
+
+
+def average(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
+    """Adds up measures of parts, each a total and a count, and divides; what no part counted is left out.
+
+    >>> average([{"accuracy": (3, 4)}, {"accuracy": (1, 4), "accuracy@1-4": (0, 0)}])
+    {'accuracy': 0.5}
+    """
+    names = dict.fromkeys(name for part in totals for name in part)
+    sums = {
+        name: [sum(x) for x in zip(*(part[name] for part in totals if name in part), strict=True)]
+        for name in names
+    }
+    return {name: total / count for name, (total, count) in sums.items() if count}

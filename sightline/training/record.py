@@ -1,0 +1,92 @@
+"""What a run tells while it goes: metrics.jsonl, TensorBoard where it is installed, and a progress bar."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+from sightline.training.checkpoint import write
+
+METRICS = "metrics.jsonl"
+
+
+class Record:
+    """The lines of a run, `history`, each also appended to metrics.jsonl; a run that resumes drops those past its step.
+
+    A process that is not the main one keeps the history and writes nothing.
+    """
+
+    def __init__(self, folder: Path, step: int, main: bool, progress: bool):
+        self.path = folder / METRICS
+        self.main = main
+        self.history = _lines_until(self.path, step) if step else []
+        self.board = None
+        if main:
+            write(folder, {METRICS: "".join(json.dumps(line) + "\n" for line in self.history).encode()})
+            if find_spec("tensorboard"):
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            disable=not (main and progress),
+        )
+        self.task = self.bar.add_task(folder.name, total=1.0, told="")
+
+    def __enter__(self) -> "Record":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()
+        if self.board:
+            self.board.close()
+
+    def line(self, line: dict) -> None:
+        """Adds a line. Raises: ValueError where it cannot be written."""
+        self.history.append(line)
+        if not self.main:
+            return
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}: expected to append a line, got {error.strerror}; make room and resume"
+            ) from None
+        if self.board:
+            for name, value in {
+                **line,
+                **{f"valid/{name}": v for name, v in line.get("valid", {}).items()},
+            }.items():
+                if name not in ("step", "valid"):
+                    self.board.add_scalar(name, value, line["step"])
+
+    def show(self, used: float, seconds: float) -> None:
+        """Moves the bar to a share of the budget, used up in so many seconds of training."""
+        last = self.history[-1] if self.history else {}
+        told = f"loss {last['loss']:.4f}  {last['tokens_per_second']:,.0f} tokens/s  " if last else ""
+        left = round(seconds * (1 / used - 1)) if used else 0
+        self.bar.update(self.task, completed=used, told=f"{told}{left // 60}:{left % 60:02d} left")
+
+
+def _lines_until(path: Path, step: int) -> list[dict]:
+    """The lines up to a step; those after it will come again, and the last may have been cut short by a kill."""
+    lines = []
+    for text in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            break
+        if line["step"] > step:
+            break
+        lines.append(line)
+    return lines

@@ -1,0 +1,103 @@
+"""Run by test_resume: trains in processes that are killed, each time resuming, until one comes to its end.
+
+killed.py FOLDER random|saving     random: after random times; saving: at each system call of a save in turn
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from sightline.training import checkpoint
+from sightline.training.fit import fit
+
+SETTINGS = {
+    "encoder": "self-attention",
+    "width": 16,
+    "layers": 1,
+    "dropout": 0.2,
+    "accumulate": 2,
+    "tokens": 64,
+    "steps": 40,
+    "evaluate_every": "8 steps",
+    "checkpoint_every": "3 steps",
+    "log_every": 2,
+    "progress": False,
+}
+
+
+def train(folder: Path, out: str, resume: bool) -> None:
+    fit(folder / "reviews.csv", out=folder / out, resume=resume, **SETTINGS)
+
+
+def in_child(work, kill_after: float | None = None) -> int:
+    """Forks, works there, and kills it with -9 after some seconds; returns the status it ended with."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def killing_itself(call: int):
+    """Makes this process die just before, or for odd numbers just after, its n-th write, fsync, rename or close of a save."""
+    left = [call]
+
+    def deadly(original):
+        def wrapped(*arguments):
+            left[0] -= 1
+            if left[0] == 0 and call % 2:
+                original(*arguments)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments)
+
+        return wrapped
+
+    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+    checkpoint.as_bytes = deadly(checkpoint.as_bytes)
+
+
+def main(folder: Path, how: str) -> None:
+    torch.optim.AdamW(
+        [torch.zeros(1, requires_grad=True)]
+    ).step()  # imports what it imports once, not in every child
+    began = time.perf_counter()
+    if in_child(lambda: train(folder, "whole", resume=False)) != 0:
+        sys.exit("the run that is not killed failed")
+    whole = time.perf_counter() - began
+    draw, kills, late = random.Random(time.time_ns()), 0, 0
+    for attempt in range(1000):
+        if how == "random":
+            status = in_child(
+                lambda: train(folder, "killed", resume=True), draw.uniform(0.1, 0.5) * whole + late
+            )
+            late += whole / 30  # so that it ends some time
+        else:
+
+            def work(call=3 * attempt + 1):
+                killing_itself(call)
+                train(folder, "killed", resume=True)
+
+            status = in_child(work)
+        if status == 0:
+            print(f"{kills} kills, {whole:.2f} s")
+            return
+        if status != signal.SIGKILL:
+            sys.exit(f"ended with status {status} after {kills} kills")
+        kills += 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
