@@ -87,11 +87,8 @@ class FullyConnected(Mixer):
         self._check(time + 1)
         rows[:, time] = x
         seen = rows[:, : time + 1].unflatten(2, (self.heads, -1))
-        return torch.einsum("hn,snhe->she", weights[:, time, : time + 1], seen).flatten(1), (
-            weights,
-            rows,
-            time + 1,
-        )
+        mixed = torch.einsum("hn,snhe->she", weights[:, time, : time + 1], seen)
+        return mixed.flatten(1), (weights, rows, time + 1)
 
 
 @lru_cache(maxsize=8)
@@ -143,11 +140,8 @@ class Connect(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         weights, grids, rows, place = ctx.saved_tensors
-        d_grids, d_mixed, d_weights = (
-            torch.empty_like(grids),
-            _gather(grad, weights, rows),
-            torch.zeros_like(weights),
-        )
+        d_mixed = _gather(grad, weights, rows)
+        d_grids, d_weights = torch.empty_like(grids), torch.zeros_like(weights)
         for n, x_grid, dx_grid, dy_grid in _each(ctx.groups, weights, grids, d_grids, d_mixed):
             torch.bmm(weights[:, :n, :n].transpose(1, 2), dy_grid, out=dx_grid)
             d_weights[:, :n, :n].baddbmm_(dy_grid, x_grid.transpose(1, 2))

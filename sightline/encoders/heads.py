@@ -39,38 +39,47 @@ class Readout(nn.Module):
             self.query = nn.Parameter(torch.zeros(width))  # starts as the mean
 
     def forward(self, x: Sequences) -> Tensor:
-        match self.pool:
-            case None:
-                return self.scores(x.values)
-            case "last":
-                pooled = _last(x)
-            case "attention":
-                pooled = self._attention(x)
-            case _:
-                pooled = _reduce(x, self.pool)
-        return self.scores(pooled)
+        if self.pool is None:
+            return self.scores(x.values)
+        pool = {"mean": _mean, "max": _max, "last": _last, "attention": self._attention}[self.pool]
+        return self.scores(pool(x).to(x.values.dtype))
 
     def _attention(self, x: Sequences) -> Tensor:
-        ids = x.sequence_ids
-        strength = (x.values @ self.query).float() * x.values.shape[1] ** -0.5
-        strongest = _reduce(x.with_values(strength.detach()[:, None]), "max")[:, 0]
-        weight = (strength - strongest.index_select(0, ids)).exp()
-        total = _reduce(x.with_values(weight[:, None]), "sum")[:, 0]
-        weight = weight / total.index_select(0, ids)
-        return _reduce(x.with_values(x.values * weight[:, None].to(x.values.dtype)), "sum")
+        strength = x.with_values((x.values @ self.query)[:, None] * x.values.shape[1] ** -0.5)
+        strongest = _max(strength.with_values(strength.values.detach()))
+        weight = (strength.values - strongest.index_select(0, x.sequence_ids)).exp()
+        total = _sum(x.with_values(weight)).index_select(0, x.sequence_ids)
+        return _sum(x.with_values(x.values * (weight / total)))
+
+
+def _sum(x: Sequences) -> Tensor:
+    """The sum of each sequence's rows [S, E], in float32 or wider."""
+    wide = torch.promote_types(x.values.dtype, torch.float32)
+    zeros = x.values.new_zeros(len(x), x.values.shape[1], dtype=wide)
+    return zeros.index_add(0, x.sequence_ids, x.values.to(wide))
+
+
+def _mean(x: Sequences) -> Tensor:
+    total = _sum(x)
+    return total / x.lengths.clamp(min=1)[:, None].to(total)
+
+
+def _max(x: Sequences) -> Tensor:
+    some = x.lengths > 0
+    lengths = x.lengths[some].to(x.values.device)
+    maxima = torch.segment_reduce(x.values, "max", lengths=lengths, unsafe=True)  # the lengths are checked
+    return _among_zeros(maxima, some)
 
 
 def _last(x: Sequences) -> Tensor:
-    """The last row of each sequence [S, E]."""
-    has_rows = x.lengths > 0
-    last = (x.offsets[1:] - 1)[has_rows].to(x.values.device)
-    where = has_rows.nonzero().flatten().to(x.values.device)
-    return x.values.new_zeros(len(x), x.values.shape[1]).index_copy(0, where, x.values.index_select(0, last))
+    some = x.lengths > 0
+    last = (x.offsets[1:] - 1)[some].to(x.values.device)
+    return _among_zeros(x.values.index_select(0, last), some)
 
 
-def _reduce(x: Sequences, how: str) -> Tensor:
-    """The sum, mean or maximum over the rows of each sequence [S, E]; zeros where there are none."""
-    index = x.sequence_ids[:, None].expand_as(x.values)
-    zeros = x.values.new_zeros(len(x), x.values.shape[1])
-    reduce = {"sum": "sum", "mean": "mean", "max": "amax"}[how]
-    return zeros.scatter_reduce(0, index, x.values, reduce, include_self=False)
+def _among_zeros(rows: Tensor, some: Tensor) -> Tensor:
+    """Rows for those sequences that have some, zeros for the others [S, E]."""
+    if len(rows) == len(some):
+        return rows
+    zeros = rows.new_zeros(len(some), rows.shape[1])
+    return zeros.index_copy(0, some.nonzero().flatten().to(rows.device), rows)

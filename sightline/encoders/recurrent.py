@@ -242,9 +242,9 @@ class RnnSteps(torch.autograd.Function):
         order, h = ctx.order, recurrent.shape[2]
         d_sum = grad.reshape(-1, h).index_select(0, order.rows)
         out = hidden[order.zeros :]
-        slope = torch.ops.aten.tanh_backward(torch.ones_like(out), out)
+        slopes = torch.ops.aten.tanh_backward(torch.ones_like(out), out)
         after = None
-        for at, slope in zip(*(order.steps(b)[::-1] for b in (d_sum, slope)), strict=True):
+        for at, slope in zip(*(order.steps(b)[::-1] for b in (d_sum, slopes)), strict=True):
             if after is not None:
                 at[:, : after.shape[1]].baddbmm_(after, recurrent)
             at.mul_(slope)
