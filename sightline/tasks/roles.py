@@ -52,18 +52,17 @@ WORDS = (*LAYOUT, *PLACEHOLDERS, "STRING", "NUMBER", *keyword.kwlist, *SOFT_KEYW
 
 KEYWORDS = frozenset(keyword.kwlist)
 DROPPED = frozenset((tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER))
-F_STRING_STARTS = {
-    getattr(tokenize, name) for name in ("FSTRING_START", "TSTRING_START") if hasattr(tokenize, name)
-}
-F_STRING_ENDS = {
-    getattr(tokenize, name) for name in ("FSTRING_END", "TSTRING_END") if hasattr(tokenize, name)
-}
+F_STRING_START = getattr(tokenize, "FSTRING_START", None)  # Python 3.12 and later
+F_STRING_END = getattr(tokenize, "FSTRING_END", None)
 
-INNER_SCOPES = (
-    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
-    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-    *([ast.TypeAlias] if hasattr(ast, "TypeAlias") else []),
-)
+# Nodes of the syntax tree, by what has to be done about them.
+INNER_SCOPES = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}
+INNER_SCOPES |= {ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, getattr(ast, "TypeAlias", None)}
+WITH_BLOCKS = {ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar}
+WITH_BLOCKS |= {ast.ExceptHandler, ast.Match, ast.match_case}
+WITH_PLAIN_NAMES = {ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.keyword, ast.ExceptHandler}
+WITH_PLAIN_NAMES |= {ast.Match, ast.MatchAs, ast.MatchStar, ast.MatchMapping}
+LEAVES = {ast.Constant, ast.Load, ast.Store, ast.Del, ast.Pass, ast.Break, ast.Continue}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _definitions(body: list, prefix: str) -> Iterator[tuple[str, ast.FunctionDef
             yield from _definitions(node.body, f"{prefix}{node.name}.<locals>.")
         elif isinstance(node, ast.ClassDef):
             yield from _definitions(node.body, f"{prefix}{node.name}.")
-        else:
+        elif type(node) in WITH_BLOCKS:
             for block in ("body", "handlers", "cases", "orelse", "finalbody"):
                 yield from _definitions(getattr(node, block, ()), prefix)
 
@@ -116,40 +115,33 @@ class _Names:
         self.marks: dict[tuple[int, int], str] = {}  # (line, column in bytes) -> what stands there
         self.parameters, self.bound, self.imported, self.declared = set(), set(), set(), set()
         self.inner_scope = bool(getattr(function, "type_params", ()))
-        signature = function.args
-        for arg in (
-            *signature.posonlyargs,
-            *signature.args,
-            signature.vararg,
-            *signature.kwonlyargs,
-            signature.kwarg,
-        ):
-            if arg is not None:
-                self.marks[arg.lineno, arg.col_offset] = BIND
-                self.parameters.add(arg.arg)
-                self._walk([arg.annotation], signature=True)
-        self._walk([*signature.defaults, *signature.kw_defaults, function.returns], signature=True)
+        a = function.args
+        for arg in filter(None, (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg)):
+            self.marks[arg.lineno, arg.col_offset] = BIND
+            self.parameters.add(arg.arg)
+            self._walk([arg.annotation], signature=True)
+        self._walk([*a.defaults, *a.kw_defaults, function.returns], signature=True)
         self._walk(function.body)
 
     def _walk(self, nodes: list, signature: bool = False, seen: bool = True) -> None:
         stack = [node for node in nodes if node is not None]
         while stack and not self.inner_scope:
             node = stack.pop()
-            if isinstance(node, ast.Name):
+            type_ = type(node)
+            if type_ is ast.Name:
                 self._name(node, signature, seen)
-                continue
-            if isinstance(node, INNER_SCOPES):
-                self.inner_scope = True
-            elif isinstance(node, ast.JoinedStr) and seen:  # its names bind, but no token shows them
+            elif type_ is ast.JoinedStr and seen:  # its names bind, but no token shows them
                 self._walk(node.values, signature, seen=False)
-                continue
-            elif seen:
-                self._statement(node)
-            for child in vars(node).values():
-                if isinstance(child, ast.AST):
-                    stack.append(child)
-                elif isinstance(child, list):
-                    stack.extend(item for item in child if isinstance(item, ast.AST))
+            elif type_ in INNER_SCOPES:
+                self.inner_scope = True
+            elif type_ not in LEAVES:
+                if type_ in WITH_PLAIN_NAMES and seen:
+                    self._plain_names(node)
+                for child in vars(node).values():
+                    if isinstance(child, ast.AST):
+                        stack.append(child)
+                    elif type(child) is list:
+                        stack += [item for item in child if isinstance(item, ast.AST)]
 
     def _name(self, node: ast.Name, signature: bool, seen: bool) -> None:
         kind = USE if isinstance(node.ctx, ast.Load) else BIND if isinstance(node.ctx, ast.Store) else MENTION
@@ -160,7 +152,7 @@ class _Names:
         if seen:
             self.marks[node.lineno, node.col_offset] = kind
 
-    def _statement(self, node: ast.AST) -> None:
+    def _plain_names(self, node: ast.AST) -> None:
         """Names that are plain strings in the tree; where it has no position for them, `_tokens` reads it off the words."""
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             self.marks[node.lineno, node.col_offset] = IMPORT
@@ -176,7 +168,9 @@ class _Names:
             self.bound.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest is not None:
             self.bound.add(node.rest)
-        elif isinstance(node, ast.MatchAs) and node.name is not None:
+        elif isinstance(node, ast.MatchAs) and node.name is None:
+            self.marks[node.lineno, node.col_offset] = "_"
+        elif isinstance(node, ast.MatchAs):
             self.bound.add(node.name)
             if node.pattern is None:
                 self.marks[node.lineno, node.col_offset] = BIND
@@ -239,27 +233,27 @@ def _kind_beside(previous: str, string: str, statement: str | None) -> str:
         return "ATTRIBUTE"
     if previous == "def":
         return "FUNCTION"
-    if previous == "as" or previous in ("*", "**") and string != "_":  # except, and captures of a pattern
-        return BIND
-    return string if string in SOFT_KEYWORDS else "KEYWORD"  # a class pattern names attributes like a call
+    if previous in ("as", "*", "**"):  # except, and captures of a pattern
+        return "_" if string == "_" and previous == "*" else BIND
+    return "case" if previous in LAYOUT else "KEYWORD"  # a class pattern names attributes as a call does
 
 
 def _raw_tokens(text: list[str]) -> Iterator[tuple]:
     """The tokens of `tokenize`, an f-string as one of type STRING, as it was before Python 3.12."""
     tokens = tokenize.generate_tokens(iter(text).__next__)
-    return _joined_f_strings(tokens, text) if F_STRING_STARTS else tokens
+    return _joined_f_strings(tokens, text) if F_STRING_START else tokens
 
 
 def _joined_f_strings(tokens: Iterator, text: list[str]) -> Iterator[tuple]:
     depth, first = 0, (1, 0)
     for token in tokens:
-        if token.type in F_STRING_STARTS:
+        if token.type == F_STRING_START:
             if depth == 0:
                 first = token.start
             depth += 1
         elif depth == 0:
             yield token
-        elif token.type in F_STRING_ENDS:
+        elif token.type == F_STRING_END:
             depth -= 1
             if depth == 0:
                 (top, left), (bottom, right) = first, token.end

@@ -8,24 +8,25 @@ spelling gives nothing away: it has to find where else the same id stands, often
     def FUNCTION ( name7 ) : NEWLINE INDENT return name7 * name7 NEWLINE DEDENT  as the model reads it
                                                    parameter   parameter         as it should answer
 
-Which functions: all modules of the library but its tests, in sorted order; of these the functions that `roles.py` keeps,
-with at least one use of a name, at most LONGEST tokens and at most NAMES different names. A module goes whole into
-train, valid or test, by a hash of its name. The same Python always gives the same data.
+Which functions: all modules of the library but its tests, in sorted order; of these the functions that `roles.py` keeps
+(a function that opens an inner scope is left out), with at least one use of a name, at most LONGEST tokens and at most
+NAMES different names. Of functions that are alike but for their names only the first is kept, so none is both learned
+and tested. A module goes whole into train, valid or test, by a hash of its name. The same Python gives the same data.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import platform
-import random
 import sysconfig
 import tempfile
 import tokenize
 import warnings
 from collections.abc import Iterator
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,23 +38,14 @@ from torch import Tensor
 from sightline.sequences import Sequences
 from sightline.tasks import roles
 from sightline.tasks.examples import Examples
-from sightline.tasks.roles import ROLES as ROLES
-from sightline.tasks.roles import WORDS
 
 NAMES = 32
 LONGEST = 512
-VOCABULARY = (*WORDS, *(f"name{i}" for i in range(NAMES)))
-SKIPPED_FOLDERS = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idle_test",
-    "__pycache__",
-    "lib-dynload",
-}
-_ID = {word: i for i, word in enumerate(VOCABULARY)}
-_FIRST_NAME = len(WORDS)
+ROLES = roles.ROLES
+VOCABULARY = (*roles.WORDS, *(f"name{i}" for i in range(NAMES)))
+FIRST_NAME = len(roles.WORDS)  # ids from here on are names
+WORD_IDS = {word: i for i, word in enumerate(roles.WORDS)}
+NOT_READ = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib-dynload"}
 
 
 class Place(NamedTuple):
@@ -65,33 +57,30 @@ class Place(NamedTuple):
 
 
 def load() -> dict[str, Examples]:
-    """The data set as {"train", "valid", "test"}: ids of VOCABULARY, the index into ROLES of every use of a name as target.
+    """The data set as {"train", "valid", "test"}: ids of VOCABULARY, and of every use of a name the role, an index into ROLES.
 
-    `links` holds where a used name is bound in its function (-1 = from outside, or used before it is bound),
-    `distances` how many tokens before the use that is, and `texts` the Place of each function. The first call of a
-    Python version reads the library, in a few seconds; the result is kept in the user's cache folder.
+    `links` holds where in its function a used name is bound (-1: outside, or not before the use), `distances` how many
+    tokens before the use that is, `texts` the Place of each function. The first call in a Python version reads the
+    library, in a few seconds; the result is kept in the user's cache folder.
 
-    >>> data = load()                                                         # doctest: +SKIP
-    >>> " ".join(VOCABULARY[i] for i in data["test"].inputs[0].tolist())      # doctest: +SKIP
+    Raises: ValueError where Python was installed without the source of its library.
+
+    >>> data = load()
+    >>> [VOCABULARY[i] for i in data["test"].inputs[0].tolist()][:3]
+    ['def', 'FUNCTION', '(']
     """
-    columns, places = _load_cache() or _save_cache(*_extract())
-    offsets, links = columns["offsets"].long(), columns["links"].long()
-    inputs = Sequences(columns["ids"].long(), offsets)
-    targets = torch.where(columns["roles"] >= 0, columns["roles"].long(), -100)
-    distances = torch.where(links >= 0, inputs.positions - links, -1)
-    everything = Examples(inputs, targets, per_token=True, distances=distances, links=links, texts=places)
+    everything = _load_cache() or _save_cache(_extract())
     numbers = {"train": [], "valid": [], "test": []}
-    for i, place in enumerate(places):
+    for i, place in enumerate(everything.texts):
         numbers[split_of(place.module)].append(i)
     return {split: everything.take(chosen) for split, chosen in numbers.items()}
 
 
-@cache
 def split_of(module: str) -> str:
     """Which of train, valid and test a module belongs to.
 
-    >>> split_of("ast"), split_of("ast")
-    ('train', 'train')
+    >>> split_of("ast"), split_of("bisect")
+    ('valid', 'train')
     """
     lot = int.from_bytes(hashlib.blake2b(module.encode(), digest_size=8).digest()) % 10
     return {0: "valid", 1: "test"}.get(lot, "train")
@@ -102,12 +91,12 @@ def spelling(place: Place) -> list[str]:
 
     Raises: ValueError where the library has no such function.
     """
-    path = _library() / Path(*place.module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if path.is_file():
-        for function in roles.functions(_read(path)):
-            if (function.qualname, function.line) == (place.qualname, place.line):
-                return function.spelling
+    stem = _library().joinpath(*place.module.split("."))
+    with _undisturbed():
+        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+            for function in roles.functions(_read(path)) if path.is_file() else ():
+                if (function.qualname, function.line) == (place.qualname, place.line):
+                    return function.spelling
     raise ValueError(
         f"scope.spelling: expected a function of this Python's library, got {place.qualname} at line {place.line} of "
         f"{place.module}; take places from scope.load"
@@ -123,7 +112,7 @@ def _library() -> Path:
 
 def _modules(library: Path) -> Iterator[tuple[str, Path]]:
     for folder, folders, files in os.walk(library):
-        folders[:] = sorted(f for f in folders if f not in SKIPPED_FOLDERS and f.isidentifier())
+        folders[:] = sorted(f for f in folders if f not in NOT_READ and f.isidentifier())
         for file in sorted(f for f in files if f.endswith(".py")):
             path = Path(folder, file)
             parts = path.relative_to(library).with_suffix("").parts
@@ -135,42 +124,73 @@ def _read(path: Path) -> str:
         return file.read()
 
 
-def _extract() -> tuple[dict[str, Tensor], list[Place]]:
-    columns, lengths, places = {"ids": [], "roles": [], "links": []}, [0], []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the library's own source is warned of
+def _extract() -> Examples:
+    ids, targets, links, offsets, places, known = [], [], [], [0], [], set()
+    with _undisturbed():
         for module, path in _modules(_library()):
             try:
                 found = list(roles.functions(_read(path)))
-            except (SyntaxError, UnicodeDecodeError):  # not this Python's: a template, a file of the old 2to3
+            except (SyntaxError, ValueError):  # not for this Python, or not text
                 continue
             for function in found:
-                place = Place(module, function.qualname, function.line)
-                ids = encode(function, place)
-                if ids is not None:
-                    columns["ids"] += ids
-                    columns["roles"] += function.roles
-                    columns["links"] += function.links
-                    lengths.append(len(ids))
-                    places.append(place)
-    tensors = {name: torch.tensor(column, dtype=torch.int16) for name, column in columns.items()}
-    return tensors | {"offsets": torch.tensor(lengths).cumsum(0)}, places
+                numbered = _numbered(function)
+                if numbered is None or numbered in known:
+                    continue
+                known.add(numbered)
+                places.append(Place(module, function.qualname, function.line))
+                ids += _redrawn(numbered, places[-1])
+                targets += [-100 if role < 0 else role for role in function.roles]
+                links += function.links
+                offsets.append(len(ids))
+    if not places:
+        raise ValueError(
+            f"scope: expected the source of Python's library in {_library()}, got no function from it; use a Python that "
+            "was installed with its .py files"
+        )
+    return _examples(*map(torch.tensor, (ids, targets, links, offsets)), places)
 
 
-def encode(function: roles.Function, place: Place) -> list[int] | None:
-    """The ids of a function's tokens, its names drawn by lot from its place; None where a rule leaves it out."""
+def _examples(ids: Tensor, targets: Tensor, links: Tensor, offsets: Tensor, places: list[Place]) -> Examples:
+    inputs = Sequences(ids, offsets)
+    distances = torch.where(links < 0, -1, inputs.positions - links)
+    return Examples(inputs, targets, per_token=True, distances=distances, links=links, texts=places)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No warnings of what the library's source does, and no collector: syntax trees hold no cycles, and looking for some
+    costs a quarter of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _numbered(function: roles.Function) -> tuple[int, ...] | None:
+    """The function's ids with its names numbered as they come, alike for functions alike; None where a rule leaves it out."""
     if len(function.words) > LONGEST or max(function.roles) < 0:
         return None
-    names = dict.fromkeys(s for s, w in zip(function.spelling, function.words, strict=True) if w is None)
-    if len(names) > NAMES:
-        return None
-    seed = hashlib.blake2b(repr(tuple(place)).encode(), digest_size=8).digest()
-    drawn = random.Random(int.from_bytes(seed)).sample(range(_FIRST_NAME, len(VOCABULARY)), len(names))
-    of = dict(zip(names, drawn, strict=True))
-    return [of[s] if w is None else _ID[w] for s, w in zip(function.spelling, function.words, strict=True)]
+    names: dict[str, int] = {}
+    ids = tuple(
+        names.setdefault(spelled, FIRST_NAME + len(names)) if word is None else WORD_IDS[word]
+        for word, spelled in zip(function.words, function.spelling, strict=True)
+    )
+    return ids if len(names) <= NAMES else None
 
 
-# --- the cache: never needed, never trusted to be writable ---------------------------------------------------------------
+def _redrawn(numbered: tuple[int, ...], place: Place) -> list[int]:
+    """The same with its names drawn by lot; the lot depends on nothing but the place."""
+    lots = hashlib.blake2b(json.dumps(place).encode(), digest_size=2 * NAMES).digest()
+    drawn = sorted(range(FIRST_NAME, len(VOCABULARY)), key=lambda i: lots[2 * (i - FIRST_NAME) :][:2])
+    return [i if i < FIRST_NAME else drawn[i - FIRST_NAME] for i in numbered]
+
+
+# --- the cache: never needed, never trusted --------------------------------------------------------------------------------
 
 
 def _cache_file() -> Path:
@@ -182,44 +202,56 @@ def _cache_file() -> Path:
     return folder / "sightline" / f"scope-{platform.python_version()}-{rules.hexdigest()}.safetensors"
 
 
-def _load_cache() -> tuple[dict[str, Tensor], list[Place]] | None:
+def _load_cache() -> Examples | None:
     try:
         with safe_open(_cache_file(), "pt") as file:
+            columns = [file.get_tensor(name).long() for name in ("ids", "targets", "links", "offsets")]
             places = [Place(*place) for place in json.loads(file.metadata()["places"])]
-            return {name: file.get_tensor(name) for name in ("ids", "roles", "links", "offsets")}, places
+        return _examples(*columns, places)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError):
         return None
 
 
-def _save_cache(columns: dict[str, Tensor], places: list[Place]) -> tuple[dict[str, Tensor], list[Place]]:
+def _save_cache(examples: Examples) -> Examples:
+    columns = {"ids": examples.inputs.values, "targets": examples.targets, "links": examples.links}
+    columns = {name: column.short() for name, column in columns.items()} | {
+        "offsets": examples.inputs.offsets
+    }
     try:
         path = _cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as aside:
-            save_file(columns, Path(aside, path.name), {"places": json.dumps(places)})
+            save_file(columns, Path(aside, path.name), {"places": json.dumps(examples.texts)})
             os.replace(Path(aside, path.name), path)
     except (OSError, RuntimeError, SafetensorError):
         pass
-    return columns, places
+    return examples
 
 
 # --- the plain rule ------------------------------------------------------------------------------------------------------
 
 
 def rule(ids: Tensor) -> Tensor:
-    """The role of every name of one function by a plain rule, the score to beat: in the signature it is a parameter, after
-    `import` imported, followed by `=` or after `for` or `as` a local, and otherwise from outside; the first that holds.
+    """The role of every name in one function by a plain rule, which is the score to beat.
+
+    A name is a parameter if it follows `(`, `,`, `*` or `**` in the signature; else imported if it stands in an import; else
+    local if it is followed by `=` or follows `for` or `as`; else from outside.
 
     Shapes: ids [L]; roles [L], -1 where there is no name.
+
+    >>> words = "def FUNCTION ( name3 ) : return name3 + name1".split()
+    >>> rule(torch.tensor([VOCABULARY.index(word) for word in words]))
+    tensor([-1, -1, -1,  0, -1, -1, -1,  0, -1,  3])
     """
     words = [VOCABULARY[i] for i in ids.tolist()]
+    is_name = [i >= FIRST_NAME for i in ids.tolist()]
     found: dict[str, int] = {}
     depth, signature, importing = 0, True, False
-    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
-        depth += (word in "([{") - (word in ")]}")
+    for before, word, after, name in zip(["", *words[:-1]], words, [*words[1:], ""], is_name, strict=True):
+        depth += (word in ("(", "[", "{")) - (word in (")", "]", "}"))
         signature = signature and not (word == ":" and depth == 0)
         importing = (importing or word == "import") and word != "NEWLINE"
-        if not word.startswith("name"):
+        if not name:
             continue
         if signature and depth == 1 and before in ("(", ",", "*", "**"):
             found.setdefault(word, roles.PARAMETER)
@@ -227,4 +259,7 @@ def rule(ids: Tensor) -> Tensor:
             found.setdefault(word, roles.IMPORTED)
         elif after == "=" or before in ("for", "as"):
             found.setdefault(word, roles.LOCAL)
-    return torch.tensor([found.get(w, roles.OUTSIDE) if w.startswith("name") else -1 for w in words])
+    guesses = [
+        found.get(word, roles.OUTSIDE) if name else -1 for word, name in zip(words, is_name, strict=True)
+    ]
+    return torch.tensor(guesses, dtype=torch.int64)
