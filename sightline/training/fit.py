@@ -69,9 +69,9 @@ def fit(
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(asked.training.seed)
         model = Model(_completed(asked, data), data.task, data.tokenizer)
-    for part in (data.train, data.valid, data.test):
-        if part is not None:
-            model.check_lengths(part.lengths, "fit")
+    for name in ("train", "valid", "test"):
+        if getattr(data, name) is not None:
+            model.check_lengths(getattr(data, name).lengths, f"{name} data")
     if process.is_main_process:
         _begin(folder, model, resume)
     model.history = train(model, data.train, data.valid, asked.training, folder, resume, progress)

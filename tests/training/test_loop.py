@@ -1,6 +1,7 @@
 """The loop must compute the loss it says, spend the budget it was given, and give back the best weights."""
 
 import json
+import sys
 import time
 from types import SimpleNamespace
 
@@ -222,3 +223,25 @@ def test_the_bar_is_silent_where_not_asked_for(tmp_path, capfd):
     loop.train(Counts(TASK), data(), None, TrainingConfig(steps=2, log_every=1), tmp_path, progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "tokens/s" in err and "0:00 left" in err
+
+
+def test_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
+    class Board:
+        def __init__(self, folder, purge_step):
+            self.told, self.closed = [], False
+            boards.append((folder, purge_step, self))
+
+        def add_scalar(self, name, value, step):
+            self.told.append((name, value, step))
+
+        def close(self):
+            self.closed = True
+
+    boards = []
+    monkeypatch.setattr("sightline.training.record.find_spec", lambda name: name == "tensorboard")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Board))
+    _, history = trained(tmp_path, steps=2, evaluate_every="2 steps")
+    ((folder, purge_step, board),) = boards
+    assert (folder, purge_step, board.closed) == (tmp_path / "tensorboard", 1, True)
+    assert ("loss", history[0]["loss"], 1) in board.told
+    assert ("valid/accuracy", history[1]["valid"]["accuracy"], 2) in board.told
