@@ -28,7 +28,11 @@ GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (
     13,
 )  # older kernels want k as wide as q
 
-CALL = 4_000_000  # one call costs as much as this many multiply-adds (query-key pairs x heads x width)
+# What things cost on a CPU with 512-bit vectors, in nanoseconds, forward and backward together: only their ratios matter.
+CALL = 100_000  # one more call
+PAIR, PAIR_WIDTH = 4, 1 / 6  # one query-key pair of one head, and as much for each number of the head's width
+TAIL = 15  # one exponential beyond the last 16 in a row, which the kernel computes one by one
+COPY = 3  # one number of one row, brought onto the stage and back
 BLOCK = 256  # a window's queries at once: its mask is BLOCK x (BLOCK + window)
 
 
@@ -38,12 +42,12 @@ def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -
             f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
         )
     if dropout:
-        return "cpu: has no dropout on weights; set dropout=0, or use backend='reference' for short sequences"
+        return "cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'"
     return None
 
 
 def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
-    rectangles = plan(offsets, key_offsets, pattern, q.shape[1] * q.shape[2])
+    rectangles = plan(offsets, key_offsets, pattern, q.shape[1], q.shape[2])
     width = v.shape[2]
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])
@@ -79,43 +83,43 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rectangles on the pack as it lies, and rectangles on a stage, where row `rows[i]` of the pack stands at `slots[i]`."""
+    """Rectangles on the pack as it lies, and rectangles on a stage: there slot i holds row `source[i]` of the pack, row
+    `rows[i]` stands at slot `slots[i]`, and the slots `spare` only fill up."""
 
     direct: tuple[Rectangle, ...]
     staged: tuple[Rectangle, ...]
+    source: Tensor
     rows: Tensor
     slots: Tensor
-    room: int
+    spare: Tensor
     blind: bool  # some query sees no key
     overlap: bool  # some key is in two rectangles, or in none
 
 
-def plan(offsets: Tensor, key_offsets: Tensor, pattern: Pattern, work: int) -> Plan:
-    """Which rectangles to compute. `work` is heads times width: the multiply-adds behind one query-key pair."""
+def plan(offsets: Tensor, key_offsets: Tensor, pattern: Pattern, heads: int, width: int) -> Plan:
+    """Which rectangles to compute for so many heads of this width: a pure function, remembered for the next layer."""
     other = None if key_offsets is offsets else key_offsets.numpy().tobytes()
-    return _plan(offsets.numpy().tobytes(), other, pattern, work)
+    return _plan(offsets.numpy().tobytes(), other, pattern, heads, width)
 
 
 @lru_cache(256)
-def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, work: int) -> Plan:
+def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int) -> Plan:
     starts = np.frombuffer(offsets, np.int64)
     key_starts = starts if key_offsets is None else np.frombuffer(key_offsets, np.int64)
-    direct, lonely, seeing = [], [], 0
+    direct, squares, seeing = [], [], 0
     for q0, k0, count, n, m in _runs(starts, key_starts):
-        for block in _blocks(n, m, pattern):
-            i, queries, j, keys, mask, behind = block
+        for i, queries, j, keys, mask, behind in _blocks(n, m, pattern):
             seeing += count * queries
-            if key_offsets is None and mask != "band" and count * n * n * work < CALL:
-                lonely.append((mask, n, q0, count))
+            if key_offsets is None and mask != "band":
+                squares.append((n, q0, count))
             else:
                 direct.append(Rectangle(count, queries, keys, mask, q0 + i, n, k0 + j, m, behind))
-    if len(lonely) == 1:  # nothing to bring it together with
-        mask, n, q0, count = lonely.pop()
-        direct.append(Rectangle(count, n, n, mask, q0, n, q0, n))
-    direct = _merged(direct)
-    rows, slots, room, staged = _stage(lonely, work)
-    once = key_starts[-1] == sum(r.count * r.keys for r in direct) + len(rows)
-    return Plan(direct, staged, rows, slots, room, seeing < starts[-1], not once)
+    mask = "causal" if pattern.right == 0 else "none"
+    groups = _partition(sorted(squares), heads, width)
+    direct += [Rectangle(count, n, n, mask, q0, n, q0, n) for n, q0, count in groups.pop(0, [])]
+    staged, stage = _stage(groups, mask)
+    once = key_starts[-1] == sum(r.count * r.keys for r in direct) + len(stage[1])
+    return Plan(_merged(direct), staged, *stage, seeing < starts[-1], not once)
 
 
 def _runs(starts: np.ndarray, key_starts: np.ndarray):
@@ -135,10 +139,10 @@ def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple]:
     if m == 0 or n <= blind:
         return []
     sees_all_left, sees_all_right = left >= m - 1, right >= m - 1 - (behind + blind)
-    if sees_all_left and sees_all_right:
-        return [(blind, n - blind, 0, m, "none", 0)]
     if sees_all_left and right == 0 and behind == 0:
         return [(0, n, 0, m, "causal", 0)]
+    if sees_all_left and sees_all_right:
+        return [(blind, n - blind, 0, m, "none", 0)]
     reach = max(r for r in (pattern.left, pattern.right) if r is not None)
     size = min(max(reach, 32), BLOCK)
     blocks = []
@@ -179,54 +183,68 @@ def _merged(rectangles: list[Rectangle]) -> tuple[Rectangle, ...]:
     return tuple(merged)
 
 
-def _stage(lonely: list[tuple], work: int) -> tuple[Tensor, Tensor, int, tuple[Rectangle, ...]]:
-    """Lonely runs (mask, length, first row, count), sorted by length, in groups padded to their longest.
-
-    Where to cut is the cheapest partition, by dynamic programming over the distinct lengths.
+def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[tuple]]:
+    """Runs (length, first row, count), sorted, put where they cost least: under 0 those left as they lie, one call each;
+    under a length those that are padded to it on the stage, one call in all. The cheapest cut of the distinct lengths,
+    by dynamic programming.
     """
-    kinds: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for mask, n, q0, count in sorted(lonely):
-        kinds.setdefault((mask, n), []).append((q0, count))
-    keys = list(kinds)
-    sizes = [sum(count for _, count in kinds[key]) for key in keys]
-    cost, cut = [0], []
-    for stop in range(1, len(keys) + 1):
-        mask, longest = keys[stop - 1]
-        options, members = [], 0
-        for start in range(stop - 1, -1, -1):
-            members += sizes[start]
-            if keys[start][0] != mask or (members * longest**2 * work > 4 * CALL and start < stop - 1):
-                break
-            options.append((cost[start] + CALL + members * longest**2 * work, start))
-        best, start = min(options)
-        cost.append(best)
-        cut.append(start)
-    groups, stop = [], len(keys)
+    lengths, index = (
+        np.unique([n for n, _, _ in squares], return_inverse=True) if squares else (np.zeros(0, int), [])
+    )
+    members, runs = (
+        np.bincount(index, [c for *_, c in squares], len(lengths)),
+        np.bincount(index, minlength=len(lengths)),
+    )
+
+    def compute(n):
+        return heads * n * (n * (PAIR + width * PAIR_WIDTH) + TAIL * (n % 16))
+
+    total = np.concatenate([[0], members.cumsum()])
+    best, cuts = np.zeros(len(lengths) + 1), [0]
+    for stop in range(1, len(lengths) + 1):
+        n = lengths[stop - 1]
+        first = int(np.searchsorted(lengths, (n - 16) // 2))  # more padding than that never pays
+        count = total[stop] - total[first:stop]
+        padded = n if compute(n) <= compute(-(-n // 16) * 16) else -(-n // 16) * 16
+        options = best[first:stop] + CALL + count * (compute(padded) + padded * COPY * heads * width)
+        start = first + int(options.argmin())
+        as_it_lies = best[stop - 1] + runs[stop - 1] * CALL + members[stop - 1] * compute(n)
+        best[stop] = min(as_it_lies, options[start - first])
+        cuts.append((stop - 1, 0) if as_it_lies <= options[start - first] else (start, int(padded)))
+    where, stop = {}, len(lengths)
     while stop:
-        groups.append(keys[cut[stop - 1] : stop])
-        stop = cut[stop - 1]
-    rows, slots, room, rectangles = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0, []
-    for group in groups:
-        mask, longest = group[-1]
-        lengths, first = [], room
-        for key in group:
-            for q0, count in kinds[key]:
-                rows.append(np.arange(q0, q0 + count * key[1]))
-                places = np.arange(count)[:, None] * longest + np.arange(key[1])
-                slots.append(room + places.ravel())
-                room += count * longest
-                lengths += [key[1]] * count
-        padded = mask == "none" and len(group) > 1
-        real = torch.tensor(lengths) if padded else None
-        mask = "pad" if padded else mask
+        start, padded = cuts[stop]
+        where.update(dict.fromkeys(lengths[start:stop].tolist(), padded))
+        stop = start
+    groups: dict[int, list[tuple]] = {}
+    for square in squares:
+        groups.setdefault(where[square[0]], []).append(square)
+    return groups
+
+
+def _stage(groups: dict[int, list[tuple]], mask: str) -> tuple[tuple[Rectangle, ...], tuple[Tensor, ...]]:
+    """Each group (runs under the length they are padded to) one rectangle; and the slots, as `Plan` has them."""
+    rectangles, source, spare, room = [], [], [], 0
+    for padded, squares in groups.items():
+        first = np.concatenate([q0 + n * np.arange(count) for n, q0, count in squares])
+        real = np.concatenate([np.full(count, n) for n, _, count in squares])
+        place = np.arange(padded)
+        source.append((first[:, None] + np.minimum(place, real[:, None] - 1)).ravel())
+        spare.append((place >= real[:, None]).ravel())
+        kind = "pad" if mask == "none" and spare[-1].any() else mask
+        hidden = torch.from_numpy(real) if kind == "pad" else None
         rectangles.append(
-            Rectangle(len(lengths), longest, longest, mask, first, longest, first, longest, real=real)
+            Rectangle(len(first), padded, padded, kind, room, padded, room, padded, real=hidden)
         )
-    return (
-        torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(np.concatenate(slots)),
-        room,
-        tuple(rectangles),
+        room += len(source[-1])
+    source, spare = (
+        np.concatenate([np.zeros(0, kind), *parts]) for parts, kind in ((source, np.int64), (spare, bool))
+    )
+    slots = np.flatnonzero(~spare)
+    order = np.argsort(source[slots], kind="stable")
+    slots = slots[order]
+    return tuple(rectangles), tuple(
+        map(torch.from_numpy, (source, source[slots], slots, np.flatnonzero(spare)))
     )
 
 
@@ -239,29 +257,23 @@ class Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, plan: Plan, pattern: Pattern, scale: float):
         ctx.set_materialize_grads(False)
-        ctx.plan, ctx.pattern, ctx.scale = plan, pattern, scale
-        stage = [_on_stage(t, plan) for t in (q, k, v)] if plan.staged else []
-        if len(plan.direct) == 1 and not plan.staged and not plan.blind:
-            out, lse = _compute(q, k, v, plan.direct[0], pattern, scale)
-            out, lse = out.transpose(1, 2).flatten(0, 1), lse.transpose(1, 2).flatten(0, 1)
+        ctx.plan, ctx.how = plan, (pattern, scale)
+        stage = []
+        if (
+            len(plan.direct) == 1 and not plan.staged and not plan.blind
+        ):  # one dense array: nothing to put together
+            out, lse = (t.transpose(1, 2).flatten(0, 1) for t in _compute(q, k, v, plan.direct[0], *ctx.how))
         else:
-            wide = torch.promote_types(q.dtype, torch.float32)
-            out, lse = (
-                torch.empty_like(q, memory_format=torch.contiguous_format),
-                q.new_empty(q.shape[:2], dtype=wide),
-            )
+            out = q.new_empty(q.shape)
+            lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
             if plan.blind:
                 out.zero_(), lse.fill_(-torch.inf)
-            _compute_into(out, lse, q, k, v, plan.direct, pattern, scale)
+            _compute_into(out, lse, q, k, v, plan.direct, *ctx.how)
             if plan.staged:
-                staged_out, staged_lse = (
-                    q.new_empty(plan.room, *q.shape[1:]),
-                    lse.new_empty(plan.room, q.shape[1]),
-                )
-                _compute_into(staged_out, staged_lse, *stage, plan.staged, pattern, scale)
-                out.index_copy_(0, plan.rows, staged_out.index_select(0, plan.slots))
-                lse.index_copy_(0, plan.rows, staged_lse.index_select(0, plan.slots))
-                stage += [staged_out, staged_lse]
+                stage = [t.index_select(0, plan.source) for t in (q, k, v)]
+                stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
+                _compute_into(*stage[3:], *stage[:3], plan.staged, *ctx.how)
+                out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
         ctx.save_for_backward(q, k, v, out, lse, *stage)
         return out, lse
 
@@ -272,33 +284,28 @@ class Attend(torch.autograd.Function):
         plan = ctx.plan
         if grad_out is None:
             grad_out = torch.zeros_like(out)
-        again = (ctx.pattern, ctx.scale)
-        if (
-            len(plan.direct) == 1
-            and not plan.staged
-            and not plan.blind
-            and not plan.overlap
-            and grad_lse is None
-        ):
-            grads = _derive(grad_out, q, k, v, out, lse, plan.direct[0], *again)
+        if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
+            grads = _derive(grad_out, q, k, v, out, lse, plan.direct[0], *ctx.how)
             return *(g.transpose(1, 2).flatten(0, 1) for g in grads), None, None, None
-        dtype = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
-        dq = torch.zeros_like(q) if plan.blind else torch.empty_like(q, memory_format=torch.contiguous_format)
-        dk, dv = ((k.new_zeros if plan.overlap else k.new_empty)(k.shape, dtype=dtype) for _ in range(2))
-        _derive_into(dq, dk, dv, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, *again)
+        sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
+        grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
+        for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
+            grad.zero_()
+        _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, *ctx.how)
         if plan.staged:
-            staged_grads = [q.new_empty(stage[0].shape), *(k.new_empty(stage[1].shape) for _ in range(2))]
-            staged_lse = None if grad_lse is None else _on_stage(grad_lse, plan)
-            _derive_into(
-                *staged_grads, _on_stage(grad_out, plan), staged_lse, *stage, plan.staged, False, *again
-            )
-            for grad, staged in zip((dq, dk, dv), staged_grads, strict=True):
-                grad.index_copy_(0, plan.rows, staged.index_select(0, plan.slots).to(grad.dtype))
-        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None
+            given = [
+                g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
+                for g in (grad_out, grad_lse)
+            ]
+            staged = [torch.empty_like(t) for t in stage[:3]]
+            _derive_into(staged, *given, *stage, plan.staged, False, *ctx.how)
+            grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
+        return *(g.to(q.dtype) for g in grads), None, None, None
 
 
-def _on_stage(t: Tensor, plan: Plan) -> Tensor:
-    return t.new_zeros(plan.room, *t.shape[1:]).index_copy_(0, plan.slots, t.index_select(0, plan.rows))
+def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:
+    back = staged.index_select(0, plan.slots)
+    return back if len(back) == len(rest) else rest.index_copy_(0, plan.rows, back.to(rest.dtype))
 
 
 def _queries(t: Tensor, r: Rectangle) -> Tensor:
@@ -352,9 +359,10 @@ def _derive(grad, q, k, v, out, lse, r: Rectangle, pattern: Pattern, scale: floa
     return kernel_backward(*operands, 0.0, r.mask == "causal", attn_mask=_mask(r, pattern, q), scale=scale)
 
 
-def _derive_into(dq, dk, dv, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, pattern, scale):
+def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, pattern, scale):
     """With ds = w * (grad . v - sum(grad * out) + grad_lse): an extra column that is 0 in v, 1 in grad and -grad_lse in
     out adds just the last term, so that the kernel need not know of it."""
+    dq, dk, dv = grads
     width = q.shape[2]
     if grad_lse is not None:
         q, k, v, out, grad = (pad(t, (0, 1)) for t in (q, k, v, out, grad))
