@@ -2,12 +2,8 @@
 
 import copy
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from browser import BROWSER, QUIET, needs_browser, opened
 from fabricated import BUCKETS, KINDS, comparison
 

@@ -1,0 +1,393 @@
+"""The commands, thin: read what was typed, call the function of the same name, print what came back.
+
+Nothing heavy is imported before a command runs, so that help comes at once. What a person can get wrong ends as one
+sentence on standard error and exit code 2; a command that is stopped (Ctrl-C) says how to go on, and exits with 130.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+GO_ON = {"fit": "the same command with --resume goes on", "compare": "the same command goes on where it was"}
+
+
+class Commands(TyperGroup):
+    """The commands in the order in which they are defined, with errors as sentences."""
+
+    def list_commands(self, ctx) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk shows here, or too late
+            return result
+        except BrokenPipeError:  # whoever reads has seen enough
+            _silence(sys.stdout)
+            raise typer.Exit(0) from None
+        except OSError as error:
+            _silence(sys.stdout)
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}")
+        except (ValueError, TypeError) as error:
+            _fail(" ".join(str(error).split()))
+        except KeyboardInterrupt:
+            _fail(f"stopped; {GO_ON.get(ctx.invoked_subcommand, 'nothing was kept')}", code=130)
+
+
+def _fail(sentence: str, code: int = 2) -> None:
+    print(f"sightline: {sentence}", file=sys.stderr)
+    raise typer.Exit(code) from None
+
+
+def _silence(stream: TextIO) -> None:
+    """Lets the stream end quietly if it can take no more."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+
+# What fit and compare share, by the names of the configuration, which checks it; a test holds the defaults said here.
+Data = Annotated[
+    str,
+    typer.Argument(help="A file, a folder with train, valid and test files, a name on the hub, or scope."),
+]
+Task = Annotated[
+    str | None, typer.Option(help="classify, tag, regress or language.  [default: by the columns]")
+]
+Text = Annotated[str | None, typer.Option(help="The column to read.  [default: by the columns]")]
+Label = Annotated[str | None, typer.Option(help="The column to learn.  [default: by the columns]")]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(help="bytes, characters, words, bpe, or a tokenizer.json.  [default: by the task]"),
+]
+Valid = Annotated[str | None, typer.Option(help="A file to validate on.  [default: a tenth of the data]")]
+Test = Annotated[str | None, typer.Option(help="A file to test on.  [default: a tenth of a single file]")]
+Width = Annotated[int | None, typer.Option(help="Numbers per row.  [default: 128; compare: 64]")]
+Layers = Annotated[int | None, typer.Option(help="Blocks.  [default: 3]")]
+Tokens = Annotated[int | None, typer.Option(help="Tokens per batch.  [default: 4096; compare: 1024]")]
+Steps = Annotated[int | None, typer.Option(help="Budget: steps.")]
+Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16.  [default: float32]")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any other setting of a run's config.json; may be repeated."
+    ),
+]
+SETTINGS = (
+    "task",
+    "text",
+    "label",
+    "tokenizer",
+    "valid",
+    "test",
+    "width",
+    "layers",
+    "tokens",
+    "steps",
+    "epochs",
+    "seconds",
+)
+SETTINGS += ("rate", "seed", "precision")
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a fitted model.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"sightline {version('sightline')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Encoders for sequences of any length: fit one, use it, or find out which serves your data.
+
+    \b
+    Begin with one of these:
+        sightline compare scope --report report.html      five encoders on Python's own library
+        sightline fit reviews.csv --label stars           an encoder for your own data
+        sightline predict runs/reviews-self-attention new.csv
+    """
+
+
+@app.command()
+def fit(
+    ctx: typer.Context,
+    data: Data,
+    task: Task = None,
+    text: Text = None,
+    label: Label = None,
+    tokenizer: Tokenizer = None,
+    valid: Valid = None,
+    test: Test = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="self-attention, rnn, lstm, convolution or fully-connected.  [default: self-attention]"
+        ),
+    ] = None,
+    width: Width = None,
+    layers: Layers = None,
+    tokens: Tokens = None,
+    steps: Steps = None,
+    epochs: Annotated[int | None, typer.Option(help="Budget: passes over the data.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Budget: seconds of training.  [default: 1000 steps]")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate at its peak.  [default: 0.001]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.  [default: 0]")] = None,
+    precision: Precision = None,
+    others: Others = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A config.json to start from; every run leaves one.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to leave the model in.  [default: runs/DATA-ENCODER]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+) -> None:
+    """Train an encoder on your sequences.
+
+    The task is chosen from the columns: a label of few values is classified, numbers are regressed, a list of tags as long
+    as the text is tagged, and plain text is learned as language. --task, --text and --label say otherwise.
+
+    \b
+    Examples:
+        sightline fit reviews.csv --text review --label stars
+        sightline fit treebank/ --encoder lstm --seconds 300
+        sightline fit plays.txt --steps 2000 --set context=64 --out runs/plays
+        sightline fit sensors.npz --task regress --config runs/old/config.json
+    """
+    from sightline.training.fit import fit as run
+
+    model = run(data, encoder=encoder, config=config, out=out, resume=resume, **_settings(ctx))
+    print(model.results["note"])
+    print(f"{model.results['parameters']:,} parameters; best at step {model.results['step']:,}")
+    _print_measures({part: model.results[part] for part in ("valid", "test") if part in model.results})
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[
+        str, typer.Argument(help="A labelled file, or what the model was fitted on (its test part).")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")] = False,
+) -> None:
+    """Measure a fitted model on labelled data.
+
+    \b
+    Examples:
+        sightline evaluate runs/reviews-lstm held-out.csv
+        sightline evaluate runs/scope-self-attention scope --json
+    """
+    from sightline.training.fit import evaluate as run
+
+    measures = run(model, data)
+    if as_json:
+        print(json.dumps(measures))
+    else:
+        _print_measures({data: measures})
+
+
+@app.command()
+def predict(
+    model: Model,
+    file: Annotated[
+        str, typer.Argument(help="What to answer for; - is standard input: JSON Lines or plain lines.")
+    ] = "-",
+    out: Annotated[Path | None, typer.Option(help="A file to write instead of standard output.")] = None,
+) -> None:
+    """Answer for each record, as JSON Lines.
+
+    \b
+    Examples:
+        sightline predict runs/reviews-lstm new.csv --out answers.jsonl
+        echo "A joy to read." | sightline predict runs/reviews-lstm
+    """
+    from sightline.training.fit import predict as run
+
+    with _lines_to(out) as stream:
+        for answer in run(model, file):
+            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="What to go on from.")] = "",
+    length: Annotated[int, typer.Option(help="New tokens at most.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest token, 1 draws as learned.")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from so many likeliest tokens.  [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+) -> None:
+    """Write on from a prompt with a model of language.
+
+    \b
+    Examples:
+        sightline fit plays.txt --out runs/plays
+        sightline generate runs/plays --prompt "ROMEO:" --length 500 --temperature 0.8
+    """
+    from sightline.training.fit import generate as run
+
+    sys.stdout.write(prompt)
+    for piece in run(model, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    print()
+
+
+@app.command(short_help="Find out which encoder serves your data.")
+def compare(
+    ctx: typer.Context,
+    data: Data,
+    encoders: Annotated[str, typer.Option(help="all, or some of them with commas between.")] = "all",
+    seconds: Annotated[float | None, typer.Option(help="Training time of each.  [default: 50]")] = None,
+    steps: Steps = None,
+    seeds: Annotated[int, typer.Option(help="How many times, with seeds 0, 1, ...")] = 1,
+    rates: Annotated[
+        str, typer.Option(help="Learning rates to choose from, as in 1e-3,3e-3; each costs the whole time.")
+    ] = "",
+    task: Task = None,
+    text: Text = None,
+    label: Label = None,
+    tokenizer: Tokenizer = None,
+    valid: Valid = None,
+    test: Test = None,
+    width: Width = None,
+    layers: Layers = None,
+    tokens: Tokens = None,
+    precision: Precision = None,
+    others: Others = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the runs.  [default: runs/compare-DATA]")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A page to write: one HTML file that needs no network.")
+    ] = None,
+) -> None:
+    """Find out which encoder serves your data: all in one size, each for the same time, one after the other.
+
+    \b
+    Examples:
+        sightline compare scope --report report.html
+        sightline compare reviews.csv --label stars --seconds 120 --seeds 3
+        sightline compare treebank/ --encoders self-attention,lstm --rates 1e-3,3e-3
+
+    What is finished in the folder is not done again.
+    """
+    from rich.console import Console
+
+    from sightline.encoders import KINDS
+    from sightline.evidence import compare as run
+    from sightline.evidence import table
+    from sightline.lens import write_page
+
+    if report is not None:  # not after the minutes this takes
+        report.parent.mkdir(parents=True, exist_ok=True)
+    found = run(
+        data,
+        encoders=KINDS if encoders == "all" else [name.strip() for name in encoders.split(",")],
+        seeds=seeds,
+        rates=_numbers("--rates", rates),
+        out=out,
+        progress=sys.stderr.isatty(),
+        **_settings(ctx),
+    )
+    console = Console()
+    console.print(table(found))
+    console.print()
+    for sentence in found["sentences"] + found["notes"]:
+        console.print(sentence, markup=False, highlight=False)
+    if report is not None:
+        print(f"\nThe page: {write_page(found, report)}")
+
+
+# ---- what the commands share -------------------------------------------------------------------------------------------
+
+
+def _settings(ctx: typer.Context) -> dict[str, Any]:
+    """The options that are settings of a run, by name; of --set, a value that reads as JSON is what it says, else text."""
+    settings = {name: ctx.params[name] for name in SETTINGS if name in ctx.params}
+    for pair in ctx.params["others"] or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected NAME=VALUE, as in heads=8, got {pair!r}")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+def _numbers(option: str, given: str) -> list[float]:
+    try:
+        return [float(number) for number in given.split(",") if number.strip()]
+    except ValueError:
+        raise ValueError(
+            f"{option}: expected numbers with commas between, as in 1e-3,3e-3, got {given!r}"
+        ) from None
+
+
+def _print_measures(parts: dict[str, dict[str, float]]) -> None:
+    """A row for each part of the data, a column for each measure."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = dict.fromkeys(name for measures in parts.values() for name in measures)
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    shown.add_column("")
+    for name in names:
+        shown.add_column(name, justify="right")
+    for part, measures in parts.items():
+        shown.add_row(escape(part), *(f"{measures[name]:.4g}" if name in measures else "–" for name in names))
+    Console().print(shown)
+
+
+@contextmanager
+def _lines_to(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears when it is whole and leaves no trace otherwise."""
+    if path is None:
+        yield sys.stdout
+        return
+    aside = path.with_name(path.name + ".partial")
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            yield file
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,306 @@
+"""Which encoder serves these sequences? All of them are trained on the same data, in one size, for the same time.
+
+One after the other, so that none takes time from another. Each run is an ordinary run of `fit` in a folder of its own:
+what is finished is not done again, and what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from sightline.encoders import KINDS
+from sightline.evidence import report
+from sightline.evidence.exhibit import exhibit
+from sightline.evidence.match import matched, parameters
+from sightline.tasks import Data, Examples, load, scope
+from sightline.training.checkpoint import write
+from sightline.training.config import RunConfig
+from sightline.training.fit import fit
+from sightline.training.model import Model, average
+
+COMPARISON = "comparison.json"
+SAMPLE = 20_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
+CURVE = 150  # points of a loss curve at most
+SETTINGS: dict[str, Any] = {
+    "width": 64,
+    "layers": 3,
+    "tokens": 1024,
+    "evaluate_every": "4%",
+}  # small: minutes, not hours
+KIND_SETTINGS: dict[str, dict[str, Any]] = {  # what serves each kind, found on the validation data of scope
+    "self-attention": {"rate": 3e-3},
+    "rnn": {"rate": 3e-3},
+    "lstm": {"rate": 3e-3},
+    "convolution": {"rate": 3e-3, "dilation": "dilated"},
+    "fully-connected": {"rate": 3e-3},
+}
+
+
+def compare(
+    data: str | Path,
+    *,
+    encoders: Iterable[str] = KINDS,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seeds: int = 1,
+    rates: Iterable[float] | None = None,
+    out: str | Path | None = None,
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    progress: bool = False,
+    **settings,
+) -> dict:
+    """Trains several encoders of one size on the same data and says what came of it.
+
+    Each has `seconds` of training (50 where no budget is given), or `steps`. `seeds` are how many times, with seeds
+    0, 1, ...; `rates` are learning rates to choose from, with the first seed and on validation data only, each with the
+    whole budget. `settings` are those of `fit` and hold for all. `out` is `runs/compare-<data>` by default; what is
+    finished there is taken as it is. `tell` gets a line on each run.
+    Returns: the comparison, in the format of `sightline.lens.page`, which is also written to comparison.json in `out`.
+    Raises: ValueError for data, encoders or settings that cannot be.
+
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.csv").write_text("text,label\\n" + "".join(f"it is {'good' if i % 3 else 'bad'} {i},{i % 3}\\n" for i in range(60)))
+    >>> found = compare(folder / "a.csv", encoders=["rnn", "lstm"], steps=3, width=8, layers=1, out=folder / "runs", tell=str)
+    >>> sorted(encoder["kind"] for encoder in found["encoders"])
+    ['lstm', 'rnn']
+    """
+    kinds = _checked(encoders, seeds)
+    seconds = 50.0 if seconds is None and steps is None else seconds
+    given = {name: value for name, value in settings.items() if value is not None}
+    budget = {"seconds": seconds} if seconds is not None else {"steps": steps}
+    config = RunConfig().changed(**{**SETTINGS, **given, **budget, "data": str(data)})
+    folder = Path("runs", f"compare-{Path(data).stem}") if out is None else Path(out)
+    loaded = load(**config.data.model_dump())
+    tell(loaded.note)
+    sampled = replace(loaded, valid=sample(loaded.valid))
+    configs = _equal(config, loaded, kinds, given)
+
+    runs: list[dict] = []
+    for kind in kinds:
+        rate, choices = configs[kind].training.rate, list(rates or ())
+        for choice in choices or [rate]:
+            runs.append(_run(configs[kind].changed(rate=choice, seed=0), sampled, folder, tell, progress))
+        measure = report.MEASURES[loaded.task.name]
+        rate = report.best_rate([run for run in runs if run["kind"] == kind], measure)
+        for seed in range(1, seeds):
+            runs.append(_run(configs[kind].changed(rate=rate, seed=seed), sampled, folder, tell, progress))
+    comparison = _told(config, loaded, runs, folder, tell)
+    write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
+    return comparison
+
+
+def _checked(encoders: Iterable[str], seeds: int) -> list[str]:
+    kinds = list(dict.fromkeys(encoders))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise ValueError(
+            f"compare: expected encoders out of {', '.join(KINDS)}, got {', '.join(unknown) or 'none'}; name one or more"
+        )
+    if seeds < 1:
+        raise ValueError(f"compare: expected at least 1 seed, got {seeds}; leave it out for one")
+    return kinds
+
+
+def sample(valid: Examples) -> Examples:
+    """A fixed part of the validation data, small enough to be measured many times."""
+    order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
+    kept = order[valid.lengths[order].cumsum(0) <= SAMPLE]
+    return valid.take(kept if len(kept) else order[:1])
+
+
+def _equal(config: RunConfig, data: Data, kinds: list[str], given: dict) -> dict[str, RunConfig]:
+    """The configuration of each kind, with as many parameters as self-attention has at the width that was asked for."""
+    features = data.train.inputs.values.shape[1] if data.tokenizer is None else None
+    vocabulary = None if data.tokenizer is None else data.tokenizer.size
+    longest = max(
+        int(part.lengths.max())
+        for part in (data.train, data.valid, data.test)
+        if part is not None and len(part)
+    )
+    base = config.changed(features=features, causal=data.task.causal)
+    target = parameters(base.encoder, vocabulary)
+    configs = {"self-attention": base.changed(**{**KIND_SETTINGS["self-attention"], **given})}
+    for kind in kinds:
+        if kind != "self-attention":
+            asked = base.changed(**{"kind": kind, **KIND_SETTINGS[kind], **given})
+            encoder = matched(asked.encoder, vocabulary, target, longest)
+            configs[kind] = asked.changed(**encoder.model_dump(exclude={"kind"}))
+    return configs
+
+
+def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None], progress: bool) -> dict:
+    """One run of `fit`, or what is left of it, as a record for the report."""
+    kind, training = config.encoder.kind, config.training
+    place = folder / f"{kind}-rate{training.rate:g}-seed{training.seed}"
+    done = (place / "results.json").exists()
+    model = fit(data, config=config, out=place, resume=place.exists(), progress=progress)
+    measure = report.MEASURES[data.task.name]
+    lines = [line for line in model.history if "valid" in line]
+    last = model.history[-1]
+    run = {
+        "kind": kind,
+        "seed": training.seed,
+        "rate": training.rate,
+        "parameters": model.results["parameters"],
+        "steps": last["step"],
+        "tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "loss": _curve(model.history),
+        "milestones": [
+            [line["tokens"], round(line["seconds"], 3), round(line["valid"][measure["name"]], 6)]
+            for line in lines
+        ],
+        "valid": model.results["valid"][measure["name"]],
+        "test": model.results.get("test") or model.evaluate(data.valid),
+        "folder": str(place),
+    }
+    tell(
+        f"{kind:16} seed {training.seed}  rate {training.rate:g}  {measure['name']} "
+        f"{report.written(run['test'][measure['name']], measure)}  {last['step']:,} steps  "
+        f"{last['tokens'] / last['seconds']:,.0f} tokens/s{'  (found, not done again)' if done else ''}"
+    )
+    return run
+
+
+def _curve(history: list[dict]) -> list[list[float]]:
+    """[[seconds, tokens, loss]], the mean of neighbouring lines where there are more than can be seen."""
+    size = -(-len(history) // CURVE)
+    groups = [history[i : i + size] for i in range(0, len(history), size)]
+    return [
+        [round(g[-1]["seconds"], 3), g[-1]["tokens"], round(fmean(line["loss"] for line in g), 5)]
+        for g in groups
+    ]
+
+
+# ---- what is told ------------------------------------------------------------------------------------------------------
+
+
+def _told(config: RunConfig, data: Data, runs: list[dict], folder: Path, tell: Callable[[str], None]) -> dict:
+    """The whole comparison, in the format of the page."""
+    measure = report.MEASURES[data.task.name]
+    name, tested = Path(config.data.data).stem, data.test or data.valid
+    encoders = report.summarise(runs, measure)
+    chosen = [run for run in runs for e in encoders if (run["kind"], run["rate"]) == (e["kind"], e["rate"])]
+    shared = report.tokens_in_common(chosen)
+    training = config.training
+    budget = f"{training.seconds:g} s each" if training.seconds else f"{training.steps:,} steps each"
+    baselines = _baselines(name, data, tested, measure["name"])
+    return {
+        "version": 1,
+        "title": f"{report.NUMBERS.get(len(encoders), len(encoders))} encoder{'s' * (len(encoders) > 1)} on {name}",
+        "about": _about(name, data, encoders),
+        "measure": measure,
+        "equal": ["at equal time" if training.seconds else "at the end", "at equal tokens"],
+        "loss_name": "squared error, standardised" if data.task.name == "regress" else "training loss, nats",
+        "buckets": report.buckets(encoders),
+        "distance_name": "tokens from the use of a name back to its binding"
+        if name == "scope"
+        else "distance in tokens",
+        "encoders": encoders,
+        "baselines": baselines,
+        "sentences": report.sentences(encoders, measure, baselines, budget, shared),
+        "notes": report.notes(encoders, measure, budget, shared, data.test is not None, SAMPLE),
+        "captions": report.captions(measure, budget),
+        "settings": _settings(config, data, runs, encoders),
+        "machine": machine(),
+        "exhibit": _exhibit(name, data, chosen, encoders),
+    }
+
+
+def _about(name: str, data: Data, encoders: list[dict]) -> list[str]:
+    """What was asked of the encoders, in a paragraph."""
+    size = f"{min(e['parameters'] for e in encoders):,} to {max(e['parameters'] for e in encoders):,}"
+    same = (
+        f"Everything but the part that looks across a sequence is the same in all: {size} parameters, the same data in the same "
+        f"order, the same budget, one after the other on one machine."
+    )
+    if name != "scope":
+        return [f"{data.note[0].upper()}{data.note[1:]}.", same]
+    return [
+        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn anew for each "
+        "function, so that spelling gives nothing away. For each use of a name the encoder is asked what it stands for: a "
+        "parameter, a local, something imported in the function, or something from outside. The answer is often decided by "
+        "one token far back.",
+        same,
+    ]
+
+
+def _baselines(name: str, data: Data, tested: Examples, measure: str) -> list[dict]:
+    """What is reached without an encoder: by one constant answer and, on scope, by a plain rule."""
+    constant = data.task.chance(tested)
+    found = {"the best constant answer": {key: total / n for key, (total, n) in constant.items() if n}}
+    if name == "scope":
+        answers = torch.cat([scope.rule(ids) for ids in tested.inputs]).clamp(min=0)
+        scores = torch.nn.functional.one_hot(answers, len(scope.ROLES)).float()
+        found["a plain rule"] = average([data.task.measures(scores, tested)])
+    return [
+        {
+            "name": title,
+            "value": measures[measure],
+            "distance": {
+                key.split("@")[1]: value for key, value in measures.items() if key.startswith(f"{measure}@")
+            },
+        }
+        for title, measures in found.items()
+    ]
+
+
+def _settings(config: RunConfig, data: Data, runs: list[dict], encoders: list[dict]) -> dict[str, str]:
+    training, encoder = config.training, config.encoder
+    seeds = sorted({run["seed"] for run in runs})
+    return {
+        "data": data.note,
+        "training tokens": f"{len(data.train.inputs.values):,}",
+        "budget": f"{training.seconds:g} seconds" if training.seconds else f"{training.steps:,} steps",
+        "layers": str(encoder.layers),
+        "width": str(encoder.width),
+        "tokens per batch": f"{training.tokens:,}",
+        "learning rate": ", ".join(f"{e['kind']} {e['rate']:g}" for e in encoders),
+        "rates tried": ", ".join(f"{rate:g}" for rate in sorted({run["rate"] for run in runs})),
+        "seeds": ", ".join(map(str, seeds)),
+        "precision": training.precision,
+    }
+
+
+def _exhibit(name: str, data: Data, runs: list[dict], encoders: list[dict]) -> dict | None:
+    for e in encoders:
+        if e["kind"] == "self-attention" and name == "scope":
+            shown = next(run for run in runs if run["kind"] == e["kind"] and run["seed"] == e["shown"])
+            return exhibit(Model.load(shown["folder"]), data.valid, data.test)
+    return None
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on, and with."""
+    return {
+        "processor": _processor(),
+        "cores": f"{torch.get_num_threads()} threads used of {os.cpu_count()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "sightline": version("sightline"),
+    }
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

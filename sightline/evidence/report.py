@@ -1,0 +1,289 @@
+"""Turns finished runs into what people read: one table, plain sentences drawn from its numbers, and the data of the page.
+
+A run is a dict that JSON can hold; `compare.py` makes and keeps them:
+
+    kind, seed, rate, parameters, steps, tokens, seconds
+    loss        [[seconds, tokens, training loss]]        what the curve shows
+    milestones  [[tokens, seconds, measure]]              on a fixed validation sample, while training
+    valid       the measure on the validation data at the end; rates are chosen by it
+    test        {name: value}: all measures on the test data; by distance as "accuracy@1-8"
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from rich.markup import escape
+from rich.table import Table
+
+NUMBERS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+
+MEASURES = {  # of each task: what is compared, and which way is better
+    "classify": {"name": "accuracy", "better": "higher", "percent": True},
+    "tag": {"name": "accuracy", "better": "higher", "percent": True},
+    "regress": {"name": "mse", "better": "lower", "percent": False},
+    "language": {"name": "loss", "better": "lower", "percent": False},
+}
+
+
+def summarise(runs: list[dict], measure: dict) -> list[dict]:
+    """One entry for each kind of encoder, best first: medians and ranges over seeds, and the curves of each run.
+
+    Of several rates the one that is best on validation counts.
+    """
+    chosen = []
+    for kind in dict.fromkeys(run["kind"] for run in runs):
+        same = [run for run in runs if run["kind"] == kind]
+        rate = best_rate(same, measure)
+        chosen.append([run for run in same if run["rate"] == rate])
+    shared = tokens_in_common([run for same in chosen for run in same])
+    encoders = [_entry(same, measure, shared) for same in chosen]
+    return sorted(encoders, key=lambda e: _merit(e["time"]["median"], measure), reverse=True)
+
+
+def best_rate(runs: list[dict], measure: dict) -> float:
+    """The rate that is best on validation in the first seed, which all rates were tried with."""
+    first = min(run["seed"] for run in runs)
+    return max((run for run in runs if run["seed"] == first), key=lambda run: _merit(run["valid"], measure))[
+        "rate"
+    ]
+
+
+def _merit(value: float, measure: dict) -> float:
+    return value if measure["better"] == "higher" else -value
+
+
+def tokens_in_common(runs: list[dict]) -> int:
+    """As many tokens as the slowest run saw in all; every run has seen so many."""
+    return min(run["tokens"] for run in runs)
+
+
+def at_tokens(milestones: list[list[float]], tokens: int) -> float | None:
+    """The measure at a number of tokens, on the line between the milestones around it; None before the first.
+
+    >>> at_tokens([[100, 1.0, 0.5], [200, 2.0, 0.7]], 150)
+    0.6
+    """
+    before = [m for m in milestones if m[0] <= tokens]
+    if not before:
+        return None
+    (t0, _, v0), (t1, _, v1) = (
+        before[-1],
+        (milestones[len(before)] if len(before) < len(milestones) else before[-1]),
+    )
+    return v0 if t1 == t0 else v0 + (v1 - v0) * (tokens - t0) / (t1 - t0)
+
+
+def _entry(runs: list[dict], measure: dict, shared: int) -> dict:
+    name = measure["name"]
+    at_end = [run["test"][name] for run in runs]
+    middle = sorted(runs, key=lambda run: run["test"][name])[(len(runs) - 1) // 2]
+    buckets = dict.fromkeys(key for run in runs for key in run["test"] if key.startswith(f"{name}@"))
+    return {
+        "kind": runs[0]["kind"],
+        "rate": runs[0]["rate"],
+        "parameters": runs[0]["parameters"],
+        "tokens_per_second": median(run["tokens"] / run["seconds"] for run in runs),
+        "steps": int(median(run["steps"] for run in runs)),
+        "shown": middle["seed"],
+        "time": _spread(at_end),
+        "tokens": _spread([at_tokens(run["milestones"], shared) for run in runs]),
+        "distance": {key.split("@")[1]: _spread([run["test"].get(key) for run in runs]) for key in buckets},
+        "runs": [{key: run[key] for key in ("seed", "rate", "loss", "milestones")} for run in runs],
+    }
+
+
+def _spread(values: list[float | None]) -> dict | None:
+    if not values or None in values:
+        return None
+    return {"median": median(values), "low": min(values), "high": max(values)}
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+def sentences(
+    encoders: list[dict], measure: dict, baselines: list[dict], budget: str, shared: int
+) -> list[str]:
+    """What the numbers say, in words: who is best at the end, at equal tokens, at which distance, against what."""
+    said = [_winner(encoders, "time", measure, f"With {budget},")]
+    seen = [e for e in encoders if e["tokens"]]
+    if len(seen) > 1:
+        said.append(_winner(seen, "tokens", measure, f"At equal tokens ({_count(shared)}),"))
+    return [*said, *_by_distance(encoders, measure), *_baselines(encoders, measure, baselines)]
+
+
+def _winner(encoders: list[dict], column: str, measure: dict, opening: str) -> str:
+    first, *others = sorted(encoders, key=lambda e: _merit(e[column]["median"], measure), reverse=True)
+    best = f"{opening} {first['kind']} is best: {measure['name']} {written(first[column]['median'], measure)}"
+    if not others:
+        return f"{best}."
+    second = others[0]
+    gap = abs(first[column]["median"] - second[column]["median"])
+    ahead = f"{100 * gap:.1f} points" if measure["percent"] else f"{gap:.3g}"
+    luck = ""
+    if len(first["runs"]) > 1 and min(first[column]["high"], second[column]["high"]) >= max(
+        first[column]["low"], second[column]["low"]
+    ):
+        luck = "; their ranges over seeds overlap, so this may be chance"
+    return f"{best}, {ahead} ahead of {second['kind']} ({written(second[column]['median'], measure)}){luck}."
+
+
+def _by_distance(encoders: list[dict], measure: dict) -> list[str]:
+    far_and_near = [
+        b for b in buckets(encoders) if b[0].isdigit() and all(e["distance"].get(b) for e in encoders)
+    ]
+    if len(far_and_near) < 2 or len(encoders) < 2:
+        return []
+    best = {
+        b: max(encoders, key=lambda e: _merit(e["distance"][b]["median"], measure))["kind"]
+        for b in far_and_near
+    }
+    winners = {kind: [b for b in far_and_near if best[b] == kind] for kind in dict.fromkeys(best.values())}
+    near, far = far_and_near[0], far_and_near[-1]
+    if len(winners) == 1:
+        said = f"At every distance, from {near} to {far} tokens, {best[near]} is best."
+    else:
+        said = (
+            "By distance in tokens, the best is "
+            + "; ".join(f"{k} at {_listed(w)}" for k, w in winners.items())
+            + "."
+        )
+    changes = ", ".join(f"{e['kind']} {_change(e, near, far, measure)}" for e in encoders)
+    return [
+        said,
+        f"From the nearest ({near}) to the farthest ({far}) the {measure['name']} changes by: {changes}.",
+    ]
+
+
+def _change(encoder: dict, near: str, far: str, measure: dict) -> str:
+    change = encoder["distance"][far]["median"] - encoder["distance"][near]["median"]
+    return f"{100 * change:+.1f}" if measure["percent"] else f"{change:+.3g}"
+
+
+def _baselines(encoders: list[dict], measure: dict, baselines: list[dict]) -> list[str]:
+    said = []
+    for baseline in baselines:
+        better = [e["kind"] for e in encoders if _merit(e["time"]["median"] - baseline["value"], measure) > 0]
+        who = (
+            "no encoder"
+            if not better
+            else "every encoder"
+            if len(better) == len(encoders)
+            else _listed(better)
+        )
+        verb = "are" if 1 < len(better) < len(encoders) else "is"
+        name = baseline["name"][0].upper() + baseline["name"][1:]
+        said.append(
+            f"{name} without any encoder: {written(baseline['value'], measure)}; {who} {verb} better."
+        )
+    return said
+
+
+def notes(
+    encoders: list[dict], measure: dict, budget: str, shared: int, tested: bool, sample: int
+) -> list[str]:
+    """What one must know to read the table right."""
+    slowest = min(encoders, key=lambda e: e["tokens_per_second"])["kind"]
+    seeds = max(len(e["runs"]) for e in encoders)
+    said = [
+        f"The last columns are measured after {budget}, on {'all test data' if tested else 'the validation data: there are no test data'}"
+        ", with the weights that were best on validation.",
+        f"At equal tokens: the {measure['name']} when an encoder had seen {_count(shared)} tokens, as many as {slowest} saw in all; "
+        f"on a fixed sample of the validation data ({sample:,} tokens at most), between two milestones on the line that joins them. "
+        "A faster encoder then was in the middle of its schedule, with a learning rate that had yet to fall.",
+    ]
+    if seeds > 1:
+        said.append(f"Medians over {seeds} seeds, with the range from the lowest to the highest.")
+    if any(e["tokens"] is None for e in encoders):
+        said.append("A dash: the first milestone came later than that.")
+    return said
+
+
+def captions(measure: dict, budget: str) -> dict[str, str]:
+    """What stands above each plot."""
+    return {
+        "distance": "On test data no encoder has seen, by how many tokens lie between the question and what decides it.",
+        "time": f"Training loss as the seconds pass ({budget}); evaluating and saving take nothing from the budget.",
+        "tokens": f"The same runs by what they had read: {measure['name']} on the validation sample at each milestone.",
+    }
+
+
+def buckets(encoders: list[dict]) -> list[str]:
+    """The names of the distance buckets that some encoder was measured in, in their order."""
+    return list(dict.fromkeys(bucket for e in encoders for bucket in e["distance"]))
+
+
+def written(value: float | None, measure: dict) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%" if measure["percent"] else f"{value:.4g}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(number: float) -> str:
+    return (
+        f"{number / 1e6:.2f} million"
+        if number >= 1e6
+        else f"{number / 1e3:.0f} thousand"
+        if number >= 1e4
+        else f"{number:,.0f}"
+    )
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def table(report: dict) -> Table:
+    """The comparison as a table for the terminal; print it with rich."""
+    measure, buckets = report["measure"], report["buckets"]
+    shown = Table(
+        title=escape(report["title"]), title_justify="left", box=None, pad_edge=False, header_style="dim"
+    )
+    shown.add_column("encoder", no_wrap=True)
+    unit = ", %" if measure["percent"] else ""
+    for name in (
+        "parameters",
+        "tokens/s",
+        "steps",
+        *(f"{column}{unit}" for column in report["equal"]),
+        *buckets,
+    ):
+        shown.add_column(name, justify="right", overflow="fold")
+    best = {key: _best_of(report, key) for key in ("time", "tokens", *buckets)}
+    for e in report["encoders"]:
+        cells = {"time": e["time"], "tokens": e["tokens"], **e["distance"]}
+        shown.add_row(
+            e["kind"],
+            f"{e['parameters']:,}",
+            f"{e['tokens_per_second']:,.0f}",
+            f"{e['steps']:,}",
+            *(_cell(cells.get(key), measure, best[key], ranges=key in ("time", "tokens")) for key in best),
+        )
+    for baseline in report["baselines"]:
+        by_distance = [_bare(baseline["distance"].get(bucket), measure) for bucket in buckets]
+        shown.add_row(
+            baseline["name"], "", "", "", _bare(baseline["value"], measure), "", *by_distance, style="dim"
+        )
+    return shown
+
+
+def _best_of(report: dict, key: str) -> float | None:
+    spreads = [e[key] if key in ("time", "tokens") else e["distance"].get(key) for e in report["encoders"]]
+    medians = [s["median"] for s in spreads if s]
+    return (max if report["measure"]["better"] == "higher" else min)(medians, default=None)
+
+
+def _cell(spread: dict | None, measure: dict, best: float | None, ranges: bool) -> str:
+    if spread is None:
+        return "–"
+    text = _bare(spread["median"], measure)
+    text = f"[bold]{text}[/bold]" if spread["median"] == best else text
+    if ranges and spread["high"] > spread["low"]:
+        text += f" [dim]{_bare(spread['low'], measure)}–{_bare(spread['high'], measure)}[/dim]"
+    return text
+
+
+def _bare(value: float | None, measure: dict) -> str:
+    return written(value, measure).removesuffix("%")
