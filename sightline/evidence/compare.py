@@ -18,18 +18,20 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.exhibit import exhibit
 from sightline.evidence.match import matched, parameters
-from sightline.tasks import Data, Examples, load, scope
+from sightline.tasks import Data, Examples, Task, load, scope
 from sightline.training.checkpoint import write
-from sightline.training.config import RunConfig
+from sightline.training.config import RunConfig, TrainingConfig
 from sightline.training.fit import fit
-from sightline.training.model import Model, average
+from sightline.training.model import Model
 
 COMPARISON = "comparison.json"
+SECONDS = 50.0  # of training for each encoder
 SAMPLE = 20_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
 CURVE = 150  # points of a loss curve at most
 SETTINGS: dict[str, Any] = {
@@ -77,10 +79,11 @@ def compare(
     ['lstm', 'rnn']
     """
     kinds = _checked(encoders, seeds)
-    seconds = 50.0 if seconds is None and steps is None else seconds
-    given = {name: value for name, value in settings.items() if value is not None}
-    budget = {"seconds": seconds} if seconds is not None else {"steps": steps}
-    config = RunConfig().changed(**{**SETTINGS, **given, **budget, "data": str(data)})
+    given = {"seconds": seconds, "steps": steps, **settings}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given.keys() & {"seconds", "steps", "epochs"}:
+        given["seconds"] = SECONDS
+    config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
     folder = Path("runs", f"compare-{Path(data).stem}") if out is None else Path(out)
     loaded = load(**config.data.model_dump())
     tell(loaded.note)
@@ -145,7 +148,15 @@ def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None
     kind, training = config.encoder.kind, config.training
     place = folder / f"{kind}-rate{training.rate:g}-seed{training.seed}"
     done = (place / "results.json").exists()
-    model = fit(data, config=config, out=place, resume=place.exists(), progress=progress)
+    sections = (config.data, config.encoder, config.training)
+    settings = {name: value for section in sections for name, value in section if value is not None}
+    del (
+        settings["data"],
+        settings["kind"],
+    )  # named, and not only configured, so that a run that goes on checks them
+    model = fit(
+        data, encoder=kind, config=config, out=place, resume=place.exists(), progress=progress, **settings
+    )
     measure = report.MEASURES[data.task.name]
     lines = [line for line in model.history if "valid" in line]
     last = model.history[-1]
@@ -195,7 +206,7 @@ def _told(config: RunConfig, data: Data, runs: list[dict], folder: Path, tell: C
     chosen = [run for run in runs for e in encoders if (run["kind"], run["rate"]) == (e["kind"], e["rate"])]
     shared = report.tokens_in_common(chosen)
     training = config.training
-    budget = f"{training.seconds:g} s each" if training.seconds else f"{training.steps:,} steps each"
+    budget = _budget(training)
     baselines = _baselines(name, data, tested, measure["name"])
     return {
         "version": 1,
@@ -219,6 +230,12 @@ def _told(config: RunConfig, data: Data, runs: list[dict], folder: Path, tell: C
     }
 
 
+def _budget(training: TrainingConfig) -> str:
+    if training.seconds:
+        return f"{training.seconds:g} s each"
+    return f"{training.steps:,} steps each" if training.steps else f"{training.epochs} epochs each"
+
+
 def _about(name: str, data: Data, encoders: list[dict]) -> list[str]:
     """What was asked of the encoders, in a paragraph."""
     size = f"{min(e['parameters'] for e in encoders):,} to {max(e['parameters'] for e in encoders):,}"
@@ -239,22 +256,32 @@ def _about(name: str, data: Data, encoders: list[dict]) -> list[str]:
 
 def _baselines(name: str, data: Data, tested: Examples, measure: str) -> list[dict]:
     """What is reached without an encoder: by one constant answer and, on scope, by a plain rule."""
-    constant = data.task.chance(tested)
-    found = {"the best constant answer": {key: total / n for key, (total, n) in constant.items() if n}}
+    found = {"one constant answer": data.task.chance(tested)}
+    if measure == "accuracy":
+        asked = tested.targets[tested.targets >= 0]
+        constant = torch.full_like(tested.targets, int(asked.bincount().argmax()))
+        found["one constant answer"] = _measured(data.task, constant, tested)
     if name == "scope":
-        answers = torch.cat([scope.rule(ids) for ids in tested.inputs]).clamp(min=0)
-        scores = torch.nn.functional.one_hot(answers, len(scope.ROLES)).float()
-        found["a plain rule"] = average([data.task.measures(scores, tested)])
+        found["a plain rule"] = _measured(
+            data.task, torch.cat([scope.rule(ids) for ids in tested.inputs]), tested
+        )
     return [
         {
             "name": title,
-            "value": measures[measure],
+            "value": measures[measure][0] / measures[measure][1],
             "distance": {
-                key.split("@")[1]: value for key, value in measures.items() if key.startswith(f"{measure}@")
+                key.split("@")[1]: total / count
+                for key, (total, count) in measures.items()
+                if "@" in key and count
             },
         }
         for title, measures in found.items()
     ]
+
+
+def _measured(task: Task, answers: Tensor, tested: Examples) -> dict[str, tuple[float, float]]:
+    """What the task measures of given answers. Shapes: [S] or [T], as the targets; below 0 is none."""
+    return task.measures(torch.nn.functional.one_hot(answers.clamp(min=0), task.outputs).float(), tested)
 
 
 def _settings(config: RunConfig, data: Data, runs: list[dict], encoders: list[dict]) -> dict[str, str]:
@@ -263,7 +290,7 @@ def _settings(config: RunConfig, data: Data, runs: list[dict], encoders: list[di
     return {
         "data": data.note,
         "training tokens": f"{len(data.train.inputs.values):,}",
-        "budget": f"{training.seconds:g} seconds" if training.seconds else f"{training.steps:,} steps",
+        "budget": _budget(training),
         "layers": str(encoder.layers),
         "width": str(encoder.width),
         "tokens per batch": f"{training.tokens:,}",

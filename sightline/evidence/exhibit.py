@@ -140,7 +140,7 @@ def layout(source: str, spelling: list[str]) -> list[str]:
         if token in GLYPHS:
             spaces.append("")
             continue
-        blank, docstring = BLANK.match(source, at), False
+        blank = BLANK.match(source, at)
         while not source.startswith(
             token, blank.end()
         ):  # only a docstring, and what ends it, is left out of the tokens
@@ -149,15 +149,17 @@ def layout(source: str, spelling: list[str]) -> list[str]:
                 raise ValueError(
                     f"exhibit: expected {token!r} in the source, got {source[blank.end() :][:20]!r}; it has changed"
                 )
-            blank, docstring = BLANK.match(source, skipped.end()), True
-        spaces.append(_tidied(source[at : blank.end()], outer, docstring))
+            blank = BLANK.match(source, skipped.end())
+        spaces.append(_tidied(source[at : blank.end()], outer))
         at = blank.end() + len(token)
     return ["", *spaces[1:]]
 
 
-def _tidied(blank: str, outer: int, docstring: bool) -> str:
-    if "\n" not in blank and not docstring:
-        return blank if blank.isspace() else ""
-    kept = ["\\"] if "\\\n" in blank else []
-    indentation = blank[blank.rfind("\n") + 1 :] if "\n" in blank else ""
-    return f"{' ' if kept else ''}{''.join(kept)}\n{indentation[outer:]}"
+def _tidied(blank: str, outer: int) -> str:
+    """What stood between two tokens, as blanks: one new line at most, and the indentation after it."""
+    if "\n" not in blank:
+        return blank if blank.isspace() else " " * bool(blank)
+    last = blank[blank.rfind("\n") + 1 :]
+    indentation = last[: len(last) - len(last.lstrip(" \t"))]
+    continued = " \\" if "\\\n" in blank else ""
+    return continued + "\n" + indentation[outer:]
