@@ -24,7 +24,7 @@ def test_killed_at_any_moment_ends_with_the_same_bits(reviews, how):
     command = [sys.executable, str(HERE / "killed.py"), str(reviews.parent), how]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[0]) >= 2
+    assert int(done.stdout.split()[0]) >= 1
     whole, killed = reviews.parent / "whole", reviews.parent / "killed"
     for name in ("model.safetensors", "config.json", "task.json", "tokenizer.json", "results.json"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
