@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sightline.encoders.encoder import Mixer
+from sightline.encoders.grids import rows_or_zeros
 from sightline.sequences import Sequences
 
 
@@ -102,5 +103,4 @@ class Convolve(torch.autograd.Function):
 
 
 def _windows(x: Tensor, index: Tensor, taps: int) -> Tensor:
-    with_zeros = torch.cat([x, x.new_zeros(1, x.shape[1])])
-    return with_zeros.index_select(0, index).view(len(x), taps * x.shape[1])
+    return rows_or_zeros(x, index).view(len(x), taps * x.shape[1])

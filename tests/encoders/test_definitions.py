@@ -12,9 +12,12 @@ LENGTHS = [5, 0, 1, 17, 17, 2, 40, 33, 9]
 
 
 def recurrent(mixer: Recurrent, rows: torch.Tensor) -> torch.Tensor:
-    return mixer.cell(rows)[
-        0
-    ]  # torch.nn.LSTM or RNN holds the parameters: its own unpacked pass is the definition
+    """PyTorch's own cell in one or two directions, with the mixer's parameters."""
+    cell = mixer.directions[0]
+    whole = type(cell)(WIDTH, cell.hidden_size, bidirectional=not mixer.causal)
+    suffixes = zip(("", "_reverse"), mixer.directions, strict=False)
+    parameters = {name + suffix: p for suffix, cell in suffixes for name, p in cell.named_parameters()}
+    return torch.func.functional_call(whole, parameters, rows)[0]
 
 
 def convolution(mixer: Convolution, rows: torch.Tensor) -> torch.Tensor:
@@ -92,25 +95,9 @@ def test_values_and_gradients_are_the_definition(define, make, seed):
         torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "rnn"])
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_way_for_other_devices_is_the_same(cell, causal):
-    torch.manual_seed(0)
-    mixer = Recurrent(WIDTH, cell=cell, causal=causal).double()
-    x = torch.randn(9, WIDTH, dtype=torch.float64, requires_grad=True)
-    offsets = [0, 2, 2, 7, 8, 9]
-    by_torch = result(mixer, x, lambda x: mixer._by_torch(Sequences(x, offsets)))
-    for got, expected in zip(by_torch, result(mixer, x, packed(mixer, offsets)), strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
-    assert len(mixer._by_torch(Sequences(x[:0], [0, 0]))) == 0
-
-
 def test_an_lstm_starts_by_remembering():
-    for name, parameter in Recurrent(WIDTH).cell.named_parameters():
-        if "bias_ih" in name:
-            assert torch.equal(parameter[4:8], torch.ones(4))
-        if "bias_hh" in name:
-            assert torch.equal(parameter[4:8], torch.zeros(4))
+    for direction in Recurrent(WIDTH).directions:
+        assert torch.equal(direction.bias_ih_l0[4:8] + direction.bias_hh_l0[4:8], torch.ones(4))
 
 
 @pytest.mark.parametrize("causal", [False, True])

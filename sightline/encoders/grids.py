@@ -1,0 +1,84 @@
+"""Grids: sequences of similar lengths set side by side, for mixers whose products want one length.
+
+A grid is [n, count, E]: one column for each sequence, its rows from the top, zeros below the shorter ones. Mixers use it
+only where those zeros add nothing (a sum over rows) or come too late to matter (a recurrence), so that it is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Which rows of a pack stand where in its grids; made by `grids_of`.
+
+    >>> grids = grids_of(np.array([0, 2, 3]).tobytes(), False, torch.device("cpu"))
+    >>> [grid.flatten(1) for grid in grids.fill(torch.tensor([[1.0], [2.0], [3.0]]))]
+    [tensor([[1., 3.],
+            [2., 0.]])]
+    """
+
+    shapes: list[tuple[int, int]]  # (n, count) of each grid
+    rows: Tensor  # [places]: the row at each place of all grids, T where there is none
+    places: Tensor  # [T]: the inverse
+
+    def fill(self, values: Tensor) -> list[Tensor]:
+        """Rows [T, E] as grids [n, count, E]."""
+        flat = Rearrange.apply(values, self.rows, self.places)
+        parts = flat.split([n * count for n, count in self.shapes])
+        return [part.view(*shape, values.shape[1]) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def read(self, grids: list[Tensor]) -> Tensor:
+        """Grids [n, count, F] as rows [T, F]."""
+        flat = torch.cat([grid.flatten(0, 1) for grid in grids])
+        return Rearrange.apply(flat, self.places, self.rows)
+
+
+@lru_cache(maxsize=8)
+def grids_of(offsets: bytes, reverse: bool, device: torch.device) -> Grids:
+    """The grids are a function of the offsets alone, and all layers of an encoder ask for the same ones.
+
+    The longest sequences come first; a grid takes the next shorter one as long as that fills three quarters of it, or
+    all but eight rows. `reverse` turns each sequence round, its last row on top.
+    """
+    bounds = np.frombuffer(offsets, dtype=np.int64)
+    lengths, total = np.diff(bounds), int(bounds[-1])
+    longest_first = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+    shapes, parts = [], [np.zeros(0, dtype=np.int64)]
+    while len(longest_first):
+        n = int(lengths[longest_first[0]])
+        count = int(np.count_nonzero(lengths[longest_first] >= min(n * 3 // 4, n - 8)))
+        members, longest_first = longest_first[:count], longest_first[count:]
+        down = np.arange(n)[:, None]  # [n, 1] against members [count]
+        row = bounds[members + 1] - 1 - down if reverse else bounds[members] + down
+        parts.append(np.where(down < lengths[members], row, total).flatten())
+        shapes.append((n, count))
+    rows, places = np.concatenate(parts), np.empty(total + 1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
+
+
+class Rearrange(torch.autograd.Function):
+    """Rows by index, with the inverse index for the gradient, so that both ways are plain gathers."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows_or_zeros(x, index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return rows_or_zeros(grad, *ctx.saved_tensors), None, None
+
+
+def rows_or_zeros(x: Tensor, index: Tensor) -> Tensor:
+    """The rows of x [T, E] that an index [N] names; zeros where it says T."""
+    return torch.cat([x, x.new_zeros(1, x.shape[1])]).index_select(0, index)
