@@ -51,13 +51,13 @@ def fit(
     given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
     if not isinstance(data, Data):
         given["data"] = str(data)
-    config = config if isinstance(config, RunConfig) else RunConfig.read(config) if config else RunConfig()
-    asked = config.changed(**given)
+    base = config if isinstance(config, RunConfig) else RunConfig.read(config) if config else RunConfig()
+    asked = base.changed(**given)
     name = Path(asked.data.data).stem or "data"
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
     process = processes()
     if resume and (folder / CONFIG).exists():
-        asked = _as_begun(folder, given)
+        asked = _as_begun(folder, asked if config else RunConfig.read(folder / CONFIG).changed(**given))
     elif (
         process.is_main_process and folder.exists() and any(f.suffix != ".partial" for f in folder.iterdir())
     ):
@@ -134,16 +134,16 @@ def _completed(config: RunConfig, data: Data) -> RunConfig:
     return config.changed(**settings)
 
 
-def _as_begun(folder: Path, given: dict) -> RunConfig:
-    """The configuration of a run to resume, if what is asked now does not contradict it."""
+def _as_begun(folder: Path, asked: RunConfig) -> RunConfig:
+    """The configuration of a run to resume, if what is asked now, where it is not None, does not contradict it."""
     begun = RunConfig.read(folder / CONFIG)
-    asked = begun.changed(**given)
-    for section in RunConfig.model_fields:
-        for name, value in getattr(begun, section):
-            if getattr(getattr(asked, section), name) != value:
+    for section, wanted in asked:
+        for name, value in wanted:
+            before = getattr(getattr(begun, section), name)
+            if value is not None and value != before:
                 raise ValueError(
-                    f"{folder}: expected the settings the run began with, {name} {value}, got "
-                    f"{getattr(getattr(asked, section), name)}; leave it out, or start anew in another folder"
+                    f"{folder}: expected the settings the run began with, {name} {before}, got {value}; leave it out, or "
+                    "start anew in another folder"
                 )
     return begun
 

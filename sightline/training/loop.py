@@ -104,8 +104,8 @@ def train(
 ) -> list[dict]:
     """Trains a model in place and leaves in it the best weights by validation, or without one the last; returns its lines.
 
-    With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, and as
-    many processes as before, the weights are then to the bit what they were had it never stopped.
+    With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the
+    CPU, and with as many processes as before, the weights are then to the bit what they were had it never stopped.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -241,7 +241,8 @@ def _validated(model, valid: Examples, tokens: int, process: PartialState) -> di
 
 def merit(task: Task, measures: dict[str, float]) -> tuple[float, float]:
     """What the best weights are best in: the accuracy where there is a right answer to give, else the loss; then the loss."""
-    return (measures["accuracy"] if task.name in ("classify", "tag") else 0.0, -measures["loss"])
+    accuracy = measures.get("accuracy", 0.0) if task.name in ("classify", "tag") else 0.0
+    return accuracy, -measures.get("loss", math.inf)
 
 
 def _resumed(path: Path, model, optimizer, fresh: State) -> tuple[dict, State]:

@@ -13,7 +13,8 @@ from sightline.training.config import RunConfig
 from sightline.training.fit import evaluate, fit, generate, predict
 from sightline.training.model import Model
 
-SMALL = {"width": 8, "layers": 1, "tokens": 64, "progress": False}
+SMALL_SETTINGS = {"width": 8, "layers": 1, "tokens": 64}
+SMALL = SMALL_SETTINGS | {"progress": False}
 
 
 def said(call) -> str:
@@ -120,6 +121,14 @@ def test_resuming_asks_for_the_same(reviews, tmp_path):
     fit(reviews, out=out, resume=True, progress=False)
     assert said(lambda: fit(reviews, out=out, resume=True, rate=0.5)) == (
         f"{out}: expected the settings the run began with, rate 0.001, got 0.5; leave it out, or start anew in another folder"
+    )
+    assert "width 8, got 16; leave it out" in said(
+        lambda: fit(
+            reviews,
+            out=out,
+            resume=True,
+            config=RunConfig().changed(**(SMALL_SETTINGS | {"width": 16, "steps": 2})),
+        )
     )
     reviews.write_text(reviews.read_text() + "new new good,5\n" * 9)
     assert "expected the same as the data gives now, got another; restore the data" in said(
