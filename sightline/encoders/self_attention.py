@@ -57,7 +57,7 @@ class SelfAttention(Mixer):
             self.project_in.bias.zero_()
 
     def forward(self, x: Sequences) -> Sequences:
-        rows = self.project_in(x.values).view(len(x.values), -1, self.head_width)
+        rows = self.project_in(x.values).view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
         q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
         mixed = attention(q, k, v, x.offsets, self.pattern).out
         return x.with_values(self.project_out(mixed.flatten(1)))
@@ -86,7 +86,7 @@ class SelfAttention(Mixer):
             return super().step(x, state)
         keys, values, length = state
         count = len(x)
-        rows = self.project_in(x).view(count, -1, self.head_width)
+        rows = self.project_in(x).view(count, self.heads + 2 * self.key_heads, self.head_width)
         rows = self._rotated(rows, torch.full((count,), length, device=x.device))
         q, k, v = rows.split([self.heads, self.key_heads, self.key_heads], 1)
         if length == keys.shape[1]:  # double the room: each row is copied once on average
@@ -124,9 +124,10 @@ class Rotate(torch.autograd.Function):
 
 
 def _turn(rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
-    part = rows[:, :heads, :width]
-    wide = torch.promote_types(rows.dtype, torch.float32)
-    pairs = part.to(wide).unflatten(-1, (-1, 2)) if wide != rows.dtype else part.unflatten(-1, (-1, 2))
-    turned = torch.view_as_real(torch.view_as_complex(pairs) * turn[:, None].to(pairs.dtype.to_complex()))
-    part.copy_(turned.flatten(-2))
+    part = rows[:, :heads, :width].unflatten(-1, (width // 2, 2))
+    turn = turn[:, None]
+    if rows.dtype in (torch.float32, torch.float64):
+        torch.view_as_complex(part).mul_(turn.to(rows.dtype.to_complex()))
+    else:  # 16-bit rows have no complex view
+        part.copy_(torch.view_as_real(torch.view_as_complex(part.float()) * turn))
     return rows
