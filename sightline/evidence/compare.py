@@ -7,39 +7,30 @@ what is finished is not done again, and what was stopped goes on.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
-from sightline.evidence.exhibit import exhibit
+from sightline.evidence.document import document
 from sightline.evidence.match import matched, parameters
-from sightline.tasks import Data, Examples, Task, load, scope
+from sightline.tasks import Data, Examples, load
 from sightline.training.checkpoint import write
-from sightline.training.config import RunConfig, TrainingConfig
+from sightline.training.config import RunConfig
 from sightline.training.fit import fit
-from sightline.training.model import Model
 
 COMPARISON = "comparison.json"
 SECONDS = 50.0  # of training for each encoder
-SAMPLE = 20_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
+SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
 CURVE = 150  # points of a loss curve at most
-SETTINGS: dict[str, Any] = {
-    "width": 64,
-    "layers": 3,
-    "tokens": 1024,
-    "evaluate_every": "4%",
-}  # small: minutes, not hours
+# Small enough that minutes say something.
+SETTINGS: dict[str, Any] = {"width": 64, "layers": 3, "tokens": 1024, "evaluate_every": "5%"}
 KIND_SETTINGS: dict[str, dict[str, Any]] = {  # what serves each kind, found on the validation data of scope
     "self-attention": {"rate": 3e-3},
     "rnn": {"rate": 3e-3},
@@ -84,7 +75,7 @@ def compare(
     if not given.keys() & {"seconds", "steps", "epochs"}:
         given["seconds"] = SECONDS
     config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
-    folder = Path("runs", f"compare-{Path(data).stem}") if out is None else Path(out)
+    folder = Path("runs", f"compare-{Path(data).stem or 'data'}") if out is None else Path(out)
     loaded = load(**config.data.model_dump())
     tell(loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
@@ -99,7 +90,7 @@ def compare(
         rate = report.best_rate([run for run in runs if run["kind"] == kind], measure)
         for seed in range(1, seeds):
             runs.append(_run(configs[kind].changed(rate=rate, seed=seed), sampled, folder, tell, progress))
-    comparison = _told(config, loaded, runs, folder, tell)
+    comparison = document(config, loaded, runs, SAMPLE)
     write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
     return comparison
 
@@ -164,6 +155,7 @@ def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None
         "kind": kind,
         "seed": training.seed,
         "rate": training.rate,
+        "encoder": model.config.encoder.model_dump(exclude_none=True),
         "parameters": model.results["parameters"],
         "steps": last["step"],
         "tokens": last["tokens"],
@@ -193,141 +185,3 @@ def _curve(history: list[dict]) -> list[list[float]]:
         [round(g[-1]["seconds"], 3), g[-1]["tokens"], round(fmean(line["loss"] for line in g), 5)]
         for g in groups
     ]
-
-
-# ---- what is told ------------------------------------------------------------------------------------------------------
-
-
-def _told(config: RunConfig, data: Data, runs: list[dict], folder: Path, tell: Callable[[str], None]) -> dict:
-    """The whole comparison, in the format of the page."""
-    measure = report.MEASURES[data.task.name]
-    name, tested = Path(config.data.data).stem, data.test or data.valid
-    encoders = report.summarise(runs, measure)
-    chosen = [run for run in runs for e in encoders if (run["kind"], run["rate"]) == (e["kind"], e["rate"])]
-    shared = report.tokens_in_common(chosen)
-    training = config.training
-    budget = _budget(training)
-    baselines = _baselines(name, data, tested, measure["name"])
-    return {
-        "version": 1,
-        "title": f"{report.NUMBERS.get(len(encoders), len(encoders))} encoder{'s' * (len(encoders) > 1)} on {name}",
-        "about": _about(name, data, encoders),
-        "measure": measure,
-        "equal": ["at equal time" if training.seconds else "at the end", "at equal tokens"],
-        "loss_name": "squared error, standardised" if data.task.name == "regress" else "training loss, nats",
-        "buckets": report.buckets(encoders),
-        "distance_name": "tokens from the use of a name back to its binding"
-        if name == "scope"
-        else "distance in tokens",
-        "encoders": encoders,
-        "baselines": baselines,
-        "sentences": report.sentences(encoders, measure, baselines, budget, shared),
-        "notes": report.notes(encoders, measure, budget, shared, data.test is not None, SAMPLE),
-        "captions": report.captions(measure, budget),
-        "settings": _settings(config, data, runs, encoders),
-        "machine": machine(),
-        "exhibit": _exhibit(name, data, chosen, encoders),
-    }
-
-
-def _budget(training: TrainingConfig) -> str:
-    if training.seconds:
-        return f"{training.seconds:g} s each"
-    return f"{training.steps:,} steps each" if training.steps else f"{training.epochs} epochs each"
-
-
-def _about(name: str, data: Data, encoders: list[dict]) -> list[str]:
-    """What was asked of the encoders, in a paragraph."""
-    size = f"{min(e['parameters'] for e in encoders):,} to {max(e['parameters'] for e in encoders):,}"
-    same = (
-        f"Everything but the part that looks across a sequence is the same in all: {size} parameters, the same data in the same "
-        f"order, the same budget, one after the other on one machine."
-    )
-    if name != "scope":
-        return [f"{data.note[0].upper()}{data.note[1:]}.", same]
-    return [
-        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn anew for each "
-        "function, so that spelling gives nothing away. For each use of a name the encoder is asked what it stands for: a "
-        "parameter, a local, something imported in the function, or something from outside. The answer is often decided by "
-        "one token far back.",
-        same,
-    ]
-
-
-def _baselines(name: str, data: Data, tested: Examples, measure: str) -> list[dict]:
-    """What is reached without an encoder: by one constant answer and, on scope, by a plain rule."""
-    found = {"one constant answer": data.task.chance(tested)}
-    if measure == "accuracy":
-        asked = tested.targets[tested.targets >= 0]
-        constant = torch.full_like(tested.targets, int(asked.bincount().argmax()))
-        found["one constant answer"] = _measured(data.task, constant, tested)
-    if name == "scope":
-        found["a plain rule"] = _measured(
-            data.task, torch.cat([scope.rule(ids) for ids in tested.inputs]), tested
-        )
-    return [
-        {
-            "name": title,
-            "value": measures[measure][0] / measures[measure][1],
-            "distance": {
-                key.split("@")[1]: total / count
-                for key, (total, count) in measures.items()
-                if "@" in key and count
-            },
-        }
-        for title, measures in found.items()
-    ]
-
-
-def _measured(task: Task, answers: Tensor, tested: Examples) -> dict[str, tuple[float, float]]:
-    """What the task measures of given answers. Shapes: [S] or [T], as the targets; below 0 is none."""
-    return task.measures(torch.nn.functional.one_hot(answers.clamp(min=0), task.outputs).float(), tested)
-
-
-def _settings(config: RunConfig, data: Data, runs: list[dict], encoders: list[dict]) -> dict[str, str]:
-    training, encoder = config.training, config.encoder
-    seeds = sorted({run["seed"] for run in runs})
-    return {
-        "data": data.note,
-        "training tokens": f"{len(data.train.inputs.values):,}",
-        "budget": _budget(training),
-        "layers": str(encoder.layers),
-        "width": str(encoder.width),
-        "tokens per batch": f"{training.tokens:,}",
-        "learning rate": ", ".join(f"{e['kind']} {e['rate']:g}" for e in encoders),
-        "rates tried": ", ".join(f"{rate:g}" for rate in sorted({run["rate"] for run in runs})),
-        "seeds": ", ".join(map(str, seeds)),
-        "precision": training.precision,
-    }
-
-
-def _exhibit(name: str, data: Data, runs: list[dict], encoders: list[dict]) -> dict | None:
-    for e in encoders:
-        if e["kind"] == "self-attention" and name == "scope":
-            shown = next(run for run in runs if run["kind"] == e["kind"] and run["seed"] == e["shown"])
-            return exhibit(Model.load(shown["folder"]), data.valid, data.test)
-    return None
-
-
-def machine() -> dict[str, str]:
-    """What the numbers were measured on, and with."""
-    return {
-        "processor": _processor(),
-        "cores": f"{torch.get_num_threads()} threads used of {os.cpu_count()}",
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "sightline": version("sightline"),
-    }
-
-
-def _processor() -> str:
-    """The processor's own name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )

@@ -46,7 +46,7 @@ def exhibit(model, valid: Examples, test: Examples) -> dict | None:
     place = one.texts[0]
     return {
         "about": [
-            f"{place.module}.{place.qualname} from Python's own library, which no encoder was trained on, as the self-attention "
+            f"`{place.module}.{place.qualname}` from Python's own library, which no encoder was trained on, as the self-attention "
             f"encoder reads it: it never sees the spelling of a name, only which names are the same.",
             f"Shown first is layer {layer}, head {head}: in {len(sample)} validation functions a use of a name gives "
             f"{elsewhere[layer, head]:.0%} of this head's weight to the name's binding, more than in any other head. "

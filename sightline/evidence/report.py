@@ -3,6 +3,7 @@
 A run is a dict that JSON can hold; `compare.py` makes and keeps them:
 
     kind, seed, rate, parameters, steps, tokens, seconds
+    encoder     its settings, as in config.json
     loss        [[seconds, tokens, training loss]]        what the curve shows
     milestones  [[tokens, seconds, measure]]              on a fixed validation sample, while training
     valid       the measure on the validation data at the end; rates are chosen by it
@@ -82,6 +83,7 @@ def _entry(runs: list[dict], measure: dict, shared: int) -> dict:
     return {
         "kind": runs[0]["kind"],
         "rate": runs[0]["rate"],
+        "encoder": runs[0]["encoder"],
         "parameters": runs[0]["parameters"],
         "tokens_per_second": median(run["tokens"] / run["seconds"] for run in runs),
         "steps": int(median(run["steps"] for run in runs)),

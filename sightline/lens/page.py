@@ -4,13 +4,14 @@
 all it shows from that one embedded JSON, which can therefore also be read back by a program. Version 1 of the data:
 
     version        1
-    title, about   a line; a list of paragraphs
+    title, about   a line; a list of paragraphs, in which `names` may stand between backticks
     measure        {name, better: "higher" | "lower", percent: bool}: what is compared
     equal          the two column headings: the measure at equal time, and at equal tokens
     loss_name      what the training loss is, in words
-    buckets        names of the distance buckets, nearest first; empty where the task has no distances
+    buckets        names of the distance buckets, nearest first, as in "9-32"; then those that are no distance, such
+                   as "outside"; empty where the task has no distances
     distance_name  what a distance is, in words
-    encoders       [{kind, parameters, tokens_per_second, steps, shown: the seed whose curves are drawn strong,
+    encoders       [{kind, rate, encoder: {setting: value}, parameters, tokens_per_second, steps, shown: the seed whose curves are drawn strong,
                      time, tokens: spread, distance: {bucket: spread},
                      runs: [{seed, loss: [[seconds, tokens, loss]], milestones: [[tokens, seconds, measure]]}]}]
                    where a spread is {median, low, high} over the seeds, or null

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sightline.evidence import compare
-from sightline.evidence.compare import SAMPLE, machine, sample
+from sightline.evidence.compare import SAMPLE, sample
+from sightline.evidence.document import machine
 from sightline.lens import read_page, write_page
 from sightline.sequences import Sequences
 from sightline.tasks import Examples

@@ -18,6 +18,7 @@ def made(kind, at_end, seed=0, rate=1e-3, tokens=1000, valid=None, near=None, fa
         "kind": kind,
         "seed": seed,
         "rate": rate,
+        "encoder": {"width": 8},
         "parameters": 100,
         "steps": tokens // 10,
         "tokens": tokens,

@@ -34,7 +34,7 @@ function exhibit(show) {
   paint();
   draw();
   return html("section", { id: "sight" }, html("h2", {}, "What the heads look at"),
-    html("div", { class: "prose" }, show.about.map((paragraph) => html("p", {}, paragraph)), legend()),
+    html("div", { class: "prose" }, show.about.map((text) => html("p", {}, prose(text))), legend()),
     html("div", { class: "sight" }, html("div", { class: "code" }, code), html("div", { class: "side" }, grid, answer)));
 }
 
@@ -87,7 +87,7 @@ function sentence(show, { layer, head, asked }, weight) {
   const others = show.tokens.reduce((sum, other, key) =>
     sum + (other.text === token.text && key !== binding && key !== asked ? to(key) : 0), 0);
   const parts = [
-    html("code", {}, token.text), ` is ${token.gold}; predicted: `,
+    html("code", {}, token.text), `: ${token.gold}; predicted: `,
     html("span", { class: token.answer === token.gold ? null : "miss" }, `${token.answer} (${share(token.probability)})`), ". ",
   ];
   if (binding === asked) parts.push("Here it is bound. ");

@@ -20,6 +20,9 @@ const color = (kind) => `var(--${kind ? KINDS[kind] || "black" : "quiet"})`;
 const dot = (kind) =>
   html("span", kind ? { class: "dot", style: `background:${color(kind)}` } : { class: "dot hollow" });
 
+// Text in which `names` stand between backticks.
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? html("code", {}, part) : part));
+
 // ---- writing numbers -------------------------------------------------------------------------------------------
 const { percent } = report.measure;
 const bare = (x) => (x === null || x === undefined ? "–" : percent ? (100 * x).toFixed(1) : String(+x.toPrecision(4)));
@@ -76,7 +79,7 @@ const pairs = (values) => html("table", { class: "settings" }, html("tbody", {},
 
 const { measure, captions } = report;
 document.getElementById("page").replaceChildren(...[
-  html("header", {}, html("h1", {}, report.title), report.about.map((s) => html("p", { class: "lede" }, s))),
+  html("header", {}, html("h1", {}, report.title), report.about.map((s) => html("p", { class: "lede" }, prose(s)))),
   table(),
   list("sentences", report.sentences),
   list("notes", report.notes),

@@ -30,7 +30,7 @@ const categories = (names) => ({ ticks: names.map((_, i) => i), at: (i) => (i + 
 
 // ---- one plot --------------------------------------------------------------------------------------------------
 // spec: {x, y: scales, given the number of ticks; xname, yname; xtick, ytick, xhover, yhover: number -> text;
-//        lines: [{kind, label, points: [{x, y, low?, high?}], marks: draw each point, other: a further seed}],
+//        lines: [{kind, label, points: [{x, y, low?, high?, apart?: not joined to the one before}], marks: draw each point, other: a further seed}],
 //        baselines: [{label, points}]}
 function plot(host, spec) {
   const width = host.clientWidth;
@@ -64,8 +64,12 @@ function plot(host, spec) {
 
 function strokes(line, at) {
   const style = `stroke:${color(line.kind)}`;
-  const d = line.points.map((p, i) => `${i ? "L" : "M"}${at.x(p.x).toFixed(1)} ${at.y(p.y).toFixed(1)}`).join("");
-  if (!line.kind) return [svg("path", { class: "baseline", d })];
+  const joint = (p, i) => (i && !p.apart && !line.points[i - 1].apart ? "L" : "M");
+  const d = line.points.map((p, i) => `${joint(p, i)}${at.x(p.x).toFixed(1)} ${at.y(p.y).toFixed(1)}`).join("");
+  if (!line.kind) {
+    const alone = line.points.filter((p) => p.apart).map((p) => `M${at.x(p.x) - 8} ${at.y(p.y)}h16`);
+    return [svg("path", { class: "baseline", d: d + alone.join("") })];
+  }
   const drawn = [svg("path", { class: line.other ? "line other" : "line", d, style, "data-kind": line.kind })];
   for (const p of line.marks && !line.other ? line.points : []) {
     const x = at.x(p.x);
@@ -154,7 +158,10 @@ function runs(points, marks) {
 const tick = (v) => (percent ? String(+(100 * v).toPrecision(3)) : digits(v));
 
 function byDistance() {
-  const points = (of) => report.buckets.map((bucket, x) => ({ x, ...of(bucket) })).filter((p) => Number.isFinite(p.y));
+  const apart = (bucket) => !/^\d/.test(bucket); // such as "outside": no distance, so it stands before the lines
+  const order = [...report.buckets].sort((a, b) => apart(b) - apart(a));
+  const point = (of) => (bucket, x) => ({ x, apart: apart(bucket), ...of(bucket) });
+  const points = (of) => order.map(point(of)).filter((p) => Number.isFinite(p.y));
   const spread = (s) => (s ? { y: s.median, low: s.low, high: s.high } : {});
   const lines = report.encoders
     .map((e) => ({ kind: e.kind, label: e.kind, marks: true, points: points((bucket) => spread(e.distance[bucket])) }));
@@ -163,9 +170,9 @@ function byDistance() {
   const [low, high] = extent([...lines, ...baselines], "y", "low", "high");
   return {
     lines: lines.filter(some), baselines: baselines.filter(some),
-    x: () => categories(report.buckets), y: (steps) => linear(low, high, steps),
+    x: () => categories(order), y: (steps) => linear(low, high, steps),
     xname: report.distance_name, yname: report.measure.name + (percent ? ", %" : ""),
-    xtick: (i) => report.buckets[i], ytick: tick, xhover: (i) => report.buckets[i], yhover: value,
+    xtick: (i) => order[i], ytick: tick, xhover: (i) => order[i], yhover: value,
   };
 }
 
