@@ -1,5 +1,140 @@
-"""Attention on a GPU."""
+"""Attention on an NVIDIA GPU: PyTorch's own flash kernels for packed sequences, those under `torch.nn.attention.varlen`.
+
+The kernels take the pack as it lies, with the offsets on the device, and place the last query at the last key, as we do.
+They are called below `varlen_attn`, whose gradient leaves lse out; here it has one. What they refuse (other dtypes, wide
+heads, dropout) is refused here with a sentence, and the backend `blockwise` comes next.
+Source: Dao 2023, FlashAttention-2.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sightline.attention import blockwise
+from sightline.attention.pattern import Pattern
+
+kernel = torch.ops.aten._flash_attention_forward
+kernel_backward = torch.ops.aten._flash_attention_backward
+
+WIDEST = 256  # columns of a head
+STEP = 8  # a head has a multiple of these: the kernel loads 16 bytes at once
 
 
-def refuses(q, k, v, pattern, dropout):
-    return f"cuda: expected tensors on a GPU, got {q.device}; move them"
+def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -> str | None:
+    if q.device.type != "cuda" or torch.version.hip:
+        return f"cuda: expected tensors on an NVIDIA GPU, got {q.device}; move them, or leave the backend to be chosen"
+    capability = torch.cuda.get_device_capability(q.device)
+    if capability < (8, 0):
+        return (
+            f"cuda: expected a GPU of compute capability 8.0 or later, got {'.'.join(map(str, capability))}; "
+            "use backend='blockwise'"
+        )
+    if q.dtype not in (torch.float16, torch.bfloat16):
+        return f"cuda: expected float16 or bfloat16, got {q.dtype}; convert, or use backend='blockwise'"
+    width = max(q.shape[2], v.shape[2])
+    if width > WIDEST:
+        return f"cuda: expected heads no wider than {WIDEST}, got {width}; use more heads, or backend='blockwise'"
+    if dropout:
+        return "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"
+    return None
+
+
+def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
+    width = v.shape[2]
+    widest = -(-max(width, q.shape[2]) // STEP) * STEP
+    q, k, v = (_loadable(t, widest) for t in (q, k, v))
+    out, lse = Attend.apply(q, k, v, offsets, key_offsets, pattern, scale)
+    return out[..., :width], lse
+
+
+def _loadable(t: Tensor, width: int) -> Tensor:
+    """t with columns of zeros up to the width, which change nothing, and with each head at a multiple of 16 bytes.
+
+    The kernel does not check: it would stop the device. A copy is made only where needed.
+    """
+    if t.shape[2] < width:
+        return pad(t, (0, width - t.shape[2]))
+    strided = t.stride(-1) == 1 and all(step % STEP == 0 for step in t.stride()[:-1])
+    if strided and (t.data_ptr() % (STEP * t.element_size()) == 0):
+        return t
+    return t.clone(memory_format=torch.contiguous_format)
+
+
+@lru_cache(256)
+def _bounds(offsets: bytes, device: torch.device) -> tuple[Tensor, int]:
+    """The offsets on the device, and the longest length."""
+    starts = np.frombuffer(offsets, np.int64)
+    return torch.from_numpy(starts.astype(np.int32)).to(device), int(np.diff(starts).max(initial=0))
+
+
+def _layout(q: Tensor, offsets: Tensor, key_offsets: Tensor, pattern: Pattern) -> tuple[tuple, dict]:
+    """What the kernels want to know: (offsets, key offsets, longest, longest keys), and the window."""
+    bounds, longest = _bounds(offsets.numpy().tobytes(), q.device)
+    key_bounds, most_keys = _bounds(key_offsets.numpy().tobytes(), q.device)
+    # A side without limit becomes `most_keys` where the other has one. With more queries than keys that hides keys from
+    # queries that stand before the first key, unless it is at least as much as the queries.
+    most_keys = max(most_keys, longest)
+    left, right = (-1 if side is None else min(side, most_keys) for side in (pattern.left, pattern.right))
+    if longest == 1:  # without any limit the kernel swaps heads and queries here, and returns a shuffled lse
+        left = most_keys if left == -1 else left
+    window = {"window_size_left": left, "window_size_right": right}
+    return (bounds, key_bounds, longest, most_keys, 0.0, (left, right) == (-1, 0)), window
+
+
+class Attend(torch.autograd.Function):
+    """One call for the whole pack, and one back. Gradients flow through out and lse; there is no double backward."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, offsets, key_offsets, pattern: Pattern, scale: float):
+        ctx.set_materialize_grads(False)
+        ctx.request = offsets, key_offsets, pattern, scale
+        if len(q) == 0 or len(k) == 0:  # nobody sees anything; the kernel cannot be launched for nobody
+            out = torch.zeros_like(q, memory_format=torch.contiguous_format)
+            lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
+            ctx.save_for_backward(q, k, v, out, lse.T)
+            return out, lse
+        layout, window = _layout(q, offsets, key_offsets, pattern)
+        out, level, *_ = kernel(q, k, v, *layout, False, scale=scale, **window)
+        ctx.save_for_backward(q, k, v, out, level)
+        lse = level.T.clone(memory_format=torch.contiguous_format)  # level [H, T] is the kernel's own
+        if key_offsets is not offsets:  # it says +inf where nothing is seen
+            lse = lse.masked_fill_(lse.isinf(), -torch.inf)
+        return out, lse
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_out, grad_lse):
+        q, k, v, out, level = ctx.saved_tensors
+        offsets, key_offsets, pattern, scale = ctx.request
+        if len(q) == 0 or len(k) == 0:
+            return *(torch.zeros_like(t) for t in (q, k, v)), None, None, None, None
+        grad_out = torch.zeros_like(out) if grad_out is None else grad_out
+        width = q.shape[2]
+        if grad_lse is not None and width + STEP > WIDEST:  # no room for the columns below
+            strips = blockwise.plan(offsets, key_offsets, pattern, q.shape[1])
+            lse = level.T.masked_fill(level.T == torch.inf, -torch.inf)
+            return *blockwise.derive(grad_out, grad_lse, q, k, v, out, lse, strips, pattern, scale), *[
+                None
+            ] * 4
+        if grad_lse is not None:
+            q, k, v, out, grad_out = _with_lse(q, k, v, out, grad_out, grad_lse)
+        layout, window = _layout(q, offsets, key_offsets, pattern)
+        unused = torch.zeros(2, dtype=torch.uint64, device=q.device), torch.empty(0, device=q.device)
+        grad_out = _loadable(grad_out, q.shape[2])
+        grads = kernel_backward(grad_out, q, k, v, out, level, *layout, *unused, scale=scale, **window)
+        return *(g[..., :width] for g in grads), None, None, None, None
+
+
+def _with_lse(q, k, v, out, grad_out, grad_lse):
+    """With ds = w (grad . v - sum(grad out) + grad_lse): columns that are 0 in v, 1 in grad and hold -grad_lse in out add just
+    the last term, so that the kernel need not know of it. Two columns hold it, a number and what its rounding left."""
+    q, k, v, out, grad_out = (pad(t, (0, STEP)) for t in (q, k, v, out, grad_out))
+    coarse = grad_lse.to(out.dtype)
+    out[..., -1], out[..., -2] = -coarse, coarse.to(grad_lse.dtype) - grad_lse
+    grad_out[..., -2:] = 1
+    return q, k, v, out, grad_out

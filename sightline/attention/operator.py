@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention import cpu, cuda, reference
+from sightline.attention import blockwise, cpu, cuda, reference
 from sightline.attention.pattern import FULL, Pattern
 
-BACKENDS = {"cpu": cpu, "cuda": cuda, "reference": reference}  # by name, in the order they are tried
+BACKENDS = {"cpu": cpu, "cuda": cuda, "blockwise": blockwise, "reference": reference}  # in the order they are tried
 
 
 class Attended(NamedTuple):
