@@ -31,14 +31,14 @@ class Grids:
 
     def fill(self, values: Tensor) -> list[Tensor]:
         """Rows [T, E] as grids [n, count, E]."""
-        flat = Rearrange.apply(values, self.rows, self.places)
+        flat = Fill.apply(values, self.rows, self.places)
         parts = flat.split([n * count for n, count in self.shapes])
         return [part.view(*shape, values.shape[1]) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def read(self, grids: list[Tensor]) -> Tensor:
         """Grids [n, count, F] as rows [T, F]."""
-        flat = torch.cat([grid.flatten(0, 1) for grid in grids])
-        return Rearrange.apply(flat, self.places, self.rows)
+        flat = [grid.flatten(0, 1) for grid in grids]
+        return Read.apply(torch.cat(flat) if len(flat) > 1 else flat[0], self.rows, self.places)
 
 
 @lru_cache(maxsize=8)
@@ -65,13 +65,27 @@ def grids_of(offsets: bytes, reverse: bool, device: torch.device) -> Grids:
     return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
 
 
-class Rearrange(torch.autograd.Function):
-    """Rows by index, with the inverse index for the gradient, so that both ways are plain gathers."""
+class Fill(torch.autograd.Function):
+    """Rows [T, E] to all places of the grids [places, E]; the gradient reads them back, a plain gather too."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return rows_or_zeros(x, index)
+    def forward(ctx, x: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows_or_zeros(x, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return grad.index_select(0, *ctx.saved_tensors), None, None
+
+
+class Read(torch.autograd.Function):
+    """All places of the grids [places, F] back to rows [T, F]; the gradient fills the grids again."""
+
+    @staticmethod
+    def forward(ctx, flat: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return flat.index_select(0, places)
 
     @staticmethod
     @once_differentiable
