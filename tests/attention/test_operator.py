@@ -1,0 +1,250 @@
+"""The door: what it refuses and with which sentence, which backend it takes, and who looks."""
+
+import threading
+
+import pytest
+import torch
+
+from sightline.attention import CAUSAL, FULL, Attended, Pattern, attention, watching
+from sightline.attention.operator import BACKENDS, _choose
+
+Q = torch.randn(5, 4, 8)
+K = torch.randn(5, 2, 8)
+OFFSETS = torch.tensor([0, 2, 5])
+
+FAULTS = {
+    "q of two axes": (
+        lambda: attention(Q[0], K, K, OFFSETS),
+        ValueError,
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv], got [[4, 8], [5, 2, 8], [5, 2, 8]]; split the heads off the width",
+    ),
+    "another head width": (
+        lambda: attention(Q, K[..., :7], K, OFFSETS),
+        ValueError,
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 2, 7], [5, 2, 8]]; make the widths and heads agree",
+    ),
+    "three key heads for four": (
+        lambda: attention(Q, *[torch.zeros(5, 3, 8)] * 2, OFFSETS),
+        ValueError,
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 3, 8], [5, 3, 8]]; make the widths and heads agree",
+    ),
+    "no key heads": (
+        lambda: attention(Q, K[:, :0], K[:, :0], OFFSETS),
+        ValueError,
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 0, 8], [5, 0, 8]]; make the widths and heads agree",
+    ),
+    "fewer values than keys": (
+        lambda: attention(Q, K, K[1:], OFFSETS),
+        ValueError,
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 2, 8], [4, 2, 8]]; make the widths and heads agree",
+    ),
+    "two dtypes": (
+        lambda: attention(Q, K, K.double(), OFFSETS),
+        TypeError,
+        "attention: expected q, k and v of one floating dtype on one device, got torch.float32 on cpu, torch.float32 on cpu, torch.float64 on cpu; convert them",
+    ),
+    "integers": (
+        lambda: attention(Q.long(), K.long(), K.long(), OFFSETS),
+        TypeError,
+        "attention: expected q, k and v of one floating dtype on one device, got torch.int64 on cpu, torch.int64 on cpu, torch.int64 on cpu; convert them",
+    ),
+    "all dropped": (
+        lambda: attention(Q, K, K, OFFSETS, dropout=1.0),
+        ValueError,
+        "attention: expected a dropout from 0 to below 1, got 1.0; it is the share of weights dropped",
+    ),
+    "offsets in a list": (
+        lambda: attention(Q, K, K, [0, 2, 5]),
+        TypeError,
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got list; use Sequences.offsets",
+    ),
+    "offsets of 32 bits": (
+        lambda: attention(Q, K, K, OFFSETS.int()),
+        TypeError,
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int32 [3] on cpu; use Sequences.offsets",
+    ),
+    "offsets elsewhere": (
+        lambda: attention(Q, K, K, OFFSETS.to("meta")),
+        TypeError,
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int64 [3] on meta; use Sequences.offsets",
+    ),
+    "offsets of two axes": (
+        lambda: attention(Q, K, K, OFFSETS[None]),
+        TypeError,
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int64 [1, 3] on cpu; use Sequences.offsets",
+    ),
+    "no offsets": (
+        lambda: attention(Q, K, K, OFFSETS[:0]),
+        ValueError,
+        "attention: expected offsets that start at 0, got []; use Sequences, which checks them once",
+    ),
+    "offsets from 1": (
+        lambda: attention(Q, K, K, torch.tensor([1, 5])),
+        ValueError,
+        "attention: expected offsets that start at 0, got [1]; use Sequences, which checks them once",
+    ),
+    "offsets that fall": (
+        lambda: attention(Q, K, K, torch.tensor([0, 4, 3, 5])),
+        ValueError,
+        "attention: expected offsets that never fall, got a fall at sequence 1; use Sequences, which checks them once",
+    ),
+    "offsets too short": (
+        lambda: attention(Q, K, K, torch.tensor([0, 4])),
+        ValueError,
+        "attention: expected offsets that end at 5 rows, got 4; use Sequences, which checks them once",
+    ),
+    "other keys, unsaid": (
+        lambda: attention(Q, K[:3], K[:3], OFFSETS),
+        ValueError,
+        "attention: expected as many keys as queries, got 3 and 5; or give key_offsets",
+    ),
+    "key offsets that end elsewhere": (
+        lambda: attention(Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 1, 4])),
+        ValueError,
+        "attention: expected key_offsets that end at 5 rows, got 4; use Sequences, which checks them once",
+    ),
+    "key offsets of fewer sequences": (
+        lambda: attention(Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 5])),
+        ValueError,
+        "attention: expected offsets and key_offsets of the same sequences, got 2 and 1; give one key range for each",
+    ),
+    "an unknown backend": (
+        lambda: attention(Q, K, K, OFFSETS, backend="flash"),
+        ValueError,
+        "attention: expected a backend out of cpu, cuda, blockwise, reference, got 'flash'; leave it out to have one chosen",
+    ),
+    "dropout on the CPU's kernel": (
+        lambda: attention(Q, K, K, OFFSETS, dropout=0.5, backend="cpu"),
+        ValueError,
+        "attention: cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'",
+    ),
+    "the CPU's kernel elsewhere": (
+        lambda: attention(*[Q.to("meta")] * 3, OFFSETS, backend="cpu"),
+        ValueError,
+        "attention: cpu: expected tensors on the CPU, got meta; move them, or leave the backend to be chosen",
+    ),
+    "the GPU's kernel here": (
+        lambda: attention(Q, K, K, OFFSETS, backend="cuda"),
+        ValueError,
+        "attention: cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen",
+    ),
+    "a negative reach": (
+        lambda: Pattern(left=-1),
+        ValueError,
+        "Pattern: expected left as a count from 0 up or None, got -1; None means all",
+    ),
+    "half a reach": (
+        lambda: Pattern(right=0.5),
+        ValueError,
+        "Pattern: expected right as a count from 0 up or None, got 0.5; None means all",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_request_that_makes_no_sense(fault):
+    call, kind, sentence = FAULTS[fault]
+    with pytest.raises(kind) as caught:
+        call()
+    assert str(caught.value) == sentence
+
+
+def test_where_all_refuse_each_says_why(monkeypatch):
+    for name, backend in BACKENDS.items():
+        monkeypatch.setattr(backend, "refuses", lambda *request, name=name: f"{name}: no; ask another")
+    with pytest.raises(
+        ValueError, match="^attention: cpu: no; .*; cuda: no; .*; blockwise: no; .*; reference: no; "
+    ):
+        attention(Q, K, K, OFFSETS)
+
+
+def test_the_first_backend_that_does_not_refuse_is_taken():
+    assert _choose(None, Q, K, K, FULL, 0.0) is BACKENDS["cpu"]
+    assert _choose(None, Q, K, K, FULL, 0.5) is BACKENDS["blockwise"]
+    assert _choose("reference", Q, K, K, FULL, 0.5) is BACKENDS["reference"]
+    elsewhere = Q.to("meta")
+    assert _choose(None, elsewhere, elsewhere, elsewhere, FULL, 0.0) is BACKENDS["blockwise"]
+
+
+def test_an_error_inside_a_backend_is_not_covered_up_by_another(monkeypatch):
+    def broken(*request):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(BACKENDS["cpu"], "attend", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        attention(Q, K, K, OFFSETS)
+
+
+def test_the_scale_is_that_of_the_paper_unless_given():
+    expected = attention(Q, K, K, OFFSETS, scale=8**-0.5)
+    assert all(torch.equal(a, b) for a, b in zip(attention(Q, K, K, OFFSETS), expected, strict=True))
+    assert not torch.equal(attention(Q, K, K, OFFSETS, scale=1.0).out, expected.out)
+
+
+# --- watching -------------------------------------------------------------------------------------------------------
+
+
+def noting(seen: list):
+    return lambda *request: seen.append(request)
+
+
+def test_a_watcher_sees_the_request_and_the_very_result():
+    seen, keys = [], torch.tensor([0, 4, 5])
+    with watching(noting(seen)):
+        attended = attention(Q, K, K, OFFSETS, CAUSAL, key_offsets=keys, scale=0.5)
+        attention(Q, K, K, OFFSETS)
+    attention(Q, K, K, OFFSETS)
+    assert len(seen) == 2
+    q, k, v, offsets, key_offsets, pattern, scale, result = seen[0]
+    assert q is Q and k is K and v is K and offsets is OFFSETS and key_offsets is keys
+    assert pattern == CAUSAL and scale == 0.5 and result is attended and isinstance(result, Attended)
+    assert seen[1][4] is OFFSETS and seen[1][5:7] == (FULL, 8**-0.5)
+
+
+def test_watching_leaves_outputs_and_gradients_bit_identical():
+    def run():
+        q = Q.clone().requires_grad_()
+        out, lse = attention(q, K, K, OFFSETS)
+        return out, lse, *torch.autograd.grad(out.sum() + lse.sum(), q)
+
+    with watching(lambda *request: request[-1].out.sum()):
+        watched = run()
+    assert all(torch.equal(a, b) for a, b in zip(watched, run(), strict=True))
+
+
+def test_watchers_nest_and_the_inner_ends_first():
+    outer, inner = [], []
+    with watching(noting(outer)):
+        attention(Q, K, K, OFFSETS)
+        with watching(noting(inner)):
+            attention(Q, K, K, OFFSETS)
+        attention(Q, K, K, OFFSETS)
+    assert (len(outer), len(inner)) == (3, 1)
+
+
+def test_a_watcher_ends_with_an_error_too():
+    seen = []
+    with pytest.raises(KeyError), watching(noting(seen)):
+        raise KeyError
+    attention(Q, K, K, OFFSETS)
+    assert seen == []
+
+
+def test_watchers_in_two_threads_see_their_own():
+    both_watch, counts = threading.Barrier(2), {}
+
+    def work(name: str, times: int):
+        seen = []
+        with watching(noting(seen)):
+            both_watch.wait()
+            for _ in range(times):
+                attention(Q, K, K, OFFSETS)
+            both_watch.wait()
+        counts[name] = len(seen)
+
+    main = []
+    with watching(noting(main)):
+        threads = [threading.Thread(target=work, args=request) for request in (("a", 3), ("b", 5))]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    assert counts == {"a": 3, "b": 5} and main == []
