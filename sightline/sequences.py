@@ -179,7 +179,7 @@ class Sequences:
         rows = torch.arange(int(offsets[-1])) + torch.repeat_interleave(
             self.offsets[index] - offsets[:-1], lengths
         )
-        return Sequences(self.values[rows.to(self.values.device)], offsets)
+        return Sequences(self.values.index_select(0, rows.to(self.values.device)), offsets)
 
     def __repr__(self) -> str:
         return (
@@ -248,7 +248,7 @@ class Sequences:
         """Takes over PyTorch's time-major `PackedSequence`, in the order the sequences were given to it."""
         order = _packed_order(packed.batch_sizes)
         sorted_lengths = (packed.batch_sizes[:, None] > torch.arange(int(packed.batch_sizes[0]))).sum(0)
-        in_sorted_order = cls(packed.data[order.to(packed.data.device)], _offsets_of(sorted_lengths))
+        in_sorted_order = cls(packed.data.index_select(0, order.to(packed.data.device)), _offsets_of(sorted_lengths))
         unsorted = packed.unsorted_indices
         return in_sorted_order if unsorted is None else in_sorted_order[unsorted]
 
@@ -269,7 +269,7 @@ class Sequences:
         to_time_major = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
         device = self.values.device
         return PackedSequence(
-            ordered.values[to_time_major.to(device)],
+            ordered.values.index_select(0, to_time_major.to(device)),
             batch_sizes,
             sorted_indices.to(device),
             torch.argsort(sorted_indices).to(device),

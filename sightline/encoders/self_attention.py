@@ -13,7 +13,8 @@ from sightline.sequences import Sequences
 class SelfAttention(Mixer):
     """Multi-head self-attention over packed rows, with rotary positions on a part of each head.
 
-    Shapes: [T, E] -> [T, E]. `heads` query heads share `key_heads` key and value heads (H a multiple of G).
+    Shapes: [T, E] -> [T, E]. `heads` query heads (None: as many as are 32 wide) share `key_heads` key and value heads
+    (H a multiple of G; None: as many as heads).
     `window` is how many rows are seen to each side besides the row itself; None sees all. `rotary` is the share of each
     head that carries positions; the rest compares content alone.
     Raises: ValueError where the width does not divide into heads, or the heads into key heads.
@@ -29,13 +30,15 @@ class SelfAttention(Mixer):
     def __init__(
         self,
         width: int,
-        heads: int = 4,
+        heads: int | None = None,
         key_heads: int | None = None,
         causal: bool = False,
         window: int | None = None,
         rotary: float = 0.5,
     ):
         super().__init__()
+        if heads is None:
+            heads = next(h for h in range(max(1, width // 32), 0, -1) if width % h == 0)
         key_heads = heads if key_heads is None else key_heads
         if width % heads or heads % key_heads:
             raise ValueError(
