@@ -42,7 +42,10 @@ def exhibit(model, valid: Examples, test: Examples) -> dict | None:
     layer, head = divmod(int(elsewhere.argmax()), heads)
     here = _mass_on_bindings([weights], one)
     tokens = _tokens(one, scores.softmax(-1))
-    uses = [i for i, t in enumerate(tokens) if t["binding"] is not None]
+    often = int(
+        one.links[one.links >= 0].mode().values
+    )  # such as `self`, which has its place and is found by it
+    uses = [(i, t["binding"]) for i, t in enumerate(tokens) if t["binding"] not in (None, often)]
     place = one.texts[0]
     return {
         "about": [
@@ -55,10 +58,7 @@ def exhibit(model, valid: Examples, test: Examples) -> dict | None:
         "layers": layers,
         "heads": heads,
         "chosen": {"layer": layer, "head": head},
-        "start": max(
-            uses,
-            key=lambda i: float(weights[layer, head, i, tokens[i]["binding"]]) * (i - tokens[i]["binding"]),
-        ),
+        "start": max(uses, key=lambda use: float(weights[layer, head, *use]) * (use[0] - use[1]))[0],
         "masses": [[round(float(mass), 4) for mass in row] for row in here],
         "tokens": tokens,
         "weights": base64.b64encode((weights * 65535).round().numpy().astype("<u2").tobytes()).decode(),

@@ -160,7 +160,7 @@ def _by_distance(encoders: list[dict], measure: dict) -> list[str]:
 
 def _change(encoder: dict, near: str, far: str, measure: dict) -> str:
     change = encoder["distance"][far]["median"] - encoder["distance"][near]["median"]
-    return f"{100 * change:+.1f}" if measure["percent"] else f"{change:+.3g}"
+    return (f"{100 * change:+.1f}" if measure["percent"] else f"{change:+.3g}").replace("-", "−")
 
 
 def _baselines(encoders: list[dict], measure: dict, baselines: list[dict]) -> list[str]:
@@ -195,6 +195,9 @@ def notes(
         f"on a fixed sample of the validation data ({sample:,} tokens at most), between two milestones on the line that joins them. "
         "A faster encoder then was in the middle of its schedule, with a learning rate that had yet to fall.",
     ]
+    apart = [bucket for bucket in buckets(encoders) if not bucket[0].isdigit()]
+    if apart:
+        said.append(f"By distance: {_listed(apart)} is where the answer does not lie in the sequence.")
     if seeds > 1:
         said.append(f"Medians over {seeds} seeds, with the range from the lowest to the highest.")
     if any(e["tokens"] is None for e in encoders):

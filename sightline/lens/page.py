@@ -11,8 +11,8 @@ all it shows from that one embedded JSON, which can therefore also be read back 
     buckets        names of the distance buckets, nearest first, as in "9-32"; then those that are no distance, such
                    as "outside"; empty where the task has no distances
     distance_name  what a distance is, in words
-    encoders       [{kind, rate, encoder: {setting: value}, parameters, tokens_per_second, steps, shown: the seed whose curves are drawn strong,
-                     time, tokens: spread, distance: {bucket: spread},
+    encoders       [{kind, rate, encoder: {setting: value}, parameters, tokens_per_second, steps,
+                     time, tokens: spread, distance: {bucket: spread}, shown: the seed whose curves are drawn strong,
                      runs: [{seed, loss: [[seconds, tokens, loss]], milestones: [[tokens, seconds, measure]]}]}]
                    where a spread is {median, low, high} over the seeds, or null
     baselines      [{name, value, distance: {bucket: value}}]: answers that need no encoder

@@ -93,7 +93,7 @@ def test_distances_in_words():
     runs = [made("rnn", 0.7, near=0.9, far=0.4), made("lstm", 0.7, near=0.8, far=0.6)]
     assert sentences(runs)[2:] == [
         "By distance in tokens, the best is rnn at 1-8; lstm at 9-32.",
-        "From the nearest (1-8) to the farthest (9-32) the accuracy changes by: rnn -50.0, lstm -20.0.",
+        "From the nearest (1-8) to the farthest (9-32) the accuracy changes by: rnn −50.0, lstm −20.0.",
     ]
     runs = [made("rnn", 0.7, near=0.9, far=0.7), made("lstm", 0.7, near=0.8, far=0.6)]
     assert sentences(runs)[2] == "At every distance, from 1-8 to 9-32 tokens, rnn is best."

@@ -40,12 +40,12 @@ function columns() {
     ({ name, spread, baseline, cell: (e) => [median(spread(e)), wide ? range(spread(e)) : null] });
   const unit = percent ? ", %" : "";
   return [
-    { name: "parameters", cell: (e) => count(e.parameters) },
-    { name: "tokens/s", cell: (e) => count(e.tokens_per_second) },
-    { name: "steps", cell: (e) => count(e.steps) },
     compared(report.equal[0] + unit, (e) => e.time, (b) => b.value, true),
     compared(report.equal[1] + unit, (e) => e.tokens, null, true),
     ...report.buckets.map((bucket) => compared(bucket, (e) => e.distance[bucket], (b) => b.distance[bucket], false)),
+    { name: "tokens/s", cell: (e) => count(e.tokens_per_second) },
+    { name: "steps", cell: (e) => count(e.steps) },
+    { name: "parameters", cell: (e) => count(e.parameters) },
   ];
 }
 
@@ -57,8 +57,9 @@ function best(column) {
 
 function table() {
   const all = columns().map((column) => ({ ...column, best: best(column) }));
-  const over = html("tr", { class: "over" }, html("th", { colspan: 6 }),
-    html("th", { class: "span", colspan: report.buckets.length, scope: "colgroup" }, report.distance_name));
+  const over = html("tr", { class: "over" }, html("th", { colspan: 3 }),
+    html("th", { class: "span", colspan: report.buckets.length, scope: "colgroup" }, report.distance_name),
+    html("th", { colspan: 3 }));
   const head = html("tr", {}, ["encoder", ...all.map((column) => column.name)].map((name) => html("th", { scope: "col" }, name)));
   const wins = (column, e) => column.spread && column.spread(e) && column.spread(e).median === column.best;
   const rows = report.encoders.map((e) => html("tr", { "data-kind": e.kind },

@@ -131,6 +131,7 @@ function hover(host, canvas, spec, named, at, box) {
 }
 
 function figure(id, title, caption, spec) {
+  if (!spec.lines.length) return null;
   const host = html("div", { class: "plot", id });
   let drawn = 0;
   new ResizeObserver(() => {
