@@ -55,8 +55,8 @@ def attention(
 
     >>> q = k = v = torch.eye(3)[:, None]                   # three rows, one head of width 3
     >>> attention(q, k, v, torch.tensor([0, 2, 3])).lse     # log of two terms, two terms, one
-    tensor([[1.0217],
-            [1.0217],
+    tensor([[1.0229],
+            [1.0229],
             [0.5774]])
     """
     key_offsets = _check(q, k, v, offsets, key_offsets, dropout)

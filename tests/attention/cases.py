@@ -67,6 +67,8 @@ CASES = (
     Case("other keys, to the left", *CROSS, pattern=Pattern(left=1)),
     Case("other keys, to the right", *CROSS, pattern=Pattern(right=2)),
     Case("other keys, wide window", *CROSS, pattern=Pattern(500, 21)),
+    Case("keys that nobody sees", (0, 3), (3, 3)),
+    Case("a window inside more keys", (64,), (200,), pattern=Pattern(32, 0)),
     Case("no keys", (3, 4), (0, 0)),
     Case("no queries", (0, 0), (3, 4)),
     Case("fewer keys than queries, to the left", (9, 9), (2, 3), pattern=Pattern(left=1)),
