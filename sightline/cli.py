@@ -323,8 +323,10 @@ def compare(
         progress=sys.stderr.isatty(),
         **_settings(ctx),
     )
-    console = Console()
-    console.print(table(found))
+    shown = table(found)
+    whole = Console(width=1000).measure(shown).maximum
+    console = Console(width=max(Console().width, whole))  # no number is cut in two
+    console.print(shown)
     console.print()
     for sentence in found["sentences"] + found["notes"]:
         console.print(sentence, markup=False, highlight=False)

@@ -80,13 +80,13 @@ def _about(scoped: bool, data: Data, encoders: list[dict]) -> list[str]:
 
 def _baselines(scoped: bool, data: Data, tested: Examples, measure: str) -> list[dict]:
     """What is reached without an encoder: by one constant answer and, on scope, by a plain rule."""
-    found = {"one constant answer": data.task.chance(tested)}
+    found = {"constant answer": data.task.chance(tested)}
     if measure == "accuracy":
         asked = tested.targets[tested.targets >= 0]
         constant = torch.full_like(tested.targets, int(asked.bincount().argmax()))
-        found["one constant answer"] = _measured(data.task, constant, tested)
+        found["constant answer"] = _measured(data.task, constant, tested)
     if scoped:
-        found["a plain rule"] = _measured(
+        found["plain rule"] = _measured(
             data.task, torch.cat([scope.rule(ids) for ids in tested.inputs]), tested
         )
     return [

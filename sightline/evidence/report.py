@@ -175,10 +175,8 @@ def _baselines(encoders: list[dict], measure: dict, baselines: list[dict]) -> li
             else _listed(better)
         )
         verb = "are" if 1 < len(better) < len(encoders) else "is"
-        name = baseline["name"][0].upper() + baseline["name"][1:]
-        said.append(
-            f"{name} without any encoder: {written(baseline['value'], measure)}; {who} {verb} better."
-        )
+        value = written(baseline["value"], measure)
+        said.append(f"A {baseline['name']} without any encoder: {value}; {who} {verb} better.")
     return said
 
 
@@ -242,32 +240,25 @@ def _count(number: float) -> str:
 
 def table(report: dict) -> Table:
     """The comparison as a table for the terminal; print it with rich."""
-    measure, buckets = report["measure"], report["buckets"]
-    shown = Table(
-        title=escape(report["title"]), title_justify="left", box=None, pad_edge=False, header_style="dim"
-    )
-    shown.add_column("encoder", no_wrap=True)
-    unit = ", %" if measure["percent"] else ""
-    for name in (
-        "parameters",
-        "tokens/s",
-        "steps",
-        *(f"{column}{unit}" for column in report["equal"]),
-        *buckets,
-    ):
-        shown.add_column(name, justify="right", overflow="fold")
-    best = {key: _best_of(report, key) for key in ("time", "tokens", *buckets)}
+    measure, spans = report["measure"], report["buckets"]
+    title = f"{report['title']}: {measure['name']}{', %' if measure['percent'] else ''}"
+    shown = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    shown.add_column("\nencoder", no_wrap=True, header_style="dim")
+    equal = [column.removeprefix("at ").replace(" ", "\n") for column in report["equal"]]
+    for name in ("para-\nmeters", "tokens\nper s", "\nsteps", *equal, *(f"\n{span}" for span in spans)):
+        shown.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    best = {key: _best_of(report, key) for key in ("time", "tokens", *spans)}
     for e in report["encoders"]:
         cells = {"time": e["time"], "tokens": e["tokens"], **e["distance"]}
         shown.add_row(
             e["kind"],
-            f"{e['parameters']:,}",
-            f"{e['tokens_per_second']:,.0f}",
+            _short(e["parameters"]),
+            _short(e["tokens_per_second"]),
             f"{e['steps']:,}",
             *(_cell(cells.get(key), measure, best[key], ranges=key in ("time", "tokens")) for key in best),
         )
     for baseline in report["baselines"]:
-        by_distance = [_bare(baseline["distance"].get(bucket), measure) for bucket in buckets]
+        by_distance = [_bare(baseline["distance"].get(bucket), measure) for bucket in spans]
         shown.add_row(
             baseline["name"], "", "", "", _bare(baseline["value"], measure), "", *by_distance, style="dim"
         )
@@ -286,8 +277,23 @@ def _cell(spread: dict | None, measure: dict, best: float | None, ranges: bool) 
     text = _bare(spread["median"], measure)
     text = f"[bold]{text}[/bold]" if spread["median"] == best else text
     if ranges and spread["high"] > spread["low"]:
-        text += f" [dim]{_bare(spread['low'], measure)}–{_bare(spread['high'], measure)}[/dim]"
+        text += f"\n[dim]{_bare(spread['low'], measure)}–{_bare(spread['high'], measure)}[/dim]"
     return text
+
+
+def _short(number: float) -> str:
+    """In six characters.
+
+    >>> _short(158634), _short(5698.2), _short(1.24e6)
+    ('159 k', '5,698', '1.2 M')
+    """
+    return (
+        f"{number / 1e6:.1f} M"
+        if number >= 1e6
+        else f"{number / 1e3:.0f} k"
+        if number >= 1e4
+        else f"{number:,.0f}"
+    )
 
 
 def _bare(value: float | None, measure: dict) -> str:
