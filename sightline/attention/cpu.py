@@ -188,29 +188,28 @@ def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[t
     under a length those that are padded to it on the stage, one call in all. The cheapest cut of the distinct lengths,
     by dynamic programming.
     """
-    lengths, index = (
-        np.unique([n for n, _, _ in squares], return_inverse=True) if squares else (np.zeros(0, int), [])
-    )
-    members, runs = (
-        np.bincount(index, [c for *_, c in squares], len(lengths)),
-        np.bincount(index, minlength=len(lengths)),
-    )
+    if not squares:
+        return {}
+    runs, count = np.array([n for n, *_ in squares]), [c for *_, c in squares]
+    lengths, index = np.unique(runs, return_inverse=True)
+    members, calls = np.bincount(index, count), np.bincount(index)
 
     def compute(n):
         return heads * n * (n * (PAIR + width * PAIR_WIDTH) + TAIL * (n % 16))
 
+    aligned = -(-lengths // 16) * 16
+    padded = np.where(compute(lengths) <= compute(aligned), lengths, aligned)
+    on_stage = (compute(padded) + padded * COPY * heads * width).tolist()
+    as_it_lies = (calls * CALL + members * compute(lengths)).tolist()
+    firsts = np.searchsorted(lengths, (lengths - 16) // 2).tolist()  # to pad more than that never pays
     total = np.concatenate([[0], members.cumsum()])
-    best, cuts = np.zeros(len(lengths) + 1), [0]
-    for stop in range(1, len(lengths) + 1):
-        n = lengths[stop - 1]
-        first = int(np.searchsorted(lengths, (n - 16) // 2))  # more padding than that never pays
-        count = total[stop] - total[first:stop]
-        padded = n if compute(n) <= compute(-(-n // 16) * 16) else -(-n // 16) * 16
-        options = best[first:stop] + CALL + count * (compute(padded) + padded * COPY * heads * width)
-        start = first + int(options.argmin())
-        as_it_lies = best[stop - 1] + runs[stop - 1] * CALL + members[stop - 1] * compute(n)
-        best[stop] = min(as_it_lies, options[start - first])
-        cuts.append((stop - 1, 0) if as_it_lies <= options[start - first] else (start, int(padded)))
+    best, cuts = np.zeros(len(lengths) + 1), [(0, 0)]
+    for last, first in enumerate(firsts):
+        options = best[first : last + 1] + (total[last + 1] - total[first : last + 1]) * on_stage[last]
+        start = int(options.argmin())
+        staged, direct = options[start] + CALL, best[last] + as_it_lies[last]
+        best[last + 1] = min(staged, direct)
+        cuts.append((last, 0) if direct <= staged else (first + start, int(padded[last])))
     where, stop = {}, len(lengths)
     while stop:
         start, padded = cuts[stop]
