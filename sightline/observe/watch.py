@@ -78,7 +78,7 @@ def watch(model: nn.Module) -> Iterator[Seen]:
 
     >>> from sightline.encoders import build
     >>> from sightline.sequences import Sequences
-    >>> encoder = build("self-attention", vocabulary=9, width=8, layers=2)
+    >>> encoder = build("self-attention", vocabulary=9, width=8, layers=2, heads=4)
     >>> with watch(encoder) as seen:
     ...     encodings = encoder(Sequences(torch.tensor([1, 2, 3, 4]), [0, 3, 4]))
     >>> seen.weights(layer=1, sequence=0).shape

@@ -297,7 +297,7 @@ def test_only_some_need_gradients_or_none(backend, device):
 
 
 @candidates
-def test_autocast_changes_nothing(backend, device):
+def test_autocast_changes_nothing(backend, device, poison):
     q, k, v = qkv(9, dtype=taken(backend, torch.float32), device=device)
     offsets = offsets_of((4, 5))
     plain = _with_gradients((q, k, v), offsets, CAUSAL, backend)
