@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_square(backend, rows, pattern):
     out, lse = attention(*tensors, offsets, pattern, backend=backend)
     (out.sum() + lse.sum()).backward()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert grown < rows * rows  # a quarter of one square in float32
+    assert grown < 2 * rows * rows  # half of one square in float32
 
 
 # --- dropout --------------------------------------------------------------------------------------------------------
