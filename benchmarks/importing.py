@@ -1,0 +1,54 @@
+"""Says what `import sightline` costs a user over `import torch`, each in a fresh Python, taking turns.
+
+python benchmarks/importing.py
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from statistics import median
+
+from side_by_side import arguments, show, stop, summary, take_turns, write
+
+LIMIT = 0.3  # seconds over torch
+HEAVY = ("accelerate", "pyarrow", "pydantic", "rich", "tokenizers", "transformers", "typer")
+LOADED = f"import sys, sightline; print([name for name in {HEAVY} if name in sys.modules])"
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def main() -> None:
+    given = arguments(__doc__.split("\n")[0], repeats=11).parse_args()
+    loaded = python(LOADED)
+    if loaded != "[]":
+        stop(
+            f"import sightline: expected it to load no library that only a room needs, got {loaded}; its time would mislead"
+        )
+    imports = {"torch": "import torch", "sightline": "import torch, sightline"}
+    turns = take_turns(
+        {name: lambda code=code: python(code) for name, code in imports.items()}, given.repeats
+    )
+    added = median(turns["sightline"]) - median(turns["torch"])
+    show(
+        f"import, seconds (median of {given.repeats} fresh Pythons each)",
+        ["", "seconds"],
+        [
+            *([code, f"{median(turns[name]):.3f}"] for name, code in imports.items()),
+            ["added", f"{added:.3f}  {'≤' if added <= LIMIT else '> (!)'} {LIMIT}"],
+        ],
+    )
+    figures = {name: summary(seconds) for name, seconds in turns.items()}
+    write(
+        given.results,
+        "importing",
+        {"repeats": given.repeats, "seconds": figures, "added": added, "limit": LIMIT},
+    )
+
+
+if __name__ == "__main__":
+    main()

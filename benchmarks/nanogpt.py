@@ -1,0 +1,216 @@
+"""Says whether language is learned as well and as fast as nanoGPT learns it: tiny Shakespeare, by characters, on the CPU.
+
+    python benchmarks/nanogpt.py --nanogpt PATH      PATH: a checkout of github.com/karpathy/nanoGPT, timed beside ours
+
+The settings are those of nanoGPT's README for a CPU: 4 layers, 4 heads, width 128, 64 characters at once, 12 such rows,
+2000 iterations, no dropout, AdamW with rate 1e-3. Batches and schedule are those of its train.py, the same for both sides,
+which take turns of 50 iterations; the model and what follows its gradient (clipping, AdamW) are each side's own, ours from
+the library, the other as in train.py. nanoGPT's estimate is the best of some means over 20 random batches of validation
+text; beside it stands the loss over all of that text.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from side_by_side import agree, arguments, needed, show, write
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sightline.encoders import Readout, build
+from sightline.sequences import Sequences
+from sightline.training.loop import Gradients
+
+WIDTH, LAYERS, HEADS = 128, 4, 4
+ROWS, BLOCK, ITERATIONS, WARMUP = 12, 64, 2000, 100
+RATE, LEAST_RATE, DECAY, BETAS, CLIP = 1e-3, 1e-4, 0.1, (0.9, 0.99), 1.0
+EVALUATE_EVERY, EVALUATE_ON, TURN = 250, 20, 50
+TARGET = 1.88
+
+
+class Side:
+    """A model, its loss and what it does with a gradient at a rate, in nanoGPT's loop."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        update: Callable[[float], None],
+        train: Tensor,
+        valid: Tensor,
+    ):
+        self.model, self.loss, self.update, self.train, self.valid = model, loss, update, train, valid
+        self.batches, self.looks = (torch.Generator().manual_seed(seed) for seed in (1337, 1338))
+        self.iteration, self.seconds, self.estimates = 0, 0.0, []
+
+    def turn(self, iterations: int) -> None:
+        began = perf_counter()
+        for _ in range(iterations):
+            self.loss(*draw(self.train, self.batches)).backward()
+            self.update(rate_at(self.iteration))
+            self.iteration += 1
+        self.seconds += perf_counter() - began
+
+    @torch.no_grad()
+    def estimate(self) -> None:
+        """nanoGPT's estimate: the mean over some random batches of validation text."""
+        losses = [float(self.loss(*draw(self.valid, self.looks))) for _ in range(EVALUATE_ON)]
+        estimate = sum(losses) / len(losses)
+        self.estimates.append({"iteration": self.iteration, "seconds": self.seconds, "loss": estimate})
+
+    @torch.no_grad()
+    def whole(self) -> float:
+        """The loss over all validation text, cut into blocks: each character once, from those before it in its block."""
+        count = (len(self.valid) - 1) // BLOCK
+        x, y = (self.valid[shift:][: count * BLOCK].view(count, BLOCK) for shift in (0, 1))
+        parts = zip(x.split(256), y.split(256), strict=True)
+        return sum(float(self.loss(a, b)) * len(a) for a, b in parts) / count
+
+
+def draw(text: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random rows [ROWS, BLOCK] of a text, and the characters that follow."""
+    starts = torch.randint(len(text) - BLOCK, (ROWS,), generator=random)
+    rows = text[starts[:, None] + torch.arange(BLOCK + 1)]
+    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+def rate_at(iteration: int) -> float:
+    if iteration < WARMUP:
+        return RATE * (iteration + 1) / (WARMUP + 1)
+    done = (iteration - WARMUP) / (ITERATIONS - WARMUP)
+    return LEAST_RATE + 0.5 * (1 + math.cos(math.pi * done)) * (RATE - LEAST_RATE)
+
+
+def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
+    torch.manual_seed(1337)
+    encoder = build(
+        "self-attention", vocabulary=vocabulary, width=WIDTH, layers=LAYERS, heads=HEADS, causal=True
+    )
+    model = nn.Sequential(encoder, Readout(WIDTH, vocabulary))
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        rows = Sequences(x.flatten(), torch.arange(0, x.numel() + 1, x.shape[1]))
+        return cross_entropy(model(rows), y.flatten())
+
+    matrices, others = (
+        [p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False)
+    )
+    groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, RATE, BETAS, weight_decay=DECAY, fused=True)
+    gradients = Gradients(model, torch.device("cpu")).flat  # all of them, side by side in one tensor
+
+    def update(rate: float) -> None:
+        gradients.mul_((CLIP / (gradients.norm() + 1e-6)).clamp(max=1))
+        step(optimizer, rate)
+        gradients.zero_()
+
+    return Side(model, loss, update, train, valid)
+
+
+def theirs(path: Path, vocabulary: int, train: Tensor, valid: Tensor) -> Side:
+    """nanoGPT's own model and optimizer, from its model.py."""
+    spec = importlib.util.spec_from_file_location("nanogpt_model", needed(path / "model.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    torch.manual_seed(1337)
+    sizes = {
+        "block_size": BLOCK,
+        "vocab_size": vocabulary,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_embd": WIDTH,
+    }
+    model = module.GPT(module.GPTConfig(**sizes, dropout=0.0, bias=False))
+    optimizer = model.configure_optimizers(DECAY, RATE, BETAS, "cpu")
+
+    def update(rate: float) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        step(optimizer, rate)
+        optimizer.zero_grad(set_to_none=True)
+
+    return Side(model, lambda x, y: model(x, y)[1], update, train, valid)
+
+
+def step(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+
+
+@torch.no_grad()
+def check(side: Side) -> float:
+    """A model of language must not see what it foresees: changing a row's second half must leave the first as it was."""
+    rows = side.valid[: 2 * BLOCK].view(2, BLOCK).clone()
+    changed = rows.clone()
+    changed[:, BLOCK // 2 :] = rows.flip(0)[:, BLOCK // 2 :]
+    offsets = torch.arange(0, 2 * BLOCK + 1, BLOCK)
+    before, after = (side.model(Sequences(r.flatten(), offsets)).view(2, BLOCK, -1) for r in (rows, changed))
+    return agree("later characters seen", float((before - after)[:, : BLOCK // 2].abs().max()), 1e-6)
+
+
+def main() -> None:
+    parser = arguments(__doc__.split("\n")[0])
+    parser.add_argument(
+        "--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours"
+    )
+    given = parser.parse_args()
+    text = needed(given.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
+    ids = {symbol: i for i, symbol in enumerate(sorted(set(text)))}
+    at = int(0.9 * len(text))
+    train, valid = (torch.tensor([ids[c] for c in part]) for part in (text[:at], text[at:]))
+    sides = {"sightline": ours(len(ids), train, valid)}
+    if given.nanogpt:
+        sides["nanoGPT"] = theirs(given.nanogpt, len(ids), train, valid)
+    check(sides["sightline"])
+
+    while sides["sightline"].iteration < ITERATIONS:
+        for side in sides.values():
+            side.turn(TURN)
+            if side.iteration % EVALUATE_EVERY == 0:
+                side.estimate()
+        if sides["sightline"].iteration % EVALUATE_EVERY == 0:
+            told = (
+                f"{name} {side.estimates[-1]['loss']:.4f} at {side.seconds:.1f} s"
+                for name, side in sides.items()
+            )
+            print(f"iteration {sides['sightline'].iteration}:", ", ".join(told), flush=True)
+    rows = [
+        {
+            "side": name,
+            "parameters": sum(p.numel() for p in side.model.parameters()),
+            "seconds": side.seconds,
+            "estimates": side.estimates,
+            "best_estimate": min(estimate["loss"] for estimate in side.estimates),
+            "whole_validation": side.whole(),
+            "seconds_to_target": next((e["seconds"] for e in side.estimates if e["loss"] <= TARGET), None),
+        }
+        for name, side in sides.items()
+    ]
+    show(
+        f"tiny Shakespeare, {ITERATIONS} iterations of {ROWS} x {BLOCK} characters; nats per character (aim: {TARGET} at most)",
+        ["", "parameters", "seconds", f"seconds to {TARGET}", "nanoGPT's estimate", "all validation text"],
+        [
+            [
+                row["side"],
+                f"{row['parameters']:,}",
+                f"{row['seconds']:.1f}",
+                "never" if row["seconds_to_target"] is None else f"{row['seconds_to_target']:.1f}",
+                f"{row['best_estimate']:.4f} {'≤' if row['best_estimate'] <= TARGET else '> (!)'} {TARGET}",
+                f"{row['whole_validation']:.4f}",
+            ]
+            for row in rows
+        ],
+    )
+    if given.nanogpt:
+        share = rows[0]["seconds"] / rows[1]["seconds"]
+        print(f"ours took {share:.2f} of nanoGPT's time ({'≤' if share <= 1 else '> (!)'} 1)")
+    write(given.results, "nanogpt", {"target": TARGET, "iterations": ITERATIONS, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
