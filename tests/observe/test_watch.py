@@ -26,7 +26,7 @@ def _pack(vocabulary=11):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_weights_are_those_of_dense_attention(options, dtype):
     torch.manual_seed(0)
-    encoder = build("self-attention", vocabulary=11, width=16, layers=2, **options).to(dtype)
+    encoder = build("self-attention", vocabulary=11, width=16, layers=2, heads=4, **options).to(dtype)
     x = _pack()
     with torch.no_grad(), watch(encoder) as seen:
         encoder(x)
