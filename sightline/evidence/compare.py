@@ -32,7 +32,7 @@ CURVE = 150  # points of a loss curve at most
 # Small enough that minutes say something.
 SETTINGS: dict[str, Any] = {"width": 64, "layers": 3, "tokens": 1024, "evaluate_every": "5%"}
 KIND_SETTINGS: dict[str, dict[str, Any]] = {  # what serves each kind, found on the validation data of scope
-    "self-attention": {"rate": 3e-3},
+    "self-attention": {"rate": 2e-3},
     "rnn": {"rate": 3e-3},
     "lstm": {"rate": 3e-3},
     "convolution": {"rate": 3e-3, "dilation": "dilated"},
