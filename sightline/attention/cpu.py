@@ -10,6 +10,7 @@ The kernel: `aten::_scaled_dot_product_flash_attention_for_cpu`. Source: Dao et 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,7 +30,7 @@ GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (
 )  # older kernels want k as wide as q
 
 # What things cost on a CPU with 512-bit vectors, in nanoseconds, forward and backward together: only their ratios matter.
-CALL = 100_000  # one more call
+CALL = 250_000  # one more call
 PAIR, PAIR_WIDTH = 4, 1 / 6  # one query-key pair of one head, and as much for each number of the head's width
 TAIL = 15  # one exponential beyond the last 16 in a row, which the kernel computes one by one
 COPY = 3  # one number of one row, brought onto the stage and back
@@ -66,7 +67,7 @@ class Rectangle:
     """`count` equal blocks of queries with the keys they see: where the first of each begins, and the step to the next.
 
     `mask` is "none", "causal" (query i sees keys up to i), "band" (the pattern, query i standing at key i + behind) or
-    "pad" (block b sees its first `real[b]` keys).
+    "pad" (`hidden` [count, 1, 1, keys] is -inf at the keys that only fill up).
     """
 
     count: int
@@ -78,7 +79,7 @@ class Rectangle:
     key: int
     key_step: int
     behind: int = 0
-    real: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -231,9 +232,10 @@ def _stage(groups: dict[int, list[tuple]], mask: str) -> tuple[tuple[Rectangle, 
         source.append((first[:, None] + np.minimum(place, real[:, None] - 1)).ravel())
         spare.append((place >= real[:, None]).ravel())
         kind = "pad" if mask == "none" and spare[-1].any() else mask
-        hidden = torch.from_numpy(real) if kind == "pad" else None
+        hidden = np.where(place < real[:, None], 0, -np.inf).astype(np.float32)[:, None, None]
+        hidden = torch.from_numpy(hidden) if kind == "pad" else None
         rectangles.append(
-            Rectangle(len(first), padded, padded, kind, room, padded, room, padded, real=hidden)
+            Rectangle(len(first), padded, padded, kind, room, padded, room, padded, hidden=hidden)
         )
         room += len(source[-1])
     source, spare = (
@@ -258,10 +260,13 @@ class Attend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.plan, ctx.how = plan, (pattern, scale)
         stage = []
-        if (
-            len(plan.direct) == 1 and not plan.staged and not plan.blind
+        if len(plan.direct) == 1 and not (
+            plan.staged or plan.blind
         ):  # one dense array: nothing to put together
-            out, lse = (t.transpose(1, 2).flatten(0, 1) for t in _compute(q, k, v, plan.direct[0], *ctx.how))
+            out, lse = (
+                t.transpose(1, 2).flatten(0, 1)
+                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], *ctx.how)
+            )
         else:
             out = q.new_empty(q.shape)
             lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
@@ -284,7 +289,8 @@ class Attend(torch.autograd.Function):
         if grad_out is None:
             grad_out = torch.zeros_like(out)
         if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
-            grads = _derive(grad_out, q, k, v, out, lse, plan.direct[0], *ctx.how)
+            operands = map(_rows, (grad_out, q, k, v, out, lse))
+            grads = _derive(*operands, plan.direct[0], *ctx.how)
             return *(g.transpose(1, 2).flatten(0, 1) for g in grads), None, None, None
         sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
         grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
@@ -307,72 +313,64 @@ def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:
     return back if len(back) == len(rest) else rest.index_copy_(0, plan.rows, back.to(rest.dtype))
 
 
-def _queries(t: Tensor, r: Rectangle) -> Tensor:
-    """The rows of t under the rectangle's queries, as a view [count, H, queries, D] (lse: [count, H, queries])."""
-    return _view(t, r.count, r.queries, r.query, r.query_step)
+def _rows(t: Tensor) -> Callable[[Rectangle, bool], Tensor]:
+    """The rows of t under a rectangle's queries or keys, as a view [count, H, rows, D] (of lse: [count, H, rows])."""
+    (row, head, *rest), (_, heads, *width), offset = t.stride(), t.shape, t.storage_offset()
+
+    def under(r: Rectangle, keys: bool = False) -> Tensor:
+        first, step, rows = (r.key, r.key_step, r.keys) if keys else (r.query, r.query_step, r.queries)
+        return t.as_strided(
+            (r.count, heads, rows, *width), (step * row, head, row, *rest), offset + first * row
+        )
+
+    return under
 
 
-def _keys(t: Tensor, r: Rectangle) -> Tensor:
-    return _view(t, r.count, r.keys, r.key, r.key_step)
-
-
-def _view(t: Tensor, count: int, length: int, first: int, step: int) -> Tensor:
-    row, head, *rest = t.stride()
-    size, stride = (count, t.shape[1], length, *t.shape[2:]), (step * row, head, row, *rest)
-    return t.as_strided(size, stride, t.storage_offset() + first * row)
-
-
-def _mask(r: Rectangle, pattern: Pattern, like: Tensor) -> Tensor | None:
+def _mask(r: Rectangle, pattern: Pattern, dtype: torch.dtype) -> Tensor | None:
     if r.mask == "band":
         seen = visible(r.queries, r.keys, r.behind, pattern)[None, None]
-    elif r.mask == "pad":
-        seen = (torch.arange(r.keys) < r.real[:, None])[:, None, None]
-    else:
-        return None
-    return torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
+        return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+    return None if r.hidden is None else r.hidden.to(dtype)
 
 
 def _compute(q, k, v, r: Rectangle, pattern: Pattern, scale: float):
-    mask = _mask(r, pattern, q)
-    return kernel(
-        _queries(q, r), _keys(k, r), _keys(v, r), 0.0, r.mask == "causal", attn_mask=mask, scale=scale
-    )
+    """q, k and v as `_rows` gives them."""
+    q, causal = q(r), r.mask == "causal"
+    return kernel(q, k(r, True), v(r, True), 0.0, causal, attn_mask=_mask(r, pattern, q.dtype), scale=scale)
 
 
 def _compute_into(out, lse, q, k, v, rectangles, pattern, scale):
+    out, lse, *operands = map(_rows, (out, lse, q, k, v))
     for r in rectangles:
-        o, l = _compute(q, k, v, r, pattern, scale)
-        _queries(out, r).copy_(o)
-        _queries(lse, r).copy_(l)
+        o, l = _compute(*operands, r, pattern, scale)
+        out(r).copy_(o)
+        lse(r).copy_(l)
 
 
 def _derive(grad, q, k, v, out, lse, r: Rectangle, pattern: Pattern, scale: float):
-    operands = (
-        _queries(grad, r),
-        _queries(q, r),
-        _keys(k, r),
-        _keys(v, r),
-        _queries(out, r),
-        _queries(lse, r),
-    )
-    return kernel_backward(*operands, 0.0, r.mask == "causal", attn_mask=_mask(r, pattern, q), scale=scale)
+    q, causal = q(r), r.mask == "causal"
+    operands = (grad(r), q, k(r, True), v(r, True), out(r), lse(r))
+    return kernel_backward(*operands, 0.0, causal, attn_mask=_mask(r, pattern, q.dtype), scale=scale)
 
 
 def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, pattern, scale):
     """With ds = w * (grad . v - sum(grad * out) + grad_lse): an extra column that is 0 in v, 1 in grad and -grad_lse in
     out adds just the last term, so that the kernel need not know of it."""
-    dq, dk, dv = grads
     width = q.shape[2]
     if grad_lse is not None:
         q, k, v, out, grad = (pad(t, (0, 1)) for t in (q, k, v, out, grad))
         out[..., -1], grad[..., -1] = -grad_lse, 1
+    operands = [_rows(t) for t in (grad, q, k, v, out, lse)]
+    into = [_rows(t) for t in grads]
     for r in rectangles:
-        gq, gk, gv = _derive(grad, q, k, v, out, lse, r, pattern, scale)
-        _queries(dq, r).copy_(gq[..., :width])
-        for total, part in ((dk, gk), (dv, gv)):
-            part = part[..., :width]
+        parts = _derive(*operands, r, pattern, scale)
+        if grad_lse is not None:
+            parts = [part[..., :width] for part in parts]
+        into[0](r).copy_(parts[0])
+        for i in (1, 2):
             if overlap:
                 rows = r.key + torch.arange(r.count)[:, None] * r.key_step + torch.arange(r.keys)
-                total.index_add_(0, rows.flatten(), part.transpose(1, 2).flatten(0, 1).to(total.dtype))
+                part = parts[i].transpose(1, 2).flatten(0, 1).to(grads[i].dtype)
+                grads[i].index_add_(0, rows.flatten(), part)
             else:
-                _keys(total, r).copy_(part)
+                into[i](r, True).copy_(parts[i])

@@ -54,7 +54,7 @@ def covered_by(plan: cpu.Plan, rows: int, keys: int, pattern: Pattern):
             elif r.mask == "band":
                 seen = visible(r.queries, r.keys, r.behind, pattern).numpy()
             elif r.mask == "pad":
-                seen[:, int(r.real[block]) :] = False
+                seen[:, r.hidden[block, 0, 0].isinf().numpy()] = False
             if any(r is staged for staged in plan.staged):
                 seen = seen[~spare[i]]
                 assert not seen[:, spare[j]].any(), "a row sees what only fills up"
