@@ -28,7 +28,7 @@ from sightline.training.fit import fit
 COMPARISON = "comparison.json"
 SECONDS = 45.0  # of training for each encoder
 SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
-CURVE = 150  # points of a loss curve at most
+CURVE = 60  # points of a loss curve at most, so that it is a curve and no noise
 # Small enough that minutes say something.
 SETTINGS: dict[str, Any] = {"width": 64, "layers": 3, "tokens": 1024, "evaluate_every": "5%"}
 KIND_SETTINGS: dict[str, dict[str, Any]] = {  # what serves each kind, found on the validation data of scope

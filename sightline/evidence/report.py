@@ -184,7 +184,7 @@ def notes(
     encoders: list[dict], measure: dict, budget: str, shared: int, tested: bool, sample: int
 ) -> list[str]:
     """What one must know to read the table right."""
-    slowest = min(encoders, key=lambda e: e["tokens_per_second"])["kind"]
+    slowest = min(encoders, key=lambda e: min(run["milestones"][-1][0] for run in e["runs"]))["kind"]
     seeds = max(len(e["runs"]) for e in encoders)
     said = [
         f"The last columns are measured after {budget}, on {'all test data' if tested else 'the validation data: there are no test data'}"

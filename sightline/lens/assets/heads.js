@@ -15,7 +15,7 @@ function exhibit(show) {
   const code = html("pre", {}, show.tokens.map((token, i) => [token.space, spans[i]]));
   listen(code, state, ask);
 
-  const columns = `auto repeat(${show.heads}, minmax(3.2rem, 5.2rem))`;
+  const columns = `auto repeat(${show.heads}, minmax(2rem, ${show.heads > 2 ? 5.2 : 7}rem))`;
   const names = Array.from({ length: show.heads }, (_, head) => html("span", { class: "column" }, `head ${head}`));
   const grid = html("div", { class: "heads", style: `grid-template-columns: ${columns}` }, html("span"), names);
   show.masses.forEach((row, layer) => {
@@ -103,8 +103,8 @@ function legend() {
     "Click an underlined name to ask where the chosen head looks from there: the shading grows with the square root ",
     "of the weight; the ",
     html("span", { class: "token gold" }, "marked token"), " is the true binding; a ",
-    html("span", { class: "token wrong" }, "wavy line"), " is a wrong prediction. Under each head stands the share of its weight ",
-    "that falls on the binding, over all uses. In the small maps a row is a token that looks, a column one that is looked at.");
+    html("span", { class: "token wrong" }, "wavy line"), " is a wrong prediction. Under each head stands the share ",
+    "of its weight that falls on the binding, over all uses. In the small maps a row is a token that looks, a column one that is looked at.");
 }
 
 // A matrix in a few pixels: each pixel takes the strongest weight it covers, so that one strong link does not vanish.

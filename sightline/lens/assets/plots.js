@@ -30,7 +30,8 @@ const categories = (names) => ({ ticks: names.map((_, i) => i), at: (i) => (i + 
 
 // ---- one plot --------------------------------------------------------------------------------------------------
 // spec: {x, y: scales, given the number of ticks; xname, yname; xtick, ytick, xhover, yhover: number -> text;
-//        lines: [{kind, label, points: [{x, y, low?, high?, apart?: not joined to the one before}], marks: draw each point, other: a further seed}],
+//        lines: [{kind, label, marks: draw each point, other: a further seed,
+//                 points: [{x, y, low?, high?, apart?: not joined to its neighbours}]}],
 //        baselines: [{label, points}]}
 function plot(host, spec) {
   const width = host.clientWidth;
@@ -168,7 +169,9 @@ function byDistance() {
     .map((e) => ({ kind: e.kind, label: e.kind, marks: true, points: points((bucket) => spread(e.distance[bucket])) }));
   const baselines = report.baselines.map((b) => ({ label: b.name, points: points((bucket) => ({ y: b.distance[bucket] })) }));
   const some = (line) => line.points.length;
-  const [low, high] = extent([...lines, ...baselines], "y", "low", "high");
+  const joined = baselines.map((b) => ({ ...b, points: b.points.filter((p) => !p.apart) })); // what sets the scale
+  const [low, high] = extent([...lines, ...joined], "y", "low", "high");
+  for (const b of baselines) b.points = b.points.filter((p) => p.y >= low && p.y <= high);
   return {
     lines: lines.filter(some), baselines: baselines.filter(some),
     x: () => categories(order), y: (steps) => linear(low, high, steps),
