@@ -46,23 +46,22 @@ def convolve(mixer: Convolution, x: Tensor, lengths: Tensor, real: Tensor) -> Te
     return conv1d(inside, mixer.weight.permute(2, 1, 0), mixer.bias, padding="same").transpose(1, 2)
 
 
-def recur(mixer: Recurrent, x: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
+def recur(mixer: Recurrent, x: Tensor, lengths: Tensor, real: Tensor, read: Callable | None = None) -> Tensor:
     """Both directions read real rows first, and padding after: the second one has its rows turned round within each sequence."""
+    read = read or (lambda cell, rows: cell(rows.transpose(0, 1))[0].transpose(0, 1))
     place = torch.arange(x.shape[1])
     turned = torch.where(real, lengths[:, None] - 1 - place, place)[..., None]
-    there = _one_direction(mixer.cell, mixer.cell.all_weights[0], x)
-    back = _one_direction(mixer.cell, mixer.cell.all_weights[1], x.gather(1, turned.expand_as(x)))
+    there = read(mixer.directions[0], x)
+    back = read(mixer.directions[1], x.gather(1, turned.expand_as(x)))
     return torch.cat([there, back.gather(1, turned.expand_as(back))], 2)
 
 
-def _one_direction(cell: nn.LSTM, weights: list[Tensor], x: Tensor) -> Tensor:
-    zeros = x.new_zeros(1, len(x), cell.hidden_size)
-    return torch.lstm(x, (zeros, zeros), weights, True, 1, 0.0, True, False, True)[0]
-
-
 def recur_packed(mixer: Recurrent, x: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
-    rows = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(mixer.cell(rows)[0], batch_first=True, total_length=x.shape[1])[0]
+    def read(cell: nn.LSTM, rows: Tensor) -> Tensor:
+        packed = pack_padded_sequence(rows, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(cell(packed)[0], batch_first=True, total_length=rows.shape[1])[0]
+
+    return recur(mixer, x, lengths, real, read)
 
 
 class Twin(nn.Module):

@@ -1,43 +1,37 @@
 """sightline: self-attention for sequences of any length, packed, exact and see-through, with its rivals beside it.
 
-The core loads with `import sightline`; a room that needs a heavy library is loaded when one of its names is first used.
+`import sightline` loads nothing; a name is fetched from its room when it is first used. The operator is
+`sightline.attention.attention`, in the room of its name.
 """
 
 from importlib import import_module as _import_module
 
-from sightline.attention import CAUSAL, FULL, Attended, Pattern, attention
-from sightline.encoders import Encoder, Mixer, Readout, build
-from sightline.sequences import Sequences
-
-_LATER = {
-    "fit": "sightline.training",
-    "evaluate": "sightline.training",
-    "predict": "sightline.training",
-    "generate": "sightline.training",
-    "Model": "sightline.training",
-    "compare": "sightline.evidence",
-    "watch": "sightline.observe",
+_ROOMS = {
+    "Sequences": "sequences",
+    "Attended": "attention",
+    "Pattern": "attention",
+    "FULL": "attention",
+    "CAUSAL": "attention",
+    "Encoder": "encoders",
+    "Mixer": "encoders",
+    "Readout": "encoders",
+    "build": "encoders",
+    "Model": "training",
+    "fit": "training",
+    "evaluate": "training",
+    "predict": "training",
+    "generate": "training",
+    "watch": "observe",
+    "compare": "evidence",
 }
 
-__all__ = [
-    "CAUSAL",
-    "FULL",
-    "Attended",
-    "Encoder",
-    "Mixer",
-    "Pattern",
-    "Readout",
-    "Sequences",
-    "attention",
-    "build",
-    *_LATER,
-]
+__all__ = list(_ROOMS)
 
 
 def __getattr__(name: str):
-    if name not in _LATER:
+    if name not in _ROOMS:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(_import_module(_LATER[name]), name)
+    return getattr(_import_module(f"sightline.{_ROOMS[name]}"), name)
 
 
 def __dir__():
