@@ -271,7 +271,7 @@ def compare(
     ctx: typer.Context,
     data: Data,
     encoders: Annotated[str, typer.Option(help="all, or some of them with commas between.")] = "all",
-    seconds: Annotated[float | None, typer.Option(help="Training time of each.  [default: 45]")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Training time of each.  [default: 40]")] = None,
     steps: Steps = None,
     seeds: Annotated[int, typer.Option(help="How many times, with seeds 0, 1, ...")] = 1,
     rates: Annotated[

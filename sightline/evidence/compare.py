@@ -26,7 +26,7 @@ from sightline.training.config import RunConfig
 from sightline.training.fit import fit
 
 COMPARISON = "comparison.json"
-SECONDS = 45.0  # of training for each encoder
+SECONDS = 40.0  # of training for each encoder
 SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
 CURVE = 60  # points of a loss curve at most, so that it is a curve and no noise
 # Small enough that minutes say something.
@@ -55,7 +55,7 @@ def compare(
 ) -> dict:
     """Trains several encoders of one size on the same data and says what came of it.
 
-    Each has `seconds` of training (45 where no budget is given), or `steps`. `seeds` are how many times, with seeds
+    Each has `seconds` of training (40 where no budget is given), or `steps`. `seeds` are how many times, with seeds
     0, 1, ...; `rates` are learning rates to choose from, with the first seed and on validation data only, each with the
     whole budget. `settings` are those of `fit` and hold for all. `out` is `runs/compare-<data>` by default; what is
     finished there is taken as it is. `tell` gets a line on each run.
