@@ -91,7 +91,7 @@ def test_no_import_hides_in_a_string(path):
 def test_the_front_door_names_rooms_that_exist():
     import sightline
 
-    assert set(sightline._LATER.values()) <= set(MODULES)
+    assert {f"sightline.{room}" for room in sightline._ROOMS.values()} <= set(MODULES)
     for name in sightline.__all__:
         assert getattr(sightline, name) is not None
     assert set(dir(sightline)) == set(sightline.__all__)
