@@ -133,7 +133,7 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
         "",
         "Accuracy on test in per cent, median and range over three seeds, from scratch; written by `benchmarks/quality.py`.",
         "Weights are the best on validation data. Words are lower-cased, those seen once in training are unknown, and no",
-        "vectors were brought along.",
+        "vectors were brought along. A star: not all seeds have been run yet; an empty cell: none.",
         "",
         "**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were tried on validation data,",
         "and its model is wider; every other setting was set beforehand and never searched.",
