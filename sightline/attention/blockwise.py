@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention.cpu import _runs
+from sightline.attention.cpu import equal_runs
 from sightline.attention.pattern import Pattern
 from sightline.attention.reference import visible
 
@@ -74,7 +74,7 @@ def plan(offsets: Tensor, key_offsets: Tensor, pattern: Pattern, heads: int) -> 
 def _plan(offsets: bytes, key_offsets: bytes, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
     starts, key_starts = np.frombuffer(offsets, np.int64), np.frombuffer(key_offsets, np.int64)
     strips = []
-    for query, key, count, n, m in _runs(starts, key_starts):
+    for query, key, count, n, m in equal_runs(starts, key_starts):
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             lo = 0 if pattern.left is None else max(0, start + m - n - pattern.left)

@@ -108,7 +108,7 @@ def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: in
     starts = np.frombuffer(offsets, np.int64)
     key_starts = starts if key_offsets is None else np.frombuffer(key_offsets, np.int64)
     direct, squares, seeing = [], [], 0
-    for q0, k0, count, n, m in _runs(starts, key_starts):
+    for q0, k0, count, n, m in equal_runs(starts, key_starts):
         for i, queries, j, keys, mask, behind in _blocks(n, m, pattern):
             seeing += count * queries
             if key_offsets is None and mask != "band":
@@ -123,7 +123,7 @@ def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: in
     return Plan(_merged(direct), staged, *stage, seeing < starts[-1], not once)
 
 
-def _runs(starts: np.ndarray, key_starts: np.ndarray):
+def equal_runs(starts: np.ndarray, key_starts: np.ndarray):
     """Runs of sequences with equal numbers of queries and keys: (first query row, first key row, count, n, m)."""
     lengths = np.stack([np.diff(starts), np.diff(key_starts)])
     new = np.flatnonzero((np.diff(lengths, prepend=-1) != 0).any(0))
