@@ -1,0 +1,349 @@
+"""The attention that transformers calls by the name "sightline": any of its models, padded or packed, through our operator.
+
+Two functions are registered. `mask` is called by a model once per forward (and once per kind of layer); it computes no
+mask, but returns a stand-in that carries the rule. `attend` is called by every layer with that stand-in; it takes the rows
+that are real, calls `sightline.attention`, and puts the result back. Whatever it does not know how to do exactly, it refuses.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
+
+from sightline.attention import Pattern, attention
+from sightline.huggingface.rows import WHERE, Grid, Packing, Rows, packed, packing_in_use, padded
+from sightline.huggingface.rules import Reading, read
+
+NAME = "sightline"
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What one mask says, and what follows from it, worked out when a layer first asks and kept for the others."""
+
+    grid: Grid
+    reading: Reading | None  # None: no rule can be read, so that `asked` must be evaluated
+    keep: Tensor | None  # bool [B, Lk]: which keys are real; None: all
+    packing: Packing | None  # of `run` and `unpad`
+    device: torch.device
+    asked: dict = field(repr=False)  # the arguments, to evaluate the mask with
+
+    @cached_property
+    def rows(self) -> Rows:
+        if self.packing is not None:
+            return packed(self.packing, self.grid, self.reading.pattern)
+        return padded(self.reading, self.grid, self.keep, self.device)
+
+    @cached_property
+    def dropped(self) -> str | None:
+        return None if self.keep is not None else _dropped_packing()
+
+    @cached_property
+    def evaluated(self) -> Tensor:
+        return sdpa_mask(**self.asked, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+
+
+class StandIn(torch.Tensor):
+    """A tensor [B, 1, Lq, Lk] of one number, NaN, seen through strides, in place of a mask, with the mask's rule.
+
+    A model that computes with it makes NaN, which shows, and never a wrong number.
+    """
+
+    rule: Rule | None = None
+
+    @classmethod
+    def of(cls, rule: Rule, dtype: torch.dtype) -> StandIn:
+        one = torch.full((1, 1, 1, 1), torch.nan, dtype=dtype, device=rule.device)
+        made = one.expand(rule.grid.batch, 1, rule.grid.queries, rule.grid.keys).as_subclass(cls)
+        made.rule = rule
+        return made
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        keeps = function in _KEEPS_THE_MASK and isinstance(result, StandIn) and result.shape == args[0].shape
+        if keeps and result.rule is None:
+            result.rule = args[0].rule
+        return result
+
+
+_KEEPS_THE_MASK = (Tensor.__getitem__, Tensor.to, Tensor.contiguous, Tensor.detach)
+
+
+def mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor = 0,
+    kv_offset: int | Tensor = 0,
+    mask_function=None,
+    attention_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    use_vmap: bool = False,
+    **_,
+) -> StandIn:
+    """What a model gets for a mask: a stand-in that carries the rule. Arguments as transformers' `sdpa_mask`."""
+    q_offset, kv_offset = int(q_offset), int(kv_offset)
+    grid = Grid(batch_size, q_length, kv_length, q_offset, kv_offset)
+    keep = None
+    if attention_mask is not None:
+        keep = attention_mask[:, kv_offset : kv_offset + kv_length].to(torch.bool)
+        keep = torch.nn.functional.pad(
+            keep, (0, kv_length - keep.shape[1])
+        )  # a fixed cache has room for more
+        keep = None if bool(keep.all()) else keep.expand(batch_size, -1)
+    asked = {
+        "batch_size": batch_size,
+        "q_length": q_length,
+        "kv_length": kv_length,
+        "q_offset": q_offset,
+        "kv_offset": kv_offset,
+        "mask_function": mask_function,
+        "attention_mask": attention_mask,
+        "use_vmap": use_vmap,
+        "device": device,
+    }
+    rule = Rule(grid, read(mask_function), keep, packing_in_use.get(), torch.device(device), asked)
+    if rule.packing is not None and (rule.reading is None or keep is not None):
+        raise ValueError(
+            f"{WHERE}: expected packed input under a mask of distances only, got another mask; give this model padded input"
+        )
+    return StandIn.of(rule, dtype)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    **others,
+) -> tuple[Tensor, None]:
+    """One layer's attention, as transformers asks for it.
+
+    Shapes: query [B, H, Lq, D], key [B, G, Lk, D], value [B, G, Lk, Dv] -> (out [B, Lq, H, Dv], None); rows that are padding
+    get zeros or what their own query finds, as it comes cheaper.
+    Raises: ValueError, with a sentence, for all that would not be exact.
+    """
+    _refuse(others)
+    batch, heads, queries, _ = query.shape
+    grid = Grid(batch, queries, key.shape[2], key.shape[2] - queries)
+    bias = None if position_bias is None else position_bias.reshape((-1, *position_bias.shape[-3:]))
+    if query.dtype != value.dtype and torch.is_autocast_enabled(query.device.type):
+        lower = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(lower), key.to(lower), value.to(lower)
+    rule = getattr(attention_mask, "rule", None)
+    given = _given_packing(grid, rule, attention_mask, cu_seq_lens_q, cu_seq_lens_k, position_ids)
+    if attention_mask is None:
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        rows = _without_mask(grid, given, bool(causal) and queries > 1, sliding_window)
+    elif rule is not None and rule.reading is not None:
+        if (queries, key.shape[2]) != (rule.grid.queries, rule.grid.keys):
+            raise ValueError(
+                f"{WHERE}: expected {rule.grid.queries} queries and {rule.grid.keys} keys, as the mask was made for, got "
+                f"{queries} and {key.shape[2]}; use another implementation for this model"
+            )
+        rows = rule.rows if given is None else packed(given, grid, rule.reading.pattern)
+    else:
+        rows = Rows(*_even(grid), Pattern(), aligned=True)
+        hidden = _as_bias(rule.evaluated if rule is not None else attention_mask, query)
+        bias = hidden if bias is None else bias + hidden
+    operands = (_rows(query, rows.queries), _rows(key, rows.keys), _rows(value, rows.keys))
+    how = {"scale": scaling, "dropout": dropout, "softcap": softcap, "sink": s_aux}
+    how = {name: given for name, given in how.items() if given is not None}
+    out = _attend(*operands, rows, grid, bias, how)
+    if rows.queries is not None:
+        out = out.new_zeros(batch * queries, *out.shape[1:]).index_copy(0, rows.queries, out)
+    return out.unflatten(0, (batch, queries)), None
+
+
+# --- what is computed ---------------------------------------------------------------------------------------------------
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, rows: Rows, grid: Grid, bias: Tensor | None, how: dict
+) -> Tensor:
+    offsets, key_offsets = rows.offsets, rows.key_offsets
+    if torch.equal(offsets, key_offsets):
+        key_offsets = None
+    if bias is None:
+        return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, **how).out
+    if rows.aligned:
+        bias = bias.expand(len(offsets) - 1, -1, -1, -1)
+        return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, bias=bias, **how).out
+    return _one_by_one(q, k, v, rows, grid, bias, how)
+
+
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, rows: Rows, grid: Grid, bias: Tensor, how: dict) -> Tensor:
+    """Each sequence with its own piece of the bias, which the model made for the batch as it lay."""
+    device = q.device
+    places = torch.arange(grid.batch * grid.queries, device=device) if rows.queries is None else rows.queries
+    key_places = torch.arange(grid.batch * grid.keys, device=device) if rows.keys is None else rows.keys
+    out = [q.new_zeros(0, q.shape[1], v.shape[2])]
+    for s in range(len(rows.offsets) - 1):
+        mine, keys = (slice(*o[s : s + 2].tolist()) for o in (rows.offsets, rows.key_offsets))
+        if mine.stop == mine.start:
+            continue
+        row = int(places[mine.start]) // grid.queries
+        piece = bias[row if len(bias) > 1 else 0][:, places[mine] % grid.queries][
+            :, :, key_places[keys] % grid.keys
+        ]
+        ends = (torch.tensor([0, t.stop - t.start]) for t in (mine, keys))
+        starts, key_starts = ends
+        attended = attention(
+            q[mine], k[keys], v[keys], starts, rows.pattern, key_offsets=key_starts, bias=piece[None], **how
+        )
+        out.append(attended.out)
+    return torch.cat(out)
+
+
+def _rows(t: Tensor, index: Tensor | None) -> Tensor:
+    """[B, H, L, D] -> [B * L, H, D], or the rows of it that are named; no copy where the batch lies so already."""
+    rows = t.transpose(1, 2).flatten(0, 1)
+    return rows if index is None else rows.index_select(0, index)
+
+
+def _even(grid: Grid) -> tuple[Tensor, Tensor]:
+    return tuple(torch.arange(grid.batch + 1) * n for n in (grid.queries, grid.keys))
+
+
+def _as_bias(given: Tensor, query: Tensor) -> Tensor:
+    """A mask that came ready-made, as numbers to add to the scores."""
+    if given.dim() != 4:
+        raise ValueError(
+            f"{WHERE}: expected a mask [B, L] or [B, 1 or H, Lq, Lk], got {list(given.shape)}; use another implementation for this model"
+        )
+    if isinstance(given, StandIn):
+        raise ValueError(
+            f"{WHERE}: expected the model to pass its mask on as it was made, got one it has computed with; "
+            "use another implementation for this model"
+        )
+    if given.dtype == torch.bool:
+        return torch.zeros(given.shape, dtype=query.dtype, device=query.device).masked_fill(
+            ~given, -torch.inf
+        )
+    return given.to(query.dtype)
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------
+
+
+def _refuse(others: dict) -> None:
+    if others.get("output_attentions"):
+        raise ValueError(
+            f"{WHERE}: expected output_attentions=False, since no weights are made here; look with sightline.watch(model), "
+            'or use attn_implementation="eager"'
+        )
+    for name in ("cache", "head_mask", "indices", "block_indices", "block_table"):
+        if others.get(name) is not None:
+            raise ValueError(
+                f"{WHERE}: expected attention over all keys by their distance, got {name!r}, which is not computed here; "
+                'use attn_implementation="eager"'
+            )
+
+
+def _without_mask(grid: Grid, given: Packing | None, causal: bool, window: int | None) -> Rows:
+    """A model that made no mask: everything is seen, or all that came before."""
+    if window is not None and not causal and grid.keys > window:
+        raise ValueError(
+            f"{WHERE}: expected a mask for a window of {window} keys, got none; use another implementation for this model"
+        )
+    pattern = Pattern(None if window is None or not causal else window - 1, 0 if causal else None)
+    if given is not None:
+        return packed(given, grid, pattern)
+    return Rows(*_even(grid), pattern, aligned=True)
+
+
+def _given_packing(grid: Grid, rule: Rule | None, mask, cu_q, cu_k, position_ids) -> Packing | None:
+    """The packing that came with the call; None where the input is not packed, or the mask's rule knows of it.
+
+    Raises: ValueError where packed input was given and has not come through, or comes with a mask.
+    """
+    packing = packing_in_use.get()
+    if packing is None and cu_q is not None:
+        packing = _of_offsets(cu_q, cu_q if cu_k is None else cu_k)
+    plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
+    if packing is None and plain and grid.queries == grid.keys and position_ids is not None:
+        packing = _of_positions(position_ids, grid)
+    if packing is not None:
+        if not plain:
+            raise ValueError(
+                f"{WHERE}: expected packed input without a padding mask, got both; leave attention_mask out"
+            )
+        return packing
+    known = rule is not None and (rule.packing or rule.reading is None or rule.reading.sequences is not None)
+    if plain and not known and grid.batch == 1 and grid.queries > 1:
+        dropped = _dropped_packing() if rule is None else rule.dropped
+        if dropped:
+            raise ValueError(
+                f"{WHERE}: expected {dropped} to pass packed input on to its attention, but it does not; give it padded input, "
+                "or use sightline.huggingface.run(model, sequences)"
+            )
+    return None
+
+
+def _of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
+    """Offsets as transformers gives them, brought to the CPU once for all layers."""
+    known = getattr(cu_q, "_sightline", None)
+    if known is None or known[0] != (cu_q._version, cu_k.data_ptr(), cu_k._version):
+        offsets = tuple(t.detach().to("cpu", torch.int64) for t in (cu_q, cu_k))
+        known = cu_q._sightline = ((cu_q._version, cu_k.data_ptr(), cu_k._version), Packing(*offsets))
+    return known[1]
+
+
+def _of_positions(positions: Tensor, grid: Grid) -> Packing | None:
+    """Where positions do not go up by one, a new sequence begins; None where none does within a row."""
+    if positions.dim() != 2 or positions.shape[1] != grid.queries or len(positions) not in (1, grid.batch):
+        return None
+    known = getattr(positions, "_sightline", None)
+    if known is None or known[0] != (positions._version, grid.batch):
+        starts = torch.ones(positions.shape, dtype=torch.bool)
+        starts[:, 1:] = (positions.diff(dim=1) != 1).cpu()
+        found = None
+        if starts[:, 1:].any():
+            firsts = starts.expand(grid.batch, -1).flatten().nonzero().flatten()
+            offsets = torch.cat([firsts, torch.tensor([grid.batch * grid.queries])])
+            found = Packing(offsets, offsets)
+        known = positions._sightline = ((positions._version, grid.batch), found)
+    return known[1]
+
+
+def _dropped_packing() -> str | None:
+    """The model's name, if whoever called the outermost model gave it packed input; found in the running call itself."""
+    frame, outermost = sys._getframe(1), None
+    while frame is not None:
+        if frame.f_code.co_name == "forward" and isinstance(frame.f_locals.get("self"), PreTrainedModel):
+            outermost = frame
+        frame = frame.f_back
+    if outermost is None:
+        return None
+    given = {**outermost.f_locals, **outermost.f_locals.get("kwargs", {})}
+    offsets, positions, mask = (
+        given.get(name) for name in ("cu_seq_lens_q", "position_ids", "attention_mask")
+    )
+    several = offsets is not None and len(offsets) > 2
+    if not several and isinstance(positions, Tensor) and positions.dim() == 2 and positions.shape[1] > 1:
+        real = mask is None or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
+        several = real and bool((positions.diff(dim=1) != 1).any())
+    return type(given["self"]).__name__ if several else None
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, mask)
