@@ -1,0 +1,284 @@
+"""Turns the rows of a text into one vector as the model's own folder says, so that vectors are those its makers meant.
+
+A folder written by sentence-transformers says in `modules.json` what follows the model, and in a few small files how:
+
+    modules.json                        Transformer, Pooling, then Dense, LayerNorm and Normalize in any order
+    sentence_bert_config.json           max_seq_length, do_lower_case
+    1_Pooling/config.json               the modes; several are laid side by side
+    2_Dense/config.json, .safetensors   a linear map and its activation
+    config_sentence_transformers.json   prompts, and which of them stands before every text
+
+All that changes a vector is followed or refused with a sentence. A model without `modules.json` is pooled by the mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sightline.huggingface.pooling import MODES, pool
+from sightline.sequences import Sequences
+
+LEGACY = {  # the switches of older configurations, in the order in which their vectors are laid side by side
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+READ_CONFIGS = [  # where older versions put what the first module reads
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
+EXPECTED = "expected the folder of a Hugging Face model or a name on the hub"
+NOWHERE = "no folder of this name, nor a model on the hub"
+# What a sentence_bert_config.json may say without a vector being another for it.
+HARMLESS = {
+    "unpad_inputs",
+    "query_length",
+    "document_length",
+    "modality_config",
+    "module_output_name",
+    "transformer_task",
+}
+
+
+class Normalize(nn.Module):
+    """Each vector at length 1; zeros stay."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+@dataclass
+class Recipe:
+    """What is done before and after a model, to have vectors of texts; `notes` is what a user should be told of it."""
+
+    modes: tuple[str, ...] = ("mean",)
+    after: tuple[nn.Module, ...] = ()
+    longest: int | None = None  # tokens, where the folder says so
+    lower: bool = False
+    prompt: str = ""
+    prompt_counts: bool = True  # whether the rows of the prompt are pooled too
+    tokenizer: dict[str, Any] | None = None  # what the tokenizer is loaded with
+    subfolder: str = ""
+    notes: tuple[str, ...] = ()
+
+    def head(self, hidden: Sequences, skip: int = 0) -> Tensor:
+        vectors = pool(hidden, self.modes, skip)
+        for module in self.after:
+            vectors = module(vectors)
+        return vectors
+
+
+def chosen(recipe: Recipe, pooling: str | Sequence[str] | None, normalize: bool | None) -> Recipe:
+    """The recipe with what the caller says in place of what the folder says.
+
+    Raises: ValueError for a mode that is none.
+    """
+    modes, after = recipe.modes, recipe.after
+    if pooling is not None:
+        modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
+    if normalize is not None:
+        after = tuple(module for module in after if not isinstance(module, Normalize))
+        after += (Normalize(),) * normalize
+    notes = () if pooling is not None and not recipe.after else recipe.notes
+    return replace(recipe, modes=modes, after=after, notes=notes)
+
+
+def read(model: str) -> Recipe:
+    """What the folder of a model, or its place on the hub, says.
+
+    Raises: ValueError where it says what cannot be followed, or its files cannot be read.
+    """
+    modules = _json(model, "modules.json")
+    if modules is None:
+        return Recipe(
+            notes=(
+                f"{model}: no modules.json says how to pool, so the mean is taken; --pooling says otherwise",
+            )
+        )
+    where = f"{model}/modules.json"
+    kinds = [str(module.get("type", "")) if isinstance(module, dict) else "" for module in modules]
+    names = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
+    if names[:2] != ["Transformer", "Pooling"]:
+        raise ValueError(
+            f"{where}: expected a Transformer, then a Pooling, got {', '.join(names[:2]) or 'nothing'}; such a model has no "
+            "vectors that are pooled from its rows, use sentence-transformers for it"
+        )
+    paths = [str(module.get("path", "")) for module in modules]
+    first = _read_transformer(model, paths[0])
+    config = _json(model, f"{paths[1]}/config.json", needed=True)
+    modes, prompt_counts = _read_pooling(config, f"{model}/{paths[1]}/config.json")
+    after = [_read_module(model, name, path) for name, path in zip(names[2:], paths[2:], strict=True)]
+    prompt, notes = _read_prompt(model)
+    return Recipe(
+        modes,
+        tuple(after),
+        prompt=prompt,
+        prompt_counts=prompt_counts,
+        subfolder=paths[0],
+        notes=notes,
+        **first,
+    )
+
+
+def _read_transformer(model: str, path: str) -> dict[str, Any]:
+    found = ((name, _json(model, f"{path}/{name}".lstrip("/"))) for name in READ_CONFIGS)
+    name, config = next(
+        ((name, config) for name, config in found if config is not None), (READ_CONFIGS[0], {})
+    )
+    config = dict(config)
+    read = {"longest": config.pop("max_seq_length", None), "lower": bool(config.pop("do_lower_case", False))}
+    read["tokenizer"] = config.pop("processor_kwargs", None) or config.pop("tokenizer_args", None)
+    text = config.get("modality_config", {}).get("text", {})
+    as_usual = (
+        config.get("transformer_task", "feature-extraction") == "feature-extraction"
+        and config.get("module_output_name", "token_embeddings") == "token_embeddings"
+        and text.get("method", "forward") == "forward"
+        and text.get("method_output_name", "last_hidden_state") == "last_hidden_state"
+    )
+    odd = [key for key, value in config.items() if key not in HARMLESS and value not in (None, {}, False)]
+    if odd or not as_usual:
+        raise ValueError(
+            f"{model}/{name}: expected a model whose last rows are pooled, got {', '.join(odd) or json.dumps(config)}, which is "
+            "not followed here; take that out if it changes no vector, or use sentence-transformers"
+        )
+    return read
+
+
+def _read_pooling(config: dict[str, Any], where: str) -> tuple[tuple[str, ...], bool]:
+    modes = config.get("pooling_mode")
+    if modes is None:
+        unknown = [
+            key for key in config if key.startswith("pooling_mode_") and key not in LEGACY and config[key]
+        ]
+        modes = [mode for key, mode in LEGACY.items() if config.get(key)] + unknown or ["mean"]
+    modes = _checked((modes,) if isinstance(modes, str) else tuple(modes), where)
+    return modes, bool(config.get("include_prompt", True))
+
+
+def _checked(modes: tuple[str, ...], where: str) -> tuple[str, ...]:
+    unknown = [str(mode) for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise ValueError(
+            f"{where}: expected pooling by one or more of {', '.join(MODES)}, got {', '.join(unknown) or 'none'}; choose of these"
+        )
+    return modes
+
+
+def _read_module(model: str, name: str, path: str) -> nn.Module:
+    where = f"{model}/{path}"
+    config = _json(model, f"{path}/config.json") or {}
+    names = {config.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
+    if name not in ("Dense", "LayerNorm", "Normalize", "Dropout") or names != {"sentence_embedding"}:
+        raise ValueError(
+            f"{where}: expected Dense, LayerNorm, Normalize or Dropout on the pooled vector, got {name or 'a module without type'}"
+            f"{'' if names == {'sentence_embedding'} else ' on ' + ', '.join(sorted(names))}; use sentence-transformers for it"
+        )
+    if name in ("Normalize", "Dropout"):
+        return Normalize() if name == "Normalize" else nn.Identity()
+    try:
+        if name == "LayerNorm":
+            layer, prefix, activation = nn.LayerNorm(config["dimension"]), "norm.", nn.Identity()
+        else:
+            layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+            prefix, activation = "linear.", _activation(config, where)
+        weights = load_file(_file(model, f"{path}/model.safetensors", needed=True))
+        layer.load_state_dict({key.removeprefix(prefix): tensor.float() for key, tensor in weights.items()})
+    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{where}: expected the sizes and weights of a {name}, got {line(error)}; save the model anew"
+        ) from None
+    return nn.Sequential(layer, activation).requires_grad_(False)
+
+
+def _activation(config: dict[str, Any], where: str) -> nn.Module:
+    """An activation of torch.nn by its full name, which is all a configuration may name: no other code is imported."""
+    name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    kind = getattr(nn, name.rsplit(".", 1)[-1], None) if name.startswith("torch.nn.") else None
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)) or config.get("use_residual"):
+        raise ValueError(
+            f"{where}: expected a Dense with an activation of torch.nn and no residual, got "
+            f"{'a residual' if config.get('use_residual') else name}; use sentence-transformers for it"
+        )
+    return kind()
+
+
+def _read_prompt(model: str) -> tuple[str, tuple[str, ...]]:
+    config = _json(model, "config_sentence_transformers.json") or {}
+    where = f"{model}/config_sentence_transformers.json"
+    if config.get("model_type", "SentenceTransformer") != "SentenceTransformer":
+        raise ValueError(
+            f"{where}: expected a SentenceTransformer, got a {config['model_type']}; it gives no vector for a text"
+        )
+    prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
+    default = config.get("default_prompt_name")
+    if default is None:
+        note = f"{model}: no prompt is put before the texts; the model knows {', '.join(prompts)}, write one into each text"
+        return "", (note,) if prompts else ()
+    if default not in (config.get("prompts") or {}):
+        raise ValueError(
+            f"{where}: expected a prompt {default!r}, as default_prompt_name says, got {', '.join(prompts) or 'none'}; add it"
+        )
+    return prompts.get(default, ""), ()
+
+
+# --- files, in a folder or on the hub ------------------------------------------------------------------------------------
+
+
+def _file(model: str, name: str, needed: bool = False) -> Path | None:
+    """Where a file of a model lies, None where there is none; of the hub's it is a copy that is kept."""
+    if Path(model).is_dir():
+        path = Path(model, name)
+        found = path if path.is_file() else None
+    else:
+        try:
+            found = Path(hf_hub_download(model, name))
+        except LocalEntryNotFoundError as error:  # nobody answers, so the file may be there or not
+            raise ValueError(
+                f"{model}: {EXPECTED}, got no folder of this name, and the hub does not answer for {name} ({line(error)}); "
+                "check the path, or go on line"
+            ) from None
+        except EntryNotFoundError:
+            found = None
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise ValueError(
+                f"{model}: {EXPECTED}, got {NOWHERE} ({line(error)}); check path and name"
+            ) from None
+    if found is None and needed:
+        raise ValueError(
+            f"{model}/{name}: expected this file, as modules.json says, got none; save or fetch the model anew"
+        )
+    return found
+
+
+def _json(model: str, name: str, needed: bool = False) -> Any:
+    path = _file(model, name.lstrip("/"), needed)
+    if path is None:
+        return None
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected JSON, got a file that does not read ({line(error)}); fetch it anew"
+        ) from None
+    if not isinstance(config, list if name == "modules.json" else dict):
+        raise ValueError(
+            f"{path}: expected a JSON {'list' if name == 'modules.json' else 'object'}, got a {type(config).__name__}; fetch it anew"
+        )
+    return config
+
+
+def line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
