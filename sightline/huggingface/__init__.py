@@ -6,6 +6,7 @@
 The only room that imports transformers; importing it registers the attention and its mask.
 """
 
+from sightline.huggingface.check import check
 from sightline.huggingface.packing import run, unpad
 
-__all__ = ["run", "unpad"]
+__all__ = ["check", "run", "unpad"]

@@ -13,11 +13,21 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
 from sightline.attention import Pattern, attention
-from sightline.huggingface.rows import WHERE, Grid, Packing, Rows, packed, packing_in_use, padded
+from sightline.huggingface.rows import (
+    WHERE,
+    Grid,
+    Packing,
+    Rows,
+    of_sequences,
+    packed,
+    packing_in_use,
+    padded,
+)
 from sightline.huggingface.rules import Reading, read
 
 NAME = "sightline"
@@ -37,7 +47,7 @@ class Rule:
     @cached_property
     def rows(self) -> Rows:
         if self.packing is not None:
-            return packed(self.packing, self.grid, self.reading.pattern)
+            return packed(self.packing, self.grid, self.reading)
         return padded(self.reading, self.grid, self.keep, self.device)
 
     @cached_property
@@ -160,7 +170,7 @@ def attend(
                 f"{WHERE}: expected {rule.grid.queries} queries and {rule.grid.keys} keys, as the mask was made for, got "
                 f"{queries} and {key.shape[2]}; use another implementation for this model"
             )
-        rows = rule.rows if given is None else packed(given, grid, rule.reading.pattern)
+        rows = rule.rows if given is None else packed(given, grid, rule.reading)
     else:
         rows = Rows(*_even(grid), Pattern(), aligned=True)
         hidden = _as_bias(rule.evaluated if rule is not None else attention_mask, query)
@@ -267,7 +277,7 @@ def _without_mask(grid: Grid, given: Packing | None, causal: bool, window: int |
         )
     pattern = Pattern(None if window is None or not causal else window - 1, 0 if causal else None)
     if given is not None:
-        return packed(given, grid, pattern)
+        return packed(given, grid, Reading(pattern))
     return Rows(*_even(grid), pattern, aligned=True)
 
 
@@ -314,13 +324,8 @@ def _of_positions(positions: Tensor, grid: Grid) -> Packing | None:
         return None
     known = getattr(positions, "_sightline", None)
     if known is None or known[0] != (positions._version, grid.batch):
-        starts = torch.ones(positions.shape, dtype=torch.bool)
-        starts[:, 1:] = (positions.diff(dim=1) != 1).cpu()
-        found = None
-        if starts[:, 1:].any():
-            firsts = starts.expand(grid.batch, -1).flatten().nonzero().flatten()
-            offsets = torch.cat([firsts, torch.tensor([grid.batch * grid.queries])])
-            found = Packing(offsets, offsets)
+        several = positions.diff(dim=1) != 1
+        found = of_sequences(pad(several.cumsum(1), (1, 0)).expand(grid.batch, -1)) if several.any() else None
         known = positions._sightline = ((positions._version, grid.batch), found)
     return known[1]
 

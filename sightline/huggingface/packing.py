@@ -57,7 +57,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     >>> hf.run(model, [[101, 7592, 102], [101, 102]])
     Sequences(2 sequences, 5 rows, row shape [32], torch.float32, cpu)
     """
-    base = _base(model)
+    base = base_of(model)
     way = way_of(base)
     inputs = _as_sequences(sequences)
     _check_lengths(base, way, inputs.lengths)
@@ -90,7 +90,7 @@ def unpad(model: nn.Module) -> nn.Module:
         raise TypeError(
             f"unpad: expected a Hugging Face model or an object that holds one, got {type(model).__name__}; load one first"
         )
-    base = _base(held)
+    base = base_of(held)
     if not way_of(base).packed:
         raise ValueError(
             f"unpad: expected a model that can be packed into one row, but {type(base).__name__} counts its positions over "
@@ -130,9 +130,14 @@ def way_of(base: PreTrainedModel) -> Way:
 
 
 def _prove(base: PreTrainedModel) -> Way:
-    ids = _probe(base)
+    ids = probe(base, PROBE)
     base.set_attn_implementation("eager")
-    alone = torch.cat([_hidden(base(**_arguments(base, {"input_ids": one[None]})))[0] for one in ids])
+    alone = torch.cat([hidden_of(base(**arguments_for(base, {"input_ids": one[None]})))[0] for one in ids])
+    if not bool(alone.isfinite().all()):
+        raise ValueError(
+            f"{type(base).__name__}: expected finite hidden states, got NaN or infinity from a few tokens; its weights are "
+            "damaged: load them again"
+        )
     base.set_attn_implementation(NAME)
     padding = base.config.get_text_config().pad_token_id
     takes_positions = "position_ids" in _parameters(type(base))
@@ -159,7 +164,7 @@ def _prove(base: PreTrainedModel) -> Way:
     raise ValueError(f"{type(base).__name__}: cannot run without padding: {detail}; use it as it is")
 
 
-def _probe(base: PreTrainedModel) -> Sequences:
+def probe(base: PreTrainedModel, lengths: tuple[int, ...]) -> Sequences:
     """A few sequences of ordinary token ids: none of those with a meaning of their own."""
     config = base.config.get_text_config()
     special = {
@@ -167,8 +172,8 @@ def _probe(base: PreTrainedModel) -> Sequences:
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id")
     }
     ids = [i for i in range(min(config.vocab_size, 100)) if i not in special]
-    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(PROBE))], device=base.device)
-    return Sequences(rows, [0, *torch.tensor(PROBE).cumsum(0).tolist()])
+    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(lengths))], device=base.device)
+    return Sequences(rows, [0, *torch.tensor(lengths).cumsum(0).tolist()])
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
@@ -186,7 +191,7 @@ def _forward(base: PreTrainedModel, batch: Sequences, way: Way) -> Tensor:
     if way.first is not None:
         arguments["position_ids"] = _positions(batch, way)[None]
     with packing(batch):
-        return _hidden(base(**_arguments(base, arguments)))[0]
+        return hidden_of(base(**arguments_for(base, arguments)))[0]
 
 
 def _in_runs(base: PreTrainedModel, batch: Sequences, way: Way) -> Tensor:
@@ -195,7 +200,7 @@ def _in_runs(base: PreTrainedModel, batch: Sequences, way: Way) -> Tensor:
     for first, count, length in batch.runs:
         if length:
             ids = batch[first : first + count].values.view(count, length)
-            rows.append(_hidden(base(**_arguments(base, {"input_ids": ids}))).flatten(0, 1))
+            rows.append(hidden_of(base(**arguments_for(base, {"input_ids": ids}))).flatten(0, 1))
     return (
         torch.cat(rows)
         if rows
@@ -222,7 +227,7 @@ def _positions(batch: Sequences, way: Way) -> Tensor:
     return (count[1:] - before) * real + way.padding
 
 
-def _hidden(outputs) -> Tensor:
+def hidden_of(outputs) -> Tensor:
     return outputs.last_hidden_state if hasattr(outputs, "last_hidden_state") else outputs[0]
 
 
@@ -231,11 +236,11 @@ def _parameters(kind: type) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
-def _arguments(base: PreTrainedModel, given: dict) -> dict:
+def arguments_for(base: PreTrainedModel, given: dict) -> dict:
     return {**given, "use_cache": False} if "use_cache" in _parameters(type(base)) else given
 
 
-def _base(model: PreTrainedModel) -> PreTrainedModel:
+def base_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part that turns tokens into hidden states."""
     if not isinstance(model, PreTrainedModel):
         raise TypeError(
@@ -244,7 +249,7 @@ def _base(model: PreTrainedModel) -> PreTrainedModel:
     if model.config.is_encoder_decoder:
         return model.get_encoder()
     base = model.base_model
-    return model.get_decoder() if base is model and model.can_generate() else base
+    return getattr(model, "model", model) if base is model else base
 
 
 def _as_sequences(sequences: Iterable | Sequences) -> Sequences:
@@ -318,7 +323,7 @@ def _before(base: PreTrainedModel, args: tuple, kwargs: dict):
         packed["position_ids"] = _positions(batch, counted)[None]
     token = packing_in_use.set(Packing(batch.offsets, batch.offsets))
     calls[-1] = (token, rows, mask.shape)
-    return (), _arguments(base, {**given, **packed})
+    return (), arguments_for(base, {**given, **packed})
 
 
 def _after(base: PreTrainedModel, args: tuple, kwargs: dict, outputs):

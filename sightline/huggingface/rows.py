@@ -57,7 +57,7 @@ class Grid:
     first_key: int = 0
 
 
-def packed(packing: Packing, grid: Grid, pattern: Pattern) -> Rows:
+def packed(packing: Packing, grid: Grid, reading: Reading) -> Rows:
     """Rows of input that is packed already.
 
     Raises: ValueError where the packing is not of this many rows.
@@ -69,7 +69,24 @@ def packed(packing: Packing, grid: Grid, pattern: Pattern) -> Rows:
             f"{grid.batch * grid.queries} and {grid.batch * grid.keys}; this model attends to something else than its packed "
             "input: give it padded input"
         )
-    return Rows(packing.offsets, packing.key_offsets, pattern)
+    offsets, key_offsets = packing.offsets, packing.key_offsets
+    if reading.chunk is not None:  # each chunk is a sequence of its own
+        if not torch.equal(offsets, key_offsets):
+            raise ValueError(
+                f"{WHERE}: expected the same offsets for queries and keys in chunks of {reading.chunk}, got others; give padded input"
+            )
+        bounds = zip(offsets.tolist(), offsets[1:].tolist(), strict=False)
+        starts = [start for first, stop in bounds for start in range(first, stop, reading.chunk)]
+        offsets = key_offsets = torch.tensor([*starts, expected[0]])
+    return Rows(offsets, key_offsets, reading.pattern)
+
+
+def of_sequences(sequences: Tensor) -> Packing:
+    """The packing that numbers [B, L] say, which change where a new sequence begins; each row of the batch begins one."""
+    new = torch.ones(sequences.shape, dtype=torch.bool)
+    new[:, 1:] = (sequences.diff(dim=1) != 0).cpu()
+    offsets = torch.cat([new.flatten().nonzero().flatten(), torch.tensor([sequences.numel()])])
+    return Packing(offsets, offsets)
 
 
 def padded(reading: Reading, grid: Grid, keep: Tensor | None, device: torch.device) -> Rows:
@@ -77,9 +94,11 @@ def padded(reading: Reading, grid: Grid, keep: Tensor | None, device: torch.devi
 
     Raises: ValueError for a window over a mask with holes, whose distances would be lost.
     """
+    if reading.sequences is not None:
+        return packed(of_sequences(reading.sequences.expand(grid.batch, -1)), grid, reading)
     pattern, ordered = reading.pattern, reading.pattern != Pattern() or reading.chunk is not None
     shift = grid.first_query - grid.first_key  # query i stands at key i + shift
-    if keep is None and reading.sequences is None and reading.chunk is None:
+    if keep is None and reading.chunk is None:
         written = min(grid.keys, shift + grid.queries) if pattern.right == 0 else grid.keys
         if written == grid.keys:  # nothing to leave out
             lengths = (torch.full((grid.batch,), n) for n in (grid.queries, grid.keys))
@@ -109,16 +128,12 @@ def padded(reading: Reading, grid: Grid, keep: Tensor | None, device: torch.devi
     if reading.chunk is not None:
         places = grid.first_key + torch.arange(grid.keys) - reading.padding.cpu()[:, None]
         places = places.div(reading.chunk, rounding_mode="floor")
-    if reading.sequences is not None:
-        places = places + reading.sequences.cpu() * (grid.keys + 1)
     rows, keys = (
         places[:, shift : shift + grid.queries] if ordered else places[:, :1].expand_as(asking),
         places,
     )
     lengths, key_lengths = _lengths(_numbered(rows, keys), asking, kept)
-    aligned = (
-        reading.chunk is None and reading.sequences is None and bool((kept[:, :-1] >= kept[:, 1:]).all())
-    )
+    aligned = reading.chunk is None and bool((kept[:, :-1] >= kept[:, 1:]).all())
     aligned = aligned and shift == 0
     indices = (None if bool(m.all()) else m.flatten().nonzero().flatten().to(device) for m in (asking, kept))
     return Rows(_offsets(lengths), _offsets(key_lengths), pattern, *indices, aligned=aligned)

@@ -1,0 +1,226 @@
+"""Says of any model whether it may be trusted to "sightline": each use of it is run beside eager attention on a few tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sightline.attention import CAUSAL, FULL, Pattern, watching
+from sightline.huggingface import packing
+from sightline.huggingface.attending import NAME
+from sightline.huggingface.packing import CLOSE
+
+LENGTHS = (7, 1, 13, 4)  # of the sequences that are tried
+NEW = 6  # tokens generated
+
+
+@dataclass(frozen=True)
+class Row:
+    """One use of a model: `outcome` is "exact", "wrong", "refused" or "not applicable"; `error` is relative to the largest value."""
+
+    what: str
+    outcome: str
+    error: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found: a row for each use."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Padded input and `run` give eager's values, and nothing is wrong; what is refused says so when it is tried."""
+        outcomes = {row.what: row.outcome for row in self.rows}
+        needed = (outcomes[what] for what in ("routed", "padded = eager", "run = alone"))
+        return all(outcome == "exact" for outcome in needed) and "wrong" not in outcomes.values()
+
+
+def check(model: PreTrainedModel) -> Checked:
+    """Compares the model under "sightline" with itself under eager attention; leaves it as it was.
+
+    Rows: routed (does it call the attention it is told to call, and with which patterns), padded = eager (on every real
+    token, padded right and left), packed = alone (in transformers' own packed form), run = alone, generate = eager (greedy
+    tokens, padded left), gradient = eager (of every parameter).
+
+    >>> from transformers import BertConfig, BertModel
+    >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    >>> checked = check(BertModel(small))
+    >>> checked.exact, checked.rows[0].sentence
+    (True, 'full x2')
+    """
+    before, training = model.config._attn_implementation, model.training
+    model.eval()
+    try:
+        trial = _Trial(model)
+        rows = [trial.routed()]
+        if rows[0].outcome == "exact":
+            uses: dict[str, Callable[[], float | None]] = {
+                "padded = eager": trial.padded,
+                "packed = alone": trial.packed,
+                "run = alone": trial.run,
+                "generate = eager": trial.generate,
+                "gradient = eager": trial.gradient,
+            }
+            rows += [_row(what, use, trial.tolerance) for what, use in uses.items()]
+        else:
+            rows += [
+                Row(what, "refused", None, rows[0].sentence) for what in ("padded = eager", "run = alone")
+            ]
+        return Checked(tuple(rows))
+    finally:
+        model.set_attn_implementation(before)
+        model.train(training)
+
+
+def _row(what: str, use: Callable[[], float | None], tolerance: float) -> Row:
+    try:
+        error = use()
+    except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as refusal:
+        return Row(what, "refused", None, " ".join(str(refusal).split()))
+    if error is None:
+        return Row(what, "not applicable", None, "")
+    if error <= tolerance:
+        return Row(what, "exact", error, "")
+    return Row(what, "wrong", error, f"expected at most {tolerance:g}")
+
+
+class _Trial:
+    """A model and a few sequences to try it on."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model, self.base = model, packing.base_of(model)
+        self.tolerance = CLOSE.get(model.dtype, 1e-2)
+        self.ids = packing.probe(self.base, LENGTHS)
+
+    def under(self, implementation: str, **arguments) -> Tensor:
+        """The model's first output under one implementation."""
+        self.model.set_attn_implementation(implementation)
+        outputs = self.model(**packing.arguments_for(self.model, arguments))
+        return outputs[0] if outputs.get("last_hidden_state") is None else outputs.last_hidden_state
+
+    def batch(self, side: str) -> dict[str, Tensor]:
+        """The sequences padded on one side, with their mask, and the same tokens for a decoder, if there is one."""
+        ids, lengths = self.ids.to_padded(int(self.ids.values[0]))
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device)
+        if side == "left":
+            shifted = (torch.arange(ids.shape[1]) + lengths[:, None]) % ids.shape[1]
+            ids, mask = (t.gather(1, shifted.to(t.device)) for t in (ids, mask))
+        given = {"input_ids": ids, "attention_mask": mask}
+        if self.model.config.is_encoder_decoder and self.model.get_encoder() is not self.model:
+            given["decoder_input_ids"] = ids[:, :5]
+        return given
+
+    def routed(self) -> Row:
+        patterns: Counter[str] = Counter()
+        one = self.batch("right")
+        one = {name: value[:1] for name, value in one.items() if name != "attention_mask"}
+        try:
+            with torch.no_grad(), watching(lambda request, _: patterns.update([name_of(request.pattern)])):
+                self.under("eager", **one)
+                self.under(NAME, **one)
+        except (ValueError, RuntimeError, IndexError, TypeError, NotImplementedError) as error:
+            return Row("routed", "refused", None, " ".join(str(error).split()))
+        if not patterns:
+            name = type(self.model).__name__
+            sentence = f"{name} computes its own attention, not transformers' interface; use it as it is"
+            return Row("routed", "refused", None, sentence)
+        return Row("routed", "exact", None, ", ".join(f"{name} x{count}" for name, count in patterns.items()))
+
+    @torch.no_grad()
+    def padded(self) -> float:
+        errors = []
+        for side in ("right", "left"):
+            given = self.batch(side)
+            expected, found = self.under("eager", **given), self.under(NAME, **given)
+            real = given["attention_mask"].bool()
+            if "decoder_input_ids" in given:
+                real = torch.ones_like(given["decoder_input_ids"], dtype=torch.bool)
+            errors.append(_error(found[real], expected[real]))
+        return max(errors)
+
+    @torch.no_grad()
+    def packed(self) -> float | None:
+        if self.model.config.is_encoder_decoder:
+            return None
+        offsets = self.ids.offsets.int().to(self.ids.values.device)
+        longest = int(self.ids.lengths.max())
+        given = {
+            "input_ids": self.ids.values[None],
+            "position_ids": self.ids.positions[None] + (packing.way_of(self.base).first or 0),
+            "cu_seq_lens_q": offsets,
+            "cu_seq_lens_k": offsets,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+        return _error(self.under(NAME, **given)[0], self.alone(self.model))
+
+    @torch.no_grad()
+    def run(self) -> float:
+        expected = self.alone(self.base)
+        return _error(packing.run(self.model, self.ids, tokens=20).values, expected)
+
+    def alone(self, model: PreTrainedModel) -> Tensor:
+        """What eager attention gives each sequence by itself."""
+        model.set_attn_implementation("eager")
+        outputs = [model(**packing.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
+        return torch.cat([packing.hidden_of(o)[0] for o in outputs])
+
+    @torch.no_grad()
+    def generate(self) -> float | None:
+        if not self.model.can_generate():
+            return None
+        given = self.batch("left")
+        given.pop("decoder_input_ids", None)
+        tokens = []
+        for implementation in ("eager", NAME):
+            self.model.set_attn_implementation(implementation)
+            tokens.append(
+                self.model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
+            )
+        return float((tokens[0] != tokens[1]).any())
+
+    def gradient(self) -> float:
+        given = self.batch("right")
+        real = given["attention_mask"].bool() if "decoder_input_ids" not in given else ...
+        wanted = [p for p in self.model.parameters() if p.requires_grad]
+        found = []
+        for implementation in ("eager", NAME):
+            outputs = self.under(implementation, **given)[real].float()
+            weights = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs)
+            grads = torch.autograd.grad((outputs * weights).sum(), wanted, allow_unused=True)
+            found.append(
+                [torch.zeros_like(p) if g is None else g for g, p in zip(grads, wanted, strict=True)]
+            )
+        largest = max(float(g.abs().max()) for g in found[0])
+        worst = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))
+        return worst / largest if largest else worst
+
+
+def name_of(pattern: Pattern) -> str:
+    """A pattern in words.
+
+    >>> name_of(Pattern(3, 0)), name_of(Pattern(2, 2))
+    ('causal window 4', 'window 5')
+    """
+    if pattern == FULL:
+        return "full"
+    if pattern == CAUSAL:
+        return "causal"
+    reach = 1 + (pattern.left or 0) + (pattern.right or 0)
+    return f"causal window {reach}" if pattern.right == 0 else f"window {reach}"
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest value; infinite where something is not finite."""
+    if found.shape != expected.shape or not bool(expected.isfinite().all()):
+        return float("inf")
+    worst = float((found.double() - expected.double()).abs().max())
+    return worst / max(float(expected.double().abs().max()), 1e-30) if worst == worst else float("inf")
