@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import sightline
 from sightline import cli
+from sightline.cli import encoders
 from sightline.evidence.compare import SETTINGS as COMPARED
 from sightline.evidence.match import EncoderConfig
 from sightline.lens import read_page
@@ -58,7 +59,7 @@ def here(tmp_path, monkeypatch):
 
 def test_help_names_every_command_and_gives_examples():
     shown = succeed("--help").output
-    for command in ("fit", "evaluate", "predict", "generate", "compare"):
+    for command in ("fit", "evaluate", "predict", "generate", "compare", "embed", "check"):
         assert f"  {command}  " in shown
         assert "Examples:\n" in succeed(command, "--help").output
     assert succeed("--version").output == f"sightline {version('sightline')}\n"
@@ -68,7 +69,7 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys, types; package = types.ModuleType('sightline'); package.__path__ = [sys.argv[1]]; "
         "sys.modules['sightline'] = package; import sightline.cli; "
-        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich', 'transformers') if m in sys.modules])"
     )
     package = str(Path(sightline.__file__).parent)
     assert (
@@ -77,18 +78,18 @@ def test_help_loads_nothing_heavy():
 
 
 def test_every_option_is_a_setting_and_tells_its_default():
-    told = {name: getattr(cli, name[0].upper() + name[1:], None) for name in cli.SETTINGS}
-    options = inspect.signature(cli.fit).parameters
-    assert set(cli.SETTINGS) <= setting_names().keys() & options.keys()
+    told = {name: getattr(encoders, name[0].upper() + name[1:], None) for name in encoders.SETTINGS}
+    options = inspect.signature(encoders.fit).parameters
+    assert set(encoders.SETTINGS) <= setting_names().keys() & options.keys()
     config = RunConfig()
     for name in ("width", "layers", "tokens", "rate", "seed", "precision"):
         default = getattr(config.encoder if name in ("width", "layers") else config.training, name)
-        text = inspect.signature(cli.fit).parameters[name].annotation
+        text = inspect.signature(encoders.fit).parameters[name].annotation
         assert (
             f"[default: {default}" in str(text) or f"[default: {default}" in told[name].__metadata__[0].help
         )
-    assert f"compare: {COMPARED['width']}]" in cli.Width.__metadata__[0].help
-    assert f"compare: {COMPARED['tokens']}]" in cli.Tokens.__metadata__[0].help
+    assert f"compare: {COMPARED['width']}]" in encoders.Width.__metadata__[0].help
+    assert f"compare: {COMPARED['tokens']}]" in encoders.Tokens.__metadata__[0].help
     assert COMPARED["layers"] == EncoderConfig().layers
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import normalizers
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
-from sightline.huggingface.packing import positions, run, way_of
+from sightline.huggingface.packing import base_of, positions, run, way_of
 from sightline.sequences import Sequences
 
 WINDOW = 2048  # texts that are sorted together ...
@@ -216,13 +217,9 @@ class Embedder:
         """What tells these weights from others: the commit on the hub, or the files of the folder with size and time."""
         if not Path(self.source).is_dir():
             return getattr(self.model.config, "_commit_hash", None)
-        files = sorted(
-            path for path in Path(self.source).rglob("*") if path.suffix in (".json", ".safetensors", ".bin")
-        )
-        return [
-            [str(path.relative_to(self.source)), path.stat().st_size, path.stat().st_mtime_ns]
-            for path in files
-        ]
+        found = (p for p in Path(self.source).rglob("*") if p.suffix in (".json", ".safetensors", ".bin"))
+        files = [(p.relative_to(self.source).as_posix(), p.stat()) for p in sorted(found)]
+        return [[name, at.st_size, at.st_mtime_ns] for name, at in files if ".partial/" not in name]
 
     def _fault(self) -> str | None:
         for name, weight in self.model.named_parameters():
@@ -234,19 +231,18 @@ class Embedder:
 # --- loading ------------------------------------------------------------------------------------------------------------
 
 
-def base_of(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_encoder() if model.config.is_encoder_decoder else model.base_model
-
-
-def load(source: str, dtype: torch.dtype = torch.float32, subfolder: str = "") -> PreTrainedModel:
-    """A model from a folder or the hub, without running code that came with it, ready for use.
+def load(
+    source: str, dtype: torch.dtype = torch.float32, subfolder: str = "", headed: bool = False
+) -> PreTrainedModel:
+    """A model from a folder or the hub, without running code that came with it, ready for use; `headed` as it was saved.
 
     Raises: ValueError that says what was tried.
     """
     try:
-        model, found = AutoModel.from_pretrained(
-            source, subfolder=subfolder, dtype=dtype, trust_remote_code=False, output_loading_info=True
-        )
+        options = {"subfolder": subfolder, "trust_remote_code": False}
+        names = AutoConfig.from_pretrained(source, **options).architectures if headed else None
+        kind = getattr(transformers, names[0], AutoModel) if names else AutoModel
+        model, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (
         Exception
     ) as error:  # transformers raises many kinds: of files, of the network, of what a configuration says

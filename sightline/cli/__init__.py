@@ -1,0 +1,13 @@
+"""The commands, thin: read what was typed, call the function of the same name, print what came back.
+
+app           the application: errors as sentences       encoders    fit, evaluate, predict, generate, compare
+huggingface   embed, check
+
+Nothing heavy is imported before a command runs, so that help comes at once.
+"""
+
+from sightline.cli.app import app
+from sightline.cli.encoders import compare, evaluate, fit, generate, predict
+from sightline.cli.huggingface import check, embed
+
+__all__ = ["app", "check", "compare", "embed", "evaluate", "fit", "generate", "predict"]

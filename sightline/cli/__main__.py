@@ -1,0 +1,5 @@
+"""`python -m sightline.cli`, so that torchrun can start a command."""
+
+from sightline.cli import app
+
+app()

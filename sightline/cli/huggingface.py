@@ -1,0 +1,176 @@
+"""The commands for models of the Hugging Face hub: vectors of texts without padding, and whether a model can be run so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import app
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
+
+
+@app.command(short_help="Vectors of texts by any Hugging Face model, without padding.")
+def embed(
+    model: Model,
+    file: Annotated[
+        str,
+        typer.Argument(help="Texts: .txt (one a line), .jsonl, .csv, .tsv or .parquet; - is standard input."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="What to write: a name that ends in .npy, .parquet or .safetensors.")
+    ],
+    text: Annotated[
+        str | None, typer.Option(help="The column to read.  [default: text, or the only one]")
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several with commas between.  "
+            "[default: as the model says]"
+        ),
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(
+            "--normalize/--no-normalize", help="Vectors of length 1, or not.  [default: as the model says]"
+        ),
+    ] = None,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32 or bfloat16, of the model; vectors are float32.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    tokens: Annotated[int, typer.Option(help="Tokens per batch.")] = 4096,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
+) -> None:
+    """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.
+
+    Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size; memory
+    is bounded. A run that was stopped goes on with the same command; what is done waits in OUT.partial.
+
+    \b
+    Examples:
+        sightline embed sentence-transformers/all-MiniLM-L6-v2 texts.txt --out vectors.npy
+        sightline embed models/e5 reviews.csv --text review --out reviews.parquet --truncate
+        zcat pages.jsonl.gz | sightline embed models/e5 - --out pages.safetensors --precision bfloat16
+        torchrun --nproc-per-node 4 -m sightline.cli embed models/e5 texts.txt --out vectors.npy
+    """
+    _quiet()
+    if file == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(
+            "embed: expected a file that each of several processes can read, got standard input; write it to a file first"
+        )
+    from sightline.huggingface.vectors import embed_to_file
+
+    with _progress(file) as advance:
+        count, width = embed_to_file(
+            model,
+            _texts(file, text),
+            out,
+            pooling=pooling and [mode.strip() for mode in pooling.split(",")],
+            normalize=normalize,
+            truncate=truncate,
+            precision=precision,
+            device=None if device == "auto" else device,
+            tokens=tokens,
+            overwrite=overwrite,
+            advance=advance,
+        )
+    if width:  # the main process
+        print(f"{out}: {count:,} vectors of {width:,} numbers")
+
+
+@app.command(short_help="Say whether a Hugging Face model can be run without padding, exactly.")
+def check(model: Model) -> None:
+    """Say whether a Hugging Face model can be run without padding, exactly: each way of use beside eager attention.
+
+    \b
+    Examples:
+        sightline check sentence-transformers/all-MiniLM-L6-v2
+        sightline check models/my-own && sightline embed models/my-own texts.txt --out vectors.npy
+
+    The exit code is 0 only if the model is exact.
+    """
+    _quiet()
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from sightline.huggingface import check as run
+    from sightline.huggingface.embed import load
+
+    loaded = load(model, headed=True)
+    checked = run(loaded)
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for name in (type(loaded).__name__, "outcome", "error", ""):
+        shown.add_column(name, justify="right" if name == "error" else "left")
+    for row in checked.rows:
+        error = "" if row.error is None else f"{row.error:.1e}"
+        shown.add_row(*map(escape, (row.what, row.outcome, error, row.sentence)))
+    Console().print(shown)
+    print("exact" if checked.exact else "not exact: use this model as it is")
+    raise typer.Exit(0 if checked.exact else 1)
+
+
+def _quiet() -> None:
+    """Others' reports of loading go nowhere; their bars only to a terminal. A setting of the user's own stays."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _texts(file: str, column: str | None) -> Iterator[tuple[str, str]]:
+    """The texts of a file, each with its file and line."""
+    from sightline.tasks import read
+
+    for record in read(file):
+        if column is None:
+            columns = list(record.fields)
+            if "text" not in columns and len(columns) != 1:
+                raise ValueError(
+                    f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; name it with --text"
+                )
+            column = "text" if "text" in columns else columns[0]
+        yield record.where, record.get(column)
+
+
+@contextmanager
+def _progress(file: str) -> Iterator:
+    """A bar on a terminal: how many texts of how many, how many a second, how long still. Gives what moves it."""
+    from rich import progress as rich
+    from rich.console import Console
+
+    class Rate(rich.ProgressColumn):
+        def render(self, task) -> str:
+            return f"{task.finished_speed or task.speed or 0:,.0f} texts/s"
+
+    bar = rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        Rate(),
+        rich.TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("embed", total=_lines(file) if sys.stderr.isatty() else None)
+        yield lambda done: bar.advance(task, done)
+
+
+def _lines(file: str) -> int | None:
+    """About how many texts a file has: its lines; None where that takes reading it in another way."""
+    path = Path(file)
+    if path.suffix.lower() not in (".txt", ".csv", ".tsv", ".jsonl", ".ndjson") or not path.is_file():
+        return None
+    with open(path, "rb") as stream:
+        return sum(part.count(b"\n") for part in iter(lambda: stream.read(1 << 20), b""))
