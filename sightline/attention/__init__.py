@@ -2,5 +2,6 @@
 
 from sightline.attention.operator import Attended, attention, watching
 from sightline.attention.pattern import CAUSAL, FULL, Pattern
+from sightline.attention.request import Request
 
-__all__ = ["CAUSAL", "FULL", "Attended", "Pattern", "attention", "watching"]
+__all__ = ["CAUSAL", "FULL", "Attended", "Pattern", "Request", "attention", "watching"]

@@ -7,7 +7,8 @@ that one tile of scores is all that is ever held, and the result is exact:
     l' = l exp(m - m') + sum_j exp(s_ij - m')           in the end lse = m + log l
     o' = o exp(m - m') + sum_j exp(s_ij - m') v_j       in the end out = o / l
 
-The way back makes each tile's weights again, from lse. Sums run in float32 or wider, whatever the input.
+The way back makes each tile's weights again, from lse. Sums run in float32 or wider, whatever the input. Softcap and bias
+are applied to the tile; a bias is read where it lies and never copied whole.
 Source: Milakov & Gimelshein 2018 (the rescaling); Dao et al. 2022, algorithms 1 and 4 (forward and backward).
 """
 
@@ -23,28 +24,33 @@ from torch import Tensor
 from sightline.attention.cpu import equal_runs
 from sightline.attention.pattern import Pattern
 from sightline.attention.reference import visible
+from sightline.attention.request import Request
 
 BLOCK = 256  # queries of one sequence at a time, and the fewest keys in a tile that is not the last
 TILE = 2**21  # scores held at once, over all heads and sequences that go together
 
 
-def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -> str | None:
+def refuses(request: Request) -> str | None:
     return None
 
 
-def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
-    strips = plan(offsets, key_offsets, pattern, q.shape[1])
-    seed = int(torch.randint(2**62, ())) if dropout else 0
-    return Attend.apply(q, k, v, strips, pattern, scale, dropout, seed)
+def attend(request: Request) -> tuple[Tensor, Tensor]:
+    seed = int(torch.randint(2**62, ())) if request.dropout else 0
+    return Attend.apply(*_tensors(request), request._replace(q=None, k=None, v=None, bias=None), seed)
+
+
+def _tensors(request: Request) -> tuple:
+    return request.q, request.k, request.v, request.bias
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Queries `start` to `stop` of each of `count` sequences, which have n queries and m keys each and lie side by side.
+    """Queries `start` to `stop` of `count` sequences from `sequence` on, which have n queries and m keys each.
 
     `tiles` are the ranges of keys (from, to) in each sequence that these queries see; query i stands at key i + m - n.
     """
 
+    sequence: int
     count: int
     n: int
     m: int
@@ -64,17 +70,23 @@ class Strip:
         rows = t[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
         return rows[:, slice(*tile)].transpose(1, 2)
 
+    def pairs(self, bias: Tensor, tile: tuple[int, int]) -> Tensor:
+        """A view [count or 1, H or 1, queries, keys] of bias [S or 1, H or 1, N, M]."""
+        mine = bias if len(bias) == 1 else bias[self.sequence : self.sequence + self.count]
+        return mine[:, :, self.start : self.stop, slice(*tile)]
 
-def plan(offsets: Tensor, key_offsets: Tensor, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
+
+def plan(request: Request) -> tuple[Strip, ...]:
     """The strips to compute: every query that sees a key is in one, with every key that it sees."""
-    return _plan(offsets.numpy().tobytes(), key_offsets.numpy().tobytes(), pattern, heads)
+    offsets, key_offsets = request.offsets.numpy().tobytes(), request.key_offsets.numpy().tobytes()
+    return _plan(offsets, key_offsets, request.pattern, request.q.shape[1])
 
 
 @lru_cache(256)
 def _plan(offsets: bytes, key_offsets: bytes, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
     starts, key_starts = np.frombuffer(offsets, np.int64), np.frombuffer(key_offsets, np.int64)
     strips = []
-    for query, key, count, n, m in equal_runs(starts, key_starts):
+    for sequence, query, key, count, n, m in equal_runs(starts, key_starts):
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             lo = 0 if pattern.left is None else max(0, start + m - n - pattern.left)
@@ -86,7 +98,7 @@ def _plan(offsets: bytes, key_offsets: bytes, pattern: Pattern, heads: int) -> t
             together = max(1, TILE // (heads * (stop - start) * min(wide, hi - lo)))
             for s in range(0, count, together):
                 rows = (query + s * n, key + s * m, start, stop)
-                strips.append(Strip(min(together, count - s), n, m, *rows, tiles))
+                strips.append(Strip(sequence + s, min(together, count - s), n, m, *rows, tiles))
     return tuple(strips)
 
 
@@ -94,71 +106,79 @@ class Attend(torch.autograd.Function):
     """The loop over strips and tiles, and back. Gradients flow through out and lse; there is no double backward."""
 
     @staticmethod
-    def forward(ctx, q, k, v, strips, pattern, scale, dropout, seed):
+    def forward(ctx, q, k, v, bias, rest: Request, seed: int):
         ctx.set_materialize_grads(False)
-        ctx.request = strips, pattern, scale, dropout, seed
-        wide = torch.promote_types(q.dtype, torch.float32)
+        ctx.how = rest, seed
+        request = rest._replace(q=q, k=k, v=v, bias=bias)
         out = q.new_zeros(*q.shape[:2], v.shape[2])
-        lse = q.new_full(q.shape[:2], -torch.inf, dtype=wide)
+        lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32))
         with torch.autocast(q.device.type, enabled=False):
             dice = torch.Generator(q.device).manual_seed(seed)
-            for strip in strips:
-                o, l = _mix(q, k, v, strip, pattern, scale, dropout, dice)
+            for strip in plan(request):
+                o, l = _mix(request, strip, dice)
                 strip.queries(out).copy_(o)
                 strip.queries(lse).copy_(l)
-        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.save_for_backward(q, k, v, bias, out, lse)
         return out, lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_lse):
-        return *derive(grad_out, grad_lse, *ctx.saved_tensors, *ctx.request), *[None] * 5
+        *tensors, out, lse = ctx.saved_tensors
+        rest, seed = ctx.how
+        request = rest._replace(**dict(zip(("q", "k", "v", "bias"), tensors, strict=True)))
+        return *derive(grad_out, grad_lse, out, lse, request, ctx.needs_input_grad[3], seed), None, None
 
 
-def derive(grad_out, grad_lse, q, k, v, out, lse, strips, pattern, scale, dropout=0.0, seed=0):
-    """The gradients of q, k and v, whichever backend made out and lse; a gradient that is None counts as zero."""
-    wide = lse.dtype
+def derive(grad_out, grad_lse, out, lse, request: Request, biased: bool = False, seed: int = 0):
+    """The gradients of q, k, v and (if `biased`) bias, whichever backend made out and lse; a gradient of None is zero."""
+    q, k, v, bias = _tensors(request)
     dq = torch.zeros_like(q, memory_format=torch.contiguous_format)
-    dk, dv = (torch.zeros(t.shape, dtype=wide, device=t.device) for t in (k, v))
+    sums = (k, v, bias) if biased else (k, v)
+    dk, dv, *db = (torch.zeros(t.shape, dtype=lse.dtype, device=t.device) for t in sums)
     with torch.autocast(q.device.type, enabled=False):
         dice = torch.Generator(q.device).manual_seed(seed)
-        for strip in strips:
-            grads = _unmix(grad_out, grad_lse, q, k, v, out, lse, strip, pattern, scale, dropout, dice)
+        for strip in plan(request):
+            into = [strip.pairs(t, (0, strip.m)) for t in db]
+            grads = _unmix(grad_out, grad_lse, out, lse, request, strip, dice, *into)
             strip.queries(dq).copy_(grads[0])
             for tile, gk, gv in zip(strip.tiles, *grads[1:], strict=True):
                 strip.keys(dk, tile).add_(gk)
                 strip.keys(dv, tile).add_(gv)
-    return dq, dk.to(k.dtype), dv.to(v.dtype)
+    return dq, dk.to(k.dtype), dv.to(v.dtype), db[0].to(bias.dtype) if biased else None
 
 
-def _mix(q, k, v, strip: Strip, pattern: Pattern, scale, dropout, dice):
+def _mix(request: Request, strip: Strip, dice):
     """out [count, H, queries, Dv] and lse [count, H, queries] of one strip."""
-    groups, wide = k.shape[1], torch.promote_types(q.dtype, torch.float32)
-    qs = _grouped(strip.queries(q), groups, wide) * scale
+    q, _, v, *_ = request
+    groups, wide = v.shape[1], torch.promote_types(q.dtype, torch.float32)
+    qs = _grouped(strip.queries(q), groups, wide) * request.scale
     peak = qs.new_full((*qs.shape[:3], 1), -torch.inf)
     total, mixed = torch.zeros_like(peak), qs.new_zeros(*qs.shape[:3], v.shape[2])
     for tile in strip.tiles:
-        scores = _scores(qs, k, strip, tile, pattern)
+        scores, _ = _scores(qs, request, strip, tile)
         higher = torch.maximum(peak, scores.amax(-1, keepdim=True))
         base = higher.masked_fill(higher == -torch.inf, 0)  # nothing seen yet: -inf less -inf would be NaN
         weights, shrink = (scores - base).exp_(), (peak - base).exp_()
         total = total * shrink + weights.sum(-1, keepdim=True)
-        if dropout:
-            weights *= _kept(weights, dropout, dice)
+        if request.dropout:
+            weights *= _kept(weights, request.dropout, dice)
         mixed = mixed * shrink + weights @ strip.keys(v, tile).to(wide)
         peak = higher
     out = mixed / total.masked_fill(total == 0, 1)
     return _ungrouped(out, q.shape[1]), _ungrouped(base + total.log(), q.shape[1])[..., 0]
 
 
-def _unmix(grad_out, grad_lse, q, k, v, out, lse, strip: Strip, pattern: Pattern, scale, dropout, dice):
-    """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values.
+def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, db: Tensor | None = None):
+    """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values; that of
+    bias is added to `db` [count or 1, H or 1, queries, m].
 
-    With w the weights and z the dropout's 0 or 1 / (1 - p):  dv = (w z)^T grad,
-    ds = w (z (grad v^T) - sum(grad out) + grad_lse),  dq = scale ds k,  dk = scale ds^T q.
+    With w the weights, z the dropout's 0 or 1 / (1 - p) and t the tanh of a softcap:  dv = (w z)^T grad,
+    ds = w (z (grad v^T) - sum(grad out) + grad_lse) = dbias,  and with ds (1 - t^2) for ds:  dq = scale ds k,  dk = scale ds^T q.
     """
+    q, k, v, *_ = request
     groups, wide = k.shape[1], lse.dtype
-    qs = _grouped(strip.queries(q), groups, wide) * scale
+    qs = _grouped(strip.queries(q), groups, wide) * request.scale
     level = _grouped(strip.queries(lse)[..., None], groups, wide)
     level = level.masked_fill(level == -torch.inf, 0)
     grad = torch.zeros_like(out) if grad_out is None else grad_out
@@ -168,31 +188,45 @@ def _unmix(grad_out, grad_lse, q, k, v, out, lse, strip: Strip, pattern: Pattern
         slope = slope - _grouped(strip.queries(grad_lse)[..., None], groups, wide)
     dq, dk, dv = torch.zeros_like(qs), [], []
     for tile in strip.tiles:
-        weights = (_scores(qs, k, strip, tile, pattern) - level).exp_()
+        scores, tanh = _scores(qs, request, strip, tile)
+        weights = (scores - level).exp_()
         ds = grad @ strip.keys(v, tile).to(wide).mT
-        if dropout:
-            kept = _kept(weights, dropout, dice)
+        if request.dropout:
+            kept = _kept(weights, request.dropout, dice)
             dv.append((weights * kept).mT @ grad)
             ds *= kept
         else:
             dv.append(weights.mT @ grad)
         ds = (ds - slope).mul_(weights)
+        if db is not None:
+            into = db[..., slice(*tile)]
+            into.add_(_ungrouped(ds, q.shape[1]).sum_to_size(into.shape))
+        if tanh is not None:
+            ds *= 1 - tanh.square_()
         dq += ds @ strip.keys(k, tile).to(wide)
         dk.append(ds.mT @ qs)
-    return _ungrouped(dq * scale, q.shape[1]), dk, dv
+    return _ungrouped(dq * request.scale, q.shape[1]), dk, dv
 
 
-def _scores(qs: Tensor, k: Tensor, strip: Strip, tile: tuple[int, int], pattern: Pattern) -> Tensor:
-    """Scores [count, G, H / G * queries, keys] of scaled queries; -inf where the pattern hides the key."""
-    scores = qs @ strip.keys(k, tile).to(qs.dtype).mT
+def _scores(
+    qs: Tensor, request: Request, strip: Strip, tile: tuple[int, int]
+) -> tuple[Tensor, Tensor | None]:
+    """Scores [count, G, H / G * queries, keys] of scaled queries, -inf where hidden; and the tanh of a softcap, likewise."""
+    pattern, softcap, bias = request.pattern, request.softcap, request.bias
+    scores, tanh = qs @ strip.keys(request.k, tile).to(qs.dtype).mT, None
+    if softcap is not None:
+        tanh = scores.div_(softcap).tanh_()
+        scores = tanh * softcap
     queries, (lo, hi) = strip.stop - strip.start, tile
+    if bias is not None:
+        _ungrouped(scores, request.q.shape[1]).add_(strip.pairs(bias, tile))
     behind = strip.start + strip.m - strip.n - lo
     sees_left = pattern.left is None or queries - 1 + behind <= pattern.left
     sees_right = pattern.right is None or hi - lo - 1 - behind <= pattern.right
     if not (sees_left and sees_right):
         hidden = ~visible(queries, hi - lo, behind, pattern, qs.device)
         scores.unflatten(2, (-1, queries)).masked_fill_(hidden, -torch.inf)
-    return scores
+    return scores, tanh
 
 
 def _kept(weights: Tensor, dropout: float, dice: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from sightline.attention.pattern import Pattern
 from sightline.attention.reference import visible
+from sightline.attention.request import Request
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -37,25 +38,34 @@ COPY = 3  # one number of one row, brought onto the stage and back
 BLOCK = 256  # a window's queries at once: its mask is BLOCK x (BLOCK + window)
 
 
-def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -> str | None:
+def refuses(request: Request) -> str | None:
+    q, bias = request.q, request.bias
     if q.device.type != "cpu":
         return (
             f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
         )
-    if dropout:
+    if request.dropout:
         return "cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'"
+    if request.softcap is not None:
+        return "cpu: has no softcap; leave it out, or use backend='blockwise'"
+    if bias is not None and bias.requires_grad and torch.is_grad_enabled():
+        return "cpu: has no gradient of bias; detach it, or use backend='blockwise'"
     return None
 
 
-def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
-    rectangles = plan(offsets, key_offsets, pattern, q.shape[1], q.shape[2])
+def attend(request: Request) -> tuple[Tensor, Tensor]:
+    q, k, v, *_, bias, _ = request
+    rectangles = plan(request)
     width = v.shape[2]
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])
         q, k, v = (pad(t, (0, widest - t.shape[2])) for t in (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    out, lse = Attend.apply(q, k, v, rectangles, pattern, scale)
+    if bias is not None:  # of the dtype of q, or the kernel misreads it; and its rows whole
+        bias = bias.to(q.dtype)
+        bias = bias if bias.stride(3) == 1 else bias.contiguous()
+    out, lse = Attend.apply(q, k, v, bias, rectangles, request.pattern, request.scale)
     return out[..., :width], lse
 
 
@@ -67,7 +77,8 @@ class Rectangle:
     """`count` equal blocks of queries with the keys they see: where the first of each begins, and the step to the next.
 
     `mask` is "none", "causal" (query i sees keys up to i), "band" (the pattern, query i standing at key i + behind) or
-    "pad" (`hidden` [count, 1, 1, keys] is -inf at the keys that only fill up).
+    "pad" (`hidden` [count, 1, 1, keys] is -inf at the keys that only fill up). A bias finds its place by `sequence`, the
+    first of the `count`, and by `i` and `j`, the first query and key in each.
     """
 
     count: int
@@ -80,6 +91,9 @@ class Rectangle:
     key_step: int
     behind: int = 0
     hidden: Tensor | None = None
+    sequence: int = 0
+    i: int = 0
+    j: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,38 +111,43 @@ class Plan:
     overlap: bool  # some key is in two rectangles, or in none
 
 
-def plan(offsets: Tensor, key_offsets: Tensor, pattern: Pattern, heads: int, width: int) -> Plan:
+def plan(request: Request) -> Plan:
     """Which rectangles to compute for so many heads of this width: a pure function, remembered for the next layer."""
+    q, _, _, offsets, key_offsets, pattern, *_ = request
     other = None if key_offsets is offsets else key_offsets.numpy().tobytes()
-    return _plan(offsets.numpy().tobytes(), other, pattern, heads, width)
+    return _plan(offsets.numpy().tobytes(), other, pattern, *q.shape[1:], request.bias is not None)
 
 
 @lru_cache(256)
-def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int) -> Plan:
+def _plan(
+    offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int, biased: bool
+) -> Plan:
+    """With a bias, each run of equal lengths stays one rectangle by itself, so that the bias is a view too."""
     starts = np.frombuffer(offsets, np.int64)
     key_starts = starts if key_offsets is None else np.frombuffer(key_offsets, np.int64)
     direct, squares, seeing = [], [], 0
-    for q0, k0, count, n, m in equal_runs(starts, key_starts):
+    for sequence, q0, k0, count, n, m in equal_runs(starts, key_starts):
         for i, queries, j, keys, mask, behind in _blocks(n, m, pattern):
             seeing += count * queries
-            if key_offsets is None and mask != "band":
+            if key_offsets is None and mask != "band" and not biased:
                 squares.append((n, q0, count))
             else:
-                direct.append(Rectangle(count, queries, keys, mask, q0 + i, n, k0 + j, m, behind))
+                rows = q0 + i, n, k0 + j, m
+                direct.append(Rectangle(count, queries, keys, mask, *rows, behind, None, sequence, i, j))
     mask = "causal" if pattern.right == 0 else "none"
     groups = _partition(sorted(squares), heads, width)
     direct += [Rectangle(count, n, n, mask, q0, n, q0, n) for n, q0, count in groups.pop(0, [])]
     staged, stage = _stage(groups, mask)
     once = key_starts[-1] == sum(r.count * r.keys for r in direct) + len(stage[1])
-    return Plan(_merged(direct), staged, *stage, seeing < starts[-1], not once)
+    return Plan(tuple(direct) if biased else _merged(direct), staged, *stage, seeing < starts[-1], not once)
 
 
 def equal_runs(starts: np.ndarray, key_starts: np.ndarray):
-    """Runs of sequences with equal numbers of queries and keys: (first query row, first key row, count, n, m)."""
+    """Runs of sequences with equal numbers of queries and keys: (first sequence, its first query row and key row, count, n, m)."""
     lengths = np.stack([np.diff(starts), np.diff(key_starts)])
     new = np.flatnonzero((np.diff(lengths, prepend=-1) != 0).any(0))
     counts = np.diff(new, append=lengths.shape[1])
-    return np.stack([starts[new], key_starts[new], counts, *lengths[:, new]], 1).tolist()
+    return np.stack([new, starts[new], key_starts[new], counts, *lengths[:, new]], 1).tolist()
 
 
 def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple]:
@@ -256,7 +275,7 @@ class Attend(torch.autograd.Function):
     """The loop over a plan, and back. Gradients flow through out and lse; there is no double backward."""
 
     @staticmethod
-    def forward(ctx, q, k, v, plan: Plan, pattern: Pattern, scale: float):
+    def forward(ctx, q, k, v, bias, plan: Plan, pattern: Pattern, scale: float):
         ctx.set_materialize_grads(False)
         ctx.plan, ctx.how = plan, (pattern, scale)
         stage = []
@@ -265,47 +284,47 @@ class Attend(torch.autograd.Function):
         ):  # one dense array: nothing to put together
             out, lse = (
                 t.transpose(1, 2).flatten(0, 1)
-                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], *ctx.how)
+                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], bias, *ctx.how)
             )
         else:
             out = q.new_empty(q.shape)
             lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
             if plan.blind:
                 out.zero_(), lse.fill_(-torch.inf)
-            _compute_into(out, lse, q, k, v, plan.direct, *ctx.how)
+            _compute_into(out, lse, q, k, v, plan.direct, bias, *ctx.how)
             if plan.staged:
                 stage = [t.index_select(0, plan.source) for t in (q, k, v)]
                 stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
-                _compute_into(*stage[3:], *stage[:3], plan.staged, *ctx.how)
+                _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
-        ctx.save_for_backward(q, k, v, out, lse, *stage)
+        ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out, grad_lse):
-        q, k, v, out, lse, *stage = ctx.saved_tensors
+        q, k, v, bias, out, lse, *stage = ctx.saved_tensors
         plan = ctx.plan
         if grad_out is None:
             grad_out = torch.zeros_like(out)
         if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
             operands = map(_rows, (grad_out, q, k, v, out, lse))
-            grads = _derive(*operands, plan.direct[0], *ctx.how)
-            return *(g.transpose(1, 2).flatten(0, 1) for g in grads), None, None, None
+            grads = _derive(*operands, plan.direct[0], bias, *ctx.how)
+            return *(g.transpose(1, 2).flatten(0, 1) for g in grads), None, None, None, None
         sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
         grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
         for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
             grad.zero_()
-        _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, *ctx.how)
+        _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *ctx.how)
         if plan.staged:
             given = [
                 g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
                 for g in (grad_out, grad_lse)
             ]
             staged = [torch.empty_like(t) for t in stage[:3]]
-            _derive_into(staged, *given, *stage, plan.staged, False, *ctx.how)
+            _derive_into(staged, *given, *stage, plan.staged, False, None, *ctx.how)
             grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
-        return *(g.to(q.dtype) for g in grads), None, None, None
+        return *(g.to(q.dtype) for g in grads), None, None, None, None
 
 
 def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:
@@ -326,34 +345,48 @@ def _rows(t: Tensor) -> Callable[[Rectangle, bool], Tensor]:
     return under
 
 
-def _mask(r: Rectangle, pattern: Pattern, dtype: torch.dtype) -> Tensor | None:
+def _mask(r: Rectangle, bias: Tensor | None, pattern: Pattern, dtype: torch.dtype) -> Tensor | None:
+    mask = None if r.hidden is None else r.hidden.to(dtype)
     if r.mask == "band":
         seen = visible(r.queries, r.keys, r.behind, pattern)[None, None]
-        return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
-    return None if r.hidden is None else r.hidden.to(dtype)
+        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+    if bias is None:
+        return mask
+    its_bias = bias if len(bias) == 1 else bias[r.sequence : r.sequence + r.count]
+    its_bias = its_bias[:, :, r.i : r.i + r.queries, r.j : r.j + r.keys]
+    return its_bias if mask is None else its_bias + mask
 
 
-def _compute(q, k, v, r: Rectangle, pattern: Pattern, scale: float):
+def _compute(q, k, v, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
     """q, k and v as `_rows` gives them."""
     q, causal = q(r), r.mask == "causal"
-    return kernel(q, k(r, True), v(r, True), 0.0, causal, attn_mask=_mask(r, pattern, q.dtype), scale=scale)
+    mask = _mask(r, bias, pattern, q.dtype)
+    out, lse = kernel(q, k(r, True), v(r, True), 0.0, causal, attn_mask=mask, scale=scale)
+    if bias is not None and not lse.all():  # where a bias of -inf hides all keys, the kernel says lse = 0
+        hidden = mask == -torch.inf
+        if causal:
+            hidden = hidden | ~visible(r.queries, r.keys, 0, pattern)
+        lse.masked_fill_(hidden.all(-1), -torch.inf)
+    return out, lse
 
 
-def _compute_into(out, lse, q, k, v, rectangles, pattern, scale):
+def _compute_into(out, lse, q, k, v, rectangles, bias, pattern, scale):
     out, lse, *operands = map(_rows, (out, lse, q, k, v))
     for r in rectangles:
-        o, l = _compute(*operands, r, pattern, scale)
+        o, l = _compute(*operands, r, bias, pattern, scale)
         out(r).copy_(o)
         lse(r).copy_(l)
 
 
-def _derive(grad, q, k, v, out, lse, r: Rectangle, pattern: Pattern, scale: float):
-    q, causal = q(r), r.mask == "causal"
-    operands = (grad(r), q, k(r, True), v(r, True), out(r), lse(r))
-    return kernel_backward(*operands, 0.0, causal, attn_mask=_mask(r, pattern, q.dtype), scale=scale)
+def _derive(grad, q, k, v, out, lse, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
+    q, lse, causal = q(r), lse(r), r.mask == "causal"
+    if bias is not None:  # back to what the kernel said
+        lse = lse.masked_fill(lse == -torch.inf, 0)
+    operands = (grad(r), q, k(r, True), v(r, True), out(r), lse)
+    return kernel_backward(*operands, 0.0, causal, attn_mask=_mask(r, bias, pattern, q.dtype), scale=scale)
 
 
-def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, pattern, scale):
+def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, bias, pattern, scale):
     """With ds = w * (grad . v - sum(grad * out) + grad_lse): an extra column that is 0 in v, 1 in grad and -grad_lse in
     out adds just the last term, so that the kernel need not know of it."""
     width = q.shape[2]
@@ -363,7 +396,7 @@ def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, 
     operands = [_rows(t) for t in (grad, q, k, v, out, lse)]
     into = [_rows(t) for t in grads]
     for r in rectangles:
-        parts = _derive(*operands, r, pattern, scale)
+        parts = _derive(*operands, r, bias, pattern, scale)
         if grad_lse is not None:
             parts = [part[..., :width] for part in parts]
         into[0](r).copy_(parts[0])

@@ -2,7 +2,7 @@
 
 The kernels take the pack as it lies, with the offsets on the device, and place the last query at the last key, as we do.
 They are called below `varlen_attn`, whose gradient leaves lse out; here it has one. What they refuse (other dtypes, wide
-heads, dropout) is refused here with a sentence, and the backend `blockwise` comes next.
+heads, dropout, softcap, bias) is refused here with a sentence, and the backend `blockwise` comes next.
 Source: Dao 2023, FlashAttention-2.
 """
 
@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from sightline.attention import blockwise
 from sightline.attention.pattern import Pattern
+from sightline.attention.request import Request
 
 kernel = torch.ops.aten._flash_attention_forward
 kernel_backward = torch.ops.aten._flash_attention_backward
@@ -25,7 +26,8 @@ WIDEST = 256  # columns of a head
 STEP = 8  # a head has a multiple of these: the kernel loads 16 bytes at once
 
 
-def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -> str | None:
+def refuses(request: Request) -> str | None:
+    q, v = request.q, request.v
     if q.device.type != "cuda" or torch.version.hip:
         return f"cuda: expected tensors on an NVIDIA GPU, got {q.device}; move them, or leave the backend to be chosen"
     capability = torch.cuda.get_device_capability(q.device)
@@ -39,12 +41,17 @@ def refuses(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float) -
     width = max(q.shape[2], v.shape[2])
     if width > WIDEST:
         return f"cuda: expected heads no wider than {WIDEST}, got {width}; use more heads, or backend='blockwise'"
-    if dropout:
+    if request.dropout:
         return "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"
+    if request.softcap is not None:
+        return "cuda: has no softcap; leave it out, or use backend='blockwise'"
+    if request.bias is not None:
+        return "cuda: has no bias; leave it out, or use backend='blockwise'"
     return None
 
 
-def attend(q, k, v, offsets, key_offsets, pattern, scale, dropout):
+def attend(request: Request) -> tuple[Tensor, Tensor]:
+    q, k, v, offsets, key_offsets, pattern, scale, *_ = request
     width = v.shape[2]
     widest = -(-max(width, q.shape[2]) // STEP) * STEP
     q, k, v = (_loadable(t, widest) for t in (q, k, v))
@@ -116,11 +123,9 @@ class Attend(torch.autograd.Function):
         grad_out = torch.zeros_like(out) if grad_out is None else grad_out
         width = q.shape[2]
         if grad_lse is not None and width + STEP > WIDEST:  # no room for the columns below
-            strips = blockwise.plan(offsets, key_offsets, pattern, q.shape[1])
             lse = level.T.masked_fill(level.T == torch.inf, -torch.inf)
-            return *blockwise.derive(grad_out, grad_lse, q, k, v, out, lse, strips, pattern, scale), *[
-                None
-            ] * 4
+            request = Request(q, k, v, *ctx.request)
+            return *blockwise.derive(grad_out, grad_lse, out, lse, request)[:3], None, None, None, None
         if grad_lse is not None:
             q, k, v, out, grad_out = _with_lse(q, k, v, out, grad_out, grad_lse)
         layout, window = _layout(q, offsets, key_offsets, pattern)

@@ -1,12 +1,13 @@
 """The door to attention: checks the request, chooses a backend or says why none fits, and lets watchers look.
 
-A backend is a module with two functions: `refuses(q, k, v, pattern, dropout)` gives a sentence or None, and
-`attend(q, k, v, offsets, key_offsets, pattern, scale, dropout)` gives (out, lse). Backends compute the same thing as
-`reference.py`; one is chosen before anything runs and is never replaced after an error.
+A backend is a module with two functions: `refuses(request)` gives a sentence or None, and `attend(request)` gives (out, lse).
+Backends compute the same thing as `reference.py`, but for the sink, which follows from any (out, lse) and is added here; one
+is chosen before anything runs and is never replaced after an error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,8 +20,14 @@ from torch import Tensor
 
 from sightline.attention import blockwise, cpu, cuda, reference
 from sightline.attention.pattern import FULL, Pattern
+from sightline.attention.request import Request
 
-BACKENDS = {"cpu": cpu, "cuda": cuda, "blockwise": blockwise, "reference": reference}  # in the order they are tried
+BACKENDS = {
+    "cpu": cpu,
+    "cuda": cuda,
+    "blockwise": blockwise,
+    "reference": reference,
+}  # in the order they are tried
 
 
 class Attended(NamedTuple):
@@ -40,6 +47,9 @@ def attention(
     key_offsets: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
+    bias: Tensor | None = None,
+    sink: Tensor | None = None,
     backend: str | None = None,
 ) -> Attended:
     """Attention inside each sequence of a pack, exact, without padding.
@@ -47,11 +57,14 @@ def attention(
     Shapes: q [T, H, D], k [R, G, D], v [R, G, Dv] with H a multiple of G; offsets [S + 1] over the T rows and
     key_offsets [S + 1] over the R rows (None: the same; then R = T). Where a sequence has more keys than queries, its
     last query stands at its last key.
+    `scale` is 1 / sqrt(D) unless given; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
+    become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of sequence s meets key j at
+    bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
+    is the score of one more key, whose value is zero, and lse counts it.
     Returns: out [T, H, Dv] in the input's dtype and lse [T, H] in nats, float32 or wider; a query with no visible key
-    has out = 0 and lse = -inf. Gradients flow through both. `scale` is 1 / sqrt(D) unless given; `dropout` is the
-    probability with which a weight is dropped.
+    has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink.
     Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the backend asked for refuses.
-    Source: Vaswani et al. 2017, equation 1.
+    Source: Vaswani et al. 2017, equation 1; for softcap, bias and sink see `reference.py`.
 
     >>> q = k = v = torch.eye(3)[:, None]                   # three rows, one head of width 3
     >>> attention(q, k, v, torch.tensor([0, 2, 3])).lse     # log of two terms, two terms, one
@@ -61,11 +74,23 @@ def attention(
     """
     key_offsets = _check(q, k, v, offsets, key_offsets, dropout)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    chosen = _choose(backend, q, k, v, pattern, dropout)
-    attended = Attended(*chosen.attend(q, k, v, offsets, key_offsets, pattern, scale, dropout))
+    request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
+    if not (softcap is None and bias is None and sink is None):
+        _check_scores(request)
+    chosen = _choose(backend, request)
+    attended = Attended(*chosen.attend(request))
+    if sink is not None and chosen is not reference:  # there it is written out
+        attended = _with_sink(*attended, sink)
     for look in _watchers.get():
-        look(q, k, v, offsets, key_offsets, pattern, scale, attended)
+        look(request, attended)
     return attended
+
+
+def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
+    """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
+    sink = sink.to(lse.dtype)
+    share = (lse - sink).sigmoid()  # exp(lse - lse'), and 0 with a gradient of 0 where lse = -inf
+    return Attended((out * share[..., None]).to(out.dtype), torch.logaddexp(lse, sink))
 
 
 _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())
@@ -73,7 +98,7 @@ _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())
 
 @contextmanager
 def watching(look: Callable) -> Iterator[None]:
-    """Calls `look(q, k, v, offsets, key_offsets, pattern, scale, attended)` after each attention made in this context.
+    """Calls `look(request, attended)` after each attention made in this context.
 
     Nested watchers all look; other threads are not seen.
     """
@@ -84,14 +109,14 @@ def watching(look: Callable) -> Iterator[None]:
         _watchers.reset(token)
 
 
-def _choose(name: str | None, q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, dropout: float):
+def _choose(name: str | None, request: Request):
     if name is not None and name not in BACKENDS:
         raise ValueError(
             f"attention: expected a backend out of {', '.join(BACKENDS)}, got {name!r}; leave it out to have one chosen"
         )
     reasons = []
     for candidate in BACKENDS if name is None else (name,):
-        refusal = BACKENDS[candidate].refuses(q, k, v, pattern, dropout)
+        refusal = BACKENDS[candidate].refuses(request)
         if refusal is None:
             return BACKENDS[candidate]
         reasons.append(refusal)
@@ -134,6 +159,36 @@ def _check(
             f"attention: expected offsets and key_offsets of the same sequences, got {len(offsets) - 1} and {len(key_offsets) - 1}; give one key range for each"
         )
     return key_offsets
+
+
+def _check_scores(request: Request) -> None:
+    """Raises if softcap, bias or sink make no sense."""
+    q, softcap, bias, sink = request.q, request.softcap, request.bias, request.sink
+    if softcap is not None and not 0 < softcap < math.inf:
+        raise ValueError(
+            f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as they are"
+        )
+    for name, shape, t in (("bias", "[S or 1, H or 1, N, M]", bias), ("sink", "[H]", sink)):
+        if t is not None and not (isinstance(t, Tensor) and t.is_floating_point() and t.device == q.device):
+            what = f"{t.dtype} on {t.device}" if isinstance(t, Tensor) else type(t).__name__
+            raise TypeError(
+                f"attention: expected {name} as a floating tensor {shape} on {q.device}, got {what}; convert it"
+            )
+    heads = q.shape[1]
+    if sink is not None and sink.shape != (heads,):
+        raise ValueError(
+            f"attention: expected sink [{heads}], got {list(sink.shape)}; give one score for each head of q"
+        )
+    if bias is None:
+        return
+    sequences = len(request.offsets) - 1
+    n, m = (int(o.diff().max()) if sequences else 0 for o in (request.offsets, request.key_offsets))
+    fits = bias.dim() == 4 and bias.shape[0] in (1, sequences) and bias.shape[1] in (1, heads)
+    if not (fits and bias.shape[2] >= n and bias.shape[3] >= m):
+        raise ValueError(
+            f"attention: expected bias [{sequences} or 1, {heads} or 1, {n} or more, {m} or more], got {list(bias.shape)}; "
+            f"give one number for each query and key of the longest sequence"
+        )
 
 
 def _check_offsets(name: str, offsets: Tensor, rows: int) -> None:

@@ -2,7 +2,7 @@
 
 Any weight follows exactly from what attention already has at hand (w = weight, q and k rows of one head):
 
-    w_ij = exp(scale * q_i . k_j - lse_i)      where the pattern shows key j to query i, else 0
+    w_ij = exp(s_ij - lse_i)      with the score s_ij as attention defines it, and 0 where the key is hidden
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import Pattern, watching
-from sightline.attention.reference import visible
+from sightline.attention import Attended, Pattern, Request, watching
+from sightline.attention.reference import scores_of
 from sightline.encoders import SelfAttention
 
 
@@ -23,7 +23,7 @@ from sightline.encoders import SelfAttention
 class Call:
     """What one call of attention leaves behind; views where it can, so that memory grows with the rows, not their square.
 
-    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1].
+    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias [S or 1, H or 1, N, M].
     """
 
     q: Tensor
@@ -33,15 +33,19 @@ class Call:
     key_offsets: Tensor
     pattern: Pattern
     scale: float
+    softcap: float | None = None
+    bias: Tensor | None = None
 
     def weights(self, sequence: int) -> Tensor:
-        """The weights of one sequence, float32 or wider. Shapes: [H, n, m] for n queries and m keys."""
+        """The weights of one sequence, float32 or wider; what a sink takes is missing from their sum.
+
+        Shapes: [H, n, m] for n queries and m keys.
+        """
         rows, keys = (slice(*o[sequence : sequence + 2].tolist()) for o in (self.offsets, self.key_offsets))
         q, k, lse = self.q[rows].to(self.lse.dtype), self.k[keys].to(self.lse.dtype), self.lse[rows]
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-        scores = torch.einsum("qhd,khd->hqk", q, k) * self.scale
-        seen = visible(len(q), len(k), len(k) - len(q), self.pattern, q.device)
-        return (scores - lse.T[..., None]).masked_fill(~seen, -torch.inf).exp()
+        bias = None if self.bias is None else self.bias[sequence if len(self.bias) > 1 else 0]
+        scores = scores_of(q, k, self.pattern, self.scale, self.softcap, bias)
+        return (scores - lse.masked_fill(lse == -torch.inf, 0).T[..., None]).exp()
 
 
 class Seen:
@@ -91,10 +95,11 @@ def watch(model: nn.Module) -> Iterator[Seen]:
         )
     seen = Seen(layers)
 
-    def keep(q, k, v, offsets, key_offsets, pattern, scale, attended) -> None:
-        seen.calls.append(
-            Call(q.detach(), k.detach(), attended.lse.detach(), offsets, key_offsets, pattern, scale)
-        )
+    def keep(request: Request, attended: Attended) -> None:
+        q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
+        bias = None if bias is None else bias.detach()
+        kept = q.detach(), k.detach(), attended.lse.detach(), offsets, key_offsets, pattern, scale
+        seen.calls.append(Call(*kept, softcap, bias))
 
     with watching(keep):
         yield seen

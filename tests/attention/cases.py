@@ -19,7 +19,11 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Case:
-    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), pattern, scale."""
+    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and what is asked for.
+
+    `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH" is such
+    a one expanded. Where it `hides`, some numbers are -inf, and whole rows. If it is not `learned`, it takes no gradient.
+    """
 
     name: str
     lengths: tuple[int, ...]
@@ -28,6 +32,11 @@ class Case:
     widths: tuple[int, int] = (8, 8)
     pattern: Pattern = FULL
     scale: float | None = None
+    softcap: float | None = None
+    bias: str = ""
+    hides: bool = False
+    learned: bool = True
+    sink: bool = False
 
     def offsets(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         return offsets_of(self.lengths), None if self.key_lengths is None else offsets_of(self.key_lengths)
@@ -38,6 +47,8 @@ CROSS = (
     (3, 1, 0, 20, 5, 9, 4, 6),
     (7, 40, 5, 20, 2, 0, 9, 4),
 )  # keys: more, more, some, as many, fewer, none, ...
+
+FEW = (0, 1, 5, 5, 37, 3)
 
 CASES = (
     Case("no sequences", ()),
@@ -75,6 +86,32 @@ CASES = (
     Case("one query each", (1, 1, 1, 0, 1), (4, 9, 1, 3, 9), heads=(4, 2)),
     Case("one query each, causal", (1, 1, 1), (4, 9, 1), heads=(4, 2), pattern=CAUSAL),
     Case("one row each", (1, 1, 1, 1), heads=(4, 2)),
+    Case("softcap", FEW, heads=(4, 2), scale=1.0, softcap=3.0),
+    Case("softcap, causal window, long", (300, 17), pattern=Pattern(37, 0), softcap=2.0),
+    Case("softcap, other keys", *CROSS, pattern=CAUSAL, softcap=0.5),
+    Case("bias", FEW, heads=(4, 2), bias="SH"),
+    Case("bias, the same for all sequences", FEW, heads=(4, 2), bias="1H"),
+    Case("bias, the same for all heads, causal", FEW, heads=(4, 2), pattern=CAUSAL, bias="S1"),
+    Case("bias, one for all, window", ODD, pattern=Pattern(2, 2), bias="11"),
+    Case("bias, expanded over sequences", FEW, widths=(8, 3), bias="eH"),
+    Case("bias, expanded over heads, causal", FEW, pattern=CAUSAL, bias="Se"),
+    Case("bias, expanded over both", FEW, heads=(4, 1), bias="ee"),
+    Case("bias, causal window, long", (300, 17, 300), pattern=Pattern(37, 0), bias="SH"),
+    Case("bias, equal windows", (64, 64, 64), pattern=Pattern(5, 3), bias="1H"),
+    Case("bias, other keys", *CROSS, heads=(4, 2), widths=(8, 6), bias="SH"),
+    Case("bias, other keys, causal", *CROSS, pattern=CAUSAL, bias="S1"),
+    Case("bias, other keys, window", *CROSS, pattern=Pattern(2, 1), bias="1H"),
+    Case("bias that hides", FEW, heads=(4, 2), bias="SH", hides=True),
+    Case("bias that hides, causal", FEW, pattern=CAUSAL, bias="1H", hides=True),
+    Case("bias that hides, other keys, window", *CROSS, pattern=Pattern(3, 1), bias="S1", hides=True),
+    Case("bias and sink, no sequences", (), bias="SH", sink=True),
+    Case("bias and sink, no keys", (3, 4), (0, 0), bias="1H", sink=True),
+    Case("sink", ODD, heads=(4, 2), sink=True),
+    Case("sink, large scores, causal", (11, 64), pattern=CAUSAL, scale=4.0, sink=True),
+    Case("sink, other keys, window", *CROSS, pattern=Pattern(2, 1), sink=True),
+    Case("softcap and bias", FEW, scale=1.0, softcap=3.0, bias="1H"),
+    Case("bias that hides, and sink", FEW, pattern=CAUSAL, bias="S1", hides=True, sink=True),
+    Case("all at once", *CROSS, (4, 2), (8, 6), Pattern(9, 2), softcap=1.5, bias="SH", sink=True),
 )
 
 
@@ -83,30 +120,57 @@ def offsets_of(lengths) -> torch.Tensor:
 
 
 @lru_cache(None)
-def tensors(case: Case, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    """q, k, v and the gradients of out and lse: numbers that the dtype holds exactly, the same in every process."""
+def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """q, k, v, bias and sink, and the gradients of out and lse: numbers that the dtype holds exactly, the same everywhere."""
     generator = torch.Generator().manual_seed(len(case.name))
-    rows, keys = sum(case.lengths), sum(case.lengths if case.key_lengths is None else case.key_lengths)
-    (h, g), (d, dv) = case.heads, case.widths
-    shapes = (rows, h, d), (keys, g, d), (keys, g, dv), (rows, h, dv), (rows, h)
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes)
+    keys = case.lengths if case.key_lengths is None else case.key_lengths
+    (h, g), (d, dv), rows = case.heads, case.widths, sum(case.lengths)
+    shapes = {"q": (rows, h, d), "k": (sum(keys), g, d), "v": (sum(keys), g, dv)}
+    shapes |= {"out": (rows, h, dv), "lse": (rows, h)}
+    if case.bias:
+        sizes = {"S": len(keys), "H": h, "1": 1, "e": 1}
+        longest = max(case.lengths, default=0) + 1, max(keys, default=0) + 2
+        shapes["bias"] = *(sizes[letter] for letter in case.bias), *longest
+    if case.sink:
+        shapes["sink"] = (h,)
+    made = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()
+    }
+    if case.hides:
+        made["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
+        made["bias"][:, :, 1::4] = -torch.inf
+    if case.bias:  # what no query and key meet is never read
+        made["bias"][:, :, -1:], made["bias"][..., -2:] = torch.nan, torch.nan
+        for s, (n, m) in enumerate(zip(case.lengths, keys, strict=True) if case.bias[0] == "S" else ()):
+            made["bias"][s, :, n:], made["bias"][s, ..., m:] = torch.nan, torch.nan
+    return {name: t.to(dtype) for name, t in made.items()}
 
 
 def answer(attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=None) -> dict[str, torch.Tensor]:
-    """What `attend(q, k, v, offsets, key_offsets, pattern, scale)` gives: out, lse, and the gradients of q, k and v through
-    out alone, through lse alone, and through both."""
-    *inputs, grad_out, grad_lse = (t.to(device, computed_in or dtype) for t in tensors(case, dtype))
-    inputs = [t.clone().requires_grad_() for t in inputs]
+    """What `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)` gives: out, lse, and the gradients of q, k, v and
+    the others through out alone, through lse alone, and through both."""
+    inputs = {name: t.to(device, computed_in or dtype).clone() for name, t in tensors(case, dtype).items()}
+    grad_out, grad_lse = inputs.pop("out"), inputs.pop("lse")
+    learned = {name: t.requires_grad_() for name, t in inputs.items() if name != "bias" or case.learned}
     scale = case.widths[0] ** -0.5 if case.scale is None else case.scale
-    out, lse = attend(*inputs, *case.offsets(), case.pattern, scale)
-    assert out.dtype == inputs[0].dtype
+    q, k, v, others = inputs["q"], inputs["k"], inputs["v"], {}
+    if case.softcap is not None:
+        others["softcap"] = case.softcap
+    if case.bias:
+        sizes = len(case.lengths), q.shape[1]
+        sizes = (size if letter == "e" else -1 for letter, size in zip(case.bias, sizes, strict=True))
+        others["bias"] = inputs["bias"].expand(*sizes, -1, -1)
+    if case.sink:
+        others["sink"] = inputs["sink"]
+    out, lse = attend(q, k, v, *case.offsets(), case.pattern, scale, **others)
+    assert out.dtype == q.dtype
     assert lse.dtype == torch.promote_types(out.dtype, torch.float32)
     answers = {"out": out, "lse": lse}
     ends = {"out": grad_out, "lse": grad_lse.to(lse.dtype)}
     for through in (("out",), ("lse",), ("out", "lse")):
-        starts = [answers[end] for end in through], inputs, [ends[end] for end in through]
+        starts = [answers[end] for end in through], list(learned.values()), [ends[end] for end in through]
         grads = torch.autograd.grad(*starts, retain_graph=True, materialize_grads=True)
-        for name, grad in zip("qkv", grads, strict=True):
+        for name, grad in zip(learned, grads, strict=True):
             answers[f"d{name} through {' and '.join(through)}"] = grad
     return {name: t.detach().cpu() for name, t in answers.items()}
 
@@ -114,8 +178,9 @@ def answer(attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=Non
 def through_the_door(backend: str):
     """`attend` as above, by way of `attention(backend=...)`."""
 
-    def attend(q, k, v, offsets, key_offsets, pattern, scale):
-        return attention(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, backend=backend)
+    def attend(q, k, v, offsets, key_offsets, pattern, scale, **others):
+        others |= {"key_offsets": key_offsets, "scale": scale, "backend": backend}
+        return attention(q, k, v, offsets, pattern, **others)
 
     return attend
 

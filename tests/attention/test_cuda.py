@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sightline.attention import CAUSAL, FULL, blockwise, cuda
+from sightline.attention import CAUSAL, FULL, Request, blockwise, cuda
+from sightline.attention.operator import _with_sink
 
 sys.path.insert(0, str(Path(__file__).parent))
 import emulated
@@ -31,12 +32,16 @@ def kernels(monkeypatch):
     return calls
 
 
-def attend(q, k, v, offsets, key_offsets, pattern, scale):
-    return cuda.attend(q, k, v, offsets, offsets if key_offsets is None else key_offsets, pattern, scale, 0.0)
+def attend(q, k, v, offsets, key_offsets, pattern, scale, sink=None):
+    key_offsets = offsets if key_offsets is None else key_offsets
+    attended = cuda.attend(Request(q, k, v, offsets, key_offsets, pattern, scale))
+    return attended if sink is None else _with_sink(*attended, sink)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if not c.bias and c.softcap is None], ids=lambda case: case.name
+)
 def test_a_case(case, dtype, kernels, poison):
     examine(attend, case, dtype)
 
@@ -82,21 +87,24 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
 
 
 @pytest.mark.parametrize(
-    ("like", "wide", "dropout", "capability", "sentence"),
+    ("like", "wide", "asked", "capability", "sentence"),
     [
-        ({"device": "cpu"}, 64, 0.0, (9, 0), "cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen"),
-        ({}, 64, 0.0, (7, 5), "cuda: expected a GPU of compute capability 8.0 or later, got 7.5; use backend='blockwise'"),
-        ({"dtype": torch.float32}, 64, 0.0, (9, 0), "cuda: expected float16 or bfloat16, got torch.float32; convert, or use backend='blockwise'"),
-        ({}, 264, 0.0, (9, 0), "cuda: expected heads no wider than 256, got 264; use more heads, or backend='blockwise'"),
-        ({}, 64, 0.1, (9, 0), "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"),
-        ({}, 256, 0.0, (8, 0), None),
+        ({"device": "cpu"}, 64, {}, (9, 0), "cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen"),
+        ({}, 64, {}, (7, 5), "cuda: expected a GPU of compute capability 8.0 or later, got 7.5; use backend='blockwise'"),
+        ({"dtype": torch.float32}, 64, {}, (9, 0), "cuda: expected float16 or bfloat16, got torch.float32; convert, or use backend='blockwise'"),
+        ({}, 264, {}, (9, 0), "cuda: expected heads no wider than 256, got 264; use more heads, or backend='blockwise'"),
+        ({}, 64, {"dropout": 0.1}, (9, 0), "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"),
+        ({}, 64, {"softcap": 5.0}, (9, 0), "cuda: has no softcap; leave it out, or use backend='blockwise'"),
+        ({}, 64, {"bias": 0}, (9, 0), "cuda: has no bias; leave it out, or use backend='blockwise'"),
+        ({}, 256, {"sink": 0}, (8, 0), None),
     ],
 )  # fmt: skip
-def test_refusals(like, wide, dropout, capability, sentence, monkeypatch):
+def test_refusals(like, wide, asked, capability, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     q, v = tensor(**like), tensor(width=wide, **like)
-    assert cuda.refuses(q, q, v, CAUSAL, dropout) == sentence
-    assert blockwise.refuses(q, q, v, CAUSAL, dropout) is None
+    request = Request(q, q, v, None, None, CAUSAL, 1.0, **asked)
+    assert cuda.refuses(request) == sentence
+    assert blockwise.refuses(request) is None
 
 
 @pytest.mark.skipif(
@@ -107,4 +115,4 @@ def test_on_a_gpu_the_door_chooses_by_dtype():
 
     for dtype, backend in ((torch.bfloat16, cuda), (torch.float32, blockwise)):
         q = torch.zeros(1, 1, 8, device="cuda", dtype=dtype)
-        assert _choose(None, q, q, q, FULL, 0.0) is backend
+        assert _choose(None, Request(q, q, q, None, None, FULL, 1.0)) is backend

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from sightline.attention import CAUSAL, FULL, Attended, Pattern, attention, watching
+from sightline.attention import CAUSAL, FULL, Attended, Pattern, Request, attention, watching
 from sightline.attention.operator import BACKENDS, _choose
 
 Q = torch.randn(5, 4, 8)
@@ -159,11 +159,16 @@ def test_where_all_refuse_each_says_why(monkeypatch):
 
 
 def test_the_first_backend_that_does_not_refuse_is_taken():
-    assert _choose(None, Q, K, K, FULL, 0.0) is BACKENDS["cpu"]
-    assert _choose(None, Q, K, K, FULL, 0.5) is BACKENDS["blockwise"]
-    assert _choose("reference", Q, K, K, FULL, 0.5) is BACKENDS["reference"]
-    elsewhere = Q.to("meta")
-    assert _choose(None, elsewhere, elsewhere, elsewhere, FULL, 0.0) is BACKENDS["blockwise"]
+    def chosen(name=None, q=Q, k=K, **asked):
+        return _choose(name, Request(q, k, k, OFFSETS, OFFSETS, FULL, 1.0, **asked))
+
+    bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    assert chosen() is chosen(bias=bias.detach()) is chosen(sink=Q[0, :, 0]) is BACKENDS["cpu"]
+    assert chosen(dropout=0.5) is chosen(softcap=2.0) is chosen(bias=bias) is BACKENDS["blockwise"]
+    assert chosen("reference", dropout=0.5) is BACKENDS["reference"]
+    assert chosen(q=Q.to("meta"), k=Q.to("meta")) is BACKENDS["blockwise"]
+    with torch.no_grad():
+        assert chosen(bias=bias) is BACKENDS["cpu"]
 
 
 def test_an_error_inside_a_backend_is_not_covered_up_by_another(monkeypatch):
@@ -195,10 +200,12 @@ def test_a_watcher_sees_the_request_and_the_very_result():
         attention(Q, K, K, OFFSETS)
     attention(Q, K, K, OFFSETS)
     assert len(seen) == 2
-    q, k, v, offsets, key_offsets, pattern, scale, result = seen[0]
-    assert q is Q and k is K and v is K and offsets is OFFSETS and key_offsets is keys
-    assert pattern == CAUSAL and scale == 0.5 and result is attended and isinstance(result, Attended)
-    assert seen[1][4] is OFFSETS and seen[1][5:7] == (FULL, 8**-0.5)
+    request, result = seen[0]
+    assert isinstance(request, Request) and isinstance(result, Attended) and result is attended
+    assert request.q is Q and request.k is K and request.v is K
+    assert request.offsets is OFFSETS and request.key_offsets is keys
+    assert request.pattern == CAUSAL and request.scale == 0.5
+    assert seen[1][0].key_offsets is OFFSETS and seen[1][0][5:] == (FULL, 8**-0.5, 0.0, None, None, None)
 
 
 def test_watching_leaves_outputs_and_gradients_bit_identical():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.attention import Pattern, blockwise, cpu
+from sightline.attention import FULL, Pattern, Request, blockwise, cpu
 from sightline.attention.reference import visible
 
 LENGTHS = st.sampled_from([0, 1, 1, 2, 3, 5, 15, 16, 17, 31, 40, 40, 270])
@@ -69,7 +69,7 @@ def check_cpu(lengths, key_lengths, pattern, heads, width):
     offsets = starts(lengths)
     key_offsets = offsets if key_lengths is None else starts(key_lengths)
     key_bytes = None if key_lengths is None else key_offsets.tobytes()
-    plan = cpu._plan.__wrapped__(offsets.tobytes(), key_bytes, pattern, heads, width)
+    plan = cpu._plan.__wrapped__(offsets.tobytes(), key_bytes, pattern, heads, width, False)
     pairs, queries, derived = covered_by(plan, offsets[-1], key_offsets[-1], pattern)
     assert (pairs == visible_pairs(offsets, key_offsets, pattern)).all()
     assert queries.max(initial=0) <= 1
@@ -93,23 +93,26 @@ def test_so_it_does_with_keys_from_elsewhere(packs, pattern):
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
     offsets = np.arange(count + 1, dtype=np.int64) * length
-    plan = cpu._plan.__wrapped__(offsets.tobytes(), None, Pattern(*reach), 2, 8)
+    plan = cpu._plan.__wrapped__(offsets.tobytes(), None, Pattern(*reach), 2, 8, False)
     for r in plan.direct:
         assert r.mask != "band" or r.queries * r.keys <= cpu.BLOCK * (cpu.BLOCK + sum(reach))
 
 
+def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
+    q = torch.empty(int(offsets[-1]), heads, width)
+    return Request(q, q, q, offsets, offsets, FULL, 1.0, **wishes)
+
+
 def test_equal_lengths_side_by_side_are_one_call_without_copies():
     offsets = torch.arange(9) * 512
-    plan = cpu.plan(offsets, offsets, Pattern(), 4, 32)
+    plan = cpu.plan(asked(offsets, 4, 32))
     assert len(plan.direct) == 1 and not plan.staged and plan.direct[0].count == 8
 
 
 def test_a_plan_is_made_once():
     offsets = torch.tensor([0, 3, 9])
-    assert cpu.plan(offsets, offsets, Pattern(), 2, 8) is cpu.plan(offsets, offsets, Pattern(), 2, 8)
-    assert blockwise.plan(offsets, offsets, Pattern(), 2) is blockwise.plan(
-        offsets.clone(), offsets, Pattern(), 2
-    )
+    for way in (cpu, blockwise):
+        assert way.plan(asked(offsets, 2, 8)) is way.plan(asked(offsets.clone(), 2, 8))
 
 
 @drawn

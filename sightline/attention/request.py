@@ -1,0 +1,25 @@
+"""Request: what one call of attention asks for, handed whole to backends and watchers, so that a new wish lengthens no list."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sightline.attention.pattern import Pattern
+
+
+class Request(NamedTuple):
+    """The arguments of `operator.attention`, checked, with every default filled in; shapes as there."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    offsets: Tensor
+    key_offsets: Tensor  # the very offsets, if the keys have no others
+    pattern: Pattern
+    scale: float
+    dropout: float = 0.0
+    softcap: float | None = None
+    bias: Tensor | None = None
+    sink: Tensor | None = None
