@@ -119,7 +119,7 @@ class Embedder:
                     f"{'no tokenizer' if tokenizer is None else precision}; pass tokenizer=..., and model.to(torch.bfloat16)"
                 )
             self.source, self.model, self.tokenizer = type(model).__name__, model, tokenizer
-            self.recipe = recipes.chosen(recipes.Recipe(), pooling, normalize)
+            self.recipe = recipes.chosen(recipes.Recipe(), self.source, pooling, normalize)
         elif not isinstance(model, (str, Path)):
             raise TypeError(
                 f"embed: {recipes.EXPECTED}, or a loaded model, got {type(model).__name__}; name one"
@@ -164,6 +164,10 @@ class Embedder:
                     vectors = found.new_empty(len(ids), found.shape[1])
                 vectors[part] = found
                 advance(len(part))
+        except torch.OutOfMemoryError:
+            raise ValueError(
+                f"tokens: expected a batch that fits into memory, got {self.tokens}; halve it, with tokens=... (--tokens)"
+            ) from None
         finally:
             self.model.train(training)
         wrong = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
@@ -240,8 +244,11 @@ def load(
     """
     try:
         options = {"subfolder": subfolder, "trust_remote_code": False}
-        names = AutoConfig.from_pretrained(source, **options).architectures if headed else None
-        kind = getattr(transformers, names[0], AutoModel) if names else AutoModel
+        name = (AutoConfig.from_pretrained(source, **options).architectures or [""])[0]
+        as_saved = headed or name.endswith(
+            "EncoderModel"
+        )  # half of a T5, say, which AutoModel would make whole
+        kind = getattr(transformers, name, AutoModel) if as_saved else AutoModel
         model, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (
         Exception
@@ -263,7 +270,7 @@ def load(
 def _load(source: str, pooling, normalize, precision: str | None):
     if precision not in (None, *DTYPES):
         raise ValueError(f"precision: expected {' or '.join(DTYPES)}, got {precision!r}; choose one")
-    recipe = recipes.chosen(recipes.read(source), pooling, normalize)
+    recipe = recipes.chosen(recipes.read(source), source, pooling, normalize)
     model = load(source, DTYPES[precision or "float32"], recipe.subfolder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -64,7 +64,7 @@ class Normalize(nn.Module):
 class Recipe:
     """What is done before and after a model, to have vectors of texts; `notes` is what a user should be told of it."""
 
-    modes: tuple[str, ...] = ("mean",)
+    modes: tuple[str, ...] = ()  # none: nobody says
     after: tuple[nn.Module, ...] = ()
     longest: int | None = None  # tokens, where the folder says so
     lower: bool = False
@@ -81,18 +81,22 @@ class Recipe:
         return vectors
 
 
-def chosen(recipe: Recipe, pooling: str | Sequence[str] | None, normalize: bool | None) -> Recipe:
-    """The recipe with what the caller says in place of what the folder says.
+def chosen(
+    recipe: Recipe, source: str, pooling: str | Sequence[str] | None, normalize: bool | None
+) -> Recipe:
+    """The recipe with what the caller says in place of what the folder says, and the mean where neither says how to pool.
 
     Raises: ValueError for a mode that is none.
     """
-    modes, after = recipe.modes, recipe.after
+    modes, after, notes = recipe.modes, recipe.after, recipe.notes
     if pooling is not None:
         modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
+    elif not modes:
+        modes = ("mean",)
+        notes += (f"{source}: nothing here says how to pool, so the mean is taken; --pooling says otherwise",)
     if normalize is not None:
         after = tuple(module for module in after if not isinstance(module, Normalize))
         after += (Normalize(),) * normalize
-    notes = () if pooling is not None and not recipe.after else recipe.notes
     return replace(recipe, modes=modes, after=after, notes=notes)
 
 
@@ -103,11 +107,7 @@ def read(model: str) -> Recipe:
     """
     modules = _json(model, "modules.json")
     if modules is None:
-        return Recipe(
-            notes=(
-                f"{model}: no modules.json says how to pool, so the mean is taken; --pooling says otherwise",
-            )
-        )
+        return Recipe()
     where = f"{model}/modules.json"
     kinds = [str(module.get("type", "")) if isinstance(module, dict) else "" for module in modules]
     names = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
@@ -245,7 +245,11 @@ def _file(model: str, name: str, needed: bool = False) -> Path | None:
     else:
         try:
             found = Path(hf_hub_download(model, name))
-        except LocalEntryNotFoundError as error:  # nobody answers, so the file may be there or not
+        except (
+            LocalEntryNotFoundError
+        ) as error:  # nobody answers: it may be there or not, unless it was asked for once
+            if try_to_load_from_cache(model, name) is _CACHED_NO_EXIST:
+                return None
             raise ValueError(
                 f"{model}: {EXPECTED}, got no folder of this name, and the hub does not answer for {name} ({line(error)}); "
                 "check the path, or go on line"

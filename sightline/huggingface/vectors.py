@@ -9,6 +9,7 @@ Each of several processes does every n-th window; the main one joins. What is do
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -41,7 +42,6 @@ def embed_to_file(
     device: str | None = None,
     tokens: int = 4096,
     advance: Callable[[int], object] = lambda done: None,
-    tell: Callable[[str], None] = lambda note: print(note, file=sys.stderr),
     **settings,
 ) -> tuple[int, int]:
     """Writes the vectors of (name, text) pairs, in their order, to `out`, and gives their number and width: (N, E).
@@ -49,7 +49,7 @@ def embed_to_file(
     The suffix of `out` says the form: `.npy` is one array float32 [N, E], `.safetensors` the same under the name `vectors`,
     `.parquet` has the columns `text` and `vector`. A name is what messages call a text by. The same call goes on with a run
     that was stopped, even with another device, `tokens` or number of processes. `settings` are those of `embed`; `advance`
-    hears how many more texts are done, `tell` what a user should know.
+    hears how many more texts are done.
 
     Raises: ValueError as `embed` does, and where `out` exists (unless `overwrite`), cannot be written, or was begun otherwise.
 
@@ -67,6 +67,10 @@ def embed_to_file(
         raise ValueError(
             f"{out}: expected a new file, got one that exists; name another, or write over it with --overwrite"
         )
+    named = iter(named)
+    first = next(named, None)  # a file that cannot be read says so before the model is loaded
+    if first is None:
+        raise ValueError("embed: expected at least one text, got none; check the file")
     process = PartialState(cpu=not torch.accelerator.is_available())
     main, world = process.is_main_process, process.num_processes
     embedder = Embedder(model, device=device or str(process.device), tokens=tokens, **settings)
@@ -74,20 +78,18 @@ def embed_to_file(
     with _swept(folder, alone=world == 1):
         if main:
             for note in embedder.notes:
-                tell(note)
+                print(note, file=sys.stderr)
             _agree(folder, embedder, settings)
         process.wait_for_everyone()
         done = _finished(folder, out)
         count = number = 0
-        for number, window in enumerate(windows(named), 1):
+        for number, window in enumerate(windows(itertools.chain([first], named)), 1):
             count += len(window)
             if (number - 1) % world != process.process_index:
                 advance(len(window))  # as another does it meanwhile
             else:
                 _do(embedder, window, _chunk(folder, number - 1, window, out), done.get(number - 1), advance)
         process.wait_for_everyone()
-        if not count:
-            raise ValueError("embed: expected at least one text, got none; check the file")
         if not main:
             return count, 0
         done = _finished(folder, out)
