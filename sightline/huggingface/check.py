@@ -56,7 +56,7 @@ def check(model: PreTrainedModel) -> Checked:
     >>> checked.exact, checked.rows[0].sentence
     (True, 'full x2')
     """
-    before, training = model.config._attn_implementation, model.training
+    before, training = model.config._attn_implementation, {part: part.training for part in model.modules()}
     model.eval()
     try:
         trial = _Trial(model)
@@ -77,7 +77,8 @@ def check(model: PreTrainedModel) -> Checked:
         return Checked(tuple(rows))
     finally:
         model.set_attn_implementation(before)
-        model.train(training)
+        for part, was in training.items():
+            part.training = was
 
 
 def _row(what: str, use: Callable[[], float | None], tolerance: float) -> Row:

@@ -8,10 +8,11 @@ used so, a few tokens are run packed and alone, and the first way that agrees is
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
+from types import MethodType
 from weakref import WeakKeyDictionary
 
 import torch
@@ -96,9 +97,8 @@ def unpad(model: nn.Module) -> nn.Module:
             f"unpad: expected a model that can be packed into one row, but {type(base).__name__} counts its positions over "
             "the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
         )
-    if not any(hook is _before for hook in base._forward_pre_hooks.values()):
-        base.register_forward_pre_hook(_before, with_kwargs=True)
-        base.register_forward_hook(_after, with_kwargs=True, always_call=True)
+    if not hasattr(base.forward, "whole"):
+        base.forward = MethodType(_unpadding(type(base).forward), base)
     return model
 
 
@@ -113,7 +113,7 @@ def way_of(base: PreTrainedModel) -> Way:
     Raises: ValueError where no way gives each sequence what it gets alone.
     """
     if base not in _ways:
-        training = base.training
+        training = {part: part.training for part in base.modules()}
         before = base.config._attn_implementation
         base.eval()
         try:
@@ -123,7 +123,8 @@ def way_of(base: PreTrainedModel) -> Way:
             base.set_attn_implementation(before)
             raise
         finally:
-            base.train(training)
+            for part, was in training.items():
+                part.training = was
     if base.config._attn_implementation != NAME:
         base.set_attn_implementation(NAME)
     return _ways[base]
@@ -291,16 +292,34 @@ ROWS = {
 }  # arguments with one entry for each token
 
 
-def _before(base: PreTrainedModel, args: tuple, kwargs: dict):
-    """Packs a padded call, if it is one; what is to be undone waits on the model's stack of open calls."""
-    calls = base.__dict__.setdefault("_sightline_calls", [])
-    calls.append(None)
+def _unpadding(whole: Callable) -> Callable:
+    """The model's forward, which packs a padded call, and puts every output's rows back to where they were padded."""
+
+    @wraps(whole)
+    def forward(self, *args, **kwargs):
+        call = _packable(self, whole, args, kwargs)
+        if call is None:
+            return whole(self, *args, **kwargs)
+        batch, rows, shape, arguments = call
+        with packing(batch):
+            outputs = whole(self, **arguments_for(self, arguments))
+        for name in list(outputs.keys()):
+            outputs[name] = _back(outputs[name], rows, shape)
+        if outputs.get("pooler_output") is not None:  # made from the first token of the one long row
+            outputs["pooler_output"] = self.pooler(outputs["last_hidden_state"])
+        return outputs
+
+    forward.whole = whole
+    return forward
+
+
+def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict):
+    """(sequences, rows kept, padded shape, packed arguments) of a call that can be packed, else None."""
     if base.config._attn_implementation != NAME or packing_in_use.get() is not None:
         return None
-    given = inspect.signature(type(base).forward).bind_partial(base, *args, **kwargs).arguments
-    given = {**given, **given.pop("kwargs", {})}
-    given.pop("self", None)
-    given = {name: value for name, value in given.items() if value is not None}
+    given = dict(inspect.signature(whole).bind_partial(base, *args, **kwargs).arguments)
+    given.update(given.pop("kwargs", {}))
+    given = {name: value for name, value in given.items() if value is not None and name != "self"}
     mask, tokens = given.pop("attention_mask", None), given.get("input_ids", given.get("inputs_embeds"))
     if not (
         isinstance(mask, Tensor) and mask.dim() == 2 and tokens is not None and mask.shape == tokens.shape[:2]
@@ -309,43 +328,25 @@ def _before(base: PreTrainedModel, args: tuple, kwargs: dict):
     plain = all(name in ROWS or isinstance(value, (bool, str, int, float)) for name, value in given.items())
     padded = bool((mask[:, :-1] >= mask[:, 1:]).all()) and not bool(mask.all())  # on the right, and at all
     asked = given.get("use_cache") or given.get("output_attentions") or given.get("return_dict") is False
-    if not (plain and padded) or asked or (base.training and base.is_gradient_checkpointing):
+    again = base.training and any(getattr(part, "gradient_checkpointing", False) for part in base.modules())
+    if not (plain and padded) or asked or again:
         return None
     way = way_of(base)
-    lengths = mask.sum(1).long().cpu()
     rows = mask.flatten().nonzero().flatten()
     packed = {name: given[name].expand(*mask.shape, *given[name].shape[2:]) for name in ROWS & given.keys()}
     packed = {name: value.flatten(0, 1).index_select(0, rows)[None] for name, value in packed.items()}
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).long().cpu().cumsum(0)])
     batch = Sequences(packed["input_ids"][0] if "input_ids" in packed else rows, offsets)
     if way.first is not None and "position_ids" not in packed:
         counted = way if "input_ids" in packed else Way(True, way.first)
         packed["position_ids"] = _positions(batch, counted)[None]
-    token = packing_in_use.set(Packing(batch.offsets, batch.offsets))
-    calls[-1] = (token, rows, mask.shape)
-    return (), arguments_for(base, {**given, **packed})
+    return batch, rows, mask.shape, {**given, **packed}
 
 
-def _after(base: PreTrainedModel, args: tuple, kwargs: dict, outputs):
-    """Puts every output's rows back to where they were padded."""
-    call = base._sightline_calls.pop()
-    if call is None:
-        return None
-    token, rows, shape = call
-    packing_in_use.reset(token)
-    if outputs is None:  # the call has failed
-        return None
-
-    def back(value):
-        if isinstance(value, Tensor) and value.shape[:2] == (1, len(rows)):
-            out = value.new_zeros(shape[0] * shape[1], *value.shape[2:])
-            return out.index_copy(0, rows, value[0]).unflatten(0, shape)
-        if isinstance(value, (tuple, list)):
-            return type(value)(back(one) for one in value)
-        return value
-
-    for name in list(outputs.keys()):
-        outputs[name] = back(outputs[name])
-    if outputs.get("pooler_output") is not None:  # made from the first token of the one long row
-        outputs["pooler_output"] = base.pooler(outputs["last_hidden_state"])
-    return outputs
+def _back(value, rows: Tensor, shape: tuple[int, int]):
+    if isinstance(value, Tensor) and value.shape[:2] == (1, len(rows)):
+        out = value.new_zeros(shape[0] * shape[1], *value.shape[2:])
+        return out.index_copy(0, rows, value[0]).unflatten(0, shape)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_back(one, rows, shape) for one in value)
+    return value
