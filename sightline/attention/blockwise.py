@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention.cpu import equal_runs
 from sightline.attention.pattern import Pattern
+from sightline.attention.rectangles import equal_runs
 from sightline.attention.reference import visible
 from sightline.attention.request import Request
 

@@ -22,7 +22,7 @@ class Case:
     """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and what is asked for.
 
     `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH" is such
-    a one expanded. Where it `hides`, some numbers are -inf, and whole rows. If it is not `learned`, it takes no gradient.
+    a one expanded. Where it `hides`, some numbers are -inf, and whole rows.
     """
 
     name: str
@@ -35,7 +35,6 @@ class Case:
     softcap: float | None = None
     bias: str = ""
     hides: bool = False
-    learned: bool = True
     sink: bool = False
 
     def offsets(self) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -87,16 +86,16 @@ CASES = (
     Case("one query each, causal", (1, 1, 1), (4, 9, 1), heads=(4, 2), pattern=CAUSAL),
     Case("one row each", (1, 1, 1, 1), heads=(4, 2)),
     Case("softcap", FEW, heads=(4, 2), scale=1.0, softcap=3.0),
-    Case("softcap, causal window, long", (300, 17), pattern=Pattern(37, 0), softcap=2.0),
+    Case("softcap, causal window, long", (270, 17), pattern=Pattern(37, 0), softcap=2.0),
     Case("softcap, other keys", *CROSS, pattern=CAUSAL, softcap=0.5),
     Case("bias", FEW, heads=(4, 2), bias="SH"),
     Case("bias, the same for all sequences", FEW, heads=(4, 2), bias="1H"),
     Case("bias, the same for all heads, causal", FEW, heads=(4, 2), pattern=CAUSAL, bias="S1"),
-    Case("bias, one for all, window", ODD, pattern=Pattern(2, 2), bias="11"),
+    Case("bias, one for all, window", FEW, pattern=Pattern(2, 2), bias="11"),
     Case("bias, expanded over sequences", FEW, widths=(8, 3), bias="eH"),
     Case("bias, expanded over heads, causal", FEW, pattern=CAUSAL, bias="Se"),
     Case("bias, expanded over both", FEW, heads=(4, 1), bias="ee"),
-    Case("bias, causal window, long", (300, 17, 300), pattern=Pattern(37, 0), bias="SH"),
+    Case("bias, causal window, long", (270, 17), pattern=Pattern(37, 0), bias="SH"),
     Case("bias, equal windows", (64, 64, 64), pattern=Pattern(5, 3), bias="1H"),
     Case("bias, other keys", *CROSS, heads=(4, 2), widths=(8, 6), bias="SH"),
     Case("bias, other keys, causal", *CROSS, pattern=CAUSAL, bias="S1"),
@@ -106,7 +105,7 @@ CASES = (
     Case("bias that hides, other keys, window", *CROSS, pattern=Pattern(3, 1), bias="S1", hides=True),
     Case("bias and sink, no sequences", (), bias="SH", sink=True),
     Case("bias and sink, no keys", (3, 4), (0, 0), bias="1H", sink=True),
-    Case("sink", ODD, heads=(4, 2), sink=True),
+    Case("sink", FEW, heads=(4, 2), sink=True),
     Case("sink, large scores, causal", (11, 64), pattern=CAUSAL, scale=4.0, sink=True),
     Case("sink, other keys, window", *CROSS, pattern=Pattern(2, 1), sink=True),
     Case("softcap and bias", FEW, scale=1.0, softcap=3.0, bias="1H"),
@@ -146,12 +145,14 @@ def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     return {name: t.to(dtype) for name, t in made.items()}
 
 
-def answer(attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=None) -> dict[str, torch.Tensor]:
+def answer(
+    attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=None, frozen=()
+) -> dict[str, torch.Tensor]:
     """What `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)` gives: out, lse, and the gradients of q, k, v and
-    the others through out alone, through lse alone, and through both."""
+    the others through out alone, through lse alone, and through both; those whose names are `frozen` take none."""
     inputs = {name: t.to(device, computed_in or dtype).clone() for name, t in tensors(case, dtype).items()}
     grad_out, grad_lse = inputs.pop("out"), inputs.pop("lse")
-    learned = {name: t.requires_grad_() for name, t in inputs.items() if name != "bias" or case.learned}
+    learned = {name: t.requires_grad_() for name, t in inputs.items() if name not in frozen}
     scale = case.widths[0] ** -0.5 if case.scale is None else case.scale
     q, k, v, others = inputs["q"], inputs["k"], inputs["v"], {}
     if case.softcap is not None:
@@ -205,14 +206,14 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).masked_fill(a == b, 0).abs().max().item() if a.numel() else 0.0
 
 
-def examine(attend, case: Case, dtype: torch.dtype, device="cpu") -> None:
+def examine(attend, case: Case, dtype: torch.dtype, device="cpu", frozen=()) -> None:
     """Raises AssertionError where an answer is further from the truth than the rule allows."""
     truth, own = expected(case, dtype)
     largest = {name: distance(t.masked_fill(t.isinf(), 0), torch.zeros(())) for name, t in truth.items()}
     for name in truth:  # a gradient may cancel to nothing, but what was summed is as large as its fellows
         fellows = [n for n in truth if n.partition(" ")[2] == name.partition(" ")[2] != ""]
         largest[name] = max(largest[n] for n in [name, *fellows])
-    for name, got in answer(attend, case, dtype, device).items():
+    for name, got in answer(attend, case, dtype, device, frozen=frozen).items():
         what = f"{case.name}, {dtype}, {name}"
         assert got.shape == truth[name].shape, f"{what}: {list(got.shape)} for {list(truth[name].shape)}"
         error = distance(got, truth[name])

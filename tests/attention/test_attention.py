@@ -2,7 +2,6 @@
 
 import resource
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ HALVES = (torch.bfloat16, torch.float16)
 CANDIDATES = [("cpu", "cpu"), ("blockwise", "cpu")]  # backend, device
 if torch.cuda.is_available():
     CANDIDATES += [("cuda", "cuda"), ("blockwise", "cuda")]
+FROZEN = {"cpu": ("bias",)}  # what a backend takes only without a gradient
 candidates = pytest.mark.parametrize(
     ("backend", "device"), CANDIDATES, ids=["-on-".join(c) for c in CANDIDATES]
 )
@@ -30,7 +30,7 @@ def taken(backend: str, dtype: torch.dtype) -> torch.dtype:
 
 
 def refused(backend: str, case: Case) -> bool:
-    """Whether the backend refuses the case, be it learned or not."""
+    """Whether the backend refuses the case, though nothing in it takes a gradient."""
     return (case.softcap is not None and backend in ("cpu", "cuda")) or (
         case.bias != "" and backend == "cuda"
     )
@@ -50,8 +50,7 @@ def qkv(rows: int, heads=2, width=8, dtype=torch.float32, device="cpu", seed=0):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case(backend, device, dtype, case, poison):
     if taken(backend, dtype) == dtype and not refused(backend, case):
-        case = replace(case, learned=False) if backend == "cpu" else case
-        examine(through_the_door(backend), case, dtype, device)
+        examine(through_the_door(backend), case, dtype, device, frozen=FROZEN.get(backend, ()))
 
 
 @pytest.fixture
@@ -86,11 +85,9 @@ GRADCHECK = (
     Case("", (4, 2), heads=(1, 1), widths=(2, 2), pattern=Pattern(1, 1)),
     Case("", (2, 3, 1), (3, 1, 0), heads=(2, 1), widths=(2, 2)),
     Case("", (2, 3), (4, 2), heads=(2, 1), widths=(2, 2), pattern=Pattern(1, 0)),
-    Case("", (2, 0, 3), heads=(2, 1), widths=(2, 2), softcap=1.5),
     Case("", (2, 3), (4, 2), heads=(2, 1), widths=(2, 2), bias="SH", pattern=CAUSAL),
-    Case("", (2, 2, 1), heads=(2, 2), widths=(2, 1), bias="1H", softcap=2.0, sink=True),
-    Case("", (2, 3), (4, 2), heads=(2, 1), widths=(2, 2), bias="S1", pattern=Pattern(1, 0), sink=True),
-    Case("", (4, 2), (2, 3), heads=(2, 1), widths=(2, 2), pattern=Pattern(0, 1), sink=True),
+    Case("", (2, 2, 0), heads=(2, 2), widths=(2, 1), bias="1H", softcap=2.0, sink=True),
+    Case("", (3, 2), (1, 3), heads=(2, 1), widths=(1, 2), bias="S1", pattern=Pattern(0, 1), sink=True),
 )
 
 
@@ -100,17 +97,13 @@ def test_gradients_by_finite_differences(backend, case):
     if refused(backend, case):
         return
     given = {
-        name: t.requires_grad_()
-        for name, t in tensors(case, torch.float64).items()
-        if name not in ("out", "lse")
+        name: t.clone() for name, t in tensors(case, torch.float64).items() if name not in ("out", "lse")
     }
-    if backend == "cpu" and case.bias:
-        given["bias"].requires_grad_(False)
+    for name, t in given.items():
+        t.requires_grad_(name not in FROZEN.get(backend, ()))
 
-    def both(*inputs):
-        q, k, v, *_ = inputs
-        others = dict(zip(given, inputs, strict=True))
-        others = {name: others[name] for name in others if name not in "qkv"} | {"softcap": case.softcap}
+    def both(q, k, v, *others):
+        others = dict(zip(list(given)[3:], others, strict=True), softcap=case.softcap)
         out, lse = through_the_door(backend)(q, k, v, *case.offsets(), case.pattern, 0.7, **others)
         return out, lse.masked_fill(lse == -torch.inf, 0)  # whose differences would be NaN
 

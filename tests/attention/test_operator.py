@@ -53,6 +53,63 @@ FAULTS = {
         ValueError,
         "attention: expected a dropout from 0 to below 1, got 1.0; it is the share of weights dropped",
     ),
+    "a softcap of nothing": (
+        lambda: attention(Q, K, K, OFFSETS, softcap=0.0),
+        ValueError,
+        "attention: expected a softcap above 0, got 0.0; scores stay below it, and None leaves them as they are",
+    ),
+    "a softcap without limit": (
+        lambda: attention(Q, K, K, OFFSETS, softcap=float("inf")),
+        ValueError,
+        "attention: expected a softcap above 0, got inf; scores stay below it, and None leaves them as they are",
+    ),
+    "a bias of two axes": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(3, 3)),
+        ValueError,
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 3]; give one number for each query and key of the longest sequence",
+    ),
+    "a bias of the key heads": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(1, 2, 3, 3)),
+        ValueError,
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 2, 3, 3]; give one number for each query and key of the longest sequence",
+    ),
+    "a bias of three sequences": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(3, 4, 3, 3)),
+        ValueError,
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 4, 3, 3]; give one number for each query and key of the longest sequence",
+    ),
+    "a bias for fewer queries": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(1, 1, 2, 3)),
+        ValueError,
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 1, 2, 3]; give one number for each query and key of the longest sequence",
+    ),
+    "a bias for fewer keys": (
+        lambda: attention(
+            Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 1, 5]), bias=torch.zeros(1, 1, 3, 3)
+        ),
+        ValueError,
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 4 or more], got [1, 1, 3, 3]; give one number for each query and key of the longest sequence",
+    ),
+    "a bias of truths": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.ones(1, 1, 3, 3, dtype=torch.bool)),
+        TypeError,
+        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.bool on cpu; convert it",
+    ),
+    "a bias elsewhere": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.ones(1, 1, 3, 3, device="meta")),
+        TypeError,
+        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.float32 on meta; convert it",
+    ),
+    "a sink for each key head": (
+        lambda: attention(Q, K, K, OFFSETS, sink=torch.zeros(2)),
+        ValueError,
+        "attention: expected sink [4], got [2]; give one score for each head of q",
+    ),
+    "a sink that is a number": (
+        lambda: attention(Q, K, K, OFFSETS, sink=1.0),
+        TypeError,
+        "attention: expected sink as a floating tensor [H] on cpu, got float; convert it",
+    ),
     "offsets in a list": (
         lambda: attention(Q, K, K, [0, 2, 5]),
         TypeError,
@@ -117,6 +174,16 @@ FAULTS = {
         lambda: attention(Q, K, K, OFFSETS, dropout=0.5, backend="cpu"),
         ValueError,
         "attention: cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'",
+    ),
+    "softcap on the CPU's kernel": (
+        lambda: attention(Q, K, K, OFFSETS, softcap=5.0, backend="cpu"),
+        ValueError,
+        "attention: cpu: has no softcap; leave it out, or use backend='blockwise'",
+    ),
+    "a learned bias on the CPU's kernel": (
+        lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(1, 1, 3, 3, requires_grad=True), backend="cpu"),
+        ValueError,
+        "attention: cpu: has no gradient of bias; detach it, or use backend='blockwise'",
     ),
     "the CPU's kernel elsewhere": (
         lambda: attention(*[Q.to("meta")] * 3, OFFSETS, backend="cpu"),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.attention import FULL, Pattern, Request, blockwise, cpu
+from sightline.attention import FULL, Pattern, Request, blockwise, rectangles
 from sightline.attention.reference import visible
 
 LENGTHS = st.sampled_from([0, 1, 1, 2, 3, 5, 15, 16, 17, 31, 40, 40, 270])
@@ -36,7 +36,7 @@ def visible_pairs(offsets: np.ndarray, key_offsets: np.ndarray, pattern: Pattern
     return pairs
 
 
-def covered_by(plan: cpu.Plan, rows: int, keys: int, pattern: Pattern):
+def covered_by(plan: rectangles.Plan, rows: int, keys: int, pattern: Pattern):
     """How often each pair is computed [T, R], each query is written [T], and each key is derived [R]."""
     pairs, queries, derived = np.zeros((rows, keys), int), np.zeros(rows, int), np.zeros(keys, int)
     source = plan.source.numpy()
@@ -69,7 +69,7 @@ def check_cpu(lengths, key_lengths, pattern, heads, width):
     offsets = starts(lengths)
     key_offsets = offsets if key_lengths is None else starts(key_lengths)
     key_bytes = None if key_lengths is None else key_offsets.tobytes()
-    plan = cpu._plan.__wrapped__(offsets.tobytes(), key_bytes, pattern, heads, width, False)
+    plan = rectangles._plan.__wrapped__(offsets.tobytes(), key_bytes, pattern, heads, width, False)
     pairs, queries, derived = covered_by(plan, offsets[-1], key_offsets[-1], pattern)
     assert (pairs == visible_pairs(offsets, key_offsets, pattern)).all()
     assert queries.max(initial=0) <= 1
@@ -93,9 +93,9 @@ def test_so_it_does_with_keys_from_elsewhere(packs, pattern):
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
     offsets = np.arange(count + 1, dtype=np.int64) * length
-    plan = cpu._plan.__wrapped__(offsets.tobytes(), None, Pattern(*reach), 2, 8, False)
+    plan = rectangles._plan.__wrapped__(offsets.tobytes(), None, Pattern(*reach), 2, 8, False)
     for r in plan.direct:
-        assert r.mask != "band" or r.queries * r.keys <= cpu.BLOCK * (cpu.BLOCK + sum(reach))
+        assert r.mask != "band" or r.queries * r.keys <= rectangles.BLOCK * (rectangles.BLOCK + sum(reach))
 
 
 def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
@@ -105,13 +105,13 @@ def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
 
 def test_equal_lengths_side_by_side_are_one_call_without_copies():
     offsets = torch.arange(9) * 512
-    plan = cpu.plan(asked(offsets, 4, 32))
+    plan = rectangles.plan(asked(offsets, 4, 32))
     assert len(plan.direct) == 1 and not plan.staged and plan.direct[0].count == 8
 
 
 def test_a_plan_is_made_once():
     offsets = torch.tensor([0, 3, 9])
-    for way in (cpu, blockwise):
+    for way in (rectangles, blockwise):
         assert way.plan(asked(offsets, 2, 8)) is way.plan(asked(offsets.clone(), 2, 8))
 
 

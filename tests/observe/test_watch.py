@@ -83,6 +83,22 @@ def test_fewer_queries_than_keys_and_a_query_that_sees_nothing():
     assert call.weights(1).shape == (2, 1, 0)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_softcap_bias_and_sink_are_in_the_weights(first):
+    torch.manual_seed(0)
+    encoder = build("self-attention", vocabulary=11, width=8, layers=1)
+    q, k, v = torch.randn(9, 4, 3), torch.randn(9, 2, 3), torch.eye(9)[:, None].expand(-1, 2, -1)
+    bias, sink = torch.randn(first, 4, 6, 7), torch.randn(4)
+    bias[0, :, 1] = -torch.inf
+    with watch(encoder) as seen:
+        out = attention(q, k, v, torch.tensor([0, 3, 9]), softcap=1.5, bias=bias, sink=sink).out
+    for s, rows in enumerate((slice(0, 3), slice(3, 9))):
+        weights = seen.weights(0, s)
+        torch.testing.assert_close(weights.transpose(0, 1), out[rows, :, rows])
+        taken = (sink[:, None] - seen.calls[0].lse[rows].T).exp()
+        torch.testing.assert_close(weights.sum(-1), 1 - taken)
+
+
 def test_the_last_pass_is_shown_and_watchers_do_not_meet():
     encoder = build("self-attention", vocabulary=11, width=8, layers=2)
     one, two = _pack(), Sequences(torch.tensor([1, 2]), [0, 2])
