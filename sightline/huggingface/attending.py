@@ -160,7 +160,9 @@ def attend(
         lower = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(lower), key.to(lower), value.to(lower)
     rule = getattr(attention_mask, "rule", None)
-    given = _given_packing(grid, rule, attention_mask, cu_seq_lens_q, cu_seq_lens_k, position_ids)
+    given = _given_packing(
+        grid, rule, attention_mask, cu_seq_lens_q, cu_seq_lens_k, position_ids, bias is not None
+    )
     if attention_mask is None:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         rows = _without_mask(grid, given, bool(causal) and queries > 1, sliding_window)
@@ -281,12 +283,19 @@ def _without_mask(grid: Grid, given: Packing | None, causal: bool, window: int |
     return Rows(*_even(grid), pattern, aligned=True)
 
 
-def _given_packing(grid: Grid, rule: Rule | None, mask, cu_q, cu_k, position_ids) -> Packing | None:
+def _given_packing(
+    grid: Grid, rule: Rule | None, mask, cu_q, cu_k, position_ids, biased: bool
+) -> Packing | None:
     """The packing that came with the call; None where the input is not packed, or the mask's rule knows of it.
 
     Raises: ValueError where packed input was given and has not come through, or comes with a mask.
     """
     packing = packing_in_use.get()
+    if packing is not None and biased:
+        raise ValueError(
+            f"{WHERE}: expected a model without a bias for pairs of positions, which packed input would have between all its "
+            "tokens, got one; give it padded input, or batches of equal lengths"
+        )
     if packing is None and cu_q is not None:
         packing = _of_offsets(cu_q, cu_q if cu_k is None else cu_k)
     plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None

@@ -66,9 +66,13 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     for batch in sorted_batches(inputs.lengths.tolist(), tokens):
         chosen = inputs[batch].to(base.device)
         order += batch
-        parts += [_forward(base, chosen, way)] if way.packed else [_in_runs(base, chosen, way)]
+        if len(chosen.values):
+            parts.append(_forward(base, chosen, way) if way.packed else _in_runs(base, chosen))
     if not parts:
-        return Sequences(torch.zeros(0, base.config.get_text_config().hidden_size, device=base.device), [0])
+        nothing = torch.zeros(
+            0, base.config.get_text_config().hidden_size, dtype=base.dtype, device=base.device
+        )
+        return inputs.with_values(nothing)
     lengths = inputs.lengths[order]
     whole = Sequences(torch.cat(parts), torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))
     return whole[torch.tensor(order).argsort()]
@@ -94,8 +98,8 @@ def unpad(model: nn.Module) -> nn.Module:
     base = base_of(held)
     if not way_of(base).packed:
         raise ValueError(
-            f"unpad: expected a model that can be packed into one row, but {type(base).__name__} counts its positions over "
-            "the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
+            f"unpad: expected a model that can be packed into one row, but {type(base).__name__} relates or counts "
+            "positions over the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
         )
     if not hasattr(base.forward, "whole"):
         base.forward = MethodType(_unpadding(type(base).forward), base)
@@ -150,7 +154,7 @@ def _prove(base: PreTrainedModel) -> Way:
         calls = []
         try:
             with watching(lambda *_, calls=calls: calls.append(1)):
-                found = _forward(base, ids, way) if way.packed else _in_runs(base, ids, way)
+                found = _forward(base, ids, way) if way.packed else _in_runs(base, ids)
         except (ValueError, IndexError, RuntimeError, TypeError) as error:
             reasons[str(error)] = None
             continue
@@ -195,18 +199,14 @@ def _forward(base: PreTrainedModel, batch: Sequences, way: Way) -> Tensor:
         return hidden_of(base(**arguments_for(base, arguments)))[0]
 
 
-def _in_runs(base: PreTrainedModel, batch: Sequences, way: Way) -> Tensor:
+def _in_runs(base: PreTrainedModel, batch: Sequences) -> Tensor:
     """The same by batches of equal lengths, which need neither padding nor a mask."""
     rows = []
     for first, count, length in batch.runs:
         if length:
             ids = batch[first : first + count].values.view(count, length)
             rows.append(hidden_of(base(**arguments_for(base, {"input_ids": ids}))).flatten(0, 1))
-    return (
-        torch.cat(rows)
-        if rows
-        else torch.zeros(0, base.config.get_text_config().hidden_size, device=base.device)
-    )
+    return torch.cat(rows)
 
 
 @contextmanager
@@ -273,11 +273,9 @@ def positions(base: PreTrainedModel, way: Way) -> int | None:
     """How many positions the model has learned; None where they are computed and have no end."""
     first = way.first or 0
     for name, part in base.named_modules():
-        if (
-            isinstance(part, nn.Embedding)
-            and "position" in name.rpartition(".")[2]
-            and "relative" not in name
-        ):
+        last = name.rpartition(".")[2]
+        learned = last == "wpe" or "position" in last and "relative" not in last
+        if learned and isinstance(part, nn.Embedding):
             return part.num_embeddings - first
     return None
 
@@ -325,7 +323,7 @@ def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict)
         isinstance(mask, Tensor) and mask.dim() == 2 and tokens is not None and mask.shape == tokens.shape[:2]
     ):
         return None
-    plain = all(name in ROWS or isinstance(value, (bool, str, int, float)) for name, value in given.items())
+    plain = all(name in ROWS or _is_a_setting(value) for name, value in given.items())
     padded = bool((mask[:, :-1] >= mask[:, 1:]).all()) and not bool(mask.all())  # on the right, and at all
     asked = given.get("use_cache") or given.get("output_attentions") or given.get("return_dict") is False
     again = base.training and any(getattr(part, "gradient_checkpointing", False) for part in base.modules())
@@ -341,6 +339,10 @@ def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict)
         counted = way if "input_ids" in packed else Way(True, way.first)
         packed["position_ids"] = _positions(batch, counted)[None]
     return batch, rows, mask.shape, {**given, **packed}
+
+
+def _is_a_setting(value) -> bool:
+    return isinstance(value, (bool, str, int, float)) or isinstance(value, Tensor) and value.dim() == 0
 
 
 def _back(value, rows: Tensor, shape: tuple[int, int]):

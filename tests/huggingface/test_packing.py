@@ -1,0 +1,401 @@
+"""`run`, `unpad` and `check`: a model's own values without padding, the way it counts positions found, the rest refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from sightline.attention import watching
+from sightline.huggingface import check, run, unpad
+from sightline.huggingface.attending import NAME
+from sightline.huggingface.check import Checked, Row
+from sightline.huggingface.packing import Way, base_of, way_of
+from sightline.sequences import Sequences
+
+SMALL = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+BART = {"decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 40}
+HEADS = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+LENGTHS = [5, 13, 1, 17, 0, 13]
+
+
+def drawn(model):
+    torch.manual_seed(1)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.3) if weight.dim() > 1 else nn.init.uniform_(weight, 0.5, 1.5)
+    return model.eval()
+
+
+def bert(**settings):
+    return drawn(BertModel(BertConfig(**SMALL, **settings)))
+
+
+def roberta():
+    return drawn(RobertaModel(RobertaConfig(**SMALL, pad_token_id=1)))
+
+
+def llama():
+    return drawn(LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=2)))
+
+
+def gpt2():
+    return drawn(
+        GPT2Model(
+            GPT2Config(
+                vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=1, eos_token_id=2
+            )
+        )
+    )
+
+
+def t5():
+    return drawn(
+        T5ForConditionalGeneration(
+            T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
+        )
+    )
+
+
+def bart():
+    return drawn(
+        BartForConditionalGeneration(
+            BartConfig(vocab_size=100, d_model=32, encoder_layers=2, **BART, **HEADS)
+        )
+    )
+
+
+WAYS = {  # how each of these takes many sequences at once
+    bert: Way(True, 0),
+    roberta: Way(True, 2, 1),
+    llama: Way(True, 0),
+    gpt2: Way(True, 0),
+    t5: Way(False),
+    bart: Way(False),
+}
+each_way = pytest.mark.parametrize("make", WAYS, ids=lambda make: make.__name__)
+
+
+def drawn_sequences() -> list[torch.Tensor]:
+    dice = torch.Generator().manual_seed(2)
+    return [torch.randint(5, 100, (n,), generator=dice) for n in LENGTHS]
+
+
+def alone(model, sequences) -> list[torch.Tensor]:
+    base = base_of(model)
+    base.set_attn_implementation("eager")
+    with torch.no_grad():
+        return [base(input_ids=one[None]).last_hidden_state[0] if len(one) else None for one in sequences]
+
+
+def padded(sequences) -> dict:
+    ids, lengths = Sequences.from_list(sequences).to_padded(0)
+    return {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+
+
+def rows_attended(call) -> int:
+    """The most queries that one layer's attention worked on."""
+    seen = []
+    with watching(lambda request, _: seen.append(len(request.q))):
+        call()
+    return max(seen)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
+
+
+# --- run ----------------------------------------------------------------------------------------------------------------
+
+
+@each_way
+def test_run_gives_each_sequence_what_it_gets_alone(make):
+    model, sequences = make(), drawn_sequences()
+    expected = alone(model, sequences)
+    with torch.no_grad():
+        found = run(model, sequences, tokens=20)
+    assert way_of(base_of(model)) == WAYS[make]
+    assert found.lengths.tolist() == LENGTHS
+    for s, values in enumerate(expected):
+        if values is not None:
+            close(found[s], values)
+
+
+def test_run_takes_lists_tensors_and_sequences():
+    model, sequences = bert(), drawn_sequences()
+    with torch.no_grad():
+        first = run(model, sequences)
+        assert torch.equal(first.values, run(model, [one.tolist() for one in sequences]).values)
+        assert torch.equal(first.values, run(model, Sequences.from_list(sequences)).values)
+
+
+def test_run_without_sequences_and_without_tokens():
+    model = bert()
+    for nothing in ([], [[]], [[], []]):
+        found = run(model, nothing)
+        assert len(found) == len(nothing) and found.values.shape == (0, 32)
+
+
+def test_run_does_the_work_of_real_tokens_only():
+    model, sequences = bert(), drawn_sequences()
+    way_of(model)
+    assert rows_attended(lambda: run(model, sequences)) == sum(LENGTHS)
+
+
+def test_a_gradient_flows_through_run():
+    model, sequences = bert(), [one for one in drawn_sequences() if len(one)]
+    run(model, sequences).values.square().sum().backward()
+    found = [p.grad for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model.set_attn_implementation("eager")
+    sum(model(input_ids=one[None]).last_hidden_state.square().sum() for one in sequences).backward()
+    expected = [p.grad for p in model.parameters() if p.grad is not None]
+    close(torch.cat([g.flatten() for g in found]), torch.cat([g.flatten() for g in expected]))
+
+
+def test_finding_the_way_leaves_every_layer_in_its_mode():
+    model = bert()
+    model.train()
+    model.encoder.layer[0].eval()
+    modes = [part.training for part in model.modules()]
+    way_of(model)
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_roberta_counts_no_padding_token_inside_a_text():
+    model, sequences = roberta(), [torch.tensor([7, 1, 8, 9]), torch.tensor([1, 5])]
+    expected = alone(model, sequences)
+    with torch.no_grad():
+        found = run(model, sequences)
+    for s, values in enumerate(expected):
+        close(found[s], values)
+
+
+@pytest.mark.parametrize(
+    ("make", "most"), [(bert, 40), (roberta, 38), (gpt2, 40)], ids=["bert", "roberta", "gpt2"]
+)
+def test_a_sequence_longer_than_the_positions_is_refused(make, most):
+    model = make()
+    run(model, [[5] * most])
+    with pytest.raises(
+        ValueError,
+        match=f"at most {most} tokens, as many as it has positions for, got {most + 1} in sequence 1",
+    ):
+        run(model, [[5, 6], [5] * (most + 1)])
+
+
+def test_a_model_that_does_not_route_is_named_and_keeps_its_attention():
+    model = drawn(DebertaV2Model(DebertaV2Config(**SMALL)))
+    before = model.config._attn_implementation
+    for use in (lambda: run(model, [[5, 6]]), lambda: unpad(model)):
+        with pytest.raises(
+            ValueError,
+            match="DebertaV2Model: .*computes its own; it cannot run without padding: use it as it is",
+        ):
+            use()
+    assert model.config._attn_implementation == before
+
+
+def test_a_model_that_looks_across_a_pack_by_other_means_runs_in_equal_lengths_or_not_at_all():
+    model = drawn(MambaModel(MambaConfig(vocab_size=100, hidden_size=32, num_hidden_layers=1, state_size=4)))
+    with pytest.raises(ValueError, match="MambaModel: "):
+        run(model, [[5, 6], [7, 8, 9]])
+
+
+def test_damaged_weights_are_said():
+    model = bert()
+    model.encoder.layer[0].output.dense.bias.data[3] = torch.nan
+    with pytest.raises(
+        ValueError, match="expected finite hidden states, got NaN or infinity.*load them again"
+    ):
+        run(model, [[5, 6]])
+
+
+def test_what_is_no_model_is_refused():
+    for use in (lambda: run(nn.Linear(2, 2), []), lambda: run("bert", [])):
+        with pytest.raises(TypeError, match="run: expected a Hugging Face model, got "):
+            use()
+    for wrong in (nn.Linear(2, 2), "bert"):
+        with pytest.raises(
+            TypeError, match="unpad: expected a Hugging Face model or an object that holds one, got "
+        ):
+            unpad(wrong)
+
+
+# --- unpad --------------------------------------------------------------------------------------------------------------
+
+PACKED = [make for make, way in WAYS.items() if way.packed]
+each_packed = pytest.mark.parametrize("make", PACKED, ids=lambda make: make.__name__)
+
+
+@each_packed
+def test_a_padded_call_runs_packed_and_comes_back_padded(make):
+    model, sequences = make(), drawn_sequences()
+    base = base_of(model)
+    given = padded(sequences)
+    real = given["attention_mask"].bool()
+    base.set_attn_implementation("eager")
+    expected = base(**given, output_hidden_states=True)
+    assert unpad(model) is model
+    found = []
+    assert rows_attended(lambda: found.append(base(**given, output_hidden_states=True))) == sum(LENGTHS)
+    close(found[0].last_hidden_state[real], expected.last_hidden_state[real])
+    assert (found[0].last_hidden_state[~real] == 0).all()
+    assert len(found[0].hidden_states) == len(expected.hidden_states)
+    for one, other in zip(found[0].hidden_states, expected.hidden_states, strict=True):
+        close(one[real], other[real])
+
+
+def test_the_pooled_output_and_the_head_on_top_are_the_padded_ones():
+    model = drawn(BertForSequenceClassification(BertConfig(**SMALL, num_labels=3)))
+    given = padded([one for one in drawn_sequences() if len(one)])
+    given["labels"] = torch.tensor([0, 1, 2, 0, 1])
+    model.set_attn_implementation("eager")
+    expected = model(**given)
+    unpad(model)
+    found = []
+    assert rows_attended(lambda: found.append(model(**given))) == sum(LENGTHS)
+    close(found[0].logits, expected.logits)
+    close(found[0].loss, expected.loss)
+
+
+def test_what_fits_only_the_padded_form_runs_padded():
+    model = llama()
+    given = padded([one for one in drawn_sequences() if len(one)])
+    model.set_attn_implementation("eager")
+    expected = model(**given, use_cache=True)
+    unpad(model)
+    found = []
+    assert (
+        rows_attended(lambda: found.append(model(**given, use_cache=True))) == given["attention_mask"].sum()
+    )
+    real = given["attention_mask"].bool()
+    close(found[0].logits[real], expected.logits[real])
+    assert found[0].past_key_values.get_seq_length() == 17
+    left = {name: value.flip(1) for name, value in given.items()}
+    close(model(**left).logits[real.flip(1)], _eager(model, left)[real.flip(1)])
+    assert isinstance(model(**given, return_dict=False), tuple)
+
+
+def _eager(model, given):
+    twin = copy.deepcopy(model)
+    twin.set_attn_implementation("eager")
+    return twin(**given).logits
+
+
+def test_unpad_twice_is_once_and_can_be_undone_and_copied():
+    model = unpad(unpad(bert()))
+    given = padded(drawn_sequences())
+    twin = copy.deepcopy(model)
+    for param in twin.parameters():
+        param.data.mul_(2)
+    assert not torch.equal(twin(**given).last_hidden_state, model(**given).last_hidden_state)
+    assert rows_attended(lambda: twin(**given)) == sum(LENGTHS)
+    model.set_attn_implementation("sdpa")
+    with watching(lambda *_: pytest.fail("sightline was called")):
+        out = model(**given).last_hidden_state
+    assert (out[given["attention_mask"] == 0] != 0).any()
+
+
+def test_a_call_that_fails_leaves_nothing_behind():
+    model = unpad(bert())
+    given = padded(drawn_sequences())
+    wrong = {**given, "input_ids": given["input_ids"] + 1000}
+    with pytest.raises(IndexError):
+        model(**wrong)
+    whole = torch.randint(5, 100, (2, 9))
+    model(input_ids=whole)  # would be taken for packed otherwise
+
+
+def test_gradient_checkpointing_stays_right():
+    model = unpad(bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    given, grads = padded(drawn_sequences()), []
+    real = given["attention_mask"].bool()
+    model.train()
+    for again in (False, True):
+        if again:
+            enable = "activation_checkpointing_enable"  # as newer versions of transformers call it
+            (getattr(model, enable, None) or model.gradient_checkpointing_enable)()
+        model.zero_grad()
+        model(**given).last_hidden_state[real].square().sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    close(grads[1], grads[0])
+
+
+@pytest.mark.parametrize("make", [t5, bart])
+def test_a_model_that_cannot_be_packed_is_refused_by_unpad_with_what_to_do(make):
+    with pytest.raises(
+        ValueError, match="unpad: expected a model that can be packed into one row, but .* use sightline"
+    ):
+        unpad(make())
+
+
+# --- check --------------------------------------------------------------------------------------------------------------
+
+
+@each_way
+def test_check_finds_these_exact_and_leaves_them_as_they_were(make):
+    model = make()
+    model.train()
+    model.set_attn_implementation("sdpa")
+    checked = check(model)
+    assert checked.exact, checked.rows
+    assert model.training and model.config._attn_implementation == "sdpa"
+    assert all(p.grad is None for p in model.parameters())
+    outcomes = {row.what: row.outcome for row in checked.rows}
+    assert outcomes["routed"] == outcomes["gradient = eager"] == "exact"
+
+
+def test_check_names_a_model_that_does_not_route():
+    checked = check(drawn(DebertaV2Model(DebertaV2Config(**SMALL))))
+    assert not checked.exact
+    assert (
+        checked.rows[0].sentence
+        == "DebertaV2Model computes its own attention, not transformers' interface; use it as it is"
+    )
+
+
+def test_check_finds_a_wrong_attention(monkeypatch):
+    from sightline.huggingface import attending
+
+    real = attending.attention
+    monkeypatch.setattr(attending, "attention", lambda q, k, v, *a, **b: real(q, k, v * 1.001, *a, **b))
+    checked = check(bert())
+    assert not checked.exact
+    assert {row.what: row.outcome for row in checked.rows}["padded = eager"] == "wrong"
+
+
+def test_a_refusal_elsewhere_does_not_make_a_model_inexact_but_a_wrong_value_does():
+    rows = [Row(what, "exact", 0.0, "") for what in ("routed", "padded = eager", "run = alone")]
+    assert Checked((*rows, Row("packed = alone", "refused", None, "why"))).exact
+    assert not Checked((*rows, Row("packed = alone", "wrong", 1.0, "why"))).exact
+    assert not Checked(tuple(rows[:2])).exact
+
+
+def test_the_name_is_plain():
+    assert NAME == "sightline"
