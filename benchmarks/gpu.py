@@ -3,8 +3,10 @@
     python benchmarks/gpu.py
 
 The checks are the table of cases on the GPU (`tests/attention`). The timings are of attention on packs against padded
-SDPA, nested tensors and one call per sequence, and of a training step of the self-attention encoder on a pack against
-torch.nn.TransformerEncoder on the padded batch. Lengths are drawn with a seed, so no data are needed.
+SDPA, nested tensors and one call per sequence; of a training step of the self-attention encoder on a pack against
+torch.nn.TransformerEncoder on the padded batch; and of Hugging Face models, forward and training step, against padded
+batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed. Lengths are drawn with a
+seed, so no data are needed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import finetuning
 import torch
 from side_by_side import agree, arguments, show, stop, summary, take_turns, write
 from torch import Tensor, nn
@@ -174,6 +177,11 @@ def measured(repeats: int, device: str, batches: dict[str, Tensor]) -> list[dict
             what = f"attention, forward and backward, {str(dtype).removeprefix('torch.')}"
             rows.append(timed(what, mix, lengths, sides(lengths, dtype, device), repeats, device))
         rows.append(timed("training step, bfloat16", mix, lengths, steps(lengths, device), repeats, device))
+        if int(lengths.min()) < int(lengths.max()):  # else nothing is padded
+            ways = finetuning.forwards(lengths, device)
+            rows.append(timed("Hugging Face encoder, bfloat16", mix, lengths, ways, repeats, device))
+            ways, _ = finetuning.steps([lengths], device)
+            rows.append(timed("Hugging Face training step", mix, lengths, ways, repeats, device))
     return rows
 
 
@@ -190,7 +198,7 @@ def main() -> None:
     rows = measured(given.repeats, "cuda", mixes())
     show(
         f"{torch.cuda.get_device_name()}: milliseconds of ours, and how many times that others take",
-        ["", "mix", "tokens", "ours, ms", "padded", "nested", "one call each"],
+        ["", "mix", "tokens", "ours, ms", "padded", "nested", "one call each", "eager", "flash-attn 2"],
         [
             [
                 row["what"],
@@ -199,7 +207,7 @@ def main() -> None:
                 f"{row['milliseconds']['sightline']['median']:.2f}",
                 *(
                     f"{row['times_ours'][n]:.2f}x" if n in row["times_ours"] else ""
-                    for n in ("padded", "nested", "each")
+                    for n in ("padded", "nested", "each", "eager", "flash_attention_2")
                 ),
             ]
             for row in rows
