@@ -1,13 +1,13 @@
 """The attention and mask registered with transformers: masks read right, padded and packed input exact, the rest refused."""
 
 import pytest
+import small
 import torch
+from small import SMALL, bert, drawn
 from torch import nn
 from transformers import (
     BartConfig,
     BartModel,
-    BertConfig,
-    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
@@ -15,39 +15,16 @@ from transformers import (
     MistralModel,
     ModernBertConfig,
     ModernBertModel,
-    PreTrainedModel,
-    T5Config,
-    T5EncoderModel,
     masking_utils,
 )
 from transformers.cache_utils import StaticCache
 
-from sightline.attention import FULL, Pattern, watching
+from sightline.attention import Pattern, watching
 from sightline.huggingface.attending import NAME, StandIn, attend, mask
 from sightline.huggingface.rows import Grid, Packing, packed, padded
 from sightline.huggingface.rules import Reading, read
 
-SMALL = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
 LENGTHS = torch.tensor([5, 13, 1, 17, 0])
-
-
-def drawn(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with weights large enough that a wrong key shows; float32, in which alone eager attention is right."""
-    torch.manual_seed(1)
-    for weight in model.parameters():
-        nn.init.normal_(weight, std=0.3) if weight.dim() > 1 else nn.init.uniform_(weight, 0.5, 1.5)
-    return model.eval()
-
-
-def bert(**settings):
-    return drawn(BertModel(BertConfig(**SMALL, **settings)))
 
 
 def llama(**settings):
@@ -66,8 +43,7 @@ def modernbert():
 
 
 def t5():
-    config = T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
-    return drawn(T5EncoderModel(config))
+    return small.t5().get_encoder()
 
 
 MODELS = {"bert": bert, "llama": llama, "mistral": mistral, "modernbert": modernbert, "t5": t5}
@@ -342,37 +318,7 @@ def test_chunks_of_cross_attention_are_refused():
         packed(packing, Grid(1, 4, 4), Reading(Pattern(right=0), chunk=2))
 
 
-# --- reading masks ------------------------------------------------------------------------------------------------------
-
-MASKS = {
-    "causal": (masking_utils.causal_mask_function, Pattern(right=0)),
-    "all": (masking_utils.bidirectional_mask_function, FULL),
-    "causal window": (masking_utils.sliding_window_causal_mask_function(4), Pattern(3, 0)),
-    "window": (masking_utils.sliding_window_bidirectional_mask_function(4), Pattern(4, 4)),
-}
-
-
-@pytest.mark.parametrize("name", MASKS)
-def test_a_mask_is_read_as_transformers_evaluates_it(name):
-    function, pattern = MASKS[name]
-    assert read(function) == Reading(pattern)
-    seen = masking_utils.sdpa_mask(
-        1, 11, 11, mask_function=function, allow_is_causal_skip=False, allow_is_bidirectional_skip=False
-    )[0, 0]
-    reach = torch.arange(11) - torch.arange(11)[:, None]
-    expected = torch.ones(11, 11, dtype=torch.bool)
-    expected &= reach >= -(11 if pattern.left is None else pattern.left)
-    expected &= reach <= (11 if pattern.right is None else pattern.right)
-    assert torch.equal(seen, expected)
-
-
-def test_masks_that_cannot_be_joined_are_not_read():
-    two = masking_utils.and_masks(*(masking_utils.chunked_overlay(n, torch.zeros(1)) for n in (2, 3)))
-    assert read(two) is None
-    assert (
-        read(masking_utils.and_masks(lambda *_: torch.ones(()), masking_utils.causal_mask_function)) is None
-    )
-    assert read(None) is None
+# --- what it costs -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("left", [0, 3])

@@ -4,101 +4,23 @@ import copy
 
 import pytest
 import torch
+from small import SMALL, WAYS, bart, bert, drawn, each_way, gpt2, llama, roberta, t5
 from torch import nn
 from transformers import (
-    BartConfig,
-    BartForConditionalGeneration,
     BertConfig,
     BertForSequenceClassification,
-    BertModel,
     DebertaV2Config,
     DebertaV2Model,
-    GPT2Config,
-    GPT2Model,
-    LlamaConfig,
-    LlamaForCausalLM,
     MambaConfig,
     MambaModel,
-    RobertaConfig,
-    RobertaModel,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from sightline.attention import watching
-from sightline.huggingface import check, run, unpad
-from sightline.huggingface.attending import NAME
-from sightline.huggingface.check import Checked, Row
-from sightline.huggingface.packing import Way, base_of, way_of
+from sightline.huggingface import run, unpad
+from sightline.huggingface.packing import base_of, way_of
 from sightline.sequences import Sequences
 
-SMALL = {
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-}
-BART = {"decoder_layers": 1, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 40}
-HEADS = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
 LENGTHS = [5, 13, 1, 17, 0, 13]
-
-
-def drawn(model):
-    torch.manual_seed(1)
-    for weight in model.parameters():
-        nn.init.normal_(weight, std=0.3) if weight.dim() > 1 else nn.init.uniform_(weight, 0.5, 1.5)
-    return model.eval()
-
-
-def bert(**settings):
-    return drawn(BertModel(BertConfig(**SMALL, **settings)))
-
-
-def roberta():
-    return drawn(RobertaModel(RobertaConfig(**SMALL, pad_token_id=1)))
-
-
-def llama():
-    return drawn(LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=2)))
-
-
-def gpt2():
-    return drawn(
-        GPT2Model(
-            GPT2Config(
-                vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=1, eos_token_id=2
-            )
-        )
-    )
-
-
-def t5():
-    return drawn(
-        T5ForConditionalGeneration(
-            T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
-        )
-    )
-
-
-def bart():
-    return drawn(
-        BartForConditionalGeneration(
-            BartConfig(vocab_size=100, d_model=32, encoder_layers=2, **BART, **HEADS)
-        )
-    )
-
-
-WAYS = {  # how each of these takes many sequences at once
-    bert: Way(True, 0),
-    roberta: Way(True, 2, 1),
-    llama: Way(True, 0),
-    gpt2: Way(True, 0),
-    t5: Way(False),
-    bart: Way(False),
-}
-each_way = pytest.mark.parametrize("make", WAYS, ids=lambda make: make.__name__)
 
 
 def drawn_sequences() -> list[torch.Tensor]:
@@ -353,49 +275,3 @@ def test_a_model_that_cannot_be_packed_is_refused_by_unpad_with_what_to_do(make)
         ValueError, match="unpad: expected a model that can be packed into one row, but .* use sightline"
     ):
         unpad(make())
-
-
-# --- check --------------------------------------------------------------------------------------------------------------
-
-
-@each_way
-def test_check_finds_these_exact_and_leaves_them_as_they_were(make):
-    model = make()
-    model.train()
-    model.set_attn_implementation("sdpa")
-    checked = check(model)
-    assert checked.exact, checked.rows
-    assert model.training and model.config._attn_implementation == "sdpa"
-    assert all(p.grad is None for p in model.parameters())
-    outcomes = {row.what: row.outcome for row in checked.rows}
-    assert outcomes["routed"] == outcomes["gradient = eager"] == "exact"
-
-
-def test_check_names_a_model_that_does_not_route():
-    checked = check(drawn(DebertaV2Model(DebertaV2Config(**SMALL))))
-    assert not checked.exact
-    assert (
-        checked.rows[0].sentence
-        == "DebertaV2Model computes its own attention, not transformers' interface; use it as it is"
-    )
-
-
-def test_check_finds_a_wrong_attention(monkeypatch):
-    from sightline.huggingface import attending
-
-    real = attending.attention
-    monkeypatch.setattr(attending, "attention", lambda q, k, v, *a, **b: real(q, k, v * 1.001, *a, **b))
-    checked = check(bert())
-    assert not checked.exact
-    assert {row.what: row.outcome for row in checked.rows}["padded = eager"] == "wrong"
-
-
-def test_a_refusal_elsewhere_does_not_make_a_model_inexact_but_a_wrong_value_does():
-    rows = [Row(what, "exact", 0.0, "") for what in ("routed", "padded = eager", "run = alone")]
-    assert Checked((*rows, Row("packed = alone", "refused", None, "why"))).exact
-    assert not Checked((*rows, Row("packed = alone", "wrong", 1.0, "why"))).exact
-    assert not Checked(tuple(rows[:2])).exact
-
-
-def test_the_name_is_plain():
-    assert NAME == "sightline"
