@@ -80,13 +80,13 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
-    """Encoders for sequences of any length: fit one, use it, or find out which serves your data.
-    Hugging Face models: vectors of texts without padding.
+    """Encoders for sequences of any length: fit one, use it, or find out which serves your data; and any Hugging Face
+    model without padding.
 
     \b
     Begin with one of these:
         sightline compare scope --report report.html      five encoders on Python's own library
         sightline fit reviews.csv --label stars           an encoder for your own data
         sightline predict runs/reviews-self-attention new.csv
-        sightline embed MODEL texts.txt --out vectors.npy    a Hugging Face model, without padding
+        sightline embed MODEL texts.txt --out vectors.npy a vector for each line, by a Hugging Face model
     """

@@ -276,6 +276,8 @@ def _load(source: str, pooling, normalize, precision: str | None):
         tokenizer = AutoTokenizer.from_pretrained(
             source, subfolder=recipe.subfolder, **{**(recipe.tokenizer or {}), "trust_remote_code": False}
         )
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+            raise ValueError("one without words")  # which transformers makes up where there are no files
         if recipe.lower:
             engine = tokenizer.backend_tokenizer
             steps = [normalizers.Lowercase(), *filter(None, [engine.normalizer])]

@@ -91,6 +91,11 @@ def chosen(
     modes, after, notes = recipe.modes, recipe.after, recipe.notes
     if pooling is not None:
         modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
+        if len(modes) != len(recipe.modes) and any(not isinstance(module, Normalize) for module in after):
+            raise ValueError(
+                f"pooling: expected {len(recipe.modes)} of the modes, as the layers after it in {source} are made for, got "
+                f"{len(modes)}; choose as many"
+            )
     elif not modes:
         modes = ("mean",)
         notes += (f"{source}: nothing here says how to pool, so the mean is taken; --pooling says otherwise",)

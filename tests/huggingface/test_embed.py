@@ -244,7 +244,8 @@ SPOILT = {
     "weights that are missing": (weights_that_are_missing, "got none for encoder.layer.1.output.dense.weight, which would stay random"),
     "NaN in all": (nan_in_all, "expected weights that are numbers, got NaN or infinity in encoder.layer.1.output.dense.weight"),
     "NaN in a word": (nan_in_a_word, "text 1: expected a vector of numbers, got .* infinity in embeddings.word_embeddings"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "expected a tokenizer beside the model"),
+    "no tokenizer": (lambda f: [drop(f / f"tokenizer{end}.json") for end in ("", "_config")], "expected a tokenizer beside the model, got one without words"),
+    "a tokenizer that does not read": (lambda f: (f / "tokenizer.json").write_text("{"), "expected a tokenizer beside the model"),
     "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got a file that"),
     "modules that are none": (lambda f: (f / "modules.json").write_text("{}"), "expected a JSON list, got a dict"),
 }  # fmt: skip
@@ -332,6 +333,14 @@ def test_what_a_caller_can_get_wrong(case, plain):
     given, kind, expected = WRONG[case]
     with pytest.raises(kind, match=expected):
         embed(**{"model": plain, "texts": ["a"], "pooling": "mean", **given})
+
+
+def test_pooling_must_fit_the_layers_after_it(whole):
+    assert embed(whole, ["a"], pooling="cls").shape == (1, 6)
+    with pytest.raises(
+        ValueError, match="pooling: expected 1 of the modes, as the layers .* are made for, got 2"
+    ):
+        embed(whole, ["a"], pooling=["cls", "max"])
 
 
 def test_a_loaded_model_needs_a_tokenizer_and_keeps_its_precision(plain):
