@@ -89,6 +89,19 @@ def test_so_it_does_with_keys_from_elsewhere(packs, pattern):
     check_cpu(*packs, pattern, 2, 8)
 
 
+@drawn
+@given(cross_packs(), PATTERNS)
+def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(packs, pattern):
+    offsets, key_offsets = map(starts, packs)
+    plan = rectangles._plan.__wrapped__(offsets.tobytes(), key_offsets.tobytes(), pattern, 2, 8, True)
+    pairs, _, _ = covered_by(plan, offsets[-1], key_offsets[-1], pattern)
+    assert (pairs == visible_pairs(offsets, key_offsets, pattern)).all() and not plan.staged
+    for r in plan.direct:
+        of = r.sequence + np.arange(r.count)
+        assert (r.query + r.query_step * np.arange(r.count) == offsets[of] + r.i).all()
+        assert (r.key + r.key_step * np.arange(r.count) == key_offsets[of] + r.j).all()
+
+
 @given(st.integers(1, 200), st.integers(2, 2000), st.sampled_from([(0, 0), (5, 0), (3, 9)]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
@@ -125,6 +138,7 @@ def test_blockwise_computes_each_visible_pair_once(packs, pattern, sizes, heads)
     pairs, queries = np.zeros_like(expected), np.zeros(offsets[-1], int)
     rows, keys = torch.arange(offsets[-1])[:, None], torch.arange(key_offsets[-1])[:, None, None]
     for strip in strips:
+        assert strip.query == offsets[strip.sequence] and strip.key == key_offsets[strip.sequence]
         i = strip.queries(rows)[:, 0].numpy()
         np.add.at(queries, i.ravel(), 1)
         for tile in strip.tiles:
