@@ -42,7 +42,7 @@ def refuses(request: Request) -> str | None:
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
-    q, k, v, *_, bias, _ = request
+    q, k, v, bias = request.q, request.k, request.v, request.bias
     rectangles = plan(request)
     width = v.shape[2]
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing

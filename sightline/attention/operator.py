@@ -132,7 +132,9 @@ def _check(
         raise ValueError(
             f"attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv], got {shapes}; split the heads off the width"
         )
-    if q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2] or k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+    (_, heads, width), (rows, groups, key_width), (value_rows, value_groups, _) = q.shape, k.shape, v.shape
+    alike = width == key_width and rows == value_rows and groups == value_groups
+    if not alike or groups == 0 or heads % groups:
         shapes = [list(t.shape) for t in (q, k, v)]
         raise ValueError(
             f"attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got {shapes}; make the widths and heads agree"

@@ -66,9 +66,9 @@ class Plan:
 
 def plan(request: Request) -> Plan:
     """Which rectangles to compute for so many heads of this width: a pure function, remembered for the next layer."""
-    q, _, _, offsets, key_offsets, pattern, *_ = request
+    offsets, key_offsets, (_, heads, width) = request.offsets, request.key_offsets, request.q.shape
     other = None if key_offsets is offsets else key_offsets.numpy().tobytes()
-    return _plan(offsets.numpy().tobytes(), other, pattern, *q.shape[1:], request.bias is not None)
+    return _plan(offsets.numpy().tobytes(), other, request.pattern, heads, width, request.bias is not None)
 
 
 @lru_cache(256)
