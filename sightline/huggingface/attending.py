@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from sightline.attention import Pattern, attention
 from sightline.huggingface.rows import (
+    NAME,
     WHERE,
     Grid,
     Packing,
@@ -27,10 +28,10 @@ from sightline.huggingface.rows import (
     packed,
     packing_in_use,
     padded,
+    proving,
 )
 from sightline.huggingface.rules import Reading, read
-
-NAME = "sightline"
+from sightline.huggingface.ways import vouch
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,11 @@ class Rule:
     """What one mask says, and what follows from it, worked out when a layer first asks and kept for the others."""
 
     grid: Grid
-    reading: Reading | None  # None: no rule can be read, so that `asked` must be evaluated
+    reading: Reading | None  # None: no rule can be read, so that the mask must be evaluated
     keep: Tensor | None  # bool [B, Lk]: which keys are real; None: all
     packing: Packing | None  # of `run` and `unpad`
     device: torch.device
-    asked: dict = field(repr=False)  # the arguments, to evaluate the mask with
+    arguments: dict = field(repr=False)  # to evaluate the mask with
 
     @cached_property
     def rows(self) -> Rows:
@@ -51,18 +52,18 @@ class Rule:
         return padded(self.reading, self.grid, self.keep, self.device)
 
     @cached_property
-    def dropped(self) -> str | None:
-        return None if self.keep is not None else _dropped_packing()
+    def asked(self) -> tuple[PreTrainedModel, Tensor | None] | None:
+        return _asked_packing()
 
     @cached_property
     def evaluated(self) -> Tensor:
-        return sdpa_mask(**self.asked, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+        return sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
 
 
 class StandIn(torch.Tensor):
-    """A tensor [B, 1, Lq, Lk] of one number, NaN, seen through strides, in place of a mask, with the mask's rule.
+    """A tensor [B, 1, Lq, Lk] of one number, seen through strides, in place of a mask, with the mask's rule.
 
-    A model that computes with it makes NaN, which shows, and never a wrong number.
+    It may be handed on, looked up in and moved; a model that computes with it is refused.
     """
 
     rule: Rule | None = None
@@ -71,19 +72,23 @@ class StandIn(torch.Tensor):
     def of(cls, rule: Rule, dtype: torch.dtype) -> StandIn:
         one = torch.full((1, 1, 1, 1), torch.nan, dtype=dtype, device=rule.device)
         made = one.expand(rule.grid.batch, 1, rule.grid.queries, rule.grid.keys).as_subclass(cls)
-        made.rule = rule
+        made.rule = rule  # and should a way be found around __torch_function__, NaN would show it
         return made
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         result = super().__torch_function__(function, types, args, kwargs or {})
-        keeps = function in _KEEPS_THE_MASK and isinstance(result, StandIn) and result.shape == args[0].shape
-        if keeps and result.rule is None:
+        if isinstance(result, StandIn) and result.rule is None:
+            if function not in _HANDED_ON or result.shape != args[0].shape:
+                raise ValueError(
+                    f"{WHERE}: expected the model to pass its mask on as it was made, but it computes with it "
+                    f"({getattr(function, '__name__', function)}); use another implementation for this model"
+                )
             result.rule = args[0].rule
         return result
 
 
-_KEEPS_THE_MASK = (Tensor.__getitem__, Tensor.to, Tensor.contiguous, Tensor.detach)
+_HANDED_ON = (Tensor.__getitem__, Tensor.to, Tensor.contiguous, Tensor.detach, Tensor.clone, Tensor.expand)
 
 
 def mask(
@@ -109,7 +114,7 @@ def mask(
             keep, (0, kv_length - keep.shape[1])
         )  # a fixed cache has room for more
         keep = None if bool(keep.all()) else keep.expand(batch_size, -1)
-    asked = {
+    arguments = {
         "batch_size": batch_size,
         "q_length": q_length,
         "kv_length": kv_length,
@@ -120,7 +125,7 @@ def mask(
         "use_vmap": use_vmap,
         "device": device,
     }
-    rule = Rule(grid, read(mask_function), keep, packing_in_use.get(), torch.device(device), asked)
+    rule = Rule(grid, read(mask_function), keep, packing_in_use.get(), torch.device(device), arguments)
     if rule.packing is not None and (rule.reading is None or keep is not None):
         raise ValueError(
             f"{WHERE}: expected packed input under a mask of distances only, got another mask; give this model padded input"
@@ -175,7 +180,7 @@ def attend(
         rows = rule.rows if given is None else packed(given, grid, rule.reading)
     else:
         rows = Rows(*_even(grid), Pattern(), aligned=True)
-        hidden = _as_bias(rule.evaluated if rule is not None else attention_mask, query)
+        hidden = _as_bias(rule.evaluated if rule is not None else attention_mask, query, grid)
         bias = hidden if bias is None else bias + hidden
     operands = (_rows(query, rows.queries), _rows(key, rows.keys), _rows(value, rows.keys))
     how = {"scale": scaling, "dropout": dropout, "softcap": softcap, "sink": s_aux}
@@ -236,17 +241,15 @@ def _even(grid: Grid) -> tuple[Tensor, Tensor]:
     return tuple(torch.arange(grid.batch + 1) * n for n in (grid.queries, grid.keys))
 
 
-def _as_bias(given: Tensor, query: Tensor) -> Tensor:
+def _as_bias(given: Tensor, query: Tensor, grid: Grid) -> Tensor:
     """A mask that came ready-made, as numbers to add to the scores."""
-    if given.dim() != 4:
+    fits = given.dim() == 4 and given.shape[2] in (1, grid.queries) and given.shape[3] in (1, grid.keys)
+    if not fits:
         raise ValueError(
-            f"{WHERE}: expected a mask [B, L] or [B, 1 or H, Lq, Lk], got {list(given.shape)}; use another implementation for this model"
-        )
-    if isinstance(given, StandIn):
-        raise ValueError(
-            f"{WHERE}: expected the model to pass its mask on as it was made, got one it has computed with; "
+            f"{WHERE}: expected a mask [B, L] or [B, 1 or H, {grid.queries}, {grid.keys}], got {list(given.shape)}; "
             "use another implementation for this model"
         )
+    given = given.expand(-1, -1, grid.queries, grid.keys)
     if given.dtype == torch.bool:
         return torch.zeros(given.shape, dtype=query.dtype, device=query.device).masked_fill(
             ~given, -torch.inf
@@ -288,9 +291,11 @@ def _given_packing(
 ) -> Packing | None:
     """The packing that came with the call; None where the input is not packed, or the mask's rule knows of it.
 
-    Raises: ValueError where packed input was given and has not come through, or comes with a mask.
+    Raises: ValueError where packed input was given and has not come through, comes with a mask, or is not what the model
+    is made for.
     """
-    packing = packing_in_use.get()
+    plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
+    packing, trusted = packing_in_use.get(), packing_in_use.get() is not None or proving.get()
     if packing is not None and biased:
         raise ValueError(
             f"{WHERE}: expected a model without a bias for pairs of positions, which packed input would have between all its "
@@ -298,24 +303,23 @@ def _given_packing(
         )
     if packing is None and cu_q is not None:
         packing = _of_offsets(cu_q, cu_q if cu_k is None else cu_k)
-    plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
     if packing is None and plain and grid.queries == grid.keys and position_ids is not None:
         packing = _of_positions(position_ids, grid)
-    if packing is not None:
-        if not plain:
-            raise ValueError(
-                f"{WHERE}: expected packed input without a padding mask, got both; leave attention_mask out"
-            )
+    if packing is not None and not plain:
+        raise ValueError(
+            f"{WHERE}: expected packed input without a padding mask, got both; leave attention_mask out"
+        )
+    if trusted or not plain or rule is not None and rule.packing is not None or grid.queries == 1:
         return packing
-    known = rule is not None and (rule.packing or rule.reading is None or rule.reading.sequences is not None)
-    if plain and not known and grid.batch == 1 and grid.queries > 1:
-        dropped = _dropped_packing() if rule is None else rule.dropped
-        if dropped:
+    asked = _asked_packing() if rule is None else rule.asked
+    if asked is not None:  # by whoever called the model, which may not be made for it
+        vouch(*asked)
+        if packing is None and (rule is None or rule.reading.sequences is None):
             raise ValueError(
-                f"{WHERE}: expected {dropped} to pass packed input on to its attention, but it does not; give it padded input, "
-                "or use sightline.huggingface.run(model, sequences)"
+                f"{WHERE}: expected {type(asked[0]).__name__} to pass packed input on to its attention, but it does not; give "
+                "it padded input, or use sightline.huggingface.run(model, sequences)"
             )
-    return None
+    return packing
 
 
 def _of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
@@ -339,8 +343,11 @@ def _of_positions(positions: Tensor, grid: Grid) -> Packing | None:
     return known[1]
 
 
-def _dropped_packing() -> str | None:
-    """The model's name, if whoever called the outermost model gave it packed input; found in the running call itself."""
+def _asked_packing() -> tuple[PreTrainedModel, Tensor | None] | None:
+    """The outermost model and its positions, if its caller gave it packed input; found in the running call itself.
+
+    Many models take such input and drop it before it comes to their attention, which then cannot tell.
+    """
     frame, outermost = sys._getframe(1), None
     while frame is not None:
         if frame.f_code.co_name == "forward" and isinstance(frame.f_locals.get("self"), PreTrainedModel):
@@ -352,11 +359,14 @@ def _dropped_packing() -> str | None:
     offsets, positions, mask = (
         given.get(name) for name in ("cu_seq_lens_q", "position_ids", "attention_mask")
     )
+    counted = isinstance(positions, Tensor) and positions.dim() == 2
     several = offsets is not None and len(offsets) > 2
-    if not several and isinstance(positions, Tensor) and positions.dim() == 2 and positions.shape[1] > 1:
-        real = mask is None or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
+    if not several and counted and positions.shape[1] > 1:
+        rule = getattr(mask, "rule", None)  # by now many a model has put the stand-in in its place
+        real = mask is None or rule is not None and rule.keep is None
+        real = real or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
         several = real and bool((positions.diff(dim=1) != 1).any())
-    return type(given["self"]).__name__ if several else None
+    return (given["self"], positions if counted else None) if several else None
 
 
 AttentionInterface.register(NAME, attend)

@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sightline.attention import CAUSAL, FULL, Pattern, watching
-from sightline.huggingface import packing
-from sightline.huggingface.attending import NAME
-from sightline.huggingface.packing import CLOSE
+from sightline.huggingface import ways
+from sightline.huggingface.packing import run
+from sightline.huggingface.rows import NAME
 
 LENGTHS = (7, 1, 13, 4)  # of the sequences that are tried
 NEW = 6  # tokens generated
@@ -97,14 +97,14 @@ class _Trial:
     """A model and a few sequences to try it on."""
 
     def __init__(self, model: PreTrainedModel):
-        self.model, self.base = model, packing.base_of(model)
-        self.tolerance = CLOSE.get(model.dtype, 1e-2)
-        self.ids = packing.probe(self.base, LENGTHS)
+        self.model, self.base = model, ways.base_of(model)
+        self.tolerance = ways.CLOSE.get(model.dtype, 1e-2)
+        self.ids = ways.probe(self.base, LENGTHS)
 
     def under(self, implementation: str, **arguments) -> Tensor:
         """The model's first output under one implementation."""
         self.model.set_attn_implementation(implementation)
-        outputs = self.model(**packing.arguments_for(self.model, arguments))
+        outputs = self.model(**ways.arguments_for(self.model, arguments))
         return outputs[0] if outputs.get("last_hidden_state") is None else outputs.last_hidden_state
 
     def batch(self, side: str) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ class _Trial:
         longest = int(self.ids.lengths.max())
         given = {
             "input_ids": self.ids.values[None],
-            "position_ids": self.ids.positions[None] + (packing.way_of(self.base).first or 0),
+            "position_ids": self.ids.positions[None] + (ways.way_of(self.base).first or 0),
             "cu_seq_lens_q": offsets,
             "cu_seq_lens_k": offsets,
             "max_length_q": longest,
@@ -166,13 +166,13 @@ class _Trial:
     @torch.no_grad()
     def run(self) -> float:
         expected = self.alone(self.base)
-        return _error(packing.run(self.model, self.ids, tokens=20).values, expected)
+        return _error(run(self.model, self.ids, tokens=20).values, expected)
 
     def alone(self, model: PreTrainedModel) -> Tensor:
         """What eager attention gives each sequence by itself."""
         model.set_attn_implementation("eager")
-        outputs = [model(**packing.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
-        return torch.cat([packing.hidden_of(o)[0] for o in outputs])
+        outputs = [model(**ways.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
+        return torch.cat([ways.hidden_of(o)[0] for o in outputs])
 
     @torch.no_grad()
     def generate(self) -> float | None:
@@ -200,8 +200,8 @@ class _Trial:
             found.append(
                 [torch.zeros_like(p) if g is None else g for g, p in zip(grads, wanted, strict=True)]
             )
-        largest = max(float(g.abs().max()) for g in found[0])
-        worst = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))
+        largest = max(float(g.abs().max()) for g in found[0] if g.numel())
+        worst = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True) if a.numel())
         return worst / largest if largest else worst
 
 

@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
-from sightline.huggingface.packing import base_of, positions, run, way_of
+from sightline.huggingface.packing import run
+from sightline.huggingface.ways import base_of, most_positions, way_of
 from sightline.sequences import Sequences
 
 WINDOW = 2048  # texts that are sorted together ...
@@ -297,7 +298,7 @@ def _longest(
     limits = [
         said,
         getattr(base.config.get_text_config(), "max_position_embeddings", None),
-        positions(base, way),
+        most_positions(base, way),
     ]
     limits = [limit for limit in limits if limit is not None and 0 < limit < 10**9]
     return min(limits, default=None)

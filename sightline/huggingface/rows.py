@@ -15,7 +15,8 @@ from torch import Tensor
 from sightline.attention import Pattern
 from sightline.huggingface.rules import Reading
 
-WHERE = "attention 'sightline'"
+NAME = "sightline"
+WHERE = f"attention {NAME!r}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,9 @@ class Packing:
 packing_in_use: ContextVar[Packing | None] = ContextVar(
     "packing_in_use", default=None
 )  # set by `run` and `unpad`
+proving: ContextVar[bool] = ContextVar(
+    "proving", default=False
+)  # a model is being tried, perhaps inside a call of its own
 
 
 @dataclass(frozen=True, eq=False)

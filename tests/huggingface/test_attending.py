@@ -210,6 +210,25 @@ def test_packed_input_that_the_model_would_not_pass_on_is_refused():
         under(modernbert(), NAME, **alone)
 
 
+@pytest.mark.parametrize("form", ["offsets and positions", "positions"])
+def test_a_model_that_counts_over_the_whole_row_is_refused_packed_input(form):
+    given = packed_form([5, 7])
+    given = given if form != "positions" else {name: given[name] for name in ("input_ids", "position_ids")}
+    with pytest.raises(
+        ValueError, match="BartEncoder: expected padded input, got packed; it relates or counts positions"
+    ):
+        under(small.bart().get_encoder(), NAME, **given)
+
+
+def test_packed_positions_that_begin_elsewhere_than_the_models_are_refused():
+    given, model = packed_form([5, 7]), small.roberta()
+    with pytest.raises(ValueError, match="positions that begin at 2, as it counts them, got 0; add 2"):
+        under(model, NAME, **given)
+    given["position_ids"] = given["position_ids"] + 2
+    found = under(model, NAME, **given).last_hidden_state[0, 5:]
+    close(found, under(model, "eager", input_ids=given["input_ids"][:, 5:]).last_hidden_state[0])
+
+
 def test_packed_input_with_padding_is_refused():
     given = packed_form([5, 7])
     given["attention_mask"] = (torch.arange(12) < 11).long()[None]
@@ -272,14 +291,20 @@ def test_an_argument_that_would_change_the_result_is_refused(name):
         attend(nn.Module(), q, q, q, None, **{name: torch.zeros(1)})
 
 
-def test_a_model_that_computes_with_its_mask_is_refused():
+@pytest.mark.parametrize(
+    "use", [lambda m: m + 1, lambda m: m[:, :, :, :4], lambda m: torch.where(m > 0, 1, 0), lambda m: m.sum()]
+)
+def test_a_model_that_computes_with_its_mask_is_refused(use):
     made = mask(1, 5, 5, mask_function=masking_utils.causal_mask_function)
-    q = torch.randn(1, 2, 5, 4)
-    assert (made + 1).isnan().all()
-    for changed in (made + 1, made[:, :, :, :4], made.expand(1, 2, 5, 5)):
-        with pytest.raises(ValueError, match="pass its mask on as it was made, got one it has computed with"):
-            attend(nn.Module(), q, q, q, changed)
-    assert made[:, :, :, :5].rule is made.rule and made.to(torch.float64).rule is made.rule
+    with pytest.raises(ValueError, match="pass its mask on as it was made, but it computes with it"):
+        use(made)
+
+
+def test_a_mask_may_be_handed_on():
+    made = mask(1, 5, 5, mask_function=masking_utils.causal_mask_function)
+    for same in (made[:, :, :, :5], made.to(torch.float64), made.contiguous(), made.expand(1, 1, 5, 5)):
+        assert same.rule is made.rule
+    assert made.shape == (1, 1, 5, 5) and made.dim() == 4 and made.dtype == torch.float32
 
 
 def test_other_sizes_than_the_mask_was_made_for_are_refused():
@@ -291,7 +316,7 @@ def test_other_sizes_than_the_mask_was_made_for_are_refused():
 
 def test_masks_of_other_shapes_are_refused():
     q = torch.randn(1, 2, 4, 4)
-    with pytest.raises(ValueError, match=r"a mask \[B, L\] or \[B, 1 or H, Lq, Lk\], got \[1, 4, 4\]"):
+    with pytest.raises(ValueError, match=r"a mask \[B, L\] or \[B, 1 or H, 4, 4\], got \[1, 4, 4\]"):
         attend(nn.Module(), q, q, q, torch.zeros(1, 4, 4))
 
 

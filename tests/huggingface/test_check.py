@@ -4,8 +4,8 @@ from small import SMALL, bert, drawn, each_way
 from transformers import DebertaV2Config, DebertaV2Model
 
 from sightline.huggingface import check
-from sightline.huggingface.attending import NAME
 from sightline.huggingface.check import Checked, Row
+from sightline.huggingface.rows import NAME
 
 
 @each_way

@@ -9,6 +9,8 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    CLIPTextConfig,
+    CLIPTextModel,
     DebertaV2Config,
     DebertaV2Model,
     MambaConfig,
@@ -17,7 +19,7 @@ from transformers import (
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.packing import base_of, way_of
+from sightline.huggingface.ways import base_of, way_of
 from sightline.sequences import Sequences
 
 LENGTHS = [5, 13, 1, 17, 0, 13]
@@ -252,6 +254,14 @@ def test_a_call_that_fails_leaves_nothing_behind():
         model(**wrong)
     whole = torch.randint(5, 100, (2, 9))
     model(input_ids=whole)  # would be taken for packed otherwise
+
+
+def test_unpad_refuses_a_model_that_pools_on_its_way():
+    config = CLIPTextConfig(**SMALL, bos_token_id=1, eos_token_id=2)
+    with pytest.raises(
+        ValueError, match="whose pooled output is made by its `pooler`, but CLIPTextModel takes it from"
+    ):
+        unpad(drawn(CLIPTextModel(config)))
 
 
 def test_gradient_checkpointing_stays_right():
