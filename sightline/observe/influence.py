@@ -1,0 +1,400 @@
+"""Influence: how far back an input moves an output, in any model that has gradients, with attention weights or without.
+
+J_ij is the derivative of output row i by input row j, a matrix; the influence of j on i is its squared Frobenius norm,
+|J_ij|^2. Whole, that takes a backward pass for each number of each row. But a row u of random signs has
+
+    E |u^T J_ij|^2 = E u^T (J_ij J_ij^T) u = trace(J_ij J_ij^T) = |J_ij|^2
+
+so that one backward pass, which is u^T J, answers for output row i and all its inputs at once. Many rows, each with signs
+of its own, are summed in a profile by distance, and their errors cancel. With the unit vectors in place of u it is exact.
+
+Source: Hutchinson 1990 (trace A = E u^T A u, and of all u with independent numbers, signs vary least), A = J_ij J_ij^T.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sightline import encoders
+from sightline.batching import sorted_batches
+from sightline.sequences import Sequences
+
+TOKENS = 4096  # rows whose graph is held at a time
+QUARTERS = 4
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """Influence by signed distance j - i of input row j from output row i: below 0 lies what came before.
+
+    Shapes: all [2 N - 1] on the CPU for a longest sequence of N rows. `distance` int64; `total` float64, the influence of all
+    pairs at that distance; `pairs` int64, how many there are.
+    Units: tokens; total in squares of (output per input), and comparable between models only as a share.
+
+    >>> Profile(torch.tensor([-1, 0, 1]), torch.tensor([3.0, 6.0, 1.0]), torch.tensor([1, 2, 1]))
+    Profile(distances -1 to 1; 50% within 0, 90% within 1, 99% within 1)
+    """
+
+    distance: Tensor
+    total: Tensor
+    pairs: Tensor
+
+    @cached_property
+    def share(self) -> Tensor:
+        """The part of all influence that lies at each distance; sums to 1, or to 0 where there is none."""
+        whole = self.total.sum()
+        return self.total / whole if whole > 0 else self.total
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Influence of a pair at each distance, on average; 0 where there is no pair."""
+        return self.total / self.pairs.clamp(min=1)
+
+    def within(self, share: float) -> int | None:
+        """The least number of tokens, to either side, within which that share of the influence lies; None where there is none.
+
+        Raises: ValueError for a share that is not above 0 and at most 1.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"influence: expected a share above 0, up to 1, got {share}; half is 0.5")
+        whole = float(self.total.sum())
+        if not whole > 0:
+            return None
+        by_side = self.total.new_zeros(len(self.distance)).index_add(0, self.distance.abs(), self.total)
+        enough = by_side.cumsum(0) >= share * whole * (1 - 1e-12)  # sums in another order round otherwise
+        return int(enough.int().argmax())
+
+    d50 = property(lambda self: self.within(0.5))
+    d90 = property(lambda self: self.within(0.9))
+    d99 = property(lambda self: self.within(0.99))
+
+    def __repr__(self) -> str:
+        first, last = self.distance[[0, -1]].tolist()
+        return f"Profile(distances {first} to {last}; 50% within {self.d50}, 90% within {self.d90}, 99% within {self.d99})"
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What `influence` found: the `profile` of all output rows, and the four `quarters` of which it is the sum.
+
+    A row near the start has nothing far before it, and one near the end nothing after: compare rows in the same quarter of
+    their sequence. `asked` of `rows` output rows were asked, and stand for all.
+    """
+
+    profile: Profile
+    quarters: tuple[Profile, Profile, Profile, Profile]
+    asked: int
+    rows: int
+
+
+def influence(
+    model: nn.Module,
+    sequences: Sequences | Iterable,
+    *,
+    rows: int | None = 64,
+    probes: int | None = 1,
+    seed: int = 0,
+) -> Influence:
+    """How much of each output row is moved by inputs at which distance, over all sequences; the model stays as it is.
+
+    `model` is one of our encoders, a model that holds one, or any Hugging Face model that takes `inputs_embeds` (its base;
+    the encoder, where there are two). For token ids the input is the row of the embedding table; for vectors, the vector.
+
+    `rows` output rows of each sequence are asked: one drawn from each of as many equal stretches, for which it stands
+    (None: all). Each is asked with `probes` rows of signs (None: with all unit vectors). With None for both, the answer is
+    exact, at n E backward passes for n rows of width E. One row of signs tells a pair within a relative standard error of
+    1.4 (sqrt(2 / probes) at most), which a profile over many rows averages away.
+
+    What training has done, and not the build alone, shows beside `influence(untrained(model), sequences)`.
+
+    Shapes: token ids, one list or tensor [n] for each sequence, or vectors [n, F]; or `Sequences` of them.
+    Raises: TypeError or ValueError for a model or sequences that cannot be asked, with the reason.
+
+    >>> from sightline.encoders import build
+    >>> encoder = build("convolution", vocabulary=9, width=8, layers=2, kernel=3)
+    >>> found = influence(encoder, [[1, 2, 3, 4, 5, 6, 7], [8, 1]], rows=None, probes=None)
+    >>> found.profile.distance[found.profile.total > 0]  # two layers, one row to each side in each
+    tensor([-2, -1,  0,  1,  2])
+    >>> influence(untrained(encoder), [[1, 2, 3, 4, 5]]).profile.within(1.0)
+    2
+    """
+    for name, number in (("rows", rows), ("probes", probes)):
+        if number is not None and number < 1:
+            raise ValueError(f"influence: expected {name} of at least 1, got {number}; None takes all")
+    inputs, generator = _as_sequences(sequences), torch.Generator().manual_seed(seed)
+    longest = max([1, *inputs.lengths.tolist()])
+    rows = longest if rows is None else rows
+    distance = torch.arange(1 - longest, longest)
+    totals = torch.zeros(QUARTERS, len(distance), dtype=torch.float64)
+    opened = _opened(model)
+    for batch in sorted_batches(inputs.lengths.tolist(), TOKENS):
+        if int(inputs.lengths[batch].sum()):
+            with torch.inference_mode(False), torch.enable_grad():
+                _add_batch(totals, opened, inputs[batch], rows, probes, generator)
+    pairs = _pairs(inputs.lengths, distance)
+    quarters = tuple(Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
+    whole = Profile(distance, totals.sum(0), pairs.sum(0))
+    return Influence(whole, quarters, int(inputs.lengths.clamp(max=rows).sum()), len(inputs.values))
+
+
+def influence_on(model: nn.Module, sequence, row: int, *, probes: int | None = None, seed: int = 0) -> Tensor:
+    """The influence of each input row on one output row of a sequence; exact, unless a number of probes is given.
+
+    Shapes: token ids [n] or vectors [n, F] -> float64 [n] on the CPU. `row` may count from the end.
+    Units: squares of (output per input).
+    Raises: as `influence`; ValueError for a row that the sequence does not have.
+
+    >>> from sightline.encoders import build
+    >>> encoder = build("lstm", vocabulary=9, width=8, layers=1, causal=True)
+    >>> influence_on(encoder, [1, 2, 3, 4, 5], row=2) > 0
+    tensor([ True,  True,  True, False, False])
+    """
+    if probes is not None and probes < 1:
+        raise ValueError(f"influence_on: expected probes of at least 1, got {probes}; None is exact")
+    inputs = _as_sequences([sequence])
+    n = len(inputs.values)
+    if not -n <= row < n:
+        raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {row}; count from 0")
+    with torch.inference_mode(False), torch.enable_grad():
+        entered, outputs = _opened(model)(inputs)
+        rows = torch.tensor([row % n])
+        return _strength(entered, outputs, rows, probes, torch.Generator().manual_seed(seed))
+
+
+def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of the model as it was before it learned anything: same build, dtype and device, weights drawn anew.
+
+    For a model that holds an encoder, it is the encoder's. Neither the model nor torch's random state is changed.
+    Raises: TypeError for what `influence` does not take; ValueError for a module that has weights and no `reset_parameters`.
+
+    >>> from sightline.encoders import build
+    >>> encoder = build("rnn", vocabulary=9, width=8)
+    >>> control = untrained(encoder)
+    >>> bool((control.embedding.table.weight == encoder.embedding.table.weight).any())
+    False
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        if _is_huggingface(model):
+            how = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
+            new = type(model)._from_config(copy.deepcopy(model.config), **how)
+            return new.to(model.device).train(model.training)
+        encoder = _encoder_of(model)
+        new = copy.deepcopy(encoder).cpu()
+        new.zero_grad(set_to_none=True)
+        _draw(new)
+        return new.to(next(encoder.parameters()).device)
+
+
+# --- the model, opened behind its embedding ---------------------------------------------------------------------------
+
+Opened = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
+
+
+def _opened(model: nn.Module) -> Opened:
+    if _is_huggingface(model):
+        return _opened_huggingface(model)
+    encoder = _twin(_encoder_of(model))
+    table = encoder.embedding
+    weight = next(table.parameters())
+    if isinstance(table, encoders.TokenEmbedding):
+        encoder.embedding = nn.Identity()  # so that rows go in where ids went
+
+    def both(x: Sequences) -> tuple[Tensor, Tensor]:
+        rows = x.values.to(weight.device)
+        if isinstance(table, encoders.TokenEmbedding):
+            _check_ids(rows, table.table)
+            rows = table(rows)
+        rows = rows.to(weight.dtype).detach().requires_grad_()
+        return rows, encoder(x.with_values(rows)).values
+
+    return both
+
+
+def _opened_huggingface(model: nn.Module) -> Opened:
+    from sightline.huggingface.packing import CLOSE, arguments_for, base_of, hidden_of
+
+    base = _twin(base_of(model))
+    name, table = type(base).__name__, base.get_input_embeddings()
+    if "inputs_embeds" not in inspect.signature(type(base).forward).parameters:
+        raise ValueError(
+            f"influence: expected a model that takes inputs_embeds, got {name}, which takes none; use another model"
+        )
+
+    def hidden(x: Sequences, argument: str) -> Tensor:
+        """By batches of equal lengths, each sequence a row of the batch: no padding, no mask, nothing to meet."""
+        runs = []
+        for first, count, length in x.runs:
+            if length:
+                rows = x[first : first + count].values.unflatten(0, (count, length))
+                found = hidden_of(base(**arguments_for(base, {argument: rows})))
+                if found.shape[:2] != (count, length):
+                    raise ValueError(
+                        f"influence: expected outputs [{count}, {length}, E], one for each input, got {list(found.shape)} from {name}; use another model"
+                    )
+                runs.append(found.flatten(0, 1))
+        return torch.cat(runs)
+
+    def both(x: Sequences) -> tuple[Tensor, Tensor]:
+        x = x.to(table.weight.device)
+        _check_ids(x.values, table)
+        try:
+            with torch.no_grad():
+                expected = hidden(x, "input_ids")
+        except IndexError as error:
+            raise ValueError(
+                f"influence: expected no more tokens than {name} has positions, got {int(x.lengths.max())}: {error}; cut the sequence"
+            ) from None
+        rows = table(x.values).detach().requires_grad_()
+        found = hidden(x.with_values(rows), "inputs_embeds")
+        off = (found.detach() - expected).abs().max()
+        if off > CLOSE.get(found.dtype, 1e-2) * expected.abs().max():
+            raise ValueError(
+                f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; use another model"
+            )
+        return rows, found
+
+    return both
+
+
+def _is_huggingface(model) -> bool:
+    """Told without importing transformers."""
+    return hasattr(model, "get_input_embeddings") and hasattr(model, "config")
+
+
+def _encoder_of(model: nn.Module) -> encoders.Encoder:
+    encoder = model if isinstance(model, encoders.Encoder) else getattr(model, "encoder", None)
+    if not isinstance(encoder, encoders.Encoder):
+        raise TypeError(
+            f"influence: expected an encoder of sightline, a model that holds one, or a Hugging Face model, got {type(model).__name__}; load one"
+        )
+    return encoder
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Modules of its own over the same weights: evaluated and opened without the model noticing, in whatever thread."""
+    weights = [*module.parameters(), *module.buffers()]
+    same = {id(t): nn.Parameter(t.detach(), False) if t.requires_grad else t for t in weights}
+    return copy.deepcopy(module, same).eval()
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(rows, how many each stands for), [S, count]: one from each of `count` stretches of a sequence, as equal as can be.
+
+    A sequence of fewer rows gives all of them, and then rows that stand for none.
+    """
+    number, count, n = torch.arange(count), lengths.clamp(max=count)[:, None], lengths[:, None]
+    first, end = (k.minimum(count) * n // count.clamp(min=1) for k in (number, number + 1))
+    within = (torch.rand(first.shape, generator=generator, dtype=torch.float64) * (end - first)).long()
+    return first + within.minimum(end - first - 1).clamp(min=0), end - first
+
+
+def _add_batch(totals: Tensor, opened: Opened, x: Sequences, rows: int, probes, generator) -> None:
+    """Adds what one batch shows to the totals [QUARTERS, 2 N - 1]; each turn asks one row of every sequence that has more."""
+    chosen = _stratified(x.lengths, min(rows, int(x.lengths.max())), generator)
+    entered, outputs = opened(x)
+    of, place = x.sequence_ids.cpu(), x.positions.cpu()
+    for row, weight in zip(*(t.unbind(1) for t in chosen), strict=True):
+        asked = (x.offsets[:-1] + row)[weight > 0]
+        strength = _strength(entered, outputs, asked, probes, generator)
+        quarter = (torch.arange(1, QUARTERS) * x.lengths[:, None] // QUARTERS <= row[:, None]).sum(1)
+        index = quarter[of] * totals.shape[1] + totals.shape[1] // 2 + place - row[of]
+        totals.view(-1).index_add_(0, index, weight[of] * strength)
+
+
+def _strength(entered: Tensor, outputs: Tensor, rows: Tensor, probes: int | None, generator) -> Tensor:
+    """|J_ij|^2 for the output rows i of `rows`, one in each sequence, and every input row j of that sequence: float64 [T]."""
+    if not outputs.requires_grad:
+        raise ValueError("influence: expected outputs with a gradient, got none; use another model")
+    width = outputs.shape[1]
+    strength = torch.zeros(len(entered), dtype=torch.float64)
+    for probe in range(width if probes is None else probes):
+        if probes is None:
+            u = torch.zeros(len(rows), width).index_fill(1, torch.tensor(probe), 1)
+        else:
+            u = torch.randint(2, (len(rows), width), generator=generator) * 2.0 - 1
+        cotangent = torch.zeros_like(outputs).index_copy(0, rows.to(outputs.device), u.to(outputs))
+        (moved,) = torch.autograd.grad(outputs, entered, cotangent, retain_graph=True, materialize_grads=True)
+        wide = moved.to(torch.promote_types(moved.dtype, torch.float32))
+        strength += wide.square().flatten(1).sum(1).cpu()
+    if not bool(strength.isfinite().all()):
+        raise ValueError("influence: expected finite gradients, got NaN or infinity; load the weights again")
+    return strength if probes is None else strength / probes
+
+
+def _pairs(lengths: Tensor, distance: Tensor) -> Tensor:
+    """How many pairs each distance has, by the quarter of the output row: int64 [QUARTERS, 2 N - 1]."""
+    pairs = torch.zeros(QUARTERS, len(distance), dtype=torch.int64)
+    for n, count in zip(*(t.tolist() for t in lengths.unique(return_counts=True)), strict=True):
+        bounds = torch.arange(QUARTERS + 1)[:, None] * n // QUARTERS
+        first, end = bounds[:-1].maximum(-distance), bounds[1:].minimum(n - distance)  # 0 <= i + distance < n
+        pairs += count * (end - first).clamp(min=0)
+    return pairs
+
+
+def _as_sequences(sequences: Sequences | Iterable) -> Sequences:
+    if isinstance(sequences, Sequences):
+        return sequences
+    try:
+        tensors = [torch.as_tensor(one) for one in sequences]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"influence: expected sequences of token ids [n] or vectors [n, F], got {type(sequences).__name__}: {error}; tokenize first"
+        ) from None
+    if not all(1 <= t.dim() <= 2 for t in tensors):
+        raise TypeError(
+            f"influence: expected a list of sequences, token ids [n] or vectors [n, F], got shapes {[list(t.shape) for t in tensors[:3]]}; give a list of one for one"
+        )
+    tensors = [t.long() if t.shape == (0,) else t for t in tensors]  # an empty list says nothing of its dtype
+    return Sequences.from_list(tensors) if tensors else Sequences(torch.zeros(0, dtype=torch.int64), [0])
+
+
+def _check_ids(ids: Tensor, table: nn.Module) -> None:
+    if ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"influence: expected token ids, integers [n], got {ids.dtype}; tokenize first")
+    if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table.weight)):
+        raise ValueError(
+            f"influence: expected token ids from 0 to {len(table.weight) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's own tokenizer"
+        )
+
+
+def _draw(module: nn.Module) -> None:
+    """Draws all weights under a module as if it had just been made."""
+    for name, child in module.named_children():
+        if isinstance(child, encoders.Mixer) and (again := _made_again(child)) is not None:
+            setattr(module, name, again.to(next(child.parameters()).dtype).train(child.training))
+        else:
+            _draw(child)
+    if next(module.parameters(recurse=False), None) is not None:
+        if not hasattr(module, "reset_parameters"):
+            raise ValueError(
+                f"untrained: expected modules that can be drawn anew, got {type(module).__name__}; give it a reset_parameters()"
+            )
+        module.reset_parameters()
+
+
+def _made_again(mixer: encoders.Mixer) -> encoders.Mixer | None:
+    """A new mixer of the same build; None for one that is not ours."""
+    match mixer:
+        case encoders.SelfAttention(heads=heads, key_heads=key_heads, causal=causal, head_width=width):
+            rotary = (mixer.rotary_width + 0.5) / width  # half a number more, as it is rounded down
+            return encoders.SelfAttention(heads * width, heads, key_heads, causal, mixer.pattern.left, rotary)
+        case encoders.Recurrent(causal=causal, directions=cells):
+            cell = "lstm" if isinstance(cells[0], nn.LSTM) else "rnn"
+            return encoders.Recurrent(cells[0].hidden_size * len(cells), cell, causal)
+        case encoders.Convolution(causal=causal, shifts=shifts):
+            dilation = shifts[1] - shifts[0] if len(shifts) > 1 else 1
+            return encoders.Convolution(mixer.weight.shape[1], len(shifts), dilation, causal)
+        case encoders.FullyConnected(width=width, largest=largest, rank=rank, heads=heads, causal=causal):
+            return encoders.FullyConnected(width, largest, rank, heads, causal)
+    return None
