@@ -94,7 +94,7 @@ def _prove(base: PreTrainedModel) -> Way:
             "damaged: load them again"
         )
     base.set_attn_implementation(NAME)
-    padding = base.config.get_text_config().pad_token_id
+    padding = getattr(base.config.get_text_config(), "pad_token_id", None)
     takes_positions = "position_ids" in _parameters(type(base))
     ways = [Way(True, 0)] if takes_positions else [Way(True)]
     if takes_positions and padding is not None:
