@@ -26,7 +26,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from sightline.huggingface.embed import embed
 
-TOKENS = 4096  # of a pack
+TOKENS = 2048  # of a pack
 FLOOR = "the matrix products alone"
 TARGETS = {  # how many times as long as ours
     torch.float32: {

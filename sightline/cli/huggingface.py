@@ -16,6 +16,9 @@ from sightline.cli.app import app
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
 
 
+Tokens = Annotated[int | None, typer.Option(help="Tokens per batch.  [default: 2048 on a CPU, else 16384]")]
+
+
 @app.command(short_help="Vectors of texts by any Hugging Face model, without padding.")
 def embed(
     model: Model,
@@ -49,7 +52,7 @@ def embed(
         str, typer.Option(help="float32 or bfloat16, of the model; vectors are float32.")
     ] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    tokens: Annotated[int, typer.Option(help="Tokens per batch.")] = 4096,
+    tokens: Tokens = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
 ) -> None:
     """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.

@@ -56,29 +56,29 @@ def check(model: PreTrainedModel) -> Checked:
     >>> checked.exact, checked.rows[0].sentence
     (True, 'full x2')
     """
-    before, training = model.config._attn_implementation, {part: part.training for part in model.modules()}
-    model.eval()
+    before = model.config._attn_implementation
     try:
-        trial = _Trial(model)
-        rows = [trial.routed()]
-        if rows[0].outcome == "exact":
-            uses: dict[str, Callable[[], float | None]] = {
-                "padded = eager": trial.padded,
-                "packed = alone": trial.packed,
-                "run = alone": trial.run,
-                "generate = eager": trial.generate,
-                "gradient = eager": trial.gradient,
-            }
-            rows += [_row(what, use, trial.tolerance) for what, use in uses.items()]
-        else:
-            rows += [
-                Row(what, "refused", None, rows[0].sentence) for what in ("padded = eager", "run = alone")
-            ]
-        return Checked(tuple(rows))
+        with ways.evaluating(model):
+            return Checked(tuple(_rows(_Trial(model))))
     finally:
         model.set_attn_implementation(before)
-        for part, was in training.items():
-            part.training = was
+
+
+def _rows(trial: _Trial) -> list[Row]:
+    routed = trial.routed()
+    if routed.outcome != "exact":
+        return [
+            routed,
+            *(Row(what, "refused", None, routed.sentence) for what in ("padded = eager", "run = alone")),
+        ]
+    uses: dict[str, Callable[[], float | None]] = {
+        "padded = eager": trial.padded,
+        "packed = alone": trial.packed,
+        "run = alone": trial.run,
+        "generate = eager": trial.generate,
+        "gradient = eager": trial.gradient,
+    }
+    return [routed, *(_row(what, use, trial.tolerance) for what, use in uses.items())]
 
 
 def _row(what: str, use: Callable[[], float | None], tolerance: float) -> Row:

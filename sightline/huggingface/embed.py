@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
-from sightline.huggingface.packing import run
-from sightline.huggingface.ways import base_of, most_positions, way_of
+from sightline.huggingface.packing import run, usual_tokens
+from sightline.huggingface.ways import base_of, evaluating, most_positions, way_of
 from sightline.sequences import Sequences
 
 WINDOW = 2048  # texts that are sorted together ...
@@ -39,13 +39,13 @@ def embed(
     precision: str | None = None,
     device: str | torch.device | None = None,
     truncate: bool = False,
-    tokens: int = 4096,
+    tokens: int | None = None,
 ) -> Tensor:
     """One vector for each text, in the order given; float32 on the CPU, [N, E].
 
     `model` is a folder, a name on the hub, or a loaded model with its `tokenizer`. Pooling, further layers, the longest text
     and a prompt are as the folder says (see `recipe`); `pooling` and `normalize` say otherwise. `precision` is float32 or
-    bfloat16, of a model that is loaded here. `device` is the accelerator, where there is one. `tokens` is the size of a batch.
+    bfloat16, of a model that is loaded here. `device` is the accelerator, where there is one. `tokens` is the size of a batch, as in `run`.
     An empty text is encoded as the tokenizer has it; one of no tokens at all is pooled to zeros.
 
     Raises: ValueError for a model that cannot be read, followed or packed, a text longer than the model takes (unless
@@ -109,9 +109,9 @@ class Embedder:
         precision: str | None = None,
         device: str | torch.device | None = None,
         truncate: bool = False,
-        tokens: int = 4096,
+        tokens: int | None = None,
     ):
-        if tokens < 1:
+        if tokens is not None and tokens < 1:
             raise ValueError(f"tokens: expected a batch of 1 token or more, got {tokens}")
         if isinstance(model, PreTrainedModel):
             if tokenizer is None or precision is not None:
@@ -138,7 +138,8 @@ class Embedder:
             ) from None
         for module in self.recipe.after:
             module.to(self.model.device)
-        self.truncate, self.tokens, self.notes = truncate, tokens, self.recipe.notes
+        self.truncate, self.notes = truncate, self.recipe.notes
+        self.tokens = tokens or usual_tokens(self.model.device)
         self.skip = 0 if self.recipe.prompt_counts else self._prompt_length()
         try:
             way = way_of(base_of(self.model))
@@ -156,21 +157,18 @@ class Embedder:
         ids = self._ids(named)
         lengths = [len(one) for one in ids]
         vectors = None
-        training = self.model.training
-        self.model.eval()
         try:
-            for part in sorted_batches(lengths, BATCHES * self.tokens):
-                found = self._vectors([ids[i] for i in part])
-                if vectors is None:
-                    vectors = found.new_empty(len(ids), found.shape[1])
-                vectors[part] = found
-                advance(len(part))
+            with evaluating(self.model):
+                for part in sorted_batches(lengths, BATCHES * self.tokens):
+                    found = self._vectors([ids[i] for i in part])
+                    if vectors is None:
+                        vectors = found.new_empty(len(ids), found.shape[1])
+                    vectors[part] = found
+                    advance(len(part))
         except torch.OutOfMemoryError:
             raise ValueError(
                 f"tokens: expected a batch that fits into memory, got {self.tokens}; halve it, with tokens=... (--tokens)"
             ) from None
-        finally:
-            self.model.train(training)
         wrong = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
         if wrong:
             raise ValueError(

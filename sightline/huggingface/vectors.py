@@ -40,7 +40,7 @@ def embed_to_file(
     *,
     overwrite: bool = False,
     device: str | None = None,
-    tokens: int = 4096,
+    tokens: int | None = None,
     advance: Callable[[int], object] = lambda done: None,
     **settings,
 ) -> tuple[int, int]:

@@ -49,23 +49,30 @@ def way_of(base: PreTrainedModel) -> Way:
     Raises: ValueError where no way gives each sequence what it gets alone.
     """
     if base not in _ways:
-        training = {part: part.training for part in base.modules()}
-        before = base.config._attn_implementation
-        base.eval()
-        trial = proving.set(True)
+        before, trial = base.config._attn_implementation, proving.set(True)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(base):
                 _ways[base] = _prove(base)
         except BaseException:
             base.set_attn_implementation(before)
             raise
         finally:
             proving.reset(trial)
-            for part, was in training.items():
-                part.training = was
     if base.config._attn_implementation != NAME:
         base.set_attn_implementation(NAME)
     return _ways[base]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout; afterwards each of its parts is in the mode it was in."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:

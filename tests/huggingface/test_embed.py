@@ -355,10 +355,10 @@ def test_a_batch_that_does_not_fit_is_said(plain, monkeypatch):
     def full(*arguments, **options):
         raise torch.OutOfMemoryError("no room")
 
-    embedder = module.Embedder(plain, pooling="mean")
+    embedder = module.Embedder(plain, pooling="mean", tokens=64)
     monkeypatch.setattr(module, "run", full)
     with pytest.raises(
-        ValueError, match="tokens: expected a batch that fits into memory, got 4096; halve it"
+        ValueError, match="tokens: expected a batch that fits into memory, got 64; halve it"
     ):
         embedder([("text 0", "a")])
 
