@@ -84,7 +84,7 @@ def _seen(model, examples: Examples) -> tuple[list[Tensor], Tensor]:
     with torch.inference_mode(), watch(model) as seen:
         scores = model(examples.inputs)
         weights = [
-            torch.stack([seen.weights(layer, i) for layer in range(seen.layers)]).float()
+            torch.stack([seen.layer(layer).weights(i) for layer in range(seen.layers)]).float()
             for i in range(len(examples))
         ]
     return weights, scores.float()

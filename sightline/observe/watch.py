@@ -1,105 +1,108 @@
-"""Looking must not change what is looked at: a watcher keeps each call's queries, keys and lse, and computes weights after.
+"""Looking must not change what is looked at: a watcher sits at the operator's one tap and keeps q, k and lse, not the weights.
 
-Any weight follows exactly from what attention already has at hand (w = weight, q and k rows of one head):
+    with watch(model) as seen:
+        model(...)
+    seen.layer(3).entropy
 
-    w_ij = exp(s_ij - lse_i)      with the score s_ij as attention defines it, and 0 where the key is hidden
+What long input leaves behind is put into statistics at once and let go, so that memory grows with the tokens and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import Attended, Pattern, Request, watching
-from sightline.attention.reference import scores_of
-from sightline.encoders import SelfAttention
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """What one call of attention leaves behind; views where it can, so that memory grows with the rows, not their square.
-
-    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias [S or 1, H or 1, N, M].
-    """
-
-    q: Tensor
-    k: Tensor
-    lse: Tensor
-    offsets: Tensor
-    key_offsets: Tensor
-    pattern: Pattern
-    scale: float
-    softcap: float | None = None
-    bias: Tensor | None = None
-
-    def weights(self, sequence: int) -> Tensor:
-        """The weights of one sequence, float32 or wider; what a sink takes is missing from their sum.
-
-        Shapes: [H, n, m] for n queries and m keys.
-        """
-        rows, keys = (slice(*o[sequence : sequence + 2].tolist()) for o in (self.offsets, self.key_offsets))
-        q, k, lse = self.q[rows].to(self.lse.dtype), self.k[keys].to(self.lse.dtype), self.lse[rows]
-        bias = None if self.bias is None else self.bias[sequence if len(self.bias) > 1 else 0]
-        scores = scores_of(q, k, self.pattern, self.scale, self.softcap, bias)
-        return (scores - lse.masked_fill(lse == -torch.inf, 0).T[..., None]).exp()
+from sightline.attention import Attended, Request, watching
+from sightline.observe.layer import Layer
+from sightline.observe.recording import Recorder
+from sightline.observe.routing import INFLUENCE, routed
 
 
 class Seen:
-    """The attention calls of a watched model, in the order they were made; `layers` of them are one forward pass."""
+    """What a watcher has seen of the last forward pass; `layers` is how many attention layers there are in one.
 
-    def __init__(self, layers: int):
-        self.layers = layers
-        self.calls: list[Call] = []
+    `names` are the layers' names in the order in which they ran: of an encoder-decoder the encoder's, then the decoder's own
+    and its cross-attention by turns.
+    """
 
-    def weights(self, layer: int, sequence: int) -> Tensor:
-        """The weights of one sequence in one layer of the last forward pass.
+    def __init__(self, recorder: Recorder):
+        self._recorder = recorder
+        self._layers: dict[str, tuple[int, Layer]] = {}
 
-        Shapes: [H, n, n]: weight[head, query, key]; for short sequences.
-        Raises: ValueError for a layer or sequence that was not seen.
+    @property
+    def names(self) -> list[str]:
+        return list(self._recorder.names)
+
+    @property
+    def layers(self) -> int:
+        return len(self._recorder.names)
+
+    def layer(self, which: int | str) -> Layer:
+        """A layer by its number, from 0, or by its name.
+
+        Raises: ValueError for a layer that was not seen.
         """
-        last = self.calls[-self.layers :]
-        if not 0 <= layer < len(last):
+        names = self.names
+        if not names:
             raise ValueError(
-                f"watch: expected a layer from 0 to {self.layers - 1} of a forward pass, got {layer} of {len(last)} seen; "
-                f"run the model inside the context"
+                f"watch: expected a forward pass inside the context, got none that went through sightline's attention; run the model "
+                f"there, and if you did: {INFLUENCE}"
             )
-        if not 0 <= sequence < len(last[layer].offsets) - 1:
+        known = which in names if isinstance(which, str) else 0 <= which < len(names)
+        if not known:
             raise ValueError(
-                f"watch: expected a sequence from 0 to {len(last[layer].offsets) - 2}, got {sequence}; count them in the batch"
+                f"watch: expected a layer from 0 to {len(names) - 1} or one of {', '.join(names)}, got {which!r}; choose one"
             )
-        return last[layer].weights(sequence)
+        name = which if isinstance(which, str) else names[which]
+        layer = self._recorder.layer(name)
+        if layer is None:
+            raise ValueError(
+                f"watch: expected a layer that was watched, got {which!r}, which `layers` leaves out; watch it too"
+            )
+        return layer
+
+    def __repr__(self) -> str:
+        return f"Seen({self.layers} layers: {', '.join(self.names)})"
 
 
 @contextmanager
-def watch(model: nn.Module) -> Iterator[Seen]:
-    """Keeps what each attention call of the model saw while the context lasts; its outputs stay bit for bit the same.
+def watch(
+    model: nn.Module,
+    layers: Iterable[int | str] | None = None,
+    heads: Iterable[int] | None = None,
+    links: int = 8,
+    special: Tensor | None = None,
+    keep_map: bool = False,
+) -> Iterator[Seen]:
+    """Sees what each attention layer of the model looks at while the context lasts; its outputs stay bit for bit the same.
 
-    Raises: ValueError where the model has no self-attention.
+    Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface; that one runs on
+    the attention "sightline" for the time being. Packed, padded, `run`, `generate` and one step at a time all do. `layers`
+    (numbers or names) and `heads` choose; `links` is how many keys are kept for each query. `special` is bool [R] and marks
+    special tokens among the keys. With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
+
+    Raises: ValueError where the model has no attention that can be seen, and for layers or heads it has not.
 
     >>> from sightline.encoders import build
     >>> from sightline.sequences import Sequences
     >>> encoder = build("self-attention", vocabulary=9, width=8, layers=2, heads=4)
     >>> with watch(encoder) as seen:
     ...     encodings = encoder(Sequences(torch.tensor([1, 2, 3, 4]), [0, 3, 4]))
-    >>> seen.weights(layer=1, sequence=0).shape
-    torch.Size([4, 3, 3])
+    >>> seen.layer(1).entropy.shape, seen.layer(1).weights(sequence=0).shape
+    (torch.Size([4, 4]), torch.Size([4, 3, 3]))
     """
-    layers = sum(isinstance(module, SelfAttention) for module in model.modules())
-    if layers == 0:
-        raise ValueError(
-            f"watch: expected a model with self-attention, got {type(model).__name__} without; its encoder has no weights to see"
-        )
-    seen = Seen(layers)
+    recorder = Recorder(model, layers, heads, links, special, keep_map)
 
-    def keep(request: Request, attended: Attended) -> None:
-        q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
-        bias = None if bias is None else bias.detach()
-        kept = q.detach(), k.detach(), attended.lse.detach(), offsets, key_offsets, pattern, scale
-        seen.calls.append(Call(*kept, softcap, bias))
+    def look(request: Request, attended: Attended) -> None:
+        with torch.no_grad():
+            recorder.add(request, attended.lse)
 
-    with watching(keep):
-        yield seen
+    with routed(model), watching(look):
+        try:
+            yield Seen(recorder)
+        finally:
+            recorder.close()
+    recorder.check()

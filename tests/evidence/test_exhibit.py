@@ -37,7 +37,7 @@ def test_the_weights_are_those_of_the_model(data, model, shown):
     with torch.no_grad(), watch(model) as seen:
         scores = model(one.inputs)
     for layer in range(2):
-        np.testing.assert_allclose(weights[layer], seen.weights(layer, 0).numpy(), atol=1e-5)
+        np.testing.assert_allclose(weights[layer], seen.layer(layer).weights(0).numpy(), atol=1e-5)
     for token, row in zip(shown["tokens"], scores.softmax(-1), strict=True):
         if token["gold"] is not None:
             assert token["answer"] == scope.ROLES[int(row.argmax())]

@@ -1,0 +1,159 @@
+"""Calls: what one attention call leaves behind, from which any weight follows exactly, whenever it is asked for.
+
+    w_ij = exp(s_ij - lse_i)      with the score s_ij as attention defines it, and 0 where the key is hidden
+
+Queries and keys grow with the rows; the weights, with their square, are made a tile at a time and let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sightline.attention import Pattern
+from sightline.attention.reference import scores_of, visible
+
+HIDDEN = -1e30  # the logarithm of the weight of a hidden key: finite, so that 0 times it is 0
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of attention, or several joined; views where it can.
+
+    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1, N, M].
+    `groups` [H] is the key head of each query head.
+    """
+
+    q: Tensor
+    k: Tensor
+    lse: Tensor
+    offsets: Tensor
+    key_offsets: Tensor
+    pattern: Pattern
+    scale: float
+    groups: Tensor
+    softcap: float | None = None
+    bias: tuple[Tensor, ...] | None = None
+
+    def weights(self, sequence: int) -> Tensor:
+        """The weights of one sequence, float32 or wider; what a sink takes is missing from their sum.
+
+        Shapes: [H, n, m] for n queries and m keys.
+        """
+        rows, keys = (slice(*o[sequence : sequence + 2].tolist()) for o in (self.offsets, self.key_offsets))
+        lse = self.lse[rows]
+        q, k = self.q[rows].to(lse.dtype), self.k[keys][:, self.groups].to(lse.dtype)
+        bias = None if self.bias is None else self.bias[sequence]
+        scores = scores_of(q, k, self.pattern, self.scale, self.softcap, bias)
+        return (scores - lse.masked_fill(lse == -torch.inf, 0).T[..., None]).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """`count` equal sequences of a call and some of its heads, brought together as items [count x heads] for one product.
+
+    The first has its n queries from row `query` on and its m keys from row `key` on.
+    """
+
+    call: Call
+    sequence: int
+    count: int
+    query: int
+    key: int
+    n: int
+    m: int
+    heads: slice
+
+    @property
+    def behind(self) -> int:
+        """Query i stands at key i + behind."""
+        return self.m - self.n
+
+    @property
+    def items(self) -> int:
+        return self.count * (self.heads.stop - self.heads.start)
+
+    def rows(self, t: Tensor, start: int, stop: int) -> Tensor:
+        """A view [count, heads, queries, ...] of t [T, H, ...]."""
+        mine = t[self.query : self.query + self.count * self.n].unflatten(0, (self.count, self.n))
+        return mine[:, start:stop, self.heads].transpose(1, 2)
+
+    def keys(self, t: Tensor, start: int, stop: int) -> Tensor:
+        """A view [count, heads, keys, ...] of t [R, H, ...]."""
+        mine = t[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
+        return mine[:, start:stop, self.heads].transpose(1, 2)
+
+    def by_sequence(self, t: Tensor) -> Tensor:
+        return t.unflatten(0, (self.count, -1))
+
+    def strips(self, rows: int) -> Iterator[tuple[int, int, int, int]]:
+        """Queries `rows` at a time with the keys that one of them sees: (first, stop, first key, stop)."""
+        pattern = self.call.pattern
+        for i in range(0, self.n, rows):
+            stop = min(i + rows, self.n)
+            lo = 0 if pattern.left is None else max(0, i + self.behind - pattern.left)
+            hi = self.m if pattern.right is None else min(self.m, stop + self.behind + pattern.right)
+            if lo < hi:
+                yield i, stop, lo, hi
+
+    @cached_property
+    def level(self) -> Tensor:
+        """lse [items, n]; so large where nothing is seen that every weight is 0."""
+        lse = self.rows(self.call.lse, 0, self.n).flatten(0, 1)
+        return lse.masked_fill(lse == -torch.inf, -HIDDEN)
+
+    @cached_property
+    def _plain(self) -> bool:
+        return self.call.softcap is None and self.call.bias is None
+
+    @cached_property
+    def _queries(self) -> Tensor:
+        """Scaled queries [items, n, D], with one more number, -lse, if nothing happens to a score before it is subtracted."""
+        q = self.rows(self.call.q, 0, self.n).flatten(0, 1).to(self.level.dtype) * self.call.scale
+        return torch.cat([q, -self.level[..., None]], 2) if self._plain else q
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """Keys [items, m, D], with one more number, 1, likewise."""
+        mine = self.call.k[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
+        k = mine[:, :, self.call.groups[self.heads]].transpose(1, 2).flatten(0, 1).to(self.level.dtype)
+        return torch.nn.functional.pad(k, (0, 1), value=1.0) if self._plain else k
+
+    def logs(self, i: int, stop: int, a: int, b: int) -> Tensor:
+        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden."""
+        logs = torch.bmm(self._queries[:, i:stop], self._keys[:, a:b].mT)
+        if not self._plain:
+            if self.call.softcap is not None:
+                logs.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
+            if self.call.bias is not None:
+                mine = self.call.bias[self.sequence : self.sequence + self.count]
+                mine = torch.stack([one[..., i:stop, a:b] for one in mine])
+                mine = mine if mine.shape[1] == 1 else mine[:, self.heads]
+                self.by_sequence(logs).add_(mine)
+            logs.sub_(self.level[:, i:stop, None]).clamp_min_(HIDDEN)
+        self._hide(logs, i, stop, a, b)
+        return logs
+
+    def _hide(self, logs: Tensor, i: int, stop: int, a: int, b: int) -> None:
+        """HIDDEN where the pattern hides, looking only where its two edges pass."""
+        pattern, place = self.call.pattern, i + self.behind
+        edges = []
+        if pattern.left is not None:
+            edges.append((a, min(b, stop - 1 + self.behind - pattern.left)))
+        if pattern.right is not None:
+            edges.append((max(a, place + pattern.right + 1), b))
+        for lo, hi in edges:
+            if lo < hi:
+                hidden = ~visible(stop - i, hi - lo, place - lo, pattern, logs.device)
+                logs[..., lo - a : hi - a].masked_fill_(hidden, HIDDEN)
+
+    def on(self, chosen: Tensor, weights: Tensor, a: int, b: int) -> Tensor:
+        """The weight [items, queries] on the keys a to b that are chosen, bool [R]."""
+        mine = chosen[self.key : self.key + self.count * self.m].view(self.count, self.m)[:, a:b]
+        if self.count == 1:
+            return weights[..., mine[0].nonzero().flatten()].sum(-1)
+        return (self.by_sequence(weights) * mine[:, None, None]).sum(-1).flatten(0, 1)

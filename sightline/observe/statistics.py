@@ -1,0 +1,205 @@
+"""What a head looks at, in a few numbers for each query and each key: made by streaming over tiles, exact, n x n never held.
+
+With w_ij = exp(s_ij - lse_i), as `calls.py` has it, and p_i the place of query i among the keys (the last query stands at the
+last key), over the keys j that are visible to i:
+
+    entropy_i   = -sum_j w_ij (s_ij - lse_i)           nats; the weights there are, without what a sink takes
+    distance_i  = sum_j w_ij |p_i - j|                 tokens
+    received_j  = sum_i w_ij                           in all, the number of queries that see something, less the sinks' share
+    first_i     = w_i0,  special_i = sum of w_ij over special j
+    histogram_d = sum of w_ij over all i, j with j - p_i = d, in bins
+    links_i     = the k largest w_ij
+
+A tile of scores lies in the processor's own memory while everything is read off it. Two tricks make that cheap. Seen through
+strides that step one place more per row, a tile's columns are its diagonals, so that sums by distance are column sums. And the
+k largest scores of a row lie in the k blocks of keys with the largest maxima, so that few need sorting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from sightline.attention.rectangles import equal_runs
+from sightline.observe.calls import HIDDEN, Call, Piece
+
+BINS = 24  # distances up to 2 ** 23 have a bin
+TILE = 2**19  # scores at once
+ROWS, KEYS = 64, 8192  # the largest tile of one head
+COPIED = 2**24  # numbers of keys brought together at once
+BLOCK = 16  # keys that share one maximum
+
+
+def bins() -> list[str]:
+    """The names of the histogram's bins, of distances j - i from far left to far right.
+
+    >>> bins()[BINS - 4 : BINS + 5]
+    ['-8..-5', '-4..-3', '-2', '-1', '0', '1', '2', '3..4', '5..8']
+    """
+    right = ["1", "2", *(f"{2**b + 1}..{2 ** (b + 1)}" for b in range(1, BINS - 1))]
+    left = ["-1", "-2", *(f"-{2 ** (b + 1)}..-{2**b + 1}" for b in range(1, BINS - 1))]
+    return [*reversed(left), "0", *right]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Shapes: entropy, distance, first, special [T, H]; received [R, H]; histogram [H, 2 BINS + 1]; keys and weights [T, H, k]."""
+
+    entropy: Tensor
+    distance: Tensor
+    first: Tensor
+    special: Tensor
+    received: Tensor
+    histogram: Tensor
+    keys: Tensor
+    weights: Tensor
+
+
+def statistics(call: Call, links: int, special: Tensor | None = None) -> Statistics:
+    """All statistics of one call, float32, in one pass over the tiles that its pattern shows.
+
+    `special` is bool [R]; None: no key is special.
+    """
+    with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
+        sums = _Sums(call, links, special)
+        for piece in pieces(call, ROWS, KEYS):
+            sums.add(piece)
+        return sums.done()
+
+
+def pieces(call: Call, rows: int, keys: int) -> Iterator[Piece]:
+    """What is worked on at once: equal sequences and several heads while they are short, else one head of one sequence."""
+    heads = call.q.shape[1]
+    reach = [side for side in (call.pattern.left, call.pattern.right) if side is not None]
+    for run in equal_runs(call.offsets.numpy(), call.key_offsets.numpy()):
+        sequence, query, key, count, n, m = run
+        if n == 0 or m == 0:
+            continue
+        high, wide = min(n, rows), min(m, keys)
+        if len(reach) == 2:
+            wide = min(wide, high + sum(reach))
+        together = max(1, min(TILE // (high * wide), COPIED // (m * call.q.shape[2])))
+        by_head, by_sequence = min(together, heads), max(1, together // heads)
+        for s in range(0, count, by_sequence):
+            some = min(by_sequence, count - s)
+            for h in range(0, heads, by_head):
+                chosen = slice(h, min(h + by_head, heads))
+                yield Piece(call, sequence + s, some, query + s * n, key + s * m, n, m, chosen)
+
+
+class _Sums:
+    """The sums as they grow, tile by tile; distances are kept one by one, in float64, until they are put into bins."""
+
+    def __init__(self, call: Call, links: int, special: Tensor | None):
+        (rows, heads, _), device, wide = call.q.shape, call.q.device, call.lse.dtype
+        self.links, self.special_keys = links, special
+        self.entropy, self.distance, self.first, self.special = (
+            torch.zeros(rows, heads, dtype=wide, device=device) for _ in range(4)
+        )
+        self.received = torch.zeros(len(call.k), heads, dtype=torch.float64, device=device)
+        self.keys = torch.full((rows, heads, links), -1, dtype=torch.int32, device=device)
+        self.weights = torch.zeros(rows, heads, links, device=device)
+        longest = [int(o.diff().max()) if len(o) > 1 else 0 for o in (call.offsets, call.key_offsets)]
+        self.zero = longest[1]  # the place of distance 0 in what follows
+        away = torch.arange(sum(longest), device=device) - self.zero
+        self.by_distance = torch.zeros(heads, len(away), dtype=torch.float64, device=device)
+        self.away = away.abs().to(wide)
+        self.side = torch.where(away < 0, 1.0, -1.0).to(wide)
+        self.buffer: Tensor | None = None
+
+    def add(self, piece: Piece) -> None:
+        for i, stop, lo, hi in piece.strips(ROWS):
+            sums = [piece.level.new_zeros(piece.items, stop - i) for _ in range(4)]
+            best = None
+            for a in range(lo, hi, KEYS):
+                best = self._tile(piece, i, stop, a, min(a + KEYS, hi), sums, best)
+            for into, s in zip((self.entropy, self.distance, self.first, self.special), sums, strict=True):
+                piece.rows(into, i, stop).copy_(piece.by_sequence(s))
+            found, keys = best
+            kept = slice(0, keys.shape[2])
+            seen = found > HIDDEN / 2
+            piece.rows(self.keys, i, stop)[..., kept] = piece.by_sequence(keys.masked_fill(~seen, -1).int())
+            piece.rows(self.weights, i, stop)[..., kept] = piece.by_sequence(found.exp().float())
+
+    def _tile(self, piece: Piece, i: int, stop: int, a: int, b: int, sums: list[Tensor], best):
+        """Adds what queries i to stop give to keys a to b; gives the best (log weights, keys) so far."""
+        entropy, distance, first, special = sums
+        rows, wide, front = stop - i, b - a, stop - i - 1
+        logs = piece.logs(i, stop, a, b)
+        best = _best(logs, a, self.links, best)
+        flat, weights = self._room(logs, front)
+        torch.exp(logs, out=weights)
+        entropy -= logs.mul_(weights).sum(-1)
+        at = self.zero + a - (i + piece.behind)  # the distance of key a from query i, and so on to the right
+        spread = weights.flatten(0, 1)
+        ramp, turn = (spread @ t[at : at + wide] for t in (self.away, self.side))
+        row = torch.arange(rows, device=logs.device)
+        distance += ramp.view(-1, rows) + turn.view(-1, rows) * row
+        distance += self._crossing(weights, row, a, b, i + piece.behind)
+        piece.keys(self.received, a, b).add_(piece.by_sequence(weights.sum(1)))
+        pitch = wide + front
+        diagonals = flat.as_strided((piece.items, rows, pitch), (rows * pitch, pitch + 1, 1)).sum(1)
+        into = self.by_distance[piece.heads, at - front : at + wide]
+        into.add_(diagonals.view(piece.count, -1, pitch).sum(0))
+        if a == 0:
+            first.copy_(weights[..., 0])
+        if self.special_keys is not None:
+            special += piece.on(self.special_keys, weights, a, b)
+        return best
+
+    def _room(self, logs: Tensor, front: int) -> tuple[Tensor, Tensor]:
+        """Memory for the weights, each row with `front` zeros before it, and as many after the last."""
+        items, rows, wide = logs.shape
+        size = items * rows * (wide + front) + front
+        if self.buffer is None or len(self.buffer) < size:
+            self.buffer = logs.new_empty(size)
+        flat = self.buffer[:size]
+        whole = flat[: size - front].view(items, rows, wide + front)
+        whole[..., :front] = 0
+        flat[size - front :] = 0
+        return flat, whole[..., front:]
+
+    def _crossing(self, weights: Tensor, row: Tensor, a: int, b: int, place: int) -> Tensor | float:
+        """On the diagonal, where keys turn from the left of a query to its right: what was counted as c - r is r - c."""
+        lo, hi = max(a, place), min(b, place + len(row))
+        if hi <= lo:
+            return 0.0
+        left = (row[:, None] - torch.arange(lo - place, hi - place, device=row.device)).clamp_min_(0)
+        return (weights[..., lo - a : hi - a] * (2 * left)).sum(-1)
+
+    def done(self) -> Statistics:
+        edges = torch.tensor([0, *(2**b for b in range(BINS))], device=self.away.device)
+        away = torch.arange(len(self.away), device=self.away.device) - self.zero
+        place = BINS + away.sign() * torch.bucketize(away.abs(), edges).clamp_max(BINS)
+        histogram = self.by_distance.new_zeros(len(self.by_distance), 2 * BINS + 1)
+        histogram.index_add_(1, place, self.by_distance)
+        made = {"histogram": histogram.float(), "keys": self.keys, "weights": self.weights}
+        rest = (f.name for f in fields(Statistics) if f.name not in made)
+        return Statistics(**made, **{name: getattr(self, name).float() for name in rest})
+
+
+def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | None):
+    """The largest of each row, strongest first, with their keys; `first` is the first key's place. Of equal ones, any."""
+    wide = logs.shape[2]
+    if links == 0:
+        return logs[..., :0], logs[..., :0].long()
+    blocks = wide // BLOCK
+    if wide < 4 * BLOCK * links:
+        found, keys = logs.topk(min(links, wide), -1)
+    else:  # block b is the keys b, b + blocks, b + 2 blocks, ...: a maximum down the columns
+        maxima = logs[..., : blocks * BLOCK].unflatten(2, (BLOCK, blocks)).amax(2)
+        chosen = maxima.topk(links, -1, sorted=False).indices
+        members = chosen[..., None] + torch.arange(BLOCK, device=logs.device) * blocks
+        rest = torch.arange(blocks * BLOCK, wide, device=logs.device).expand(*logs.shape[:2], -1)
+        members = torch.cat([members.flatten(2), rest], -1)
+        found, keys = logs.gather(2, members).topk(links, -1)
+        keys = members.gather(2, keys)
+    keys = keys + first
+    if before is not None:
+        found, keys = torch.cat([before[0], found], -1), torch.cat([before[1], keys], -1)
+        found, place = found.topk(min(links, found.shape[2]), -1)
+        keys = keys.gather(2, place)
+    return found, keys
