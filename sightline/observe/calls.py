@@ -25,11 +25,12 @@ class Call:
     """One call of attention, or several joined; views where it can.
 
     Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1, N, M].
-    `groups` [H] is the key head of each query head.
+    `groups` [H] is the key head of each query head, `tokens` [T] the ids of the rows, if they were asked for. Of a summary, q and
+    k are None and `ends` [S, G, D] the last key of each sequence.
     """
 
-    q: Tensor
-    k: Tensor
+    q: Tensor | None
+    k: Tensor | None
     lse: Tensor
     offsets: Tensor
     key_offsets: Tensor
@@ -38,6 +39,15 @@ class Call:
     groups: Tensor
     softcap: float | None = None
     bias: tuple[Tensor, ...] | None = None
+    tokens: Tensor | None = None
+    ends: Tensor | None = None
+
+    @property
+    def last_keys(self) -> Tensor:
+        """The last key of each sequence [S, G, D]; of one without keys, any."""
+        if self.ends is not None:
+            return self.ends
+        return self.k[(self.key_offsets[1:] - 1).clamp_min(0).to(self.k.device)]
 
     def weights(self, sequence: int) -> Tensor:
         """The weights of one sequence, float32 or wider; what a sink takes is missing from their sum.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from sightline.attention import Pattern
 from sightline.observe.calls import Call
-from sightline.observe.statistics import Statistics, bins, statistics
+from sightline.observe.statistics import Statistics, bins
 
 
 class Links(NamedTuple):
@@ -33,17 +33,12 @@ class Layer:
 
     bins = bins()
 
-    def __init__(
-        self, name: str, heads: list[int], call: Call, made: Statistics | None, links: int, special=None
-    ):
-        self.name, self.heads = name, heads
-        self._call, self._links, self._special = call, links, special
-        if made is not None:
-            self._statistics = made
+    def __init__(self, name: str, heads: list[int], call: Call, make: Callable[[], Statistics]):
+        self.name, self.heads, self._call, self._make = name, heads, call, make
 
     @cached_property
     def _statistics(self) -> Statistics:
-        return statistics(self._call, self._links, self._special)
+        return self._make()
 
     offsets: Tensor = property(lambda self: self._call.offsets)
     key_offsets: Tensor = property(lambda self: self._call.key_offsets)

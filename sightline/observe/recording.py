@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import torch
@@ -11,18 +12,33 @@ from torch import Tensor, nn
 
 from sightline.attention import Request
 from sightline.observe.calls import Call
+from sightline.observe.joining import (
+    added,
+    narrowed,
+    one_after_another,
+    only_new,
+    parents,
+    side_by_side,
+    taken,
+)
 from sightline.observe.layer import Layer
 from sightline.observe.routing import Asking, asking
+from sightline.observe.statistics import Statistics, statistics
+
+KEPT = (
+    2**28
+)  # bytes of queries and keys that are kept in memory; what comes after is put into statistics at once
 
 
 @dataclass(eq=False)
 class Record:
-    """The calls of one layer that make its rows, oldest first: one, or the steps of `generate`."""
+    """What one layer did: the steps that make its rows, oldest first, or, once they are let go, their statistics."""
 
     steps: list[Call]
     cross: bool
-    frame: FrameType | None = None  # where the last was made
-    layer: Layer | None = field(default=None, repr=False)
+    last: Call  # the last step whole, with which the next is compared
+    statistics: Statistics | None = None
+    layer: Layer | None = None
 
 
 class Recorder:
@@ -34,74 +50,160 @@ class Recorder:
         layers: Iterable[int | str] | None,
         heads: Iterable[int] | None,
         links: int,
-        special: Tensor | None,
+        special: Tensor | Iterable[int] | None,
         keep_map: bool,
     ):
         self.layers = None if layers is None else list(layers)
         self.heads = None if heads is None else list(heads)
-        self.links, self.special, self.keep_map = links, special, keep_map
+        self.links, self.keep_map = links, keep_map
+        self.special = special if special is None or isinstance(special, Tensor) else list(special)
         self.modules = {id(part): name or type(part).__name__ for name, part in model.named_modules()}
         self.names: dict[str, int] = {}
         self.records: dict[str, Record] = {}
-        self.outermost: FrameType | None = None
+        self.outermost: FrameType | None = (
+            None  # of the pass that is under way; held, so that no other takes its id
+        )
+        self.here: FrameType | None = None  # where the last call came from
+        self.pending: tuple[str, bool, list[tuple[int, Call]]] | None = None
         self.called: dict[str, int] = {}  # how often each module has been called in this pass
+        self.asked: tuple | None = None  # which rows of a padded decoder are real, and their offsets
+        self.parents: list[int] | None = None  # what this pass goes on with
 
     def add(self, request: Request, lse: Tensor) -> None:
         who = asking(self.modules)
         if who is None:
             return  # another model, or attention by itself
-        if who.outermost is not self.outermost:
-            self.outermost, self.called = who.outermost, {}
-        before = self.records.get(self._key(who.name))
-        again = before is not None and before.frame is who.here  # one layer, sequence by sequence
-        if not again:
-            self.called[who.name] = self.called.get(who.name, 0) + 1
-        key = self._key(who.name)
-        number = self.names.setdefault(key, len(self.names))
-        if self.layers is not None and number not in self.layers and key not in self.layers:
+        if who.here is self.here and self.pending is not None:  # one layer, sequence by sequence
+            self.pending[2].append((who.sequence, self._call(request, lse, who)))
             return
-        call = self._call(request, lse, who)
-        self.records[key] = Record([call], who.cross, who.here)
-
-    def _key(self, name: str) -> str:
-        """A module that runs several times in a pass is several layers."""
-        times = self.called.get(name, 1)
-        return name if times <= 1 else f"{name}#{times}"
+        self.settle()
+        if who.outermost is not self.outermost:
+            self.outermost, self.called, self.asked, self.parents = who.outermost, {}, None, None
+        times = self.called[who.name] = self.called.get(who.name, 0) + 1
+        key = (
+            who.name if times == 1 else f"{who.name}#{times}"
+        )  # a module that runs twice in a pass is two layers
+        number = self.names.setdefault(key, len(self.names))
+        chosen = self.layers is None or number in self.layers or key in self.layers
+        self.here = who.here if chosen else None
+        if chosen:
+            self.pending = key, who.cross, [(who.sequence or 0, self._call(request, lse, who))]
 
     def _call(self, request: Request, lse: Tensor, who: Asking) -> Call:
         q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
         heads = self._heads(q.shape[1])
         groups = torch.tensor(heads, device=k.device) // (q.shape[1] // k.shape[1])
-        q, k, lse = q.detach(), k.detach(), lse.detach()
-        if self.heads is not None:
-            q, lse = q[:, heads], lse[:, heads]
+        some = slice(None) if self.heads is None else heads
+        q, k, lse = q.detach()[:, some], k.detach(), lse.detach()[:, some]
         if bias is not None:
             bias = bias.detach().expand(len(offsets) - 1, -1, -1, -1)
-            bias = tuple(bias if self.heads is None or bias.shape[1] == 1 else bias[:, heads])
+            bias = tuple(bias if bias.shape[1] == 1 else bias[:, some])
         call = Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
-        return _without_padding(call, who)
+        return self._real(call, who)
 
     def _heads(self, count: int) -> list[int]:
         heads = list(range(count)) if self.heads is None else self.heads
-        if not all(isinstance(head, int) and 0 <= head < count for head in heads):
+        if not heads or not all(isinstance(head, int) and 0 <= head < count for head in heads):
             raise ValueError(f"watch: expected heads from 0 to {count - 1}, got {heads}; choose among them")
         return heads
 
+    def _real(self, call: Call, who: Asking) -> Call:
+        """The call with its tokens, and without the padding that a model with no order among its tokens lets ask too."""
+        shape, rows, offsets = who.shape, None, call.key_offsets
+        if shape is not None and not who.cross and who.queries is not None:
+            self.asked = shape[:2], who.queries, call.offsets
+        if shape is not None and who.queries is None and who.sequence is None:
+            if who.cross and self.asked is not None and self.asked[0] == shape[:2]:
+                _, rows, offsets = self.asked
+            elif not who.cross and who.keys is not None and shape[1] == shape[2]:
+                rows = who.keys
+        tokens = None if self.special is None or isinstance(self.special, Tensor) else who.tokens
+        if tokens is not None:
+            real = rows if rows is not None else who.queries
+            tokens = tokens.flatten() if real is None else tokens.flatten()[real]
+            tokens = (
+                tokens
+                if who.sequence is None and len(tokens) == (len(call.q) if rows is None else len(rows))
+                else None
+            )
+        if rows is None:
+            return replace(call, tokens=tokens)
+        return replace(call, q=call.q[rows], lse=call.lse[rows], offsets=offsets, tokens=tokens)
+
+    def settle(self) -> None:
+        """Puts the last call where it belongs: it goes on with what its layer did before, or takes its place."""
+        if self.pending is None:
+            return
+        key, cross, calls = self.pending
+        self.pending, call = None, side_by_side(calls)
+        record = self.records.get(key)
+        goes_on = None
+        if record is not None and record.cross == cross:
+            goes_on = self._goes_on(record, call)
+        if not cross:
+            self.parents = goes_on
+        if goes_on is None:
+            record = self.records[key] = Record([call], cross, call)
+        else:
+            _append(record, call, goes_on, self.links)
+        if record.statistics is None and self._kept() > KEPT:
+            whole = one_after_another(record.steps)
+            record.statistics = statistics(whole, self.links, self._special(whole))
+            rest = {"q": None, "k": None, "bias": None, "ends": whole.last_keys}
+            record.last = replace(whole, **rest)
+            kept = {"q": _on_disk(whole.q), "k": _on_disk(whole.k), "lse": whole.lse.cpu()}
+            record.steps = [replace(whole, **kept) if self.keep_map else record.last]
+
+    def _goes_on(self, record: Record, call: Call) -> list[int] | None:
+        if not record.cross:
+            return parents(record.last, call)
+        before = record.last
+        if self.parents is None or before.k is None or before.k.shape != call.k.shape:
+            return None
+        same = torch.equal(before.k, call.k) and torch.equal(before.key_offsets, call.key_offsets)
+        return self.parents if same and len(call.offsets) == len(before.offsets) else None
+
+    def _kept(self) -> int:
+        kept = (c for r in self.records.values() for c in r.steps if r.statistics is None)
+        return sum(t.numel() * t.element_size() for c in kept for t in (c.q, c.k))
+
+    def _special(self, call: Call) -> Tensor | None:
+        """Which keys are special; raises ValueError if it was told for another number of keys."""
+        rows = int(call.key_offsets[-1])
+        if isinstance(self.special, Tensor):
+            if self.special.dtype != torch.bool or self.special.shape != (rows,):
+                what = f"{self.special.dtype} {list(self.special.shape)}"
+                raise ValueError(
+                    f"watch: expected special as bool [{rows}], one for each key, got {what}; or give token ids"
+                )
+            return self.special.to(call.lse.device)
+        if self.special is None:
+            return None
+        known = [one_after_another(r.steps).tokens for r in self.records.values() if not r.cross]
+        mine = [call.tokens, *known]
+        tokens = next((t for t in mine if t is not None and len(t) == rows), None)
+        return (
+            None if tokens is None else torch.isin(tokens, torch.tensor(self.special, device=tokens.device))
+        )
+
     def layer(self, key: str) -> Layer | None:
+        self.settle()
         record = self.records.get(key)
         if record is None:
             return None
         if record.layer is None:
-            call = record.steps[-1]
-            heads = self.heads or list(range(call.q.shape[1]))
-            record.layer = Layer(key, heads, call, None, self.links, self.special)
+            call = one_after_another(record.steps)
+            heads = self.heads or list(range(call.lse.shape[1]))
+            record.layer = Layer(key, heads, call, lambda: self._statistics(record, call))
         return record.layer
+
+    def _statistics(self, record: Record, call: Call) -> Statistics:
+        return record.statistics or statistics(call, self.links, self._special(call))
 
     def close(self) -> None:
         """Lets go of the frames, and with them of what the model held."""
-        self.outermost = None
-        for record in self.records.values():
-            record.frame = None
+        self.settle()
+        self.outermost = self.here = None
 
     def check(self) -> None:
         """Raises ValueError if layers were asked for that the model has not."""
@@ -115,14 +217,27 @@ class Recorder:
             )
 
 
-def _without_padding(call: Call, who: Asking) -> Call:
-    """A model without an order among its tokens lets its padding ask too: those queries are left out."""
-    if (
-        who.cross
-        or who.shape is None
-        or who.queries is not None
-        or who.keys is None
-        or who.shape[1] != who.shape[2]
-    ):
-        return call
-    return replace(call, q=call.q[who.keys], lse=call.lse[who.keys], offsets=call.key_offsets)
+def _append(record: Record, step: Call, goes_on: list[int], links: int) -> None:
+    before, record.layer = record.last, None
+    if not record.cross:
+        step = replace(step, pattern=narrowed(before, step))
+    record.last = step
+    if record.statistics is not None:
+        more = statistics(step, links)
+        call, record.statistics = added(before, record.statistics, step, more)
+        record.steps, record.last = [call], call
+        return
+    if goes_on != list(range(len(goes_on))):
+        record.steps = [taken(call, goes_on) for call in record.steps]
+    if record.cross:
+        nothing = torch.zeros_like(step.key_offsets)
+        record.steps.append(replace(step, k=step.k[:0], key_offsets=nothing))
+    else:
+        record.steps.append(only_new(step))
+
+
+def _on_disk(t: Tensor) -> Tensor:
+    """The same numbers in a file that is mapped into memory, and is gone when nobody holds them."""
+    with tempfile.NamedTemporaryFile() as file:
+        mapped = torch.from_file(file.name, shared=True, size=t.numel(), dtype=t.dtype)
+    return mapped.view(t.shape).copy_(t)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import FrameType
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from sightline.encoders import SelfAttention
+from sightline.sequences import Sequences
 
 INFLUENCE = "sightline.observe.influence shows what moves its outputs without attention weights"
 
@@ -34,6 +34,7 @@ class Asking:
     queries: Tensor | None = None  # rows of the batch that ask; None: all
     keys: Tensor | None = None  # rows of the batch that are keys; None: all
     shape: tuple[int, int, int] | None = None  # batch, queries and keys of the padded form
+    tokens: Tensor | None = None  # the ids of the rows, padding and all
 
 
 def asking(names: dict[int, str]) -> Asking | None:
@@ -57,8 +58,20 @@ def asking(names: dict[int, str]) -> Asking | None:
                     other = (its.get(n) for n in ("key_value_states", "encoder_hidden_states"))
                     how["cross"] = any(isinstance(o, Tensor) for o in other)
                 outermost = frame
+                if how.get("tokens") is None:
+                    how["tokens"] = _tokens(its)
         frame = frame.f_back
     return None if name is None else Asking(name, outermost, **how)
+
+
+def _tokens(its: dict) -> Tensor | None:
+    """The token ids that a forward was given, among its variables."""
+    for name in ("input_ids", "x"):
+        given = its.get(name)
+        given = given.values if isinstance(given, Sequences) else given
+        if isinstance(given, Tensor) and not given.is_floating_point():
+            return given
+    return None
 
 
 def _codes() -> dict:
