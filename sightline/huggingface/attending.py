@@ -7,6 +7,7 @@ that are real, calls `sightline.attention`, and puts the result back. Whatever i
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -294,13 +295,19 @@ def _given_packing(
     Raises: ValueError where packed input was given and has not come through, comes with a mask, or is not what the model
     is made for.
     """
-    plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
-    packing, trusted = packing_in_use.get(), packing_in_use.get() is not None or proving.get()
+    packing = packing_in_use.get()
     if packing is not None and biased:
         raise ValueError(
             f"{WHERE}: expected a model without a bias for pairs of positions, which packed input would have between all its "
             "tokens, got one; give it padded input, or batches of equal lengths"
         )
+    trusted = packing is not None or proving.get() or rule is not None and rule.packing is not None
+    asked = None
+    if not trusted and grid.queries > 1:
+        asked = _asked_packing() if rule is None else rule.asked
+    if asked is not None:  # by whoever called the model, which may not be made for it
+        vouch(*asked)
+    plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
     if packing is None and cu_q is not None:
         packing = _of_offsets(cu_q, cu_q if cu_k is None else cu_k)
     if packing is None and plain and grid.queries == grid.keys and position_ids is not None:
@@ -309,16 +316,12 @@ def _given_packing(
         raise ValueError(
             f"{WHERE}: expected packed input without a padding mask, got both; leave attention_mask out"
         )
-    if trusted or not plain or rule is not None and rule.packing is not None or grid.queries == 1:
-        return packing
-    asked = _asked_packing() if rule is None else rule.asked
-    if asked is not None:  # by whoever called the model, which may not be made for it
-        vouch(*asked)
-        if packing is None and (rule is None or rule.reading.sequences is None):
-            raise ValueError(
-                f"{WHERE}: expected {type(asked[0]).__name__} to pass packed input on to its attention, but it does not; give "
-                "it padded input, or use sightline.huggingface.run(model, sequences)"
-            )
+    known = packing is not None or plain and rule is not None and rule.reading.sequences is not None
+    if asked is not None and not known:
+        raise ValueError(
+            f"{WHERE}: expected {type(asked[0]).__name__} to pass packed input on to its attention, but it does not; give "
+            "it padded input, or use sightline.huggingface.run(model, sequences)"
+        )
     return packing
 
 
@@ -350,23 +353,35 @@ def _asked_packing() -> tuple[PreTrainedModel, Tensor | None] | None:
     """
     frame, outermost = sys._getframe(1), None
     while frame is not None:
-        if frame.f_code.co_name == "forward" and isinstance(frame.f_locals.get("self"), PreTrainedModel):
-            outermost = frame
+        held = frame.f_locals if frame.f_code.co_name in _CALLS else {}
+        if isinstance(held.get("self"), PreTrainedModel) and "kwargs" in held:
+            outermost = held
         frame = frame.f_back
     if outermost is None:
         return None
-    given = {**outermost.f_locals, **outermost.f_locals.get("kwargs", {})}
+    model, others = outermost["self"], outermost["kwargs"]
+    given = (
+        inspect.signature(type(model).forward)
+        .bind_partial(model, *outermost.get("args", ()), **others)
+        .arguments
+    )
+    given = {**outermost, **given, **given.get("kwargs", {})}
     offsets, positions, mask = (
         given.get(name) for name in ("cu_seq_lens_q", "position_ids", "attention_mask")
     )
     counted = isinstance(positions, Tensor) and positions.dim() == 2
     several = offsets is not None and len(offsets) > 2
     if not several and counted and positions.shape[1] > 1:
-        rule = getattr(mask, "rule", None)  # by now many a model has put the stand-in in its place
-        real = mask is None or rule is not None and rule.keep is None
-        real = real or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
+        real = mask is None or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
         several = real and bool((positions.diff(dim=1) != 1).any())
-    return (given["self"], positions if counted else None) if several else None
+    return (model, positions if counted else None) if several else None
+
+
+_CALLS = (
+    "_call_impl",
+    "forward",
+    "wrapper",
+)  # torch's way into a module, the model's own, and transformers' around it
 
 
 AttentionInterface.register(NAME, attend)

@@ -40,7 +40,7 @@ class Way:
     padding: int | None = None  # tokens of this id are not counted, where positions begin after it
 
 
-_ways: WeakKeyDictionary[PreTrainedModel, Way] = WeakKeyDictionary()
+_ways: WeakKeyDictionary[PreTrainedModel, Way | str] = WeakKeyDictionary()  # or why there is none
 
 
 def way_of(base: PreTrainedModel) -> Way:
@@ -53,11 +53,11 @@ def way_of(base: PreTrainedModel) -> Way:
         try:
             with torch.no_grad(), evaluating(base):
                 _ways[base] = _prove(base)
-        except BaseException:
-            base.set_attn_implementation(before)
-            raise
         finally:
             proving.reset(trial)
+            base.set_attn_implementation(before)
+    if isinstance(_ways[base], str):
+        raise ValueError(_ways[base])
     if base.config._attn_implementation != NAME:
         base.set_attn_implementation(NAME)
     return _ways[base]
@@ -91,7 +91,7 @@ def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:
         )
 
 
-def _prove(base: PreTrainedModel) -> Way:
+def _prove(base: PreTrainedModel) -> Way | str:
     ids = probe(base, PROBE)
     base.set_attn_implementation("eager")
     alone = torch.cat([hidden_of(base(**arguments_for(base, {"input_ids": one[None]})))[0] for one in ids])
@@ -116,14 +116,14 @@ def _prove(base: PreTrainedModel) -> Way:
             reasons[str(error)] = None
             continue
         if not calls:
-            raise ValueError(
+            return (
                 f"{type(base).__name__}: expected attention through transformers' interface, but this model computes its own; "
                 "it cannot run without padding: use it as it is"
             )
         if _close(found, alone):
             return way
     detail = "; ".join(reasons) or "each sequence got something else than alone"
-    raise ValueError(f"{type(base).__name__}: cannot run without padding: {detail}; use it as it is")
+    return f"{type(base).__name__}: cannot run without padding: {detail}; use it as it is"
 
 
 def probe(base: PreTrainedModel, lengths: tuple[int, ...]) -> Sequences:
