@@ -1,7 +1,7 @@
 """The commands, thin: read what was typed, call the function of the same name, print what came back.
 
 app           the application: errors as sentences       encoders    fit, evaluate, predict, generate, compare
-huggingface   embed, check
+huggingface   embed, check                               look        look
 
 Nothing heavy is imported before a command runs, so that help comes at once.
 """
@@ -9,5 +9,6 @@ Nothing heavy is imported before a command runs, so that help comes at once.
 from sightline.cli.app import app
 from sightline.cli.encoders import compare, evaluate, fit, generate, predict
 from sightline.cli.huggingface import check, embed
+from sightline.cli.look import look
 
-__all__ = ["app", "check", "compare", "embed", "evaluate", "fit", "generate", "predict"]
+__all__ = ["app", "check", "compare", "embed", "evaluate", "fit", "generate", "look", "predict"]

@@ -67,7 +67,7 @@ def embed(
         zcat pages.jsonl.gz | sightline embed models/e5 - --out pages.safetensors --precision bfloat16
         torchrun --nproc-per-node 4 -m sightline.cli embed models/e5 texts.txt --out vectors.npy
     """
-    _quiet()
+    quiet()
     if file == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
             "embed: expected a file that each of several processes can read, got standard input; write it to a file first"
@@ -103,7 +103,7 @@ def check(model: Model) -> None:
 
     The exit code is 0 only if the model is exact.
     """
-    _quiet()
+    quiet()
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -124,7 +124,7 @@ def check(model: Model) -> None:
     raise typer.Exit(0 if checked.exact else 1)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Others' reports of loading go nowhere; their bars only to a terminal. A setting of the user's own stays."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():

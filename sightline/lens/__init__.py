@@ -1,5 +1,11 @@
-"""What people look at: pages made from finished results; this room computes nothing of its own."""
+"""What people look at: pages made from finished results and observations.
 
-from .page import read_page, render, write_page
+page     any page: one HTML file            look      a text and what each head of a model looks at in it
+inline   the data of a look                 reading   the models, and how each reads a text
+wording  pieces and words
+"""
 
-__all__ = ["read_page", "render", "write_page"]
+from sightline.lens.look import look
+from sightline.lens.page import read_page, render, write_page
+
+__all__ = ["look", "read_page", "render", "write_page"]

@@ -1,7 +1,8 @@
-"""The report must open anywhere, years later, without a network: one HTML file with its style, script and numbers inside.
+"""A page must open anywhere, years later, without a network: one HTML file with its style, script and numbers inside.
 
-`render` puts the comparison (a dict that JSON can hold, described below) into the page; the script of the page draws
-all it shows from that one embedded JSON, which can therefore also be read back by a program. Version 1 of the data:
+`render` puts data (a dict that JSON can hold) into the page; the script of the page draws all it shows from that one
+embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`. Version 1
+of those of a comparison:
 
     version        1
     title, about   a line; a list of paragraphs, in which `names` may stand between backticks
@@ -36,40 +37,58 @@ from importlib import resources
 from pathlib import Path
 
 VERSION = 1
+SCRIPTS = {  # of each page, in order
+    "page": ("elements", "plots", "heads", "page"),
+    "look": (
+        "elements",
+        "look-data",
+        "look-text",
+        "look-heads",
+        "look-lines",
+        "look-map",
+        "look-profile",
+        "look",
+    ),
+}
 
 
-def render(report: dict) -> str:
-    """The whole page as one string; whatever stands in the data is shown as text and never run.
+def render(data: dict) -> str:
+    """The whole page as one string, of a comparison or of a look; whatever stands in the data is shown as text and never run.
 
     >>> page = render({"version": 1, "title": "a </script> in the data"})
     >>> page.count("</script>")  # the two of the page itself
     2
     """
-    if report.get("version") != VERSION:
+    if data.get("version") != VERSION:
         raise ValueError(
-            f"lens.render: expected data of version {VERSION}, got {report.get('version')!r}; compare again"
+            f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; compare again"
+        )
+    kind = data.get("page", "page")
+    if kind not in SCRIPTS:
+        raise ValueError(
+            f"lens.render: expected the data of a comparison or of a look, got {kind!r}; make it anew"
         )
     assets = resources.files("sightline.lens") / "assets"
-    page, style = ((assets / name).read_text("utf-8") for name in ("page.html", "page.css"))
-    pieces = [(assets / name).read_text("utf-8") for name in ("plots.js", "heads.js", "page.js")]
+    page, style = ((assets / name).read_text("utf-8") for name in ("page.html", f"{kind}.css"))
+    pieces = [(assets / f"{name}.js").read_text("utf-8") for name in SCRIPTS[kind]]
     script = '"use strict";\n' + "".join(pieces)
     parts = {
-        "title": html.escape(report["title"]),
+        "title": html.escape(data["title"]),
         "style": style,
         "script": script,
         # Only this very script may run, so that nothing could be injected even if the escaping failed.
         "hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "data": _embeddable(report),
+        "data": _embeddable(data),
     }
     return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], page)
 
 
-def write_page(report: dict, path: str | os.PathLike) -> Path:
+def write_page(data: dict, path: str | os.PathLike) -> Path:
     """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole."""
     path = Path(path)
     aside = path.with_name(path.name + ".tmp")
     try:
-        aside.write_text(render(report), encoding="utf-8")
+        aside.write_text(render(data), encoding="utf-8")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -86,9 +105,9 @@ def read_page(path: str | os.PathLike) -> dict:
     return json.loads(found[1])
 
 
-def _embeddable(report: dict) -> str:
+def _embeddable(data: dict) -> str:
     """JSON that cannot end its own script element: `<` and the line separators of JavaScript are escaped."""
-    text = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text

@@ -22,7 +22,7 @@ needs_browser = pytest.mark.skipif(
 
 
 @contextmanager
-def opened(browser, file, **context):
+def opened(browser, file, ready="#time path.line", **context):
     """The page shown from its file, every request but for the file itself refused; `seen` collects what went wrong."""
     seen = {"requests": [], "errors": []}
     shown = browser.new_context(**context)
@@ -39,7 +39,7 @@ def opened(browser, file, **context):
     page.on("pageerror", lambda error: seen["errors"].append(str(error)))
     try:
         page.goto(file.as_uri())
-        page.wait_for_selector("#time path.line")
+        page.wait_for_selector(ready, timeout=10_000)
         yield page, seen
     finally:
         shown.close()

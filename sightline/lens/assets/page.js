@@ -3,16 +3,6 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 if (report.version !== 1) throw new Error(`this page reads version 1, the data say ${report.version}`);
 
-// ---- making elements -------------------------------------------------------------------------------------------
-function fill(node, attributes, children) {
-  for (const [name, v] of Object.entries(attributes || {})) if (v !== null) node.setAttribute(name, v);
-  node.append(...children.flat(Infinity).filter((child) => child !== null));
-  return node;
-}
-const html = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-const svg = (tag, attributes, ...children) =>
-  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-
 const KINDS = {
   "self-attention": "blue", lstm: "vermillion", rnn: "orange", convolution: "green", "fully-connected": "purple",
 };

@@ -1,0 +1,88 @@
+"""The command that shows what a model looks at in a text: one page, and on request which heads join two words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import app
+
+LISTED = 5  # heads, of those that join two words
+FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html", ".xml", ".log")
+
+
+@app.command(short_help="See what each head of a model looks at in a text.")
+def look(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="The folder of a fitted or Hugging Face model, or its name on the hub."
+        ),
+    ],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT|FILE", help="The text, or a file of it; - is standard input.")
+    ],
+    link: Annotated[
+        str | None,
+        typer.Option(help="Two words: which heads join them? As in its:Law; of several, its:2:Law."),
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="The layer the page opens with, from 0.")] = None,
+    head: Annotated[int | None, typer.Option(help="The head of it, from 0.  [default: their mean]")] = None,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("look.html"),
+) -> None:
+    """See what each head of a model looks at in a text: one HTML file that needs no network.
+
+    Click a word to see what it looks at and what looks at it; every layer and head stands beside it.
+
+    \b
+    Examples:
+        sightline look sentence-transformers/all-MiniLM-L6-v2 "The cat that chased its tail is tired." --link its:cat
+        sightline look runs/reviews-self-attention review.txt --layer 2 --head 0 --out review.html
+    """
+    from sightline.cli.huggingface import quiet
+
+    quiet()
+    from sightline.lens import look as run
+    from sightline.lens import read_page, write_page
+
+    if out.exists():  # not after the seconds this takes, and not over another's work
+        try:
+            read_page(out)
+        except ValueError:
+            raise ValueError(
+                f"{out}: expected a page of ours to write over, got another file; name another --out"
+            ) from None
+    data = run(model, _read(text), link=link, layer=layer, head=head)
+    if data["link"]:
+        _print_link(data)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"The page: {write_page(data, out)}")
+
+
+def _read(text: str) -> str:
+    """The text itself, or of a file, or of standard input."""
+    if text == "-":
+        return sys.stdin.read()
+    try:
+        path = Path(text)
+        if path.is_file():
+            return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{text}: expected a text in UTF-8, got other bytes; convert it") from None
+    except (OSError, ValueError):  # too long for a name, or holds what no name may
+        return text
+    if not any(map(str.isspace, text)) and text.lower().endswith(FILES):
+        raise ValueError(f"{text}: expected a text or a file, got the name of no file; check the path")
+    return text
+
+
+def _print_link(data: dict) -> None:
+    link, words = data["link"], [text for _, text in data["words"]]
+    for ranked, one, other in ((link["there"], "from", "to"), (link["back"], "to", "from")):
+        print(f"{words[link[one]]} -> {words[link[other]]}")
+        for view, weight in ranked[:LISTED]:
+            layer, head = view.split(".")
+            print(f"  layer {layer}, head {head}: {weight:.0%}")

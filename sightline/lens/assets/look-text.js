@@ -1,0 +1,125 @@
+// The text, and in it what the asked word looks at (shaded) and what looks at it (underlined); beside it the same as numbers.
+
+// ---- the text --------------------------------------------------------------------------------------------------
+function reading() {
+  const text = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
+  const hint = html("p", { class: "quiet hint" }, "Click a word. ", html("span", { class: "sample fill" }, "Shaded"),
+    " is what it looks at, ", html("span", { class: "sample under" }, "underlined"), " what looks at it.");
+  let laid = null;
+  let spans = [];
+  const lay = () => {
+    laid = state.level;
+    spans = where().units.map(({ text: word, special: added }, i) =>
+      html("span", { class: added ? "unit added" : "unit", role: "button", "data-i": i, tabindex: -1 }, html("bdi", {}, word)));
+    text.replaceChildren(...spans.flatMap((span, i) => [gap(i), span]));
+  };
+  text.addEventListener("click", (event) => pick(event, event.shiftKey));
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(event, event.shiftKey); }
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const next = Math.min(Math.max(unit(state.asked) + by, 0), spans.length - 1);
+    ask(next);
+    spans[next].focus();
+  });
+  return {
+    node: html("div", {}, text, hint),
+    draw(matrices) {
+      if (laid !== state.level) lay();
+      const asked = unit(state.asked);
+      const rows = matrices.map((one) => one.row(asked));
+      const looked = matrices[0].column(asked);
+      spans.forEach((span, i) => {
+        span.style.background = hidden(i) ? "" : fill_of(rows.map((row) => row[i]));
+        const under = hidden(i) || looked[i] < 0.01 ? 0 : Math.sqrt(looked[i]);
+        span.style.boxShadow = under ? `inset 0 ${-(1.5 + 3 * under).toFixed(1)}px 0 color-mix(in srgb, var(--under) ${(30 + 70 * under).toFixed(0)}%, transparent)` : "";
+        span.title = rows[0][i] || matrices[0].whole ? `${(100 * rows[0][i]).toFixed(1)}%` : `at most ${(100 * matrices[0].least(asked)).toFixed(1)}%`;
+        span.classList.toggle("asked", i === asked);
+        span.classList.toggle("joined", Boolean(state.pair) && (i === unit(state.pair.to) || i === unit(state.pair.from)) && i !== asked);
+        span.classList.toggle("gold", look.gold.some(([from, to]) => unit(from) === asked && unit(to) === i));
+        span.tabIndex = i === asked ? 0 : -1;
+        span.setAttribute("aria-pressed", i === asked);
+      });
+      const at = spans[asked].offsetTop; // a long text scrolls by itself
+      if (at < text.scrollTop || at > text.scrollTop + text.clientHeight - 40) text.scrollTop = at - text.clientHeight / 3;
+    },
+  };
+}
+
+const gap = (i) => where().units[i].space || (i && where().units[i].special !== where().units[i - 1].special ? " " : "");
+
+function pick(event, second) {
+  const span = event.target.closest(".unit");
+  if (!span) return;
+  if (second) join(unit(state.asked), +span.dataset.i);
+  else ask(+span.dataset.i);
+}
+
+// One band of colour for each head that is shown; the square root keeps small weights visible.
+function fill_of(weights) {
+  const shade = (w, i) => `color-mix(in srgb, ${weights.length > 1 ? hue(i) : "var(--sight)"} ${(100 * Math.sqrt(w) * (weights.length > 1 ? 0.75 : 1)).toFixed(1)}%, transparent)`;
+  if (weights.every((w) => w < 0.002)) return "";
+  if (weights.length === 1) return shade(weights[0], 0);
+  const at = (i) => `${((100 * i) / weights.length).toFixed(1)}%`;
+  return `linear-gradient(to bottom, ${weights.map((w, i) => `${shade(w, i)} ${at(i)} ${at(i + 1)}`).join(", ")})`;
+}
+
+// ---- the numbers -----------------------------------------------------------------------------------------------
+const MANY = 5;
+
+function answer() {
+  const node = html("div", { class: "answer", "aria-live": "polite" });
+  return {
+    node,
+    draw([one]) {
+      const asked = unit(state.asked);
+      const there = strongest(one.row(asked));
+      const back = strongest(one.column(asked)).filter(({ i }) => i !== asked);
+      const say = there.length && there[0].w >= 0.005 ? [" looks at ", quoted(there[0].i), ` ${percent(there[0].w)}`] : [" looks at nothing that is shown"];
+      node.replaceChildren(
+        html("p", { class: "say" }, quoted(asked), ...say, html("small", {}, ` ${nameOf(state.shown[0])}`)),
+        html("div", { class: "two" },
+          html("div", {}, html("h3", {}, quoted(asked), " looks at"), bars(there, "fill", (i) => join(asked, i))),
+          html("div", {}, html("h3", {}, "looked at by"), bars(back, "under", (i) => join(i, asked)))),
+        html("p", { class: "quiet rest" }, rest(one, asked, there)));
+    },
+  };
+}
+
+function strongest(weights) {
+  return Array.from(weights, (w, i) => ({ w, i })).filter(({ w, i }) => w > 0 && !hidden(i)).sort((a, b) => b.w - a.w);
+}
+
+function bars(found, kind, click) {
+  const shown = found.filter(({ w }) => w >= 0.005).slice(0, MANY);
+  if (!shown.length) return html("p", { class: "quiet" }, "nothing of 1% or more");
+  return html("ul", { class: "bars" }, shown.map(({ w, i }) => {
+    const made = html("button", { type: "button", title: "which heads join these two?", "data-i": i },
+      html("span", { class: "name" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i)),
+      html("span", { class: `measure ${kind}` }, html("i", { style: `width:${(100 * w).toFixed(1)}%` })), html("span", { class: "number" }, percent(w)));
+    made.addEventListener("click", () => click(i));
+    return html("li", {}, made);
+  }));
+}
+
+// Which of several words that are spelled alike.
+function times(i) {
+  const { units } = where();
+  if (!units.some((other, j) => j !== i && other.text === units[i].text)) return null;
+  return html("sub", {}, String(units.slice(0, i + 1).filter((other) => other.text === units[i].text).length));
+}
+
+// What the shading does not show: nothing is spread over the rest.
+function rest(one, asked, there) {
+  const [first, added] = [one.first[asked], one.special[asked]];
+  const begins = where().units[0];
+  const kind = state.level.slice(0, -1);
+  const masses = [`${percent(first)} on ${begins.text.trim()}, the first ${kind}`];
+  if (look.special.length) masses.push(`${percent(added)} on special tokens in all`);
+  const out = state.hide ? added + (begins.special ? 0 : first) : 0;
+  const others = Math.max(0, 1 - out - there.slice(0, MANY).reduce((sum, { w }) => sum + w, 0));
+  const left = state.hide ? " They are left out above, and not spread over the rest." : "";
+  const held = one.whole ? "" : ` Of this head the page holds the ${look.links} strongest links of each ${kind}.`;
+  return `${masses.join("; ")}.${left} ${percent(others)} on all other ${state.level}.${held}`;
+}

@@ -1,0 +1,184 @@
+"""What a page knows of an observation: a format small enough to be mailed, and exact in all that it says.
+
+Version 1 of the data. A *view* is a head ("5.3": layer 5, head 3), the mean of a layer's heads ("5") or of all ("all"). A *level*
+is pieces, or words: the weight between words is the sum over the pieces attended to, the mean over the pieces attended from.
+
+    page, version   "look", 1
+    title, model    a line; the model's name
+    layers, heads   how many
+    pieces, words   [[what stands before it, text]]: joined, they are the text
+    word_of         for each piece the number of its word
+    special         the pieces that the tokenizer added
+    gold            [[piece, the piece it should look at]], or empty
+    statistics      {name: [layers][heads]}: entropy (nats), distance (pieces), previous, next, first, special, and binding where
+                    there is gold: means over all pieces that look; all but the first two are shares of the weight
+    bins            [[lowest, highest]] distance, key minus query
+    profile         [layers][heads][bins]: share of the weight at such distances, to keys that are not special
+    start           {view, from: word, hide: whether the first piece and special ones are hidden}: what is shown first
+    link            null, or {from, to: words; there, back: [[view, weight]], strongest first}, exact, over all heads
+    links           how many links each query has in the blocks
+    size            of a thumbnail
+    blocks          {name: base64 of deflated bytes}:
+        thumbnails      [views][size][size]: the largest weight in that part of the map, of pieces
+        map/VIEW        [n][n] of pieces, whole; or, where that does not fit into the page, both of
+        pieces/VIEW     the strongest links of each query, as columns over its N units, k links each:
+        words/VIEW      first [N], special [N]: weight on the first unit and on special ones; keys' low bytes [N][k], high bytes
+                        [N][k], in rising order (65535: none); weights [N][k]
+
+A weight is one byte b = round(255 sqrt(w)), so that small ones stay apart: off by 0.004 at most, and less the smaller it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from sightline.lens.wording import Text
+
+VERSION = 1
+LIMIT = 1_800_000  # bytes that the blocks may take; the page around them is the rest of 2 MB
+SIZE = 40  # of a thumbnail
+LINKS = (8, 7, 6, 5, 4, 3, 2)
+LONGEST = 2048  # pieces; beyond, not even two links a query fit
+
+
+def views(layers: int, heads: int) -> list[str]:
+    """The names of all views, in the order of their blocks."""
+    means = ["all", *map(str, range(layers))]
+    return means + [f"{layer}.{head}" for layer in range(layers) for head in range(heads)]
+
+
+class Maps:
+    """All weights of one text, as bytes: `pieces` and `words` are {view: [N, N]}, taken layer by layer, exact to the byte."""
+
+    def __init__(self, text: Text, layers: Iterable[Tensor]):
+        self.text = text
+        counts = torch.bincount(torch.tensor(text.word_of))
+        member = torch.nn.functional.one_hot(torch.tensor(text.word_of)).float()  # [pieces, words]
+        self.pieces: dict[str, Tensor] = {}
+        self.words: dict[str, Tensor] = {}
+        total, number = None, 0
+
+        def keep(view: str, weights: Tensor) -> None:
+            self.pieces[view] = as_bytes(weights)
+            self.words[view] = as_bytes(member.T @ (weights @ member) / counts[:, None])
+
+        heads = None
+        for number, weights in enumerate(layers, 1):
+            if heads not in (None, len(weights)):
+                raise ValueError(
+                    f"look: expected as many heads in each layer, got {heads}, then {len(weights)}; use sightline.watch for this model"
+                )
+            heads = len(weights)
+            mean = weights.mean(0)
+            total = mean if total is None else total + mean
+            keep(str(number - 1), mean)
+            for head, map in enumerate(weights):
+                keep(f"{number - 1}.{head}", map)
+        keep("all", total / number)
+        self.layers, self.heads = number, heads
+
+    def between(self, here: int, there: int) -> list[tuple[str, float]]:
+        """How strongly each head joins one word to another, strongest first."""
+        heads = [view for view in self.words if "." in view]
+        found = [(view, float(as_weight(self.words[view][here, there]))) for view in heads]
+        return sorted(found, key=lambda pair: -pair[1])
+
+
+def as_bytes(weights: Tensor) -> Tensor:
+    """Weights as bytes. Shapes: any -> the same, uint8."""
+    return (weights.clamp(0, 1).sqrt() * 255).round().to(torch.uint8)
+
+
+def as_weight(bytes: Tensor) -> Tensor:
+    return (bytes.double() / 255) ** 2
+
+
+# --- the blocks ------------------------------------------------------------------------------------------------------------
+
+
+def blocks(maps: Maps, first_of_all: list[str], limit: int = LIMIT) -> tuple[dict[str, str], int]:
+    """The blocks of a page, within `limit` bytes, and how many links a query has in them.
+
+    Where not all maps fit, every view has its links, as many as fit, and as many views as fit have their map: those named
+    first, then those with the most weight off the special and first pieces.
+    Raises: ValueError where not even two links a query fit.
+    """
+    names = views(maps.layers, maps.heads)
+    made = {"thumbnails": packed(torch.stack([thumbnail(maps.pieces[view]) for view in names]))}
+    room = limit - len(made["thumbnails"])
+    if sum(maps.pieces[view].numel() for view in names) < 6 * limit:  # as they may deflate so far
+        whole = {f"map/{view}": packed(maps.pieces[view], zlib.Z_RLE) for view in names}
+        if sum(map(len, whole.values())) <= room:
+            return made | whole, 0
+    for k in LINKS:
+        linked = {view: _linked(maps, view, k) for view in names}
+        spent = sum(len(block) for pair in linked.values() for block in pair.values())
+        if spent <= room - room // 8 or k == LINKS[-1] and spent <= room:
+            break
+    else:
+        raise ValueError(
+            f"look: expected a text that fits into one page, got {len(maps.text.pieces)} pieces under {len(names)} views; shorten it"
+        )
+    hidden = left_out(maps.text.special)
+    room -= spent
+    order = [*first_of_all, "all", *sorted(names, key=lambda view: mass_on(maps.pieces[view], hidden))]
+    for view in dict.fromkeys(order):
+        block = packed(maps.pieces[view], zlib.Z_RLE)
+        gained = sum(map(len, linked[view].values()))
+        if len(block) - gained <= room:
+            room -= len(block) - gained
+            linked[view] = {f"map/{view}": block}
+    for pair in linked.values():
+        made |= pair
+    return made, k
+
+
+def _linked(maps: Maps, view: str, k: int) -> dict[str, str]:
+    text = maps.text
+    special = torch.zeros(len(text.words), dtype=torch.bool)
+    special[sorted(text.special_words)] = True
+    return {
+        f"pieces/{view}": packed(links(maps.pieces[view], torch.tensor(text.special), k)),
+        f"words/{view}": packed(links(maps.words[view], special, k)),
+    }
+
+
+def links(map: Tensor, special: Tensor, k: int) -> Tensor:
+    """The block of one view at one level. Shapes: map [N, N] and special [N] -> [N * (2 + 3k)]."""
+    k = min(k, len(map))
+    found, keys = map.to(torch.int16).topk(k)
+    keys, order = keys.masked_fill(found == 0, 65535).sort(1)
+    found = found.gather(1, order)
+    on_special = as_bytes(as_weight(map[:, special]).sum(1))
+    return torch.cat(
+        [map[:, 0], on_special, *(part.flatten().to(torch.uint8) for part in (keys & 255, keys >> 8, found))]
+    )
+
+
+def thumbnail(map: Tensor) -> Tensor:
+    """The largest weight in each part of a map. Shapes: [n, n] -> [s, s], s = min(n, SIZE)."""
+    size = min(len(map), SIZE)
+    return torch.nn.functional.adaptive_max_pool2d(map[None].float(), size)[0].to(torch.uint8)
+
+
+def packed(bytes: Tensor, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
+    """Deflated; of maps, runs of zeros are all that repeats, and looking for more takes a hundred times as long."""
+    deflate = zlib.compressobj(6, wbits=-15, strategy=strategy)
+    return base64.b64encode(deflate.compress(bytes.numpy().tobytes()) + deflate.flush()).decode()
+
+
+def left_out(special: list[bool]) -> Tensor:
+    """The pieces that the page can leave out of its shading: special ones and the first."""
+    hidden = torch.tensor(special)
+    hidden[0] = True
+    return hidden
+
+
+def mass_on(map: Tensor, some: Tensor) -> float:
+    """The weight a query gives to some of the keys, on average."""
+    return float(as_weight(map[:, some]).sum(1).mean())

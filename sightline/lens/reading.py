@@ -1,0 +1,182 @@
+"""The two kinds of model one can look into, behind one door: those that `sightline fit` left, and Hugging Face's.
+
+Both turn a text into ids that they read and pieces that people see; a model of `scope` reads a Python function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sightline.lens.wording import Text, Unit, cut, shown
+from sightline.sequences import Sequences
+from sightline.tasks import Language, Tag, roles, scope
+from sightline.training import Model
+
+CONFIG, TASK = "config.json", "task.json"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model ready to be watched: `read` cuts a text, `run` reads the ids; `longest` is how many tokens it takes."""
+
+    name: str
+    model: nn.Module
+    longest: int | None
+    read: Callable[[str], tuple[Text, Tensor]]
+    run: Callable[[Tensor], object]
+
+
+def opened(model: str | Path | Model) -> Reader:
+    """The reader of a folder written by `fit`, of a loaded one, or of a Hugging Face model by its folder or name.
+
+    Raises: ValueError where there is no such model, or one that reads no text or has no attention that can be seen.
+    """
+    if isinstance(model, Model):
+        return _fitted(model, type(model.encoder).__name__)
+    if not isinstance(model, (str, Path)):
+        raise TypeError(
+            f"look: expected the folder of a model, its name on the hub, or a fitted model, got {type(model).__name__}; name one"
+        )
+    if Path(model, TASK).is_file() or Path(model).is_dir() and not Path(model, CONFIG).is_file():
+        return _fitted(Model.load(model), Path(model).resolve().name)
+    return _of_the_hub(str(model))
+
+
+def _fitted(model: Model, name: str) -> Reader:
+    if model.tokenizer is None:
+        raise ValueError("look: expected a model that reads text, got one of vectors; fit one on text")
+    kind = model.config.encoder.kind
+    if kind != "self-attention":
+        raise ValueError(
+            f"look: expected an encoder of self-attention, got {kind}, which has no weights to see; look into another"
+        )
+    of_scope = isinstance(model.task, Tag) and model.task.labels == tuple(scope.ROLES)
+    read = _function if of_scope else _text_of(model)
+
+    def run(ids: Tensor) -> object:
+        return model(Sequences(ids.to(model.device), [0, len(ids)]))
+
+    return Reader(name, model, None, read, run)
+
+
+def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
+    """As the model's own task reads a record: word by word where it tags, with a beginning where it writes."""
+
+    def read(text: str) -> tuple[Text, Tensor]:
+        encoding = model.tokenizer.engine.encode(text, add_special_tokens=False)
+        found = cut(text, encoding.offsets, encoding.tokens)
+        ids = torch.tensor(encoding.ids, dtype=torch.int64)
+        if isinstance(model.task, Language) and not model.task.stream:
+            begun = Text(
+                [Unit("", "<end>"), *found.pieces],
+                [Unit("", "<end>"), *found.words],
+                [0, *(word + 1 for word in found.word_of)],
+                [True, *found.special],
+                [],
+            )
+            return begun, model.task.prompt(ids)
+        return found, ids
+
+    return read
+
+
+def _of_the_hub(source: str) -> Reader:
+    from sightline.huggingface.embed import Embedder
+    from sightline.huggingface.packing import run
+    from sightline.huggingface.ways import base_of, most_positions, way_of
+
+    embedder = Embedder(source)
+    model, tokenizer = embedder.model, embedder.tokenizer
+    base = base_of(model)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{source}: expected a tokenizer that tells where its pieces stand, got {type(tokenizer).__name__}; save its fast kind"
+        )
+
+    def read(text: str) -> tuple[Text, Tensor]:
+        read = tokenizer(
+            text,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            truncation=False,
+            verbose=False,
+        )
+        tokens = tokenizer.convert_ids_to_tokens(read["input_ids"])
+        found = cut(text, read["offset_mapping"], tokens, read["special_tokens_mask"])
+        return found, torch.tensor(read["input_ids"], dtype=torch.int64)
+
+    return Reader(
+        "/".join(Path(source).resolve().parts[-2:]) if Path(source).is_dir() else source,
+        model,
+        most_positions(base, way_of(base)),
+        read,
+        lambda ids: run(model, [ids], tokens=max(len(ids), 1)),
+    )
+
+
+# --- a function of scope -------------------------------------------------------------------------------------------------
+
+CLOSE, OPEN, TIGHT = set(")]},:;."), set("([{."), set("([")
+
+
+def _function(source: str) -> tuple[Text, Tensor]:
+    """The first function in a Python source that `scope` could hold, its names numbered as they come.
+
+    Raises: ValueError where there is none.
+    """
+    try:
+        found = next(
+            (
+                f
+                for f in roles.functions(source)
+                if len(f.words) <= scope.LONGEST and len(_names(f)) <= scope.NAMES
+            ),
+            None,
+        )
+    except (SyntaxError, ValueError, RecursionError):
+        found = None
+    if found is None:
+        raise ValueError(
+            f"look: expected a Python function without inner functions, of at most {scope.LONGEST} tokens and {scope.NAMES} names, "
+            "as this model reads, got none; give the file of one"
+        )
+    names = {name: scope.FIRST_NAME + i for i, name in enumerate(_names(found))}
+    ids = [
+        names[s] if w is None else scope.WORD_IDS[w] for w, s in zip(found.words, found.spelling, strict=True)
+    ]
+    units = [Unit(*pair) for pair in _laid_out(found.spelling)]
+    gold = [(use, binding) for use, binding in enumerate(found.links) if binding >= 0]
+    return Text(units, units, list(range(len(units))), [False] * len(units), gold), torch.tensor(ids)
+
+
+def _names(function: roles.Function) -> dict[str, None]:
+    pairs = zip(function.spelling, function.words, strict=True)
+    return dict.fromkeys(spelled for spelled, word in pairs if word is None)
+
+
+def _laid_out(spelling: list[str]) -> list[tuple[str, str]]:
+    """Each token with the blanks before it; lines and their depth from the layout tokens, which stand at the line's end.
+
+    >>> "".join(space + token for space, token in _laid_out(["def", "f", "(", "x", ")", ":", "NEWLINE", "INDENT", "return", "x"]))
+    'def f(x): \u21b5\u2192\\n    return x'
+    """
+    marks = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
+    laid, depth, fresh, before = [], 0, False, ""
+    for token in spelling:
+        if token in marks:
+            depth += {"INDENT": 1, "DEDENT": -1}.get(token, 0)
+            laid.append((" " if token == "NEWLINE" else "", marks[token]))
+            fresh, before = True, ""
+            continue
+        apart = before and token not in CLOSE and before not in OPEN
+        apart = apart and not (
+            token in TIGHT and (before.isidentifier() and before not in roles.KEYWORDS or before in ")]")
+        )
+        laid.append(("\n" + "    " * depth if fresh else " " * bool(apart), shown(token)))
+        fresh, before = False, token
+    return laid
