@@ -1,6 +1,25 @@
-"""Watching a model from the side; nothing below this room knows of it."""
+"""Looking from the side, at weights and at influence; nothing below this room knows of it."""
 
 from sightline.observe.layer import Layer, Links
+from sightline.observe.tiles import Pyramid, Tile
 from sightline.observe.watch import Seen, watch
 
-__all__ = ["Layer", "Links", "Seen", "watch"]
+__all__ = ["Layer", "Links", "Pyramid", "Seen", "Tile", "load", "watch"]
+
+
+def load(folder) -> Seen:
+    """What `seen.save(folder)` wrote.
+
+    Raises: ValueError where a file is missing, damaged, or of another version.
+
+    >>> import pathlib, tempfile, torch; from sightline.encoders import build; from sightline.sequences import Sequences
+    >>> encoder = build("self-attention", vocabulary=9, width=8, layers=1, heads=2)
+    >>> with watch(encoder) as seen:
+    ...     encodings = encoder(Sequences(torch.tensor([1, 2, 3, 4]), [0, 3, 4]))
+    >>> seen.save(folder := pathlib.Path(tempfile.mkdtemp(), "seen"))
+    >>> torch.equal(load(folder).layer(0).entropy, seen.layer(0).entropy)
+    True
+    """
+    from sightline.observe.files import Stored  # which brings safetensors
+
+    return Seen(Stored(folder))

@@ -102,13 +102,17 @@ class Piece:
 
     def strips(self, rows: int) -> Iterator[tuple[int, int, int, int]]:
         """Queries `rows` at a time with the keys that one of them sees: (first, stop, first key, stop)."""
-        pattern = self.call.pattern
         for i in range(0, self.n, rows):
             stop = min(i + rows, self.n)
-            lo = 0 if pattern.left is None else max(0, i + self.behind - pattern.left)
-            hi = self.m if pattern.right is None else min(self.m, stop + self.behind + pattern.right)
+            lo, hi = self.visible(i, stop)
             if lo < hi:
                 yield i, stop, lo, hi
+
+    def visible(self, i: int, stop: int) -> tuple[int, int]:
+        """The keys, from and to, that one of the queries i to stop sees."""
+        pattern = self.call.pattern
+        lo = 0 if pattern.left is None else max(0, i + self.behind - pattern.left)
+        return lo, self.m if pattern.right is None else min(self.m, stop + self.behind + pattern.right)
 
     @cached_property
     def level(self) -> Tensor:

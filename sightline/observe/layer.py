@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sightline.attention import Pattern
-from sightline.observe.calls import Call
+from sightline.observe.calls import Call, Piece
 from sightline.observe.statistics import Statistics, bins
+from sightline.observe.tiles import CELLS, Cells, Pyramid, Tile, tile_of
 
 
 class Links(NamedTuple):
@@ -34,36 +36,54 @@ class Layer:
     bins = bins()
 
     def __init__(self, name: str, heads: list[int], call: Call, make: Callable[[], Statistics]):
-        self.name, self.heads, self._call, self._make = name, heads, call, make
+        self.name, self.heads, self.kept, self._make = name, heads, call, make
+        self._piece: tuple | None = None
 
     @cached_property
-    def _statistics(self) -> Statistics:
+    def statistics(self) -> Statistics:
         return self._make()
 
-    offsets: Tensor = property(lambda self: self._call.offsets)
-    key_offsets: Tensor = property(lambda self: self._call.key_offsets)
-    pattern: Pattern = property(lambda self: self._call.pattern)
-    scale: float = property(lambda self: self._call.scale)
-    lse: Tensor = property(lambda self: self._call.lse.float())
-    entropy: Tensor = property(lambda self: self._statistics.entropy)
-    distance: Tensor = property(lambda self: self._statistics.distance)
-    histogram: Tensor = property(lambda self: self._statistics.histogram)
-    received: Tensor = property(lambda self: self._statistics.received)
-    first: Tensor = property(lambda self: self._statistics.first)
-    special: Tensor = property(lambda self: self._statistics.special)
+    offsets: Tensor = property(lambda self: self.kept.offsets)
+    key_offsets: Tensor = property(lambda self: self.kept.key_offsets)
+    pattern: Pattern = property(lambda self: self.kept.pattern)
+    scale: float = property(lambda self: self.kept.scale)
+    lse: Tensor = property(lambda self: self.kept.lse.float())
+    entropy: Tensor = property(lambda self: self.statistics.entropy)
+    distance: Tensor = property(lambda self: self.statistics.distance)
+    histogram: Tensor = property(lambda self: self.statistics.histogram)
+    received: Tensor = property(lambda self: self.statistics.received)
+    first: Tensor = property(lambda self: self.statistics.first)
+    special: Tensor = property(lambda self: self.statistics.special)
 
     @property
     def links(self) -> Links:
-        return Links(self._statistics.keys, self._statistics.weights)
+        return Links(self.statistics.keys, self.statistics.weights)
+
+    @property
+    def link_distances(self) -> Tensor:
+        """How far each link reaches: the key's place less the query's, int32 [T, H, k]; 0 where there is no link."""
+        keys, (n, m) = self.links.keys, (o.diff() for o in (self.offsets, self.key_offsets))
+        place = torch.arange(len(keys)) + torch.repeat_interleave(m - n - self.offsets[:-1], n)
+        return (keys - place.to(keys)[:, None, None]).masked_fill(keys < 0, 0)
+
+    def table(self):
+        """The layer as a `pyarrow.Table`: one row for each query and head; see `tables.py`."""
+        from sightline.observe.tables import table_of
+
+        return table_of(self)
+
+    def frame(self):
+        """The same as a pandas DataFrame."""
+        return self.table().to_pandas()
 
     def weights(self, sequence: int = 0) -> Tensor:
         """All weights of one short sequence, float32 or wider. Shapes: [H, n, m]: weight[head, query, key].
 
         Raises: ValueError for a sequence that is not there, or where the map was not kept.
         """
-        return self.call(sequence).weights(sequence)
+        return self.mapped(sequence).weights(sequence)
 
-    def call(self, sequence: int = 0) -> Call:
+    def mapped(self, sequence: int = 0) -> Call:
         """The call with its queries and keys.
 
         Raises: ValueError for a sequence that is not there, or where the map was not kept.
@@ -72,11 +92,47 @@ class Layer:
             raise ValueError(
                 f"{self.name}: expected a sequence from 0 to {len(self.offsets) - 2}, got {sequence}; count them in the batch"
             )
-        if self._call.q is None:
+        if self.kept.q is None:
             raise ValueError(
                 f"{self.name}: expected the map, got statistics alone, since the input was long; watch with keep_map=True"
             )
-        return self._call
+        return self.kept
+
+    def piece(self, head: int, sequence: int = 0) -> Piece:
+        """One head of one sequence, ready for tiles; the last one is kept.
+
+        Raises: ValueError for a head or sequence that is not there, or where the map was not kept.
+        """
+        if self._piece is None or self._piece[0] != (head, sequence):
+            call = self.mapped(sequence)
+            if head not in self.heads:
+                raise ValueError(
+                    f"{self.name}: expected a head out of {self.heads}, got {head}; watch it, or choose another"
+                )
+            (q, n), (k, m) = (
+                (int(o[sequence]), int(o[sequence + 1] - o[sequence]))
+                for o in (call.offsets, call.key_offsets)
+            )
+            place = self.heads.index(head)
+            self._piece = (head, sequence), Piece(call, sequence, 1, q, k, n, m, slice(place, place + 1))
+        return self._piece[1]
+
+    def tile(self, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)) -> Tile:
+        """A rectangle of one head's map, exact, at any zoom.
+
+        `at` says what a cell is, for queries and for keys: a number of tokens, or offsets of groups of them, such as the words.
+        `rows` and `columns` are pairs (first, stop) or ranges of such cells; None: all.
+
+        Raises: ValueError outside the map, and where the map was not kept.
+        """
+        piece = self.piece(head, sequence)
+        by, across = Cells(piece.n, at[0]), Cells(piece.m, at[1])
+        with torch.no_grad():
+            return tile_of(piece, by.within(rows, "rows"), across.within(columns, "columns"))
+
+    def pyramid(self, head: int, sequence: int = 0, cells: int = CELLS) -> Pyramid:
+        """A head's whole map at a zoom of at most `cells` to a side, still empty; `grow` it."""
+        return Pyramid(self.piece(head, sequence), cells)
 
     def __repr__(self) -> str:
         rows, heads = self.lse.shape

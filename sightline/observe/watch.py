@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from sightline.attention import Attended, Request, watching
 from sightline.observe.layer import Layer
 from sightline.observe.recording import Recorder
 from sightline.observe.routing import INFLUENCE, routed
+from sightline.observe.tiles import Tile
 
 
 class Seen:
@@ -28,17 +30,21 @@ class Seen:
     and its cross-attention by turns.
     """
 
-    def __init__(self, recorder: Recorder):
-        self._recorder = recorder
-        self._layers: dict[str, tuple[int, Layer]] = {}
+    def __init__(self, source):
+        self._source = source  # a Recorder, or what was saved of one
 
     @property
     def names(self) -> list[str]:
-        return list(self._recorder.names)
+        return list(self._source.names)
+
+    @property
+    def watched(self) -> list[str]:
+        """The names of those layers of which something is known."""
+        return [name for name in self.names if self._source.layer(name) is not None]
 
     @property
     def layers(self) -> int:
-        return len(self._recorder.names)
+        return len(self.names)
 
     def layer(self, which: int | str) -> Layer:
         """A layer by its number, from 0, or by its name.
@@ -57,12 +63,30 @@ class Seen:
                 f"watch: expected a layer from 0 to {len(names) - 1} or one of {', '.join(names)}, got {which!r}; choose one"
             )
         name = which if isinstance(which, str) else names[which]
-        layer = self._recorder.layer(name)
+        layer = self._source.layer(name)
         if layer is None:
             raise ValueError(
                 f"watch: expected a layer that was watched, got {which!r}, which `layers` leaves out; watch it too"
             )
         return layer
+
+    def tile(
+        self, layer: int | str, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)
+    ) -> Tile:
+        """A rectangle of one head's map, as `Layer.tile` gives it.
+
+        Raises: ValueError for a layer, head or sequence that was not seen, or outside the map.
+        """
+        return self.layer(layer).tile(head, rows, columns, sequence, at)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes what was seen to a new folder, which `sightline.observe.load` reads.
+
+        Raises: ValueError where the folder exists, or nothing was seen.
+        """
+        from sightline.observe.files import save  # which brings safetensors
+
+        save(self, folder)
 
     def __repr__(self) -> str:
         return f"Seen({self.layers} layers: {', '.join(self.names)})"

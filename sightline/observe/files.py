@@ -1,0 +1,140 @@
+"""What was seen, in a folder: written aside and renamed, read a layer at a time, and refused whole where a part is damaged.
+
+observation.json          the format's version, and for each layer what is not a tensor
+layer-000.safetensors     its statistics, offsets and lse; queries, keys and biases where the map was kept
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, safe_open, save_file
+
+from sightline.attention import Pattern
+from sightline.observe.calls import Call
+from sightline.observe.layer import Layer
+from sightline.observe.statistics import Statistics
+
+VERSION = 1
+NOTE = "observation.json"
+STATISTICS = [field.name for field in fields(Statistics)]
+KEPT = ("q", "k", "groups")  # of a call whose map was kept
+
+
+def save(seen, folder: str | Path) -> None:
+    """Writes the layers that were watched, of a `Seen`, to a new folder.
+
+    Raises: ValueError where the folder exists, or nothing was seen.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"{folder}: expected a new folder, got one that exists; name another")
+    layers = [(name, seen.layer(name)) for name in seen.watched]
+    if not layers:
+        raise ValueError(
+            f"{folder}: expected something that was seen, got nothing; run the model inside the context first"
+        )
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
+    note = {"version": VERSION, "names": seen.names, "layers": notes}
+    (aside / NOTE).write_text(json.dumps(note, indent=1), "utf-8")
+    aside.rename(folder)
+
+
+class Stored:
+    """The layers of a folder, each read when it is first asked for.
+
+    Raises: ValueError where a file is missing, damaged, or of another version.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            note = json.loads((self.folder / NOTE).read_text("utf-8"))
+            version, self.notes = note["version"], note["layers"]
+            self.names = {name: number for number, name in enumerate(note["names"])}
+            self.known = {layer["name"]: number for number, layer in enumerate(self.notes)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder}: expected {NOTE} as `save` writes it, got {_said(error)}; save it again"
+            ) from error
+        if version != VERSION:
+            raise ValueError(
+                f"{folder}: expected an observation of version {VERSION}, got {version!r}; use the sightline that wrote it"
+            )
+        for number in range(len(self.notes)):
+            self.check(number)
+        self._layers: dict[str, Layer] = {}
+
+    def check(self, number: int) -> None:
+        """Raises ValueError unless the file is whole."""
+        file = self.folder / _file(number)
+        needed = {*STATISTICS, "lse", "offsets", "key_offsets"} | (
+            set(KEPT) if self.notes[number].get("map") else set()
+        )
+        try:
+            with safe_open(file, "pt") as tensors:
+                missing = needed - set(tensors.keys())
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{file}: expected the tensors of a layer, got {_said(error)}; save it again"
+            ) from error
+        if missing:
+            raise ValueError(
+                f"{file}: expected the tensors of a layer, got none named {', '.join(sorted(missing))}; save it again"
+            )
+
+    def layer(self, name: str) -> Layer | None:
+        if name not in self.known:
+            return None
+        if name not in self._layers:
+            number = self.known[name]
+            self._layers[name] = _read(load_file(self.folder / _file(number)), self.notes[number])
+        return self._layers[name]
+
+
+def _write(layer: Layer, name: str, file: Path) -> dict:
+    call = layer.kept
+    tensors = {name: getattr(layer.statistics, name) for name in STATISTICS}
+    tensors |= {"lse": call.lse, "offsets": call.offsets, "key_offsets": call.key_offsets}
+    if call.q is not None:
+        tensors |= {name: getattr(call, name) for name in KEPT}
+        tensors |= {f"bias.{s}": one for s, one in enumerate(call.bias or ())}
+    save_file(
+        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()},
+        file,
+    )
+    return {
+        "name": name,
+        "heads": layer.heads,
+        "pattern": [call.pattern.left, call.pattern.right],
+        "scale": call.scale,
+        "softcap": call.softcap,
+        "map": call.q is not None,
+        "biases": 0 if call.q is None else len(call.bias or ()),
+    }
+
+
+def _read(tensors: dict, note: dict) -> Layer:
+    made = Statistics(*(tensors[name] for name in STATISTICS))
+    bias = tuple(tensors[f"bias.{s}"] for s in range(note["biases"])) or None
+    call = Call(
+        *(tensors.get(name) for name in ("q", "k", "lse", "offsets", "key_offsets")),
+        Pattern(*note["pattern"]), note["scale"], tensors.get("groups"), note["softcap"], bias,
+    )  # fmt: skip
+    return Layer(note["name"], note["heads"], call, lambda: made)
+
+
+def _file(number: int) -> str:
+    return f"layer-{number:03d}.safetensors"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
