@@ -68,8 +68,8 @@ class Profile:
         if not whole > 0:
             return None
         by_side = self.total.new_zeros(len(self.distance)).index_add(0, self.distance.abs(), self.total)
-        enough = by_side.cumsum(0) >= share * whole * (1 - 1e-12)  # sums in another order round otherwise
-        return int(enough.int().argmax())
+        beyond = by_side.flip(0).cumsum(0).flip(0)[1:]  # exactly 0 past the last that has any
+        return int((beyond > (1 - share) * whole * (1 + 1e-12)).sum())  # 1 - 0.9 is rounded
 
     d50 = property(lambda self: self.within(0.5))
     d90 = property(lambda self: self.within(0.9))
@@ -94,6 +94,8 @@ class Influence:
     rows: int
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def influence(
     model: nn.Module,
     sequences: Sequences | Iterable,
@@ -136,14 +138,15 @@ def influence(
     opened = _opened(model)
     for batch in sorted_batches(inputs.lengths.tolist(), TOKENS):
         if int(inputs.lengths[batch].sum()):
-            with torch.inference_mode(False), torch.enable_grad():
-                _add_batch(totals, opened, inputs[batch], rows, probes, generator)
+            _add_batch(totals, opened, inputs[batch], rows, probes, generator)
     pairs = _pairs(inputs.lengths, distance)
     quarters = tuple(Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
     whole = Profile(distance, totals.sum(0), pairs.sum(0))
     return Influence(whole, quarters, int(inputs.lengths.clamp(max=rows).sum()), len(inputs.values))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def influence_on(model: nn.Module, sequence, row: int, *, probes: int | None = None, seed: int = 0) -> Tensor:
     """The influence of each input row on one output row of a sequence; exact, unless a number of probes is given.
 
@@ -162,10 +165,8 @@ def influence_on(model: nn.Module, sequence, row: int, *, probes: int | None = N
     n = len(inputs.values)
     if not -n <= row < n:
         raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {row}; count from 0")
-    with torch.inference_mode(False), torch.enable_grad():
-        entered, outputs = _opened(model)(inputs)
-        rows = torch.tensor([row % n])
-        return _strength(entered, outputs, rows, probes, torch.Generator().manual_seed(seed))
+    entered, outputs = _opened(model)(inputs)
+    return _strength(entered, outputs, torch.tensor([row % n]), probes, torch.Generator().manual_seed(seed))
 
 
 def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -210,16 +211,15 @@ def _opened(model: nn.Module) -> Opened:
     def both(x: Sequences) -> tuple[Tensor, Tensor]:
         rows = x.values.to(weight.device)
         if isinstance(table, encoders.TokenEmbedding):
-            _check_ids(rows, table.table)
-            rows = table(rows)
-        rows = rows.to(weight.dtype).detach().requires_grad_()
+            rows = table(_ids(rows, table.table))
+        rows = rows.to(weight.dtype).detach().clone().requires_grad_()
         return rows, encoder(x.with_values(rows)).values
 
     return both
 
 
 def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.packing import CLOSE, arguments_for, base_of, hidden_of
+    from sightline.huggingface.ways import CLOSE, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()
@@ -243,15 +243,14 @@ def _opened_huggingface(model: nn.Module) -> Opened:
         return torch.cat(runs)
 
     def both(x: Sequences) -> tuple[Tensor, Tensor]:
-        x = x.to(table.weight.device)
-        _check_ids(x.values, table)
+        x = x.with_values(_ids(x.values.to(table.weight.device), table))
         try:
             with torch.no_grad():
                 expected = hidden(x, "input_ids")
-        except IndexError as error:
+        except (IndexError, RuntimeError) as error:
             raise ValueError(
-                f"influence: expected no more tokens than {name} has positions, got {int(x.lengths.max())}: {error}; cut the sequence"
-            ) from None
+                f"influence: expected sequences that {name} can take, got up to {int(x.lengths.max())} tokens: {error}; cut them to its positions"
+            ) from error
         rows = table(x.values).detach().requires_grad_()
         found = hidden(x.with_values(rows), "inputs_embeds")
         off = (found.detach() - expected).abs().max()
@@ -359,13 +358,14 @@ def _as_sequences(sequences: Sequences | Iterable) -> Sequences:
     return Sequences.from_list(tensors) if tensors else Sequences(torch.zeros(0, dtype=torch.int64), [0])
 
 
-def _check_ids(ids: Tensor, table: nn.Module) -> None:
+def _ids(ids: Tensor, table: nn.Module) -> Tensor:
     if ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"influence: expected token ids, integers [n], got {ids.dtype}; tokenize first")
     if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table.weight)):
         raise ValueError(
             f"influence: expected token ids from 0 to {len(table.weight) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's own tokenizer"
         )
+    return ids.long()
 
 
 def _draw(module: nn.Module) -> None:
