@@ -1,0 +1,114 @@
+"""Statistics that are streamed over tiles are those of all weights in float64, whatever the lengths and the pattern."""
+
+import pytest
+import torch
+from dense import called, compare, made, offsets_of, weights
+
+from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.observe import statistics as room
+from sightline.observe.statistics import BINS, bins, statistics
+
+PATTERNS = [
+    FULL,
+    CAUSAL,
+    Pattern(2, 2),
+    Pattern(37, 0),
+    Pattern(3, None),
+    Pattern(None, 5),
+    Pattern(500, 21),
+    Pattern(0, 0),
+]
+LENGTHS = {
+    "odd": ((7, 0, 1, 13, 5, 5, 5), None),
+    "longer than a strip": ((131, 1, 131), None),
+    "other keys": ((3, 1, 0, 20, 5, 9), (7, 40, 5, 20, 2, 0)),
+    "few queries": ((9, 70), (3, 200)),
+    "one row": ((1,), None),
+    "empty": ((0, 0), None),
+    "none": ((), None),
+}
+lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+
+
+@lengths
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_every_pattern(lengths, pattern, poison):
+    torch.manual_seed(0)
+    call = made(*lengths, pattern=pattern)
+    special = torch.rand(len(call.k)) < 0.2
+    compare(call, statistics(call, 3, special), 3, special)
+
+
+@lengths
+@pytest.mark.parametrize("pattern", [FULL, Pattern(9, 2)], ids=str)
+def test_softcap_bias_and_sink(lengths, pattern, poison):
+    torch.manual_seed(0)
+    longest = max(lengths[0], default=0), max(lengths[1] or lengths[0], default=0)
+    bias = torch.randn(len(lengths[0]), 4, *longest)
+    bias[torch.rand(bias.shape) < 0.3] = -torch.inf
+    call = made(*lengths, pattern=pattern, softcap=2.0, bias=bias, sink=torch.randn(4))
+    compare(call, statistics(call, 5), 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes(dtype):
+    torch.manual_seed(0)
+    call = made((17, 3, 70), heads=(6, 2), dtype=dtype)
+    compare(call, statistics(call, 4), 4)
+
+
+@pytest.mark.parametrize("pattern", [FULL, CAUSAL, Pattern(300, 7)], ids=str)
+def test_several_tiles_of_keys_and_blocks_of_maxima(monkeypatch, pattern, poison):
+    torch.manual_seed(0)
+    for name, size in (("KEYS", 331), ("TILE", 20_000), ("COPIED", 60_000)):
+        monkeypatch.setattr(room, name, size)
+    call = made((1201, 1, 90), pattern=pattern, heads=(2, 1))
+    compare(call, statistics(call, 4), 4)
+
+
+def test_a_pack_gives_what_its_sequences_give_alone():
+    torch.manual_seed(0)
+    call = made((70, 3, 3, 3, 0, 20), pattern=CAUSAL)
+    whole = statistics(call, 2)
+    for s, n in enumerate((70, 3, 3, 3, 0, 20)):
+        rows = slice(*call.offsets[s : s + 2].tolist())
+        alone = statistics(called(call.q[rows], call.k[rows], offsets_of([n]), offsets_of([n]), CAUSAL), 2)
+        for name in ("entropy", "distance", "received", "first", "weights"):
+            torch.testing.assert_close(getattr(whole, name)[rows], getattr(alone, name))
+
+
+def test_sums():
+    torch.manual_seed(0)
+    call = made((301, 0, 64), pattern=CAUSAL)
+    found = statistics(call, 1)
+    torch.testing.assert_close(found.received.sum(0), torch.full((4,), 365.0))
+    torch.testing.assert_close(found.histogram.sum(1), torch.full((4,), 365.0))
+    assert (found.histogram[:, BINS + 1 :] == 0).all()
+    sunk = made((301, 0, 64), pattern=CAUSAL, sink=torch.full((4,), 1.0))
+    total = torch.cat([weights(sunk, s)[0].sum(-1).T for s in range(3)]).sum(0)
+    torch.testing.assert_close(statistics(sunk, 1).received.sum(0).double(), total, atol=1e-3, rtol=1e-5)
+    assert (total < 360).all()
+
+
+def test_equal_weights_give_different_keys_and_far_ones_are_still_in_order():
+    offsets = offsets_of([1000])
+    equal = statistics(called(torch.zeros(1000, 1, 4), torch.zeros(1000, 1, 4), offsets, offsets, CAUSAL), 8)
+    for row in (0, 3, 999):
+        keys = equal.keys[row, 0].tolist()
+        there = [key for key in keys if key >= 0]
+        assert len(set(there)) == min(8, row + 1) and max(there) <= row
+        assert keys[len(there) :] == [-1] * (8 - len(there))
+    q, k = torch.full((1, 1, 1), 1000.0), torch.tensor([3.0, 9.0, 1.0, 2.0]).view(4, 1, 1)
+    far = statistics(called(q, k, offsets_of([1]), offsets_of([4])), 4)
+    assert far.keys.flatten().tolist() == [1, 0, 3, 2]  # though three weights are 0 in float32
+    assert far.weights.flatten().tolist() == [1, 0, 0, 0] and far.entropy.item() == 0
+
+
+def test_the_bins_are_named():
+    assert len(bins()) == 2 * BINS + 1 and bins()[BINS] == "0"
+    assert bins()[BINS + 3] == "3..4" and bins()[BINS - 4] == "-8..-5"
+    assert bins()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
+
+
+def test_no_link_is_asked_for():
+    assert statistics(made((9, 0)), 0).keys.shape == (9, 4, 0)
