@@ -25,8 +25,10 @@ _KNOWN = {  # a function's code -> what it says; made by the very functions that
     made.sliding_window_bidirectional_overlay(1).__code__: "both windows",
     made.chunked_overlay(1, _anything).__code__: "chunks",
     made.packed_sequence_mask_function(_anything).__code__: "same sequence",
-    made.remap_positions_for_packed_sequence(made.causal_mask_function, _anything).__code__: "own positions",
 }
+if hasattr(made, "remap_positions_for_packed_sequence"):  # newer versions of transformers have it
+    _of_positions = made.remap_positions_for_packed_sequence(made.causal_mask_function, _anything)
+    _KNOWN[_of_positions.__code__] = "own positions"
 
 
 @dataclass(frozen=True)
