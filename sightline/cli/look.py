@@ -80,7 +80,11 @@ def _read(text: str) -> str:
 
 
 def _print_link(data: dict) -> None:
-    link, words = data["link"], [text for _, text in data["words"]]
+    link, spelled = data["link"], [text for _, text in data["words"]]
+    words = [
+        f"{word}:{spelled[: i + 1].count(word)}" if spelled.count(word) > 1 else word
+        for i, word in enumerate(spelled)
+    ]
     for ranked, one, other in ((link["there"], "from", "to"), (link["back"], "to", "from")):
         print(f"{words[link[one]]} -> {words[link[other]]}")
         for view, weight in ranked[:LISTED]:

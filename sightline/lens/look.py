@@ -138,6 +138,12 @@ def _start(
         far[(apart < FAR) | (apart > FARTHEST)] = -0.5
         if float(far.max()) > best:
             best, view, place = float(far.max()), one, words[int(far.argmax()) // len(words)]
+    if text.gold and len(text.words) == len(
+        text.pieces
+    ):  # the use that finds its binding best, of those that are apart
+        uses, bindings = torch.tensor([link for link in text.gold if link[0] != link[1]] or text.gold).T
+        found = torch.stack([maps.words[one][uses, bindings] for one in views]).int()
+        view, place = views[int(found.max(1).values.argmax())], int(uses[found.max(0).values.argmax()])
     if pair is not None:
         view, place = asked or there[0][0], pair[0]
     return {"view": view, "from": place, "hide": any(text.special)}

@@ -117,13 +117,16 @@ def cut(
         pieces.append(Unit(shown(text[at:begin]), shown(text[begin:end])))
         at = end
     for word in range(max(groups, default=-1) + 1):
-        mine = [pieces[i] for i, group in enumerate(groups) if group == word]
-        visible = [i for i, group in enumerate(groups) if group == word and spans[i][1] > spans[i][0]]
-        if len(mine) == 1 or not visible:
-            words.append(Unit(mine[0].space, "".join(piece.text for piece in mine)))
-        else:
-            begin, end = min(spans[i][0] for i in visible), max(spans[i][1] for i in visible)
-            words.append(Unit(mine[0].space, shown(text[begin:end].strip() or text[begin:end])))
+        mine = [i for i, group in enumerate(groups) if group == word]
+        placed = [i for i in mine if spans[i][1] > spans[i][0]]
+        space, spelled = pieces[mine[0]]
+        if len(mine) > 1:
+            spelled = "".join(pieces[i].text for i in mine)
+            if placed:
+                spelled = text[min(spans[i][0] for i in placed) : max(spans[i][1] for i in placed)]
+            bare = spelled.strip() or spelled
+            space, spelled = space + shown(spelled[: spelled.index(bare)]), shown(bare)
+        words.append(Unit(space, spelled))
     return Text(pieces, words, groups, special, [])
 
 
@@ -133,10 +136,11 @@ def _grouped(text: str, spans, special: list[bool], words: list[tuple[int, int]]
     number, reach, word = -1, 0, 0  # reach: where the word of the last piece ends
     for (begin, end), added in zip(spans, special, strict=True):
         blank = len(text[begin:end]) - len(text[begin:end].lstrip())
+        blanks = blank == end - begin  # a piece of nothing else belongs to what follows
         if added:
             number, reach = number + 1, -1
         elif end > begin:
-            if reach < 0 or begin + blank >= reach:
+            if reach < 0 or begin + (0 if blanks else blank) >= reach:
                 number, reach = number + 1, end
             while word < len(words) and words[word][1] <= begin + blank:
                 word += 1
@@ -144,6 +148,8 @@ def _grouped(text: str, spans, special: list[bool], words: list[tuple[int, int]]
                 if start >= end:
                     break
                 reach = max(reach, stop)
+            if blanks:
+                reach = max(reach, end + 1)
         elif not numbers or reach < 0:
             number, reach = number + 1, begin
         numbers.append(number)

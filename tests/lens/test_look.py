@@ -113,7 +113,7 @@ def test_a_word_shows_what_it_looks_at_and_what_looks_at_it(browser, file):
     with shown(browser, file) as (page, seen):
         act(page, lambda: page.evaluate("open('1.2', false)"))
         click(page, ".unit[data-i='7']")
-        assert page.inner_text(".say").startswith("its looks at Law 70%")
+        assert page.inner_text(".say").startswith("its1 looks at Law 70%")
         shades = page.evaluate(SHADES)
         assert "sight) 83." in shades[2] and shades[0] == ""  # the square root of 0.7; [CLS] is left out
         assert page.locator(".unit.asked").get_attribute("data-i") == "7"
@@ -137,7 +137,7 @@ def test_special_mass_is_hidden_by_a_switch_and_never_renormalised(browser, file
         click(page, "input[name=hide]")
         after = page.evaluate(SHADES)
         assert "sight) 94." in after[0] and after[1:-1] == before[1:-1]
-        assert page.inner_text(".say").startswith("its looks at [CLS] 90%")
+        assert page.inner_text(".say").startswith("its1 looks at [CLS] 90%")
 
 
 @needs_browser
@@ -170,7 +170,7 @@ def test_everything_goes_by_keys(browser, linked):
         assert not page.locator("#joining").is_visible()
         page.locator(".unit[data-i='2']").focus()
         act(page, lambda: page.keyboard.press("Shift+Enter"))
-        assert "Which heads join its and Law?" in page.inner_text("#joining")
+        assert "Which heads join its1 and Law?" in page.inner_text("#joining")
         assert not seen["errors"]
 
 
@@ -180,7 +180,7 @@ def test_everything_goes_by_keys(browser, linked):
 @needs_browser
 def test_link_opens_at_the_head_that_joins(browser, linked):
     with shown(browser, linked) as (page, seen):
-        assert page.inner_text(".say").split("\n")[0].startswith("its looks at Law 70%")
+        assert page.inner_text(".say").split("\n")[0].startswith("its1 looks at Law 70%")
         rows = page.locator("#joining .two > div").first.locator("button").all_inner_texts()
         assert rows[0].split() == ["1.2", "70%"]
         back = page.locator("#joining .two > div").nth(1).locator("button").first

@@ -64,6 +64,13 @@ def test_blanks_belong_before_the_word():
     assert [tuple(word) for word in found.words] == [("", "so"), (" ", "it"), (" ", "goes")]
 
 
+def test_pieces_of_blanks_belong_to_the_word_that_follows():
+    letters = "to  be\n!"
+    found = cut(letters, [(i, i + 1) for i in range(len(letters))], list(letters))
+    assert [tuple(word) for word in found.words] == [("", "to"), ("  ", "be"), ("\n", "!")]
+    assert found.word_of == [0, 0, 1, 1, 1, 1, 2, 2]
+
+
 def test_control_characters_are_shown_and_do_not_act():
     assert shown("a\x00\u202eb\x1b") == "a\u2400\u25ccb\u241b"
     found = cut("a\x00 b", [(0, 1), (3, 4)], ["a", "b"])

@@ -18,7 +18,7 @@ function grid() {
   let arranged = "";
   return {
     node: html("section", { id: "heads" }, html("h2", {}, "Heads"), html("div", { class: "bar" }, select, turn, adding.node), cells,
-      html("p", { class: "quiet hint" }, "Rows look, columns are looked at. Click one to open it.")),
+      html("p", { class: "quiet hint" }, "Layers down, heads across; first the mean. In each, rows look and columns are looked at. Click one to open it.")),
     draw(matrices, ranks) {
       adding.draw();
       if (!ranks && ["there", "back"].includes(state.sort)) state.sort = "layer";
@@ -62,7 +62,7 @@ function inOrder(buttons) {
   const top = ["mean", ...range(look.heads)].map((name) => html("span", { class: "column" }, String(name)));
   const cells = range(look.layers).flatMap((layer) =>
     [html("span", { class: "row" }, String(layer)), cell(String(layer)), ...range(look.heads).map((head) => cell(`${layer}.${head}`))]);
-  const all = [html("span", { class: "row" }, "all"), cell("all"), html("span", { class: "whole" }, "head across, layer down; first, their mean")];
+  const all = [html("span", { class: "row" }, "all"), cell("all")];
   const box = html("div", { class: "table", style: `--heads:${look.heads}` }, html("span"), top, cells, all);
   return [box];
 }

@@ -252,7 +252,7 @@ function told(canvas, tip, see, cell, at) {
   if (!cell) return;
   const w = see.matrix.row(cell.q)[cell.k];
   const value = w || see.matrix.whole ? `${(100 * w).toFixed(1)}%` : `at most ${(100 * see.matrix.least(cell.q)).toFixed(1)}%`;
-  tip.replaceChildren(quoted(cell.q), times(cell.q) ?? "", " → ", quoted(cell.k), times(cell.k) ?? "", html("span", { class: "number" }, ` ${value}`));
+  tip.replaceChildren(quoted(cell.q), " → ", quoted(cell.k), html("span", { class: "number" }, ` ${value}`));
   const left = at.x + 14 + tip.offsetWidth > see.width ? at.x - 14 - tip.offsetWidth : at.x + 14;
   tip.style.left = `${Math.max(0, left)}px`;
   tip.style.top = `${Math.max(0, at.y - 40)}px`;

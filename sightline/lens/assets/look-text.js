@@ -4,7 +4,7 @@
 function reading() {
   const text = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
   const hint = html("p", { class: "quiet hint" }, "Click a word. ", html("span", { class: "sample fill" }, "Shaded"),
-    " is what it looks at, ", html("span", { class: "sample under" }, "underlined"), " what looks at it.");
+    " is what it looks at, ", html("span", { class: "sample under" }, "underlined"), " what looks at it.", look.gold.length ? [" A ", html("span", { class: "sample gold" }, "frame"), " is the binding of its name."] : null);
   let laid = null;
   let spans = [];
   const lay = () => {

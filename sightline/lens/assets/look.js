@@ -15,7 +15,7 @@ const hue = (i) => `var(--${HUES[i % HUES.length]})`;
 const where = () => levels[state.level];
 const unit = (piece) => where().of[piece];
 const hidden = (i) => state.hide && (i === 0 || where().units[i].special);
-const quoted = (i) => html("b", { class: "word" }, html("bdi", {}, where().units[i].text.trim() || "␣"));
+const quoted = (i) => html("b", { class: "word" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i));
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let drawing = 0;
@@ -132,5 +132,6 @@ function keys(list) {
   return list.map(([...row]) => html("span", { class: "key" }, row.slice(0, -1).map((name) => html("kbd", {}, name)), ` ${row.at(-1)}`));
 }
 document.body.toggleAttribute("data-long", look.words.length > 120);
+document.body.toggleAttribute("data-code", look.gold.length > 0);
 dark.addEventListener("change", draw);
 draw();
