@@ -109,26 +109,27 @@ class Recorder:
 
     def _real(self, call: Call, who: Asking) -> Call:
         """The call with its tokens, and without the padding that a model with no order among its tokens lets ask too."""
-        shape, rows, offsets = who.shape, None, call.key_offsets
+        shape, asked = who.shape, who.own if who.own is not None else who.queries
+        rows, offsets, bias = None, call.key_offsets, call.bias
         if shape is not None and not who.cross and who.queries is not None:
             self.asked = shape[:2], who.queries, call.offsets
-        if shape is not None and who.queries is None and who.sequence is None:
-            if who.cross and self.asked is not None and self.asked[0] == shape[:2]:
-                _, rows, offsets = self.asked
-            elif not who.cross and who.keys is not None and shape[1] == shape[2]:
-                rows = who.keys
-        tokens = None if self.special is None or isinstance(self.special, Tensor) else who.tokens
+        if shape is None or who.queries is not None:
+            pass  # nobody asks but real tokens
+        elif who.cross and who.sequence is None and self.asked is not None and self.asked[0] == shape[:2]:
+            _, rows, offsets = self.asked
+        elif not who.cross and who.keys is not None and shape[1] == shape[2]:
+            rows = who.keys
+            if who.own is not None:
+                rows = torch.isin(who.own, who.keys).nonzero().flatten()
+                bias = None if bias is None else tuple(one[:, rows] for one in bias)
+        tokens = None if isinstance(self.special, Tensor) or self.special is None else who.tokens
         if tokens is not None:
-            real = rows if rows is not None else who.queries
-            tokens = tokens.flatten() if real is None else tokens.flatten()[real]
-            tokens = (
-                tokens
-                if who.sequence is None and len(tokens) == (len(call.q) if rows is None else len(rows))
-                else None
-            )
+            tokens = tokens.flatten() if asked is None else tokens.flatten()[asked]
+            tokens = tokens if len(tokens) == len(call.q) else None
         if rows is None:
             return replace(call, tokens=tokens)
-        return replace(call, q=call.q[rows], lse=call.lse[rows], offsets=offsets, tokens=tokens)
+        tokens = None if tokens is None else tokens[rows]
+        return replace(call, q=call.q[rows], lse=call.lse[rows], offsets=offsets, tokens=tokens, bias=bias)
 
     def settle(self) -> None:
         """Puts the last call where it belongs: it goes on with what its layer did before, or takes its place."""
@@ -182,9 +183,11 @@ class Recorder:
         known = [one_after_another(r.steps).tokens for r in self.records.values() if not r.cross]
         mine = [call.tokens, *known]
         tokens = next((t for t in mine if t is not None and len(t) == rows), None)
-        return (
-            None if tokens is None else torch.isin(tokens, torch.tensor(self.special, device=tokens.device))
-        )
+        if tokens is None:
+            raise ValueError(
+                f"watch: expected a model that is called with token ids, got none for these {rows} keys; give special as bool [{rows}]"
+            )
+        return torch.isin(tokens, torch.tensor(self.special, device=tokens.device))
 
     def layer(self, key: str) -> Layer | None:
         self.settle()

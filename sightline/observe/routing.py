@@ -31,6 +31,7 @@ class Asking:
     here: FrameType
     cross: bool = False
     sequence: int | None = None
+    own: Tensor | None = None  # the rows of the batch that it has
     queries: Tensor | None = None  # rows of the batch that ask; None: all
     keys: Tensor | None = None  # rows of the batch that are keys; None: all
     shape: tuple[int, int, int] | None = None  # batch, queries and keys of the padded form
@@ -66,7 +67,7 @@ def asking(names: dict[int, str]) -> Asking | None:
 
 def _tokens(its: dict) -> Tensor | None:
     """The token ids that a forward was given, among its variables."""
-    for name in ("input_ids", "x"):
+    for name in ("input_ids", "inputs", "token"):  # of a Hugging Face model; of ours, whole or in steps
         given = its.get(name)
         given = given.values if isinstance(given, Sequences) else given
         if isinstance(given, Tensor) and not given.is_floating_point():
@@ -85,7 +86,7 @@ def _codes() -> dict:
             "keys": its["rows"].keys,
             "shape": (its["grid"].batch, its["grid"].queries, its["grid"].keys),
         },
-        room._one_by_one.__code__: lambda its: {"sequence": its["s"]},
+        room._one_by_one.__code__: lambda its: {"sequence": its["s"], "own": its["places"][its["mine"]]},
     }
 
 
