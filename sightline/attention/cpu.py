@@ -48,6 +48,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])
         q, k, v = (pad(t, (0, widest - t.shape[2])) for t in (q, k, v))
+    q, k, v = map(_in_a_row, (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
     out, lse = Attend.apply(q, k, v, bias, rectangles, request.pattern, request.scale)
@@ -88,8 +89,7 @@ class Attend(torch.autograd.Function):
     def backward(ctx, grad_out, grad_lse):
         q, k, v, bias, out, lse, *stage = ctx.saved_tensors
         plan = ctx.plan
-        if grad_out is None:
-            grad_out = torch.zeros_like(out)
+        grad_out = torch.zeros_like(out) if grad_out is None else _in_a_row(grad_out)
         if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
             operands = map(_rows, (grad_out, q, k, v, out, lse))
             grads = _derive(*operands, plan.direct[0], bias, *ctx.how)
@@ -108,6 +108,11 @@ class Attend(torch.autograd.Function):
             _derive_into(staged, *given, *stage, plan.staged, False, None, *ctx.how)
             grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
         return *(g.to(q.dtype) for g in grads), None, None, None, None
+
+
+def _in_a_row(t: Tensor) -> Tensor:
+    """t with each head's numbers side by side: the kernel takes that for granted and would read beyond them."""
+    return t if t.stride(-1) == 1 else t.contiguous()
 
 
 def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:

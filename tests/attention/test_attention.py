@@ -342,3 +342,31 @@ def test_every_backend_of_the_door_is_examined():
     assert answer(through_the_door("cpu"), Case("cross", *CROSS), torch.float32)["out"].shape[0] == sum(
         CROSS[0]
     )
+
+
+@pytest.mark.parametrize("lengths", [[7], [7, 7, 7], [3, 11, 2]], ids=str)
+@pytest.mark.parametrize("backend", ["cpu", "blockwise"])
+def test_numbers_may_lie_apart_in_memory(backend, lengths):
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    rows = torch.randn(3, sum(lengths), 4, 8, dtype=torch.float64)
+    apart = [t.flatten(1).t().contiguous().t().unflatten(1, (4, 8)).requires_grad_() for t in rows]
+    plain = [t.clone().requires_grad_() for t in rows]
+    assert apart[0].stride(-1) != 1
+    for operands in (apart, plain):
+        out, lse = attention(*operands, offsets, backend=backend)
+        (out.sum() + lse.sum()).backward()  # whose gradient is one number, seen through strides of 0
+    expected = attention(*[t.detach() for t in plain], offsets, backend="reference")
+    torch.testing.assert_close(attention(*apart, offsets, backend=backend).out, expected.out)
+    for one, other in zip(apart, plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("lengths", [[7], [7, 7, 7], [3, 11, 2]], ids=str)
+def test_a_gradient_of_one_number_seen_through_strides(lengths):
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    rows, grads = torch.randn(3, sum(lengths), 4, 8, dtype=torch.float64), []
+    for backend in ("cpu", "reference"):
+        operands = [t.clone().requires_grad_() for t in rows]
+        attention(*operands, offsets, backend=backend).out.sum().backward()
+        grads.append([t.grad for t in operands])
+    torch.testing.assert_close(grads[0], grads[1])
