@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch):
 
 def test_help_names_every_command_and_gives_examples():
     shown = succeed("--help").output
-    for command in ("fit", "evaluate", "predict", "generate", "compare", "embed", "check"):
+    for command in ("fit", "evaluate", "predict", "generate", "compare", "embed", "check", "look"):
         assert f"  {command}  " in shown
         assert "Examples:\n" in succeed(command, "--help").output
     assert succeed("--version").output == f"sightline {version('sightline')}\n"

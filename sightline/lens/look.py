@@ -57,8 +57,12 @@ def look(
     words, ids = reader.read(text)
     _check_length(reader, words, ids)
     pair = None if link is None else words.pair(link)
-    with torch.no_grad(), watch(reader.model, keep_map=True) as seen:
-        reader.run(ids)
+    training = reader.model.training
+    try:
+        with torch.no_grad(), watch(reader.model.eval(), keep_map=True) as seen:
+            reader.run(ids)
+    finally:
+        reader.model.train(training)
     return looked(seen, words, reader.name, pair, layer, head)
 
 
