@@ -2,6 +2,10 @@
 // in sightline/lens/inline.py. Blocks are fetched by name from `source`, which may as well lie elsewhere.
 const look = JSON.parse(document.getElementById("data").textContent);
 if (look.page !== "look" || look.version !== 1) throw new Error(`this page reads version 1, the data say ${look.version}`);
+if (typeof DecompressionStream === "undefined") {
+  document.getElementById("page").textContent = "This page unpacks its numbers with what browsers have since 2023; open it in a newer one.";
+  throw new Error("no DecompressionStream");
+}
 
 const source = {
   has: (name) => Object.hasOwn(look.blocks, name),

@@ -34,7 +34,7 @@ function map() {
         Object.assign(see, { matrix: one, coarse, made, pictures: pyramid(one, coarse), cell: see.matrix && see.matrix.n === one.n ? see.cell : 0 });
       }
       note.textContent = `A row looks, a column is looked at; click a row to ask from there.${one.whole ? ""
-        : ` The page holds the ${look.links} strongest links of each row, exact, in blue; in grey, the strongest weight of each part of the map.`}`;
+        : ` The page holds the ${look.links} strongest links of each row, exact, in blue; in grey, the strongest weight of each part of the map${state.hide ? ", what is left out included" : ""}.`}`;
       paintAll();
     },
   };
