@@ -129,8 +129,10 @@ class Rotate(torch.autograd.Function):
 def _turn(rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
     part = rows[:, :heads, :width].unflatten(-1, (width // 2, 2))
     turn = turn[:, None]
-    if rows.dtype in (torch.float32, torch.float64):
-        torch.view_as_complex(part).mul_(turn.to(rows.dtype.to_complex()))
-    else:  # 16-bit rows have no complex view
-        part.copy_(torch.view_as_real(torch.view_as_complex(part.float()) * turn))
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    if wide == rows.dtype and rows.shape[-1] % 2 == 0:
+        torch.view_as_complex(part).mul_(turn.to(wide.to_complex()))
+    else:  # 16-bit rows have no complex view, nor have heads of odd width
+        turned = torch.view_as_complex(part.to(wide).contiguous()) * turn.to(wide.to_complex())
+        part.copy_(torch.view_as_real(turned))
     return rows

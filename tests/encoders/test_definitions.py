@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import conv1d
 
 from sightline.encoders import Convolution, FullyConnected, Readout, Recurrent, SelfAttention, build
+from sightline.encoders.self_attention import _turn
 from sightline.sequences import Sequences
 
 WIDTH = 8
@@ -174,3 +175,16 @@ def test_dilation_grows_by_layer():
     )
     assert [block.mixer.shifts for block in plain.blocks] == [(-1, 0, 1)] * 3
     assert [block.mixer.shifts for block in dilated.blocks] == [(-1, 0, 1), (-2, 0, 2), (-4, 0, 4)]
+
+
+@pytest.mark.parametrize("head_width", [4, 5, 6, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rotary_turns_pairs_of_columns_whatever_the_width_of_a_head(head_width, dtype):
+    rows = torch.randn(6, 3, head_width, dtype=dtype)
+    turn = torch.polar(torch.ones(6, 2), torch.randn(6, 2))
+    expected, (real, imaginary) = rows.clone(), (turn.real.to(dtype), turn.imag.to(dtype))
+    for pair in range(2):
+        a, b = rows[:, :2, 2 * pair], rows[:, :2, 2 * pair + 1]
+        expected[:, :2, 2 * pair] = a * real[:, pair, None] - b * imaginary[:, pair, None]
+        expected[:, :2, 2 * pair + 1] = a * imaginary[:, pair, None] + b * real[:, pair, None]
+    torch.testing.assert_close(_turn(rows.clone(), turn, 2, 4), expected)
