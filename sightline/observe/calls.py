@@ -100,13 +100,23 @@ class Piece:
     def by_sequence(self, t: Tensor) -> Tensor:
         return t.unflatten(0, (self.count, -1))
 
-    def strips(self, rows: int) -> Iterator[tuple[int, int, int, int]]:
-        """Queries `rows` at a time with the keys that one of them sees: (first, stop, first key, stop)."""
-        for i in range(0, self.n, rows):
+    def strips(self, rows: int, most: int, scores: int) -> Iterator[tuple[int, int, int, int]]:
+        """Queries with the keys that one of them sees, (first, stop, first key, stop): `rows` at a time, and up to `most` as long
+        as they have no more than so many scores.
+        """
+        i = 0
+        while i < self.n:
             stop = min(i + rows, self.n)
+            while stop - i < min(most, self.n - i):
+                wider = min(i + 2 * (stop - i), self.n)
+                lo, hi = self.visible(i, wider)
+                if (wider - i) * (hi - lo) * self.items > scores:
+                    break
+                stop = wider
             lo, hi = self.visible(i, stop)
             if lo < hi:
                 yield i, stop, lo, hi
+            i = stop
 
     def visible(self, i: int, stop: int) -> tuple[int, int]:
         """The keys, from and to, that one of the queries i to stop sees."""
@@ -137,9 +147,13 @@ class Piece:
         k = mine[:, :, self.call.groups[self.heads]].transpose(1, 2).flatten(0, 1).to(self.level.dtype)
         return torch.nn.functional.pad(k, (0, 1), value=1.0) if self._plain else k
 
-    def logs(self, i: int, stop: int, a: int, b: int) -> Tensor:
-        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden."""
-        logs = torch.bmm(self._queries[:, i:stop], self._keys[:, a:b].mT)
+    def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
+        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden; in `room`,
+        if that is given, since fresh memory costs more than the product.
+        """
+        shape = self.items, stop - i, b - a
+        out = None if room is None else room[: shape[0] * shape[1] * shape[2]].view(shape)
+        logs = torch.bmm(self._queries[:, i:stop], self._keys[:, a:b].mT, out=out)
         if not self._plain:
             if self.call.softcap is not None:
                 logs.div_(self.call.softcap).tanh_().mul_(self.call.softcap)

@@ -28,7 +28,8 @@ from sightline.observe.calls import HIDDEN, Call, Piece
 
 BINS = 24  # distances up to 2 ** 23 have a bin
 TILE = 2**19  # scores at once
-ROWS, KEYS = 64, 8192  # the largest tile of one head
+ROWS, KEYS = 64, 8192  # the largest tile of one head, ...
+MOST_ROWS = 256  # ... and more rows where fewer keys are visible
 COPIED = 2**24  # numbers of keys brought together at once
 BLOCK = 16  # keys that share one maximum
 
@@ -91,94 +92,115 @@ def pieces(call: Call, rows: int, keys: int) -> Iterator[Piece]:
 
 
 class _Sums:
-    """The sums as they grow, tile by tile; distances are kept one by one, in float64, until they are put into bins."""
+    """The statistics as they are made, piece by piece; distances are kept one by one until they are put into bins."""
 
     def __init__(self, call: Call, links: int, special: Tensor | None):
         (rows, heads, _), device, wide = call.q.shape, call.q.device, call.lse.dtype
         self.links, self.special_keys = links, special
         self.entropy, self.distance, self.first, self.special = (
-            torch.zeros(rows, heads, dtype=wide, device=device) for _ in range(4)
+            torch.zeros(rows, heads, device=device) for _ in range(4)
         )
-        self.received = torch.zeros(len(call.k), heads, dtype=torch.float64, device=device)
+        self.received = torch.zeros(len(call.k), heads, device=device)
         self.keys = torch.full((rows, heads, links), -1, dtype=torch.int32, device=device)
         self.weights = torch.zeros(rows, heads, links, device=device)
         longest = [int(o.diff().max()) if len(o) > 1 else 0 for o in (call.offsets, call.key_offsets)]
         self.zero = longest[1]  # the place of distance 0 in what follows
         away = torch.arange(sum(longest), device=device) - self.zero
         self.by_distance = torch.zeros(heads, len(away), dtype=torch.float64, device=device)
-        self.away = away.abs().to(wide)
-        self.side = torch.where(away < 0, 1.0, -1.0).to(wide)
-        self.buffer: Tensor | None = None
+        self.away = away.to(wide)
+        self.far: dict[int, tuple[Tensor, Tensor]] = {}
+        self.rows = torch.arange(MOST_ROWS, device=device)
+        self.rooms = [
+            torch.empty(0, dtype=wide, device=device)
+        ] * 2  # for logs and for weights, as large as was needed yet
 
     def add(self, piece: Piece) -> None:
-        for i, stop, lo, hi in piece.strips(ROWS):
-            sums = [piece.level.new_zeros(piece.items, stop - i) for _ in range(4)]
+        """The strips of a piece; sums over many tiles run in float64."""
+        level, items, n, m = piece.level, piece.items, piece.n, piece.m
+        sums = level.new_zeros(4, items, n)
+        received = level.new_zeros(items, m, dtype=torch.float64)
+        by_distance = received.new_zeros(items, self.by_distance.shape[1])
+        links = level.new_full((items, n, self.links), HIDDEN)
+        keys = torch.zeros(links.shape, dtype=torch.int64, device=level.device)
+        for i, stop, lo, hi in piece.strips(ROWS, MOST_ROWS, TILE):
             best = None
             for a in range(lo, hi, KEYS):
-                best = self._tile(piece, i, stop, a, min(a + KEYS, hi), sums, best)
-            for into, s in zip((self.entropy, self.distance, self.first, self.special), sums, strict=True):
-                piece.rows(into, i, stop).copy_(piece.by_sequence(s))
-            found, keys = best
-            kept = slice(0, keys.shape[2])
-            seen = found > HIDDEN / 2
-            piece.rows(self.keys, i, stop)[..., kept] = piece.by_sequence(keys.masked_fill(~seen, -1).int())
-            piece.rows(self.weights, i, stop)[..., kept] = piece.by_sequence(found.exp().float())
+                b = min(a + KEYS, hi)
+                best = self._tile(
+                    piece, i, stop, a, b, sums[:, :, i:stop], received[:, a:b], by_distance, best
+                )
+            kept = best[0].shape[2]
+            links[:, i:stop, :kept], keys[:, i:stop, :kept] = best
+        keys = keys.masked_fill_(links < HIDDEN / 2, -1)
+        made = (
+            (self.entropy, sums[0]),
+            (self.distance, sums[1]),
+            (self.first, sums[2]),
+            (self.special, sums[3]),
+        )
+        for into, t in (*made, (self.keys, keys), (self.weights, links.exp_())):
+            piece.rows(into, 0, n).copy_(piece.by_sequence(t))
+        piece.keys(self.received, 0, m).copy_(piece.by_sequence(received))
+        self.by_distance[piece.heads] += piece.by_sequence(by_distance).sum(0)
 
-    def _tile(self, piece: Piece, i: int, stop: int, a: int, b: int, sums: list[Tensor], best):
+    def _tile(self, piece: Piece, i, stop, a, b, sums: Tensor, received: Tensor, by_distance: Tensor, best):
         """Adds what queries i to stop give to keys a to b; gives the best (log weights, keys) so far."""
+        items, rows, wide, place = piece.items, stop - i, b - a, i + piece.behind
         entropy, distance, first, special = sums
-        rows, wide, front = stop - i, b - a, stop - i - 1
-        logs = piece.logs(i, stop, a, b)
+        flat, weights = self._room(items, rows, wide)
+        logs = piece.logs(i, stop, a, b, self.rooms[0])
         best = _best(logs, a, self.links, best)
-        flat, weights = self._room(logs, front)
         torch.exp(logs, out=weights)
         entropy -= logs.mul_(weights).sum(-1)
-        at = self.zero + a - (i + piece.behind)  # the distance of key a from query i, and so on to the right
-        spread = weights.flatten(0, 1)
-        ramp, turn = (spread @ t[at : at + wide] for t in (self.away, self.side))
-        row = torch.arange(rows, device=logs.device)
-        distance += ramp.view(-1, rows) + turn.view(-1, rows) * row
-        distance += self._crossing(weights, row, a, b, i + piece.behind)
-        piece.keys(self.received, a, b).add_(piece.by_sequence(weights.sum(1)))
-        pitch = wide + front
-        diagonals = flat.as_strided((piece.items, rows, pitch), (rows * pitch, pitch + 1, 1)).sum(1)
-        into = self.by_distance[piece.heads, at - front : at + wide]
-        into.add_(diagonals.view(piece.count, -1, pitch).sum(0))
+        at = self.zero + a - place  # the distance of key a from query i, and so on to the right
+        away, side = self._far(rows)
+        spread, row = weights.flatten(0, 1), self.rows[:rows]
+        distance += (spread @ away[at : at + wide]).view(items, rows)
+        distance += (spread @ side[at : at + wide]).view(items, rows) * row
+        lo, hi = max(a, place - rows // 2), min(b, place + rows + rows // 2)
+        if lo < hi:  # near the diagonal
+            near = self.away[at + lo - a : at + hi - a] - row[:, None]
+            distance += (weights[..., lo - a : hi - a] * near.abs_()).sum(-1)
+        received += weights.sum(1)
+        pitch = wide + rows - 1
+        diagonals = flat.as_strided((items, rows, pitch), (rows * pitch, pitch + 1, 1)).sum(1)
+        by_distance[:, at - rows + 1 : at + wide] += diagonals
         if a == 0:
             first.copy_(weights[..., 0])
         if self.special_keys is not None:
             special += piece.on(self.special_keys, weights, a, b)
         return best
 
-    def _room(self, logs: Tensor, front: int) -> tuple[Tensor, Tensor]:
-        """Memory for the weights, each row with `front` zeros before it, and as many after the last."""
-        items, rows, wide = logs.shape
+    def _room(self, items: int, rows: int, wide: int) -> tuple[Tensor, Tensor]:
+        """Memory for the weights: each row with zeros before it, one less than there are rows, and as many after the last."""
+        front = rows - 1
         size = items * rows * (wide + front) + front
-        if self.buffer is None or len(self.buffer) < size:
-            self.buffer = logs.new_empty(size)
-        flat = self.buffer[:size]
+        if len(self.rooms[0]) < size:
+            self.rooms = [torch.empty(size, dtype=t.dtype, device=t.device) for t in self.rooms]
+        flat = self.rooms[1][:size]
         whole = flat[: size - front].view(items, rows, wide + front)
         whole[..., :front] = 0
         flat[size - front :] = 0
         return flat, whole[..., front:]
 
-    def _crossing(self, weights: Tensor, row: Tensor, a: int, b: int, place: int) -> Tensor | float:
-        """On the diagonal, where keys turn from the left of a query to its right: what was counted as c - r is r - c."""
-        lo, hi = max(a, place), min(b, place + len(row))
-        if hi <= lo:
-            return 0.0
-        left = (row[:, None] - torch.arange(lo - place, hi - place, device=row.device)).clamp_min_(0)
-        return (weights[..., lo - a : hi - a] * (2 * left)).sum(-1)
+    def _far(self, rows: int) -> tuple[Tensor, Tensor]:
+        """For a key at x from a strip's first query: |x|, and what each further query adds, 1 or -1; zeros near the diagonal, where
+        the two would cancel.
+        """
+        if rows not in self.far:
+            far = (self.away < -(rows // 2)) | (self.away >= rows + rows // 2)
+            self.far[rows] = self.away.abs() * far, -self.away.sign() * far
+        return self.far[rows]
 
     def done(self) -> Statistics:
         edges = torch.tensor([0, *(2**b for b in range(BINS))], device=self.away.device)
-        away = torch.arange(len(self.away), device=self.away.device) - self.zero
+        away = self.away.long()
         place = BINS + away.sign() * torch.bucketize(away.abs(), edges).clamp_max(BINS)
         histogram = self.by_distance.new_zeros(len(self.by_distance), 2 * BINS + 1)
         histogram.index_add_(1, place, self.by_distance)
         made = {"histogram": histogram.float(), "keys": self.keys, "weights": self.weights}
         rest = (f.name for f in fields(Statistics) if f.name not in made)
-        return Statistics(**made, **{name: getattr(self, name).float() for name in rest})
+        return Statistics(**made, **{name: getattr(self, name) for name in rest})
 
 
 def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | None):
