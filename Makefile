@@ -1,6 +1,7 @@
 # Two commands need nothing but Python 3.11+ and make: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sightline needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
@@ -14,10 +15,10 @@ demo: .venv/installed  ## five encoders on Python's own library; writes report.h
 	$(BIN)/sightline compare scope --report report.html
 
 test: .venv/installed lint  ## the tests, in minutes
-	$(BIN)/python -m pytest
+	$(TEST)
 
 test-all: .venv/installed lint  ## also those that take long
-	$(BIN)/python -m pytest -m ''
+	$(TEST) -m ''
 
 lint: .venv/installed
 	$(BIN)/ruff check sightline tests benchmarks

@@ -22,6 +22,7 @@ _ROOMS = {
     "predict": "training",
     "generate": "training",
     "watch": "observe",
+    "look": "lens",
     "compare": "evidence",
 }
 

@@ -1,10 +1,24 @@
 """Looking from the side, at weights and at influence; nothing below this room knows of it."""
 
+from sightline.observe.influence import Influence, Profile, influence, influence_on, untrained
 from sightline.observe.layer import Layer, Links
 from sightline.observe.tiles import Pyramid, Tile
 from sightline.observe.watch import Seen, watch
 
-__all__ = ["Layer", "Links", "Pyramid", "Seen", "Tile", "load", "watch"]
+__all__ = [
+    "Influence",
+    "Layer",
+    "Links",
+    "Profile",
+    "Pyramid",
+    "Seen",
+    "Tile",
+    "influence",
+    "influence_on",
+    "load",
+    "untrained",
+    "watch",
+]
 
 
 def load(folder) -> Seen:
