@@ -31,7 +31,7 @@ TILE = 2**19  # scores at once
 ROWS, KEYS = 64, 8192  # the largest tile of one head, ...
 MOST_ROWS = 256  # ... and more rows where fewer keys are visible
 COPIED = 2**24  # numbers of keys brought together at once
-BLOCK = 16  # keys that share one maximum
+BLOCK = 8  # keys that share one maximum, and maxima that share another
 
 
 def bins() -> list[str]:
@@ -208,15 +208,19 @@ def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | 
     wide = logs.shape[2]
     if links == 0:
         return logs[..., :0], logs[..., :0].long()
-    blocks = wide // BLOCK
-    if wide < 4 * BLOCK * links:
+    few = wide // BLOCK**2
+    if few < 2 * links:
         found, keys = logs.topk(min(links, wide), -1)
-    else:  # block b is the keys b, b + blocks, b + 2 blocks, ...: a maximum down the columns
-        maxima = logs[..., : blocks * BLOCK].unflatten(2, (BLOCK, blocks)).amax(2)
-        chosen = maxima.topk(links, -1, sorted=False).indices
-        members = chosen[..., None] + torch.arange(BLOCK, device=logs.device) * blocks
-        rest = torch.arange(blocks * BLOCK, wide, device=logs.device).expand(*logs.shape[:2], -1)
-        members = torch.cat([members.flatten(2), rest], -1)
+    else:  # twice: block b is the places b, b + blocks, b + 2 blocks, ..., so that a maximum goes down the columns
+        many = few * BLOCK
+        maxima = logs[..., : many * BLOCK].unflatten(2, (BLOCK, many)).amax(2)
+        most = maxima.unflatten(2, (BLOCK, few)).amax(2).topk(links, -1, sorted=False).indices
+        blocks = _members(most, few)
+        most = blocks.gather(2, maxima.gather(2, blocks).topk(links, -1, sorted=False).indices)
+        members = _members(most, many)
+        if many * BLOCK < wide:
+            rest = torch.arange(many * BLOCK, wide, device=logs.device).expand(*logs.shape[:2], -1)
+            members = torch.cat([members, rest], -1)
         found, keys = logs.gather(2, members).topk(links, -1)
         keys = members.gather(2, keys)
     keys = keys + first
@@ -225,3 +229,7 @@ def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | 
         found, place = found.topk(min(links, found.shape[2]), -1)
         keys = keys.gather(2, place)
     return found, keys
+
+
+def _members(chosen: Tensor, blocks: int) -> Tensor:
+    return (chosen[..., None] + torch.arange(BLOCK, device=chosen.device) * blocks).flatten(2)
