@@ -131,7 +131,7 @@ def _switch(model: nn.Module) -> None:
 
     with _lock:
         if model not in _watched:
-            before = [(config, config._attn_implementation) for config in _configs(model.config)]
+            before = [(config, config._attn_implementation) for config in _configs(model)]
             if model.config._attn_implementation != NAME:
                 model.set_attn_implementation(NAME)
             if model.config._attn_implementation != NAME:
@@ -156,7 +156,9 @@ def _restore(before: list) -> None:
         config._attn_implementation = implementation
 
 
-def _configs(config) -> list:
-    """A model's config and those inside it, outermost first."""
-    inner = [getattr(config, name, None) for name in config.sub_configs]
-    return [config, *(c for one in inner if one is not None for c in _configs(one))]
+def _configs(model: nn.Module) -> list:
+    """The configs of a model and of its parts, which may have copies of their own; outer ones first."""
+    found = [part.config for part in model.modules() if hasattr(part, "set_attn_implementation")]
+    for config in found:  # which grows meanwhile
+        found += [inner for name in config.sub_configs if (inner := getattr(config, name, None)) is not None]
+    return list({id(config): config for config in found}.values())
