@@ -89,8 +89,8 @@ def unpad(model: nn.Module) -> nn.Module:
     base = base_of(held)
     if not way_of(base).packed:
         raise ValueError(
-            f"unpad: expected a model that can be packed into one row, but {type(base).__name__} relates or counts "
-            "positions over the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
+            f"unpad: expected a model that can be packed into one row, but {type(base).__name__} looks or counts "
+            "across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
         )
     if not hasattr(base, "pooler") and _pools(base):
         raise ValueError(

@@ -81,7 +81,7 @@ def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:
     way = way_of(base)
     if not way.packed:
         raise ValueError(
-            f"{name}: expected padded input, got packed; it relates or counts positions over the whole row: use "
+            f"{name}: expected padded input, got packed; it looks or counts across the whole row: use "
             "sightline.huggingface.run(model, sequences)"
         )
     if way.padding is not None and positions is not None and int(positions.min()) != way.first:

@@ -215,7 +215,7 @@ def test_a_model_that_counts_over_the_whole_row_is_refused_packed_input(form):
     given = packed_form([5, 7])
     given = given if form != "positions" else {name: given[name] for name in ("input_ids", "position_ids")}
     with pytest.raises(
-        ValueError, match="BartEncoder: expected padded input, got packed; it relates or counts positions"
+        ValueError, match="BartEncoder: expected padded input, got packed; it looks or counts across"
     ):
         under(small.bart().get_encoder(), NAME, **given)
 
