@@ -201,10 +201,7 @@ def _attend(
     offsets, key_offsets = rows.offsets, rows.key_offsets
     if torch.equal(offsets, key_offsets):
         key_offsets = None
-    if bias is None:
-        return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, **how).out
-    if rows.aligned:
-        bias = bias.expand(len(offsets) - 1, -1, -1, -1)
+    if bias is None or rows.aligned:
         return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, bias=bias, **how).out
     return _one_by_one(q, k, v, rows, grid, bias, how)
 
