@@ -142,10 +142,11 @@ class Piece:
 
     @cached_property
     def _keys(self) -> Tensor:
-        """Keys [items, m, D], with one more number, 1, likewise."""
+        """Keys [items, D, m], with one more number, 1, likewise; a column each, as the product likes them best."""
         mine = self.call.k[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
         k = mine[:, :, self.call.groups[self.heads]].transpose(1, 2).flatten(0, 1).to(self.level.dtype)
-        return torch.nn.functional.pad(k, (0, 1), value=1.0) if self._plain else k
+        k = torch.nn.functional.pad(k, (0, 1), value=1.0) if self._plain else k
+        return k.mT.contiguous()
 
     def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
         """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden; in `room`,
@@ -153,7 +154,7 @@ class Piece:
         """
         shape = self.items, stop - i, b - a
         out = None if room is None else room[: shape[0] * shape[1] * shape[2]].view(shape)
-        logs = torch.bmm(self._queries[:, i:stop], self._keys[:, a:b].mT, out=out)
+        logs = torch.bmm(self._queries[:, i:stop], self._keys[..., a:b], out=out)
         if not self._plain:
             if self.call.softcap is not None:
                 logs.div_(self.call.softcap).tanh_().mul_(self.call.softcap)

@@ -110,6 +110,7 @@ class _Sums:
         self.away = away.to(wide)
         self.far: dict[int, tuple[Tensor, Tensor]] = {}
         self.rows = torch.arange(MOST_ROWS, device=device)
+        self.shape: tuple[int, int, int] | None = None  # of the weights that `views` shows
         self.rooms = [
             torch.empty(0, dtype=wide, device=device)
         ] * 2  # for logs and for weights, as large as was needed yet
@@ -149,7 +150,7 @@ class _Sums:
         entropy, distance, first, special = sums
         flat, weights = self._room(items, rows, wide)
         logs = piece.logs(i, stop, a, b, self.rooms[0])
-        best = _best(logs, a, self.links, best)
+        best = _best(logs, a, self.links, best, self.rows[:BLOCK])
         torch.exp(logs, out=weights)
         entropy -= logs.mul_(weights).sum(-1)
         at = self.zero + a - place  # the distance of key a from query i, and so on to the right
@@ -173,6 +174,8 @@ class _Sums:
 
     def _room(self, items: int, rows: int, wide: int) -> tuple[Tensor, Tensor]:
         """Memory for the weights: each row with zeros before it, one less than there are rows, and as many after the last."""
+        if self.shape == (items, rows, wide):
+            return self.views  # whose zeros nobody has written to
         front = rows - 1
         size = items * rows * (wide + front) + front
         if len(self.rooms[0]) < size:
@@ -181,7 +184,8 @@ class _Sums:
         whole = flat[: size - front].view(items, rows, wide + front)
         whole[..., :front] = 0
         flat[size - front :] = 0
-        return flat, whole[..., front:]
+        self.shape, self.views = (items, rows, wide), (flat, whole[..., front:])
+        return self.views
 
     def _far(self, rows: int) -> tuple[Tensor, Tensor]:
         """For a key at x from a strip's first query: |x|, and what each further query adds, 1 or -1; zeros near the diagonal, where
@@ -203,8 +207,8 @@ class _Sums:
         return Statistics(**made, **{name: getattr(self, name) for name in rest})
 
 
-def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | None):
-    """The largest of each row, strongest first, with their keys; `first` is the first key's place. Of equal ones, any."""
+def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | None, steps: Tensor):
+    """The largest of each row, strongest first, with their keys; `first` is the first key's place, `steps` counts to BLOCK. Of equal ones, any."""
     wide = logs.shape[2]
     if links == 0:
         return logs[..., :0], logs[..., :0].long()
@@ -215,15 +219,16 @@ def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | 
         many = few * BLOCK
         maxima = logs[..., : many * BLOCK].unflatten(2, (BLOCK, many)).amax(2)
         most = maxima.unflatten(2, (BLOCK, few)).amax(2).topk(links, -1, sorted=False).indices
-        blocks = _members(most, few)
+        blocks = _members(most, few, steps)
         most = blocks.gather(2, maxima.gather(2, blocks).topk(links, -1, sorted=False).indices)
-        members = _members(most, many)
+        members = _members(most, many, steps)
         if many * BLOCK < wide:
             rest = torch.arange(many * BLOCK, wide, device=logs.device).expand(*logs.shape[:2], -1)
             members = torch.cat([members, rest], -1)
         found, keys = logs.gather(2, members).topk(links, -1)
         keys = members.gather(2, keys)
-    keys = keys + first
+    if first:
+        keys = keys + first
     if before is not None:
         found, keys = torch.cat([before[0], found], -1), torch.cat([before[1], keys], -1)
         found, place = found.topk(min(links, found.shape[2]), -1)
@@ -231,5 +236,5 @@ def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | 
     return found, keys
 
 
-def _members(chosen: Tensor, blocks: int) -> Tensor:
-    return (chosen[..., None] + torch.arange(BLOCK, device=chosen.device) * blocks).flatten(2)
+def _members(chosen: Tensor, blocks: int, steps: Tensor) -> Tensor:
+    return (chosen[..., None] + steps * blocks).flatten(2)

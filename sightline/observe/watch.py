@@ -98,15 +98,16 @@ def watch(
     layers: Iterable[int | str] | None = None,
     heads: Iterable[int] | None = None,
     links: int = 8,
-    special: Tensor | None = None,
+    special: Tensor | Iterable[int] | None = None,
     keep_map: bool = False,
 ) -> Iterator[Seen]:
     """Sees what each attention layer of the model looks at while the context lasts; its outputs stay bit for bit the same.
 
     Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface; that one runs on
     the attention "sightline" for the time being. Packed, padded, `run`, `generate` and one step at a time all do. `layers`
-    (numbers or names) and `heads` choose; `links` is how many keys are kept for each query. `special` is bool [R] and marks
-    special tokens among the keys. With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
+    (numbers or names) and `heads` choose; `links` is how many keys are kept for each query. `special` marks special tokens among
+    the keys: bool [R], or token ids, where the model is called with such. With `keep_map`, queries and keys of long input are
+    kept too, on disk, for tiles of the map.
 
     Raises: ValueError where the model has no attention that can be seen, and for layers or heads it has not.
 
@@ -118,15 +119,16 @@ def watch(
     >>> seen.layer(1).entropy.shape, seen.layer(1).weights(sequence=0).shape
     (torch.Size([4, 4]), torch.Size([4, 3, 3]))
     """
-    recorder = Recorder(model, layers, heads, links, special, keep_map)
+    with routed(model):
+        recorder = Recorder(model, layers, heads, links, special, keep_map)
 
-    def look(request: Request, attended: Attended) -> None:
-        with torch.no_grad():
-            recorder.add(request, attended.lse)
+        def look(request: Request, attended: Attended) -> None:
+            with torch.no_grad():
+                recorder.add(request, attended.lse)
 
-    with routed(model), watching(look):
         try:
-            yield Seen(recorder)
+            with watching(look):
+                yield Seen(recorder)
         finally:
             recorder.close()
     recorder.check()

@@ -1,7 +1,9 @@
 """Watching changes nothing, and what was seen is exact."""
 
+import gc
 import itertools
 import threading
+import weakref
 
 import pytest
 import torch
@@ -57,6 +59,93 @@ def test_another_model_and_attention_by_itself_are_not_seen():
         two(_pack())
         attention(*(torch.randn(3, 1, 4) for _ in range(3)), torch.tensor([0, 3]))
     assert seen.layers == 0
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_steps_are_one_text(window):
+    torch.manual_seed(0)
+    encoder = build("self-attention", vocabulary=11, width=16, layers=2, heads=4, causal=True, window=window)
+    tokens = torch.randint(11, (2, 9))
+    with torch.no_grad(), watch(encoder, special=[3, 4]) as steps:
+        state = encoder.start(2)
+        for token in tokens.T:
+            _, state = encoder.step(token, state)
+    with torch.no_grad(), watch(encoder, special=(tokens.flatten() == 3) | (tokens.flatten() == 4)) as once:
+        encoder(Sequences(tokens.flatten(), [0, 9, 18]))
+    assert steps.layers == 2
+    for a, b in ((steps.layer(i), once.layer(i)) for i in range(2)):
+        assert a.offsets.tolist() == a.key_offsets.tolist() == [0, 9, 18]
+        for what in ("lse", "entropy", "distance", "received", "first", "special", "histogram"):
+            torch.testing.assert_close(getattr(a, what), getattr(b, what), atol=1e-5, rtol=1e-5, msg=what)
+        for s in range(2):
+            torch.testing.assert_close(a.weights(s), b.weights(s), atol=1e-6, rtol=1e-5)
+
+
+def test_layers_heads_and_links_are_chosen():
+    encoder = build("self-attention", vocabulary=11, width=16, layers=3, heads=4, key_heads=2)
+    with torch.no_grad(), watch(encoder) as whole:
+        encoder(_pack())
+    with torch.no_grad(), watch(encoder, layers=[0, whole.names[2]], heads=[3, 0], links=2) as seen:
+        encoder(_pack())
+    assert seen.names == whole.names and seen.watched == [whole.names[0], whole.names[2]]
+    with torch.no_grad(), watch(encoder) as whole, watch(encoder, layers=[2], heads=[3, 0], links=2) as seen:
+        encoder(_pack())
+    a, b = whole.layer(2), seen.layer(whole.names[2])
+    assert a.heads == [0, 1, 2, 3] and b.heads == [3, 0] and b.links.keys.shape == (26, 2, 2)
+    for what in ("lse", "entropy", "distance", "received", "first"):
+        torch.testing.assert_close(getattr(a, what)[:, [3, 0]], getattr(b, what))
+    torch.testing.assert_close(a.histogram[[3, 0]], b.histogram)
+    torch.testing.assert_close(a.tile(3, sequence=3).mean, b.tile(3, sequence=3).mean)
+    torch.testing.assert_close(seen.tile(2, 0, (1, 3), sequence=3).mean, a.weights(3)[0, 1:3])
+    with pytest.raises(
+        ValueError, match="expected a layer that was watched, got 1, which `layers` leaves out"
+    ):
+        seen.layer(1)
+
+
+def test_layers_and_heads_that_are_not_there():
+    encoder = build("self-attention", vocabulary=11, width=16, layers=2, heads=4)
+    with (
+        pytest.raises(
+            ValueError, match=r"watch: expected layers from 0 to 1 or names .*, got \[2, 'first'\]"
+        ),
+        watch(encoder, layers=[1, 2, "first"]),
+    ):
+        encoder(_pack())
+    with (
+        pytest.raises(ValueError, match=r"watch: expected heads from 0 to 3, got \[4\]"),
+        watch(encoder, heads=[4]),
+    ):
+        encoder(_pack())
+    with pytest.raises(TypeError, match="watch: expected a model, a torch.nn.Module, got str"), watch("bert"):
+        pass
+
+
+def test_an_exception_inside_ends_the_watching():
+    encoder = build("self-attention", vocabulary=11, width=8, layers=1)
+    with pytest.raises(KeyError), watch(encoder) as seen:
+        encoder(_pack())
+        raise KeyError("inside")
+    encoder(_pack(lengths=[2]))
+    assert seen.layer(0).offsets.tolist() == [0, 7, 7, 8, 21, 26]
+
+
+def test_nothing_of_the_forward_is_held_but_queries_and_keys():
+    encoder = build("self-attention", vocabulary=11, width=8, layers=1)
+    held = []
+
+    class Probe(torch.nn.Module):
+        def forward(self, x):
+            made = encoder(x)
+            held.append(weakref.ref(made.values))
+            return None
+
+    probe = Probe()
+    probe.inner = encoder
+    with torch.no_grad(), watch(probe) as seen:
+        probe(_pack())
+    gc.collect()
+    assert held[0]() is None and seen.layers == 1
 
 
 def test_what_was_not_seen_is_refused():
