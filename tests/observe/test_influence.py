@@ -112,7 +112,7 @@ def test_vectors(kind):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 13, 17])
 def test_quarters_add_up_and_pairs_are_counted(n, monkeypatch):
-    monkeypatch.setattr("sightline.observe.influence.TOKENS", 3)  # one batch for each
+    monkeypatch.setitem(influence.__globals__, "TOKENS", 3)  # one batch for each
     encoder, ids = encoder_of("self-attention", layers=1), [i % 10 for i in range(n)]
     found = influence(encoder, [ids, ids[:3]], **ALL)
     maps = [moved(encoder, ids), moved(encoder, ids[:3])]
