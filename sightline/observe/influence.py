@@ -14,8 +14,7 @@ Source: Hutchinson 1990 (trace A = E u^T A u, and of all u with independent numb
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,9 +23,11 @@ from torch import Tensor, nn
 
 from sightline import encoders
 from sightline.batching import sorted_batches
+from sightline.observe.opening import Opened, as_sequences, encoder_of, is_huggingface, opened
 from sightline.sequences import Sequences
 
 TOKENS = 4096  # rows whose graph is held at a time
+ASIDE = 512  # rows of copies of one sequence, likewise
 QUARTERS = 4
 
 
@@ -130,15 +131,15 @@ def influence(
     for name, number in (("rows", rows), ("probes", probes)):
         if number is not None and number < 1:
             raise ValueError(f"influence: expected {name} of at least 1, got {number}; None takes all")
-    inputs, generator = _as_sequences(sequences), torch.Generator().manual_seed(seed)
+    inputs, generator = as_sequences(sequences), torch.Generator().manual_seed(seed)
     longest = max([1, *inputs.lengths.tolist()])
     rows = longest if rows is None else rows
     distance = torch.arange(1 - longest, longest)
     totals = torch.zeros(QUARTERS, len(distance), dtype=torch.float64)
-    opened = _opened(model)
+    asking = opened(model)
     for batch in sorted_batches(inputs.lengths.tolist(), TOKENS):
         if int(inputs.lengths[batch].sum()):
-            _add_batch(totals, opened, inputs[batch], rows, probes, generator)
+            _add_batch(totals, asking, inputs[batch], rows, probes, generator)
     pairs = _pairs(inputs.lengths, distance)
     quarters = tuple(Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
     whole = Profile(distance, totals.sum(0), pairs.sum(0))
@@ -147,10 +148,13 @@ def influence(
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def influence_on(model: nn.Module, sequence, row: int, *, probes: int | None = None, seed: int = 0) -> Tensor:
-    """The influence of each input row on one output row of a sequence; exact, unless a number of probes is given.
+def influence_on(
+    model: nn.Module, sequence, row: int | Sequence[int], *, probes: int | None = None, seed: int = 0
+) -> Tensor:
+    """The influence of each input row on one output row of a sequence, or on several; exact, unless a number of probes is given.
 
-    Shapes: token ids [n] or vectors [n, F] -> float64 [n] on the CPU. `row` may count from the end.
+    Shapes: token ids [n] or vectors [n, F] -> float64 on the CPU: [n], or for R rows [R, n], as indexing has it. A row may count
+    from the end.
     Units: squares of (output per input).
     Raises: as `influence`; ValueError for a row that the sequence does not have.
 
@@ -158,15 +162,30 @@ def influence_on(model: nn.Module, sequence, row: int, *, probes: int | None = N
     >>> encoder = build("lstm", vocabulary=9, width=8, layers=1, causal=True)
     >>> influence_on(encoder, [1, 2, 3, 4, 5], row=2) > 0
     tensor([ True,  True,  True, False, False])
+    >>> influence_on(encoder, [1, 2, 3, 4, 5], row=range(5)).shape
+    torch.Size([5, 5])
     """
     if probes is not None and probes < 1:
         raise ValueError(f"influence_on: expected probes of at least 1, got {probes}; None is exact")
-    inputs = _as_sequences([sequence])
-    n = len(inputs.values)
-    if not -n <= row < n:
-        raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {row}; count from 0")
-    entered, outputs = _opened(model)(inputs)
-    return _strength(entered, outputs, torch.tensor([row % n]), probes, torch.Generator().manual_seed(seed))
+    inputs, generator = as_sequences([sequence]), torch.Generator().manual_seed(seed)
+    n, several = len(inputs.values), isinstance(row, Sequence)
+    rows = list(row) if several else [row]
+    for one in rows:
+        if not -n <= one < n:
+            raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {one}; count from 0")
+    if not rows:
+        return torch.zeros(0, n, dtype=torch.float64)
+    side = max(
+        1, min(len(rows), ASIDE // n)
+    )  # copies that lie side by side; of each a row is asked at a time
+    same = torch.arange(n).repeat(side)
+    entered, outputs = opened(model)(Sequences(inputs.values[same], [n * i for i in range(side + 1)]))
+    found = []
+    for asked in (torch.tensor(rows) % n).split(side):
+        places = torch.arange(len(asked)) * n + asked
+        strength = _strength(entered, outputs, places, probes, generator)
+        found.append(strength.unflatten(0, (side, n))[: len(asked)])
+    return torch.cat(found) if several else found[0][0]
 
 
 def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -183,105 +202,15 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        if _is_huggingface(model):
+        if is_huggingface(model):
             how = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
             new = type(model)._from_config(copy.deepcopy(model.config), **how)
             return new.to(model.device).train(model.training)
-        encoder = _encoder_of(model)
+        encoder = encoder_of(model)
         new = copy.deepcopy(encoder).cpu()
         new.zero_grad(set_to_none=True)
         _draw(new)
         return new.to(next(encoder.parameters()).device)
-
-
-# --- the model, opened behind its embedding ---------------------------------------------------------------------------
-
-Opened = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
-
-
-def _opened(model: nn.Module) -> Opened:
-    if _is_huggingface(model):
-        return _opened_huggingface(model)
-    encoder = _twin(_encoder_of(model))
-    table = encoder.embedding
-    weight = next(table.parameters())
-    if isinstance(table, encoders.TokenEmbedding):
-        encoder.embedding = nn.Identity()  # so that rows go in where ids went
-
-    def both(x: Sequences) -> tuple[Tensor, Tensor]:
-        rows = x.values.to(weight.device)
-        if isinstance(table, encoders.TokenEmbedding):
-            rows = table(_ids(rows, table.table))
-        rows = rows.to(weight.dtype).detach().clone().requires_grad_()
-        return rows, encoder(x.with_values(rows)).values
-
-    return both
-
-
-def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.ways import CLOSE, arguments_for, base_of, hidden_of
-
-    base = _twin(base_of(model))
-    name, table = type(base).__name__, base.get_input_embeddings()
-    if "inputs_embeds" not in inspect.signature(type(base).forward).parameters:
-        raise ValueError(
-            f"influence: expected a model that takes inputs_embeds, got {name}, which takes none; use another model"
-        )
-
-    def hidden(x: Sequences, argument: str) -> Tensor:
-        """By batches of equal lengths, each sequence a row of the batch: no padding, no mask, nothing to meet."""
-        runs = []
-        for first, count, length in x.runs:
-            if length:
-                rows = x[first : first + count].values.unflatten(0, (count, length))
-                found = hidden_of(base(**arguments_for(base, {argument: rows})))
-                if found.shape[:2] != (count, length):
-                    raise ValueError(
-                        f"influence: expected outputs [{count}, {length}, E], one for each input, got {list(found.shape)} from {name}; use another model"
-                    )
-                runs.append(found.flatten(0, 1))
-        return torch.cat(runs)
-
-    def both(x: Sequences) -> tuple[Tensor, Tensor]:
-        x = x.with_values(_ids(x.values.to(table.weight.device), table))
-        try:
-            with torch.no_grad():
-                expected = hidden(x, "input_ids")
-        except (IndexError, RuntimeError) as error:
-            raise ValueError(
-                f"influence: expected sequences that {name} can take, got up to {int(x.lengths.max())} tokens: {error}; cut them to its positions"
-            ) from error
-        rows = table(x.values).detach().requires_grad_()
-        found = hidden(x.with_values(rows), "inputs_embeds")
-        off = (found.detach() - expected).abs().max()
-        if off > CLOSE.get(found.dtype, 1e-2) * expected.abs().max():
-            raise ValueError(
-                f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; use another model"
-            )
-        return rows, found
-
-    return both
-
-
-def _is_huggingface(model) -> bool:
-    """Told without importing transformers."""
-    return hasattr(model, "get_input_embeddings") and hasattr(model, "config")
-
-
-def _encoder_of(model: nn.Module) -> encoders.Encoder:
-    encoder = model if isinstance(model, encoders.Encoder) else getattr(model, "encoder", None)
-    if not isinstance(encoder, encoders.Encoder):
-        raise TypeError(
-            f"influence: expected an encoder of sightline, a model that holds one, or a Hugging Face model, got {type(model).__name__}; load one"
-        )
-    return encoder
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """Modules of its own over the same weights: evaluated and opened without the model noticing, in whatever thread."""
-    weights = [*module.parameters(), *module.buffers()]
-    same = {id(t): nn.Parameter(t.detach(), False) if t.requires_grad else t for t in weights}
-    return copy.deepcopy(module, same).eval()
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -298,10 +227,10 @@ def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tupl
     return first + within.minimum(end - first - 1).clamp(min=0), end - first
 
 
-def _add_batch(totals: Tensor, opened: Opened, x: Sequences, rows: int, probes, generator) -> None:
+def _add_batch(totals: Tensor, asking: Opened, x: Sequences, rows: int, probes, generator) -> None:
     """Adds what one batch shows to the totals [QUARTERS, 2 N - 1]; each turn asks one row of every sequence that has more."""
     chosen = _stratified(x.lengths, min(rows, int(x.lengths.max())), generator)
-    entered, outputs = opened(x)
+    entered, outputs = asking(x)
     of, place = x.sequence_ids.cpu(), x.positions.cpu()
     for row, weight in zip(*(t.unbind(1) for t in chosen), strict=True):
         asked = (x.offsets[:-1] + row)[weight > 0]
@@ -339,33 +268,6 @@ def _pairs(lengths: Tensor, distance: Tensor) -> Tensor:
         first, end = bounds[:-1].maximum(-distance), bounds[1:].minimum(n - distance)  # 0 <= i + distance < n
         pairs += count * (end - first).clamp(min=0)
     return pairs
-
-
-def _as_sequences(sequences: Sequences | Iterable) -> Sequences:
-    if isinstance(sequences, Sequences):
-        return sequences
-    try:
-        tensors = [torch.as_tensor(one) for one in sequences]
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"influence: expected sequences of token ids [n] or vectors [n, F], got {type(sequences).__name__}: {error}; tokenize first"
-        ) from None
-    if not all(1 <= t.dim() <= 2 for t in tensors):
-        raise TypeError(
-            f"influence: expected a list of sequences, token ids [n] or vectors [n, F], got shapes {[list(t.shape) for t in tensors[:3]]}; give a list of one for one"
-        )
-    tensors = [t.long() if t.shape == (0,) else t for t in tensors]  # an empty list says nothing of its dtype
-    return Sequences.from_list(tensors) if tensors else Sequences(torch.zeros(0, dtype=torch.int64), [0])
-
-
-def _ids(ids: Tensor, table: nn.Module) -> Tensor:
-    if ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise TypeError(f"influence: expected token ids, integers [n], got {ids.dtype}; tokenize first")
-    if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table.weight)):
-        raise ValueError(
-            f"influence: expected token ids from 0 to {len(table.weight) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's own tokenizer"
-        )
-    return ids.long()
 
 
 def _draw(module: nn.Module) -> None:
