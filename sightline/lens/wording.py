@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 # Scripts that are written without blanks have a word in each letter.
@@ -42,6 +43,13 @@ class Text:
     @property
     def special_words(self) -> set[int]:
         return {word for word, special in zip(self.word_of, self.special, strict=True) if special}
+
+    @property
+    def short(self) -> str:
+        """A line of its beginning."""
+        begin = [word for i, word in enumerate(self.words[:100]) if i not in self.special_words]
+        words = " ".join("".join(word.space + word.text for word in begin).split())
+        return words if len(words) <= 60 else words[:59].rstrip() + "\u2026"
 
     def word(self, named: str) -> int:
         """The number of a word, called by its spelling, or where it occurs more than once as in its:2.
@@ -116,8 +124,8 @@ def cut(
         begin += len(text[begin:end]) - len(text[begin:end].lstrip() or text[begin:end])
         pieces.append(Unit(shown(text[at:begin]), shown(text[begin:end])))
         at = end
-    for word in range(max(groups, default=-1) + 1):
-        mine = [i for i, group in enumerate(groups) if group == word]
+    for _, of_word in groupby(range(len(groups)), groups.__getitem__):
+        mine = list(of_word)
         placed = [i for i in mine if spans[i][1] > spans[i][0]]
         space, spelled = pieces[mine[0]]
         if len(mine) > 1:
