@@ -11,12 +11,18 @@ The questions of a whole corpus lie in a few arrays, so that to answer them is o
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
+
+# Scripts that are written without blanks have a word in each letter.
+DENSE = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+WORD = re.compile(rf"[{DENSE}]|(?:(?![{DENSE}])\w)+(?:['\u2019-](?:(?![{DENSE}])\w)+)*|[^\w\s]")
 
 BUCKETS = (1, 2, 5, 10, 20, 50, 100)  # distances up to each of these, in words, then all that are longer
 
@@ -48,10 +54,38 @@ class Document:
         ends = lengths.sum(1).cumsum() if len(lengths) else np.zeros(0, np.int64)
         return np.stack([ends - (lengths[:, 1] if len(lengths) else 0), ends], 1)
 
+    def word_of(self, start: int, end: int) -> int:
+        """The last word of a stretch of the text, which stands for it; -1 where there is none in it."""
+        word = bisect_left(self._starts, end) - 1
+        return word if word >= 0 and self._starts[word] + len(self.words[word]) > start else -1
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return self.spans[:, 0].tolist()
+
     @cached_property
     def punctuation(self) -> ndarray:
         """Which words hold no letter or digit: bool [W]."""
         return np.array([not any(map(str.isalnum, word)) for word in self.words], bool)
+
+
+def document_of(name: str, text: str, source: int = 0) -> Document:
+    """The document of a text: its words are runs of letters and digits, and every other mark by itself.
+
+    A text in which commas stand between blanks, and none at the end of a word, has been cut into words already: there
+    they are what stands between blanks.
+
+    >>> document_of("x", "It's so, Mr. K.").words
+    ("It's", 'so', ',', 'Mr', '.', 'K', '.')
+    >>> document_of("x", "It 's so , Mr. K .").words
+    ('It', "'s", 'so', ',', 'Mr.', 'K', '.')
+    """
+    cut = re.search(r"(?<!\S),(?!\S)", text) and not re.search(r"\w,(?!\S)", text)
+    places = [match.span() for match in re.finditer(r"\S+" if cut else WORD, text)]
+    ends = [0, *(end for _, end in places)]
+    words = tuple(text[start:end] for start, end in places)
+    spaces = tuple(text[end:start] for end, (start, _) in zip(ends, places, strict=False))
+    return Document(name, words, spaces, source=source)
 
 
 class Relation(NamedTuple):
@@ -120,6 +154,18 @@ class Corpus:
             if stem not in found and len(names) > 1:
                 found[stem] = np.sort(np.concatenate([found[name] for name in names]))
         return dict(sorted(found.items()))
+
+    def right(self, words: ndarray) -> ndarray:
+        """Whether a word found for each question is one of its answers; -1 is no word.
+
+        Shapes: words [N, ...], of each question one for each head, say; the same shape, bool.
+        """
+        size = max((len(document.words) for document in self.documents), default=0) + 1
+        answers = self.asker * size + self.keys + 1  # rising, as `asked` sorts them
+        first = np.arange(len(self)).reshape(-1, *[1] * (words.ndim - 1)) * size
+        found = first + words.astype(np.int64) + 1
+        place = np.searchsorted(answers, found)
+        return np.append(answers, -1)[place] == found
 
     def take(self, chosen: ndarray | list[int]) -> Corpus:
         """The documents of these numbers, in this order, with their questions."""
@@ -192,10 +238,10 @@ def asked(documents, relations, pairs, note: str = "") -> Corpus:
     earlier = np.array([relation.mentions for relation in relations], bool)
     earlier = earlier[pairs[:, 1]] if len(pairs) else np.zeros(0, bool)
     pairs = pairs[np.where(earlier, pairs[:, 3] < pairs[:, 2], pairs[:, 3] != pairs[:, 2])]
-    pairs = pairs[np.lexsort(pairs.T[::-1])]
-    new = np.ones(len(pairs), bool)
-    new[1:] = (pairs[1:] != pairs[:-1]).any(1)
-    pairs = pairs[new]
+    sizes = tuple(np.add(pairs.max(0, initial=0), 1).tolist())
+    codes = np.sort(np.ravel_multi_index(pairs.T, sizes))
+    codes = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
+    pairs = np.stack(np.unravel_index(codes, sizes), 1)
     begins = np.ones(len(pairs), bool)
     begins[1:] = (pairs[1:, :3] != pairs[:-1, :3]).any(1)
     offsets = np.append(np.flatnonzero(begins), len(pairs))

@@ -1,0 +1,91 @@
+"""From a path to documents and questions, whatever the format; the one door to everything that is read here.
+
+.conllu               trees; with kind "coreference" its Entity= instead        `conllu.py`
+a folder of .ann      coreference, each with the .txt beside it                 `brat.py`
+.jsonl                links of your own                                         `links.py`
+.txt                  a document a line, no questions                           `links.py`
+scope                 where names are bound, in Python's own library            `bindings.py`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sightline.evidence.heads import bindings, brat, conllu, links
+from sightline.evidence.heads.gold import Corpus
+
+READERS = {
+    (".conllu", "dependencies"): conllu.trees,
+    (".conllu", "coreference"): conllu.entities,
+    (".ann", "coreference"): brat.mentions,
+    (".jsonl", "links"): links.links,
+    (".txt", "text"): links.texts,
+}
+KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
+
+
+def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None) -> Corpus:
+    """The corpus in a file, several files of one format, or a folder of such; or `scope`.
+
+    `kind` is one of KINDS; left out, the format says it, and CoNLL-U is read for its trees.
+    Raises: ValueError where there is nothing to read, or it cannot be, with file and line.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl")
+    >>> _ = path.write_text('{"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}')
+    >>> corpus = corpus_of(path)
+    >>> corpus.documents[0].words[corpus.query[0]], corpus.documents[0].words[corpus.keys[0]]
+    ('its', 'cat')
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(
+            f"heads: expected as kind one of {', '.join(KINDS)}, got {kind!r}; name one, or none"
+        )
+    if str(source) == "scope" and not Path("scope").exists():
+        return bindings.bindings()
+    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    name = ", ".join(map(str, paths)) or "heads"
+    files = [file for path in paths for file in _files(path)]
+    annotated = {file.with_suffix(".txt") for file in files if file.suffix.lower() == ".ann"}
+    files = [file for file in files if file not in annotated]
+    suffixes = {file.suffix.lower() for file in files}
+    read = next((r for (end, what), r in READERS.items() if {end} == suffixes and kind in (None, what)), None)
+    if read is None:
+        wanted = f"files of {kind}" if kind else "files of one format (.conllu, .ann, .jsonl or .txt)"
+        found = ", ".join(sorted(map(repr, suffixes))) or "none"
+        raise ValueError(
+            f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, or scope"
+        )
+    return _checked(read(files), name, _entities_unread(files, read))
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or what a folder holds of the formats."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected a file or a folder, got no such one; check the path")
+    suffixes = {suffix for suffix, _ in READERS}
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+
+
+def _entities_unread(files: list[Path], read) -> str:
+    if read is conllu.trees and any(map(conllu.has_entities, files)):
+        return 'Entity= is there too: kind "coreference" reads it.'
+    return ""
+
+
+def _checked(corpus: Corpus, name: str, *notes: str) -> Corpus:
+    """Without documents that have no words, and with all that is to be said about the files."""
+    full = [i for i, document in enumerate(corpus.documents) if document.words]
+    empty = len(corpus.documents) - len(full)
+    if not full:
+        raise ValueError(
+            f"{name}: expected at least one sentence with words, got none; give a corpus that has some"
+        )
+    dropped = f"Left out: {empty:,} text{'s' * (empty > 1)} without words." if empty else ""
+    unasked = "" if len(corpus) or not corpus.relations else "No relation of two words was found."
+    note = " ".join(filter(None, (corpus.note, dropped, unasked, *notes)))
+    return replace(corpus.take(full) if empty else corpus, note=note)
