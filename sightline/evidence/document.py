@@ -41,12 +41,14 @@ def document(config: RunConfig, data: Data, runs: list[dict], sample: int) -> di
         "buckets": report.buckets(encoders),
         "distance_name": "tokens from the use of a name back to its binding"
         if scoped
-        else "distance in tokens",
+        else f"{tested.unit} in tokens"
+        if tested.unit in report.IN_TOKENS
+        else tested.unit,
         "encoders": encoders,
         "baselines": baselines,
-        "sentences": report.sentences(encoders, measure, baselines, budget, shared),
+        "sentences": report.sentences(encoders, measure, baselines, budget, shared, tested.unit),
         "notes": report.notes(encoders, measure, budget, shared, data.test is not None, sample),
-        "captions": report.captions(measure, budget),
+        "captions": report.captions(measure, budget, tested.unit),
         "settings": _settings(config, data, runs, encoders),
         "machine": machine(),
         "exhibit": _exhibit(data, chosen, encoders) if scoped else None,

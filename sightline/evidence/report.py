@@ -19,6 +19,7 @@ from rich.table import Table
 
 NUMBERS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 
+IN_TOKENS = ("distance", "length")  # the units of buckets that are counted in tokens
 MEASURES = {  # of each task: what is compared, and which way is better
     "classify": {"name": "accuracy", "better": "higher", "percent": True},
     "tag": {"name": "accuracy", "better": "higher", "percent": True},
@@ -105,14 +106,22 @@ def _spread(values: list[float | None]) -> dict | None:
 
 
 def sentences(
-    encoders: list[dict], measure: dict, baselines: list[dict], budget: str, shared: int
+    encoders: list[dict],
+    measure: dict,
+    baselines: list[dict],
+    budget: str,
+    shared: int,
+    unit: str = "distance",
 ) -> list[str]:
-    """What the numbers say, in words: who is best at the end, at equal tokens, at which distance, against what."""
+    """What the numbers say, in words: who is best at the end, at equal tokens, at which distance, against what.
+
+    `unit` is what the buckets count (`Examples.unit`).
+    """
     said = [_winner(encoders, "time", measure, f"With {budget},")]
     seen = [e for e in encoders if e["tokens"]]
     if len(seen) > 1:
         said.append(_winner(seen, "tokens", measure, f"At equal tokens ({_count(shared)}),"))
-    return [*said, *_by_distance(encoders, measure), *_baselines(encoders, measure, baselines)]
+    return [*said, *_by_distance(encoders, measure, unit), *_baselines(encoders, measure, baselines)]
 
 
 def _winner(encoders: list[dict], column: str, measure: dict, opening: str) -> str:
@@ -131,7 +140,7 @@ def _winner(encoders: list[dict], column: str, measure: dict, opening: str) -> s
     return f"{best}, {ahead} ahead of {second['kind']} ({written(second[column]['median'], measure)}){luck}."
 
 
-def _by_distance(encoders: list[dict], measure: dict) -> list[str]:
+def _by_distance(encoders: list[dict], measure: dict, unit: str) -> list[str]:
     far_and_near = [
         b for b in buckets(encoders) if b[0].isdigit() and all(e["distance"].get(b) for e in encoders)
     ]
@@ -144,17 +153,20 @@ def _by_distance(encoders: list[dict], measure: dict) -> list[str]:
     winners = {kind: [b for b in far_and_near if best[b] == kind] for kind in dict.fromkeys(best.values())}
     near, far = far_and_near[0], far_and_near[-1]
     if len(winners) == 1:
-        said = f"At every distance, from {near} to {far} tokens, {best[near]} is best."
+        said = (
+            f"At every {unit}, from {near} to {far}{' tokens' * (unit in IN_TOKENS)}, {best[near]} is best."
+        )
     else:
         said = (
-            "By distance in tokens, the best is "
+            f"By {unit}{' in tokens' * (unit in IN_TOKENS)}, the best is "
             + "; ".join(f"{k} at {_listed(w)}" for k, w in winners.items())
             + "."
         )
+    least, most = ("nearest", "farthest") if unit == "distance" else ("lowest", "highest")
     changes = ", ".join(f"{e['kind']} {_change(e, near, far, measure)}" for e in encoders)
     return [
         said,
-        f"From the nearest ({near}) to the farthest ({far}) the {measure['name']} changes by: {changes}.",
+        f"From the {least} ({near}) to the {most} ({far}) the {measure['name']} changes by: {changes}.",
     ]
 
 
@@ -203,10 +215,11 @@ def notes(
     return said
 
 
-def captions(measure: dict, budget: str) -> dict[str, str]:
+def captions(measure: dict, budget: str, unit: str = "distance") -> dict[str, str]:
     """What stands above each plot."""
+    by = "how many tokens lie between the question and what decides it" if unit == "distance" else unit
     return {
-        "distance": "On test data no encoder has seen, by how many tokens lie between the question and what decides it.",
+        "distance": f"On test data no encoder has seen, by {by}.",
         "time": f"Training loss as the seconds pass ({budget}); evaluating and saving take nothing from the budget.",
         "tokens": f"The same runs by what they had read: {measure['name']} on the validation sample at each milestone.",
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.tasks import scope
+from sightline.tasks import generated, scope
 from sightline.tasks.classify import Classify
 from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
@@ -63,10 +63,12 @@ def load(
 ) -> Data:
     """Reads data and says what is learned from it.
 
-    `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, or `scope`; `valid`
-    and `test` are files. `task`, `text` and `label` are picked from the columns where they are not given. `tokenizer`
-    is bytes, characters, words, bpe or the path of a tokenizer.json (if none is given: characters for language, else
-    words), trained to at most `vocabulary` ids. `context` (tokens) cuts what language modelling reads.
+    `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a generated
+    task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.generated`); a file or folder that bears one of
+    these names is reached as `./scope`. `valid` and `test` are files. `task`, `text` and `label` are picked from the
+    columns where they are not given. `tokenizer` is bytes, characters, words, bpe or the path of a tokenizer.json (if none
+    is given: characters for language, else words), trained to at most `vocabulary` ids. `context` (tokens) cuts what
+    language modelling reads.
 
     Raises: ValueError, with file and line, where the data does not hold what is asked of it.
 
@@ -76,16 +78,9 @@ def load(
     >>> load(path).note
     "task: classify (column 'stars' has 2 values) from text 'review'; 40 train, 5 valid, 5 test"
     """
-    if str(data) == "scope":
-        return _scope(
-            valid=valid,
-            test=test,
-            task=task,
-            text=text,
-            label=label,
-            tokenizer=tokenizer,
-            vocabulary=vocabulary,
-        )
+    if str(data) == "scope" or generated.named(str(data)):
+        own = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
+        return _built_in(str(data), task, own | {"vocabulary": vocabulary})
     files = find(data, valid, test)
     plain = "train" in files and all(file.suffix.lower() == ".txt" for file in files.values())
     if plain and task in (None, "language"):
@@ -118,12 +113,19 @@ def load(
 
 def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encoding: str = "utf-8") -> Examples:
     """Labelled examples to measure a trained model on: all of a file, or the test part of a folder, of a dataset on the
-    hub, or of `scope`.
+    hub, of `scope` or of a generated task.
 
     Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
     """
     if str(data) == "scope":
         return scope.load()["test"]
+    if drawn := generated.named(str(data)):
+        if (task, _symbols(tokenizer)) != (drawn.task, _symbols(_engine(drawn))):
+            raise ValueError(
+                f"{data}: expected the symbols and labels that the model has learned, got others; keep the settings it was "
+                "fitted with, but for length and depth"
+            )
+        return drawn.parts()["test"]
     files = find(data, None, None)
     part = "train" if "train" in files and not Path(data).is_dir() else "test"
     file = files.get(part)
@@ -251,15 +253,43 @@ def _stream(
     return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note)
 
 
-def _scope(**given) -> Data:
-    for name, value in given.items():
-        if value is not None and (name, value) != ("task", "tag"):
+# --- data that are built in ---------------------------------------------------------------------------------------------
+
+
+def _built_in(name: str, task: str | None, given: dict) -> Data:
+    """`scope` or a generated task, which have everything of their own."""
+    drawn = generated.named(name)
+    own = drawn.task.name if drawn else "tag"
+    for option, value in (given | {"task": None if task == own else task}).items():
+        if value is not None:
             raise ValueError(
-                f"scope: expected no {name}, since this data set has its own, got {value}; leave it out"
+                f"{name}: expected no {option}, since this data set has its own, got {value}; leave it out"
             )
+    return _generated(drawn) if drawn else _scope()
+
+
+def _scope() -> Data:
     parts = scope.load()
     engine = Tokenizer.of(list(scope.VOCABULARY))
     task = Tag("tokens", "roles", tuple(scope.ROLES))
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
     note = f"task: tag (what each use of a name stands for) in the functions of Python {platform.python_version()}; {counts}"
     return Data(task, engine, parts["train"], parts["valid"], parts["test"], note)
+
+
+def _generated(drawn: generated.Generated) -> Data:
+    parts, task = drawn.parts(), drawn.task
+    counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+    chance = (
+        f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
+    )
+    note = f"task: {task.name} ({drawn.says}), generated; {counts}; chance is {chance}"
+    return Data(task, _engine(drawn), parts["train"], parts["valid"], parts["test"], note)
+
+
+def _engine(drawn: generated.Generated) -> Tokenizer | None:
+    return None if drawn.vocabulary is None else Tokenizer.of(drawn.vocabulary)
+
+
+def _symbols(tokenizer: Tokenizer | None) -> dict[str, int] | None:
+    return None if tokenizer is None else tokenizer.engine.get_vocab()

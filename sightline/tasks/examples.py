@@ -20,7 +20,8 @@ class Examples:
         inputs     ids [T] int64, or vectors [T, F] float32
         targets    per sequence (class int64 [S], or numbers float32 [S, K]) or, if `per_token`, one for every
                    token (int64 [T], or float32 [T, K]); an int64 target of -100 is none
-        distances  int64 [T]: how far (tokens) the answer of a tagged token lies; -1 = outside the sequence
+        distances  int64, one for each target: what measures are split by. Usually how far (tokens) the answer of a
+                   tagged token lies, -1 = outside the sequence; else what `unit` says: length, depth, attractors
         links      int64 [T]: the position inside its own sequence of the token it answers to; -1 = none
         texts      the original record of each sequence, for display
 
@@ -35,12 +36,13 @@ class Examples:
     distances: Tensor | None = None
     links: Tensor | None = None
     texts: list | None = None
+    unit: str = "distance"
 
     def __post_init__(self):
         sequences, tokens = len(self.inputs), len(self.inputs.values)
         expected = {
             "targets": tokens if self.per_token else sequences,
-            "distances": tokens,
+            "distances": tokens if self.per_token else sequences,
             "links": tokens,
             "texts": sequences,
         }
@@ -77,9 +79,10 @@ class Examples:
             Sequences(pick(self.inputs.values, rows), offsets),
             pick(self.targets, rows if self.per_token else chosen),
             self.per_token,
-            pick(self.distances, rows),
+            pick(self.distances, rows if self.per_token else chosen),
             pick(self.links, rows),
             None if self.texts is None else [self.texts[i] for i in chosen.tolist()],
+            self.unit,
         )
 
     def to(self, device) -> "Examples":
@@ -95,4 +98,5 @@ class Examples:
             move(self.distances),
             move(self.links),
             self.texts,
+            self.unit,
         )

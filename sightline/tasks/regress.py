@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
 from sightline.tasks.readers import Record
 from sightline.tasks.task import Measures, Task, short
@@ -28,12 +29,12 @@ class Regress(Task):
     """
 
     name = "regress"
-    pool = "mean"
 
     text: str
     label: str
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    pool: str = "mean"
 
     @classmethod
     def fit(cls, records: Sequence[Record], text: str, label: str) -> Regress:
@@ -62,11 +63,15 @@ class Regress(Task):
     def measures(self, scores: Tensor, examples: Examples) -> Measures:
         error = (scores.detach().float() - examples.targets).cpu().double()
         in_units = error * _row(self.deviation)
-        return {
+        measures = {
             "loss": (float(error.square().sum()), error.numel()),
             "mse": (float(in_units.square().sum()), error.numel()),
             "mae": (float(in_units.abs().sum()), error.numel()),
         }
+        for bucket, within in shared.split(examples):
+            here = in_units[within.cpu()]
+            measures[f"mse@{bucket}"] = (float(here.square().sum()), here.numel())
+        return measures
 
     def chance(self, examples: Examples) -> Measures:
         """The mean of the training data as the answer to all; 1 - mse / (this mse) is the usual R squared."""

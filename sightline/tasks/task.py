@@ -8,7 +8,7 @@ measures and answers. Measures are sums with counts, so that those of batches, r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -22,6 +22,13 @@ from sightline.tasks.tokenizing import Encoded
 
 NONE = -100  # an int64 target that is none
 BUCKETS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129+": (129, 2**62), "outside": (-1, -1)}
+COUNTS = {str(i): (i, i) for i in range(8)} | {"8+": (8, 2**62)}
+OF_UNIT = {
+    "distance": BUCKETS,
+    "length": BUCKETS,
+    "depth": COUNTS,
+    "attractors": COUNTS,
+}  # what `Examples.unit` names
 Measures = dict[str, tuple[float, float]]
 
 
@@ -89,12 +96,17 @@ def hits(scores: Tensor, examples: Examples) -> Measures:
     total, count = cross_entropy(scores, targets)
     hit = scores.argmax(-1) == targets
     measures = {"loss": (total.item(), count), "accuracy": (int(hit.sum()), count)}
-    if examples.distances is not None:
-        asked = targets != NONE
-        for bucket, (least, most) in BUCKETS.items():
-            within = asked & (examples.distances >= least) & (examples.distances <= most)
-            measures[f"accuracy@{bucket}"] = (int((hit & within).sum()), int(within.sum()))
+    for bucket, within in split(examples):
+        within = within & (targets != NONE)
+        measures[f"accuracy@{bucket}"] = (int((hit & within).sum()), int(within.sum()))
     return measures
+
+
+def split(examples: Examples) -> Iterator[tuple[str, Tensor]]:
+    """The name of each bucket that measures are split by, and which targets fall in it; none without distances."""
+    if examples.distances is not None:
+        for bucket, (least, most) in OF_UNIT[examples.unit].items():
+            yield bucket, (examples.distances >= least) & (examples.distances <= most)
 
 
 def majority(examples: Examples) -> Measures:
