@@ -27,7 +27,7 @@ from sightline.observe.statistics import Statistics, statistics
 
 KEPT = (
     2**28
-)  # bytes of queries and keys that are kept in memory; what comes after is put into statistics at once
+)  # bytes of queries and keys that are kept in memory; what comes after is put into statistics at once, or on disk
 
 
 @dataclass(eq=False)
@@ -39,6 +39,7 @@ class Record:
     last: Call  # the last step whole, with which the next is compared
     statistics: Statistics | None = None
     layer: Layer | None = None
+    on_disk: bool = False  # where the steps have their queries and keys; statistics are then made when they are asked for
 
 
 class Recorder:
@@ -147,13 +148,17 @@ class Recorder:
             record = self.records[key] = Record([call], cross, call)
         else:
             _append(record, call, goes_on, self.links)
-        if record.statistics is None and self._kept() > KEPT:
+        if record.statistics is None and not record.on_disk and self._kept() > KEPT:
             whole = one_after_another(record.steps)
+            if self.keep_map:
+                kept = {"q": _on_disk(whole.q), "k": _on_disk(whole.k), "lse": whole.lse.cpu()}
+                record.last, record.on_disk = replace(whole, **kept), True
+                record.steps = [record.last]
+                return
             record.statistics = statistics(whole, self.links, self._special(whole))
             rest = {"q": None, "k": None, "bias": None, "ends": whole.last_keys}
             record.last = replace(whole, **rest)
-            kept = {"q": _on_disk(whole.q), "k": _on_disk(whole.k), "lse": whole.lse.cpu()}
-            record.steps = [replace(whole, **kept) if self.keep_map else record.last]
+            record.steps = [record.last]
 
     def _goes_on(self, record: Record, call: Call) -> list[int] | None:
         if not record.cross:
@@ -165,7 +170,7 @@ class Recorder:
         return self.parents if same and len(call.offsets) == len(before.offsets) else None
 
     def _kept(self) -> int:
-        kept = (c for r in self.records.values() for c in r.steps if r.statistics is None)
+        kept = (c for r in self.records.values() for c in r.steps if r.statistics is None and not r.on_disk)
         return sum(t.numel() * t.element_size() for c in kept for t in (c.q, c.k))
 
     def _special(self, call: Call) -> Tensor | None:
