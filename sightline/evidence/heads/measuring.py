@@ -1,0 +1,231 @@
+"""One pass of a model over a corpus: every head's sums, and whether it answers each question, in memory that does not grow.
+
+    FOLDER/note.json                  the model and the corpus, which must agree when a run goes on
+    FOLDER/00000012.safetensors       window 12, some thousand documents: its sums, and its answers
+    FOLDER/found.npy                  the answers of all windows, bool [questions, layers, heads]
+
+In a window documents are sorted by length and packed. What a window gives depends on nothing else, and windows are added in
+their order: after a kill, and with any number of processes, the same bits come out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy import ndarray
+from torch import Tensor
+
+from sightline.batching import sorted_batches
+from sightline.evidence.heads.fitting import asked_of, fitted, rarest
+from sightline.evidence.heads.gold import Corpus
+from sightline.evidence.heads.packs import Pack, Tap
+from sightline.evidence.heads.runs import Item, Unasked
+from sightline.evidence.heads.subject import Subject
+from sightline.evidence.heads.sums import Sums
+from sightline.evidence.heads.words import paired
+from sightline.training import checkpoint
+
+WINDOW, CHARACTERS = 2048, 1_000_000  # documents, or letters, that are sorted together
+NOTE, FOUND = "note.json", "found.npy"
+REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a pass has found: `found`, bool [N, L, H], over the questions of `corpus`, which may have been cut; it lies on disk.
+
+    `repeated` are the sums over random ids that come twice; `unread` counts questions of words that have no pieces; `skipped`
+    names documents that the model cannot take.
+    """
+
+    corpus: Corpus
+    found: ndarray
+    sums: Sums
+    repeated: Sums
+    unread: int
+    skipped: tuple[str, ...]
+    note: str
+
+
+def measure(
+    subject: Subject,
+    corpus: Corpus,
+    folder: str | Path,
+    *,
+    tokens: int | None = None,
+    advance: Callable[[int], object] = lambda done: None,
+) -> Measured:
+    """Measures every head on a corpus; goes on where a run of the same model and corpus was stopped.
+
+    A document that is longer than the model takes is cut into windows of words that overlap by half. `tokens` is the size of
+    a batch; `advance` hears how many more documents are done.
+    Raises: ValueError where the folder holds a run of something else, or the model's attention cannot be seen.
+    """
+    folder, process = Path(folder), PartialState(cpu=not torch.accelerator.is_available())
+    checkpoint.make_folder(folder)
+    tap = Tap(subject)
+    corpus, counts, note = fitted(subject, corpus, list(windows(corpus)))
+    tokens = tokens or (1024 if subject.device.type == "cpu" else 16_384)
+    if process.is_main_process:
+        _agree(folder, subject, corpus, tokens)
+    process.wait_for_everyone()
+    parts = list(windows(corpus))
+    for number, (start, stop) in enumerate(parts):
+        if number % process.num_processes == process.process_index and not _file(folder, number).exists():
+            made = _window(tap, corpus, start, stop, counts, tokens)
+            checkpoint.write(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
+        advance(stop - start)
+    process.wait_for_everyone()
+    if process.is_main_process:
+        _join(folder, len(parts), len(corpus), tap)
+    process.wait_for_everyone()
+    sums, unread, skipped = Sums.empty(tap.layers, tap.heads), 0, []
+    for number in range(len(parts)):  # in this order, so that the same parts give the same bits
+        one = _read(folder, number)
+        sums, unread = sums + Sums.of(one), unread + int(one["unread"])
+        skipped += [corpus.documents[i].name for i in one["skipped"].tolist()]
+    found = np.load(folder / FOUND, mmap_mode="r")
+    return Measured(corpus, found, sums, repeated(tap, counts), unread, tuple(skipped), note)
+
+
+def windows(corpus: Corpus) -> Iterator[tuple[int, int]]:
+    """Documents, from and past, that are sorted and packed together."""
+    start = letters = 0
+    for number, document in enumerate(corpus.documents, 1):
+        letters += len(document.text)
+        if number - start == WINDOW or letters >= CHARACTERS:
+            yield start, number
+            start, letters = number, 0
+    if start < len(corpus.documents):
+        yield start, len(corpus.documents)
+
+
+def _window(
+    tap: Tap, corpus: Corpus, start: int, stop: int, counts: ndarray, tokens: int
+) -> dict[str, Tensor]:
+    """The sums and answers of some documents."""
+    subject, documents = tap.subject, corpus.documents[start:stop]
+    reads = subject.read(documents)
+    first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
+    sums = Sums.empty(tap.layers, tap.heads, subject.device)
+    answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
+    lengths, skipped, unread = np.array([len(read.ids) for read in reads], np.int64), [], 0
+    items = []
+    for i, (document, read) in enumerate(zip(documents, reads, strict=True)):
+        asked, missing = asked_of(corpus, start + i, first, read)
+        unread += missing
+        items.append(Item(read, document.punctuation, rarest(read, counts), asked))
+    for batch in sorted_batches(lengths, tokens):
+        fits = [i for i in batch if 0 < lengths[i] <= (subject.longest or lengths[i])]
+        skipped += [start + i for i in batch if i not in fits]
+        if fits:
+            tap(Pack([items[i] for i in fits], subject.device), sums, answers)
+    packed = np.packbits(answers.cpu().numpy().astype(bool).reshape(past - first, -1), axis=1)
+    rest = {"unread": torch.tensor(unread), "skipped": torch.tensor(sorted(skipped), dtype=torch.int64)}
+    return sums.tensors | rest | {"answers": torch.from_numpy(packed)}
+
+
+def repeated(tap: Tap, counts: ndarray) -> Sums:
+    """The sums over sequences of random ids of the corpus that come twice; no id comes twice in one half.
+
+    Source: Olsson et al. 2022, "Prefix matching score".
+    """
+    subject, sums = tap.subject, Sums.empty(tap.layers, tap.heads, tap.subject.device)
+    known = np.flatnonzero(counts)
+    around = len(subject.before) + len(subject.after)
+    room = HALF if subject.longest is None else (subject.longest - around) // 2
+    half = min(HALF, room, len(known))
+    random, items = np.random.default_rng(0), []
+    for _ in range(REPEATED if half > 0 else 0):
+        ids = random.choice(known, half, replace=False)
+        ids = np.array([*subject.before, *ids, *ids, *subject.after], np.int64)
+        special = np.ones(len(ids), bool)
+        special[len(subject.before) : len(subject.before) + 2 * half] = False
+        read = paired(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
+        items.append(Item(read, np.zeros(0, bool), -1, Unasked))
+    if items:
+        answers = torch.zeros(0, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
+        tap(Pack(items, subject.device), sums, answers)
+    return sums
+
+
+# --- the folder of what is done -----------------------------------------------------------------------------------------
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"{number:08d}.safetensors"
+
+
+def _read(folder: Path, number: int) -> dict[str, Tensor]:
+    return checkpoint.read_tensors(_file(folder, number))[0]
+
+
+def _join(folder: Path, parts: int, questions: int, tap: Tap) -> None:
+    """Writes the answers of all windows into one file, a window at a time."""
+    aside, size = folder / f"{FOUND}.partial", tap.layers * tap.heads
+    shape = questions, tap.layers, tap.heads
+    found = np.lib.format.open_memmap(aside, "w+", bool, shape) if questions else np.zeros(shape, bool)
+    at = 0
+    for number in range(parts):
+        answers = _read(folder, number)["answers"].numpy()
+        rows = np.unpackbits(answers, axis=1, count=size) if len(answers) else np.zeros((0, size), bool)
+        found[at : at + len(rows)] = rows.reshape(len(rows), *shape[1:])
+        at += len(rows)
+    if questions:
+        found.flush()
+    else:
+        with open(aside, "wb") as file:
+            np.save(file, found)
+    aside.replace(folder / FOUND)
+
+
+def _agree(folder: Path, subject: Subject, corpus: Corpus, tokens: int) -> None:
+    """Leaves a note of what is done here, or checks it against the one that is there."""
+    note = {
+        "model": subject.name,
+        "weights": _digest(_of_weights(subject)),
+        "corpus": _digest(_of_corpus(corpus)),
+        "settings": [WINDOW, CHARACTERS, tokens],
+    }
+    path = folder / NOTE
+    try:
+        before = json.loads(path.read_text("utf-8")) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected the note of a run of heads, got {error}; remove {folder}, or name another"
+        ) from None
+    if before is None:
+        checkpoint.write(folder, {NOTE: json.dumps(note, indent=1).encode()})
+    elif other := [name for name in note if before.get(name) != note[name]]:
+        raise ValueError(
+            f"{folder}: expected the {', '.join(other)} that it was begun with, got another; give the same, or name another folder"
+        )
+
+
+def _of_weights(subject: Subject) -> Iterator[bytes]:
+    for name, weight in subject.model.state_dict().items():
+        some = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
+        yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + some.tobytes()
+
+
+def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
+    for document in corpus.documents:
+        ids = b"" if document.ids is None else np.asarray(document.ids).tobytes()
+        yield json.dumps([document.spaces, document.words]).encode() + ids
+    for array in (corpus.document, corpus.relation, corpus.query, corpus.keys, corpus.offsets):
+        yield array.tobytes()
+    yield json.dumps(corpus.relations).encode()
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
