@@ -58,7 +58,9 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
         raise ValueError(
             f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, or scope"
         )
-    return _checked(read(files), name, _entities_unread(files, read))
+    corpus = read(files)
+    unasked = "" if len(corpus) or read is links.texts else "No link between two words was found."
+    return _checked(corpus, name, unasked, _entities_unread(files, read))
 
 
 def _files(path: Path) -> list[Path]:
@@ -86,6 +88,5 @@ def _checked(corpus: Corpus, name: str, *notes: str) -> Corpus:
             f"{name}: expected at least one sentence with words, got none; give a corpus that has some"
         )
     dropped = f"Left out: {empty:,} text{'s' * (empty > 1)} without words." if empty else ""
-    unasked = "" if len(corpus) or not corpus.relations else "No relation of two words was found."
-    note = " ".join(filter(None, (corpus.note, dropped, unasked, *notes)))
+    note = " ".join(filter(None, (corpus.note, dropped, *notes)))
     return replace(corpus.take(full) if empty else corpus, note=note)

@@ -156,11 +156,12 @@ class Corpus:
         return dict(sorted(found.items()))
 
     def right(self, words: ndarray) -> ndarray:
-        """Whether a word found for each question is one of its answers; -1 is no word.
+        """Whether a word found for each question is one of its answers; -1 is no word, nor is one past the last.
 
         Shapes: words [N, ...], of each question one for each head, say; the same shape, bool.
         """
         size = max((len(document.words) for document in self.documents), default=0) + 1
+        words = np.where(words < size, words, -1)
         answers = self.asker * size + self.keys + 1  # rising, as `asked` sorts them
         first = np.arange(len(self)).reshape(-1, *[1] * (words.ndim - 1)) * size
         found = first + words.astype(np.int64) + 1
