@@ -21,7 +21,7 @@ _ROOMS = {
     "evaluate": "training",
     "predict": "training",
     "generate": "training",
-    "watch": "observe",
+    "watch": "lens",
     "look": "lens",
     "compare": "evidence",
 }

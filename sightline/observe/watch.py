@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention import Attended, Request, watching
+from sightline.observe.joining import taken
 from sightline.observe.layer import Layer
 from sightline.observe.recording import Recorder
 from sightline.observe.routing import INFLUENCE, routed
+from sightline.observe.statistics import Statistics, statistics
 from sightline.observe.tiles import Tile
 
 
@@ -79,6 +81,14 @@ class Seen:
         """
         return self.layer(layer).tile(head, rows, columns, sequence, at)
 
+    def alone(self, sequence: int, layers: Iterable[int | str] | None = None) -> Seen:
+        """What was seen of one sequence, in some layers or all that were watched, as if there had been no other.
+
+        Raises: ValueError for a sequence or layers that were not seen, or where the map was not kept.
+        """
+        chosen = [self.layer(which) for which in (self.watched if layers is None else layers)]
+        return Seen(_Alone(chosen, sequence))
+
     def save(self, folder: str | Path) -> None:
         """Writes what was seen to a new folder, which `sightline.observe.load` reads.
 
@@ -90,6 +100,34 @@ class Seen:
 
     def __repr__(self) -> str:
         return f"Seen({self.layers} layers: {', '.join(self.names)})"
+
+
+class _Alone:
+    """Layers, by their names, of which one sequence is left."""
+
+    def __init__(self, layers: list[Layer], sequence: int):
+        self.names = {layer.name: number for number, layer in enumerate(layers)}
+        self._layers = {layer.name: _of_one(layer, sequence) for layer in layers}
+
+    def layer(self, name: str) -> Layer | None:
+        return self._layers.get(name)
+
+
+def _of_one(layer: Layer, sequence: int) -> Layer:
+    call = layer.mapped(sequence)
+    if len(layer.offsets) == 2:
+        return layer
+    call = taken(call, [sequence])
+    rows, keys = (slice(*o[sequence : sequence + 2].tolist()) for o in (layer.offsets, layer.key_offsets))
+
+    def make() -> Statistics:
+        """Those of the batch in their rows; but what was summed over it is summed anew."""
+        made = layer.statistics
+        mine = {name: value[rows] for name, value in vars(made).items()}
+        mine |= {"received": made.received[keys], "histogram": statistics(call, 1).histogram}
+        return Statistics(**mine)
+
+    return Layer(layer.name, layer.heads, call, make)
 
 
 @contextmanager

@@ -1,0 +1,363 @@
+"""Figures for papers, of what heads looked at: lines between words, the map of a head, and how far heads look.
+
+lines     two columns of words; a line from each that looks to each it looks at, as opaque as the weight
+matrix    a head's map, weight[query, key], with the words along it; of many words, cells of several tokens
+profile   share of the weight by signed distance in tokens, key minus query
+
+Weight on special tokens is left out of lines and profiles, never spread over the rest; how much it is stands below them. Figures
+are matplotlib's, made without pyplot: nothing outside of them changes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.path import Path
+from torch import Tensor
+
+from sightline.lens.pieces import said
+from sightline.lens.wording import Text
+
+HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#3c3f44")  # Okabe and Ito's
+MARKERS = "osD^vP"
+INK, QUIET, FAINT = "#1b1c1e", "#63676d", "#dcdee2"
+SHADES = LinearSegmentedColormap.from_list("sight", ["#ffffff", "#a6d3ee", "#2a83bd", "#00284f"])
+LETTERS, SMALL = 8, 7  # points
+PITCH, ASIDE = 0.165, 0.022  # inches from word to word, and from line to line
+WIDE, HIGH = 3.4, 2.3  # inches: one column of a paper
+LARGEST = 6.6  # inches of a matrix
+MOST_WORDS = 72  # that can be told apart
+MOST_CELLS = 512  # to a side of a matrix
+LEAST = 0.01  # a weight below draws no line
+TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1)  # of the bar beside a matrix
+STRIP = 512  # queries at once
+SAVED = {"pdf.fonttype": 42, "svg.fonttype": "none"}  # letters stay letters
+DOTS = 192  # to an inch in a notebook, where half of them are a screen's
+
+
+class Drawn(Figure):
+    """A figure that shows itself in a notebook, and whose letters stay letters in a file."""
+
+    def savefig(self, *given, **named) -> None:
+        with matplotlib.rc_context(SAVED):
+            super().savefig(*given, **{"bbox_inches": "tight", "pad_inches": 0.04, "dpi": 300} | named)
+
+    def _repr_png_(self) -> tuple[bytes, dict]:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=DOTS, facecolor="white")
+        picture = file.getvalue()
+        width, height = (int.from_bytes(picture[i : i + 4], "big") // 2 for i in (16, 20))
+        return picture, {"width": width, "height": height}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a figure is of: one sequence in one layer, some heads, and its words."""
+
+    layer: object
+    name: str
+    heads: list[int]
+    sequence: int
+    text: Text
+
+    @property
+    def count(self) -> int:
+        return len(self.text.pieces)
+
+    def words(self, head: int) -> Tensor:
+        """The map between words. Shapes: [words, words]."""
+        starts = torch.bincount(torch.tensor(self.text.word_of)).cumsum(0)
+        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), starts])
+        return self.layer.tile(head, None, None, self.sequence, (bounds, bounds)).mean.cpu()
+
+
+def figure(
+    seen,
+    kind: str = "lines",
+    layer: int | str = 0,
+    head: int | Sequence[int] = 0,
+    pieces=None,
+    sequence: int = 0,
+    query: str | int | None = None,
+) -> Drawn:
+    """A figure of one sequence, of the kind "lines", "matrix" or "profile".
+
+    `head` may be several, one hue each, but for a matrix. `pieces` is what a tokenizer gave for the batch, or a string for each
+    token; without, words are places. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
+
+    Raises: ValueError for another kind, a layer, head, sequence or word that is not there, too many heads or words to draw, and
+    where the map was not kept.
+
+    >>> import torch, sightline
+    >>> encoder = sightline.build("self-attention", vocabulary=9, width=8, layers=2, heads=4)
+    >>> with sightline.watch(encoder) as seen:
+    ...     encodings = encoder(sightline.Sequences(torch.tensor([1, 2, 3]), [0, 3]))
+    >>> figure(seen, "lines", layer=1, head=[0, 3], pieces=["so", "it", "goes"]).savefig("lines.pdf")
+    """
+    if kind not in KINDS:
+        raise ValueError(f"figure: expected a kind out of {', '.join(KINDS)}, got {kind!r}; choose one")
+    heads = [head] if isinstance(head, int) else list(head)
+    most = 1 if kind == "matrix" else len(HUES)
+    if not 0 < len(heads) <= most:
+        raise ValueError(
+            f"figure: expected from 1 to {most} heads for {kind}, got {len(heads)}; draw one figure for each"
+        )
+    if query is not None and kind != "lines":
+        raise ValueError(f"figure: expected a query for lines alone, got one for {kind}; leave it out")
+    seen_in = seen.layer(layer)
+    first = seen_in.piece(heads[0], sequence)
+    if first.n != first.m or first.n == 0:
+        raise ValueError(
+            f"figure: expected a sequence of at least a token that looks at itself, got {first.n} queries and {first.m} keys; "
+            "use seen.layer(...).tile"
+        )
+    number = layer if isinstance(layer, int) else seen.names.index(layer)
+    shown = _Shown(seen_in, f"layer {number}", heads, sequence, said(pieces, sequence, first.n))
+    return lines(shown, query) if kind == "lines" else KINDS[kind](shown)
+
+
+# --- lines ----------------------------------------------------------------------------------------------------------------
+
+
+def lines(shown: _Shown, query: str | int | None = None) -> Drawn:
+    """The picture of the article, upright: those that look on the left, what they look at on the right."""
+    words, special = shown.text.words, shown.text.special_words
+    if len(words) > MOST_WORDS:
+        raise ValueError(
+            f"figure: expected at most {MOST_WORDS} words for lines, got {len(words)}; take a shorter text, or a matrix"
+        )
+    asked = None if query is None else _place(shown.text, query)
+    maps = [shown.words(head) for head in shown.heads]
+    room = 0.1 + 0.062 * max(len(_plain(word.text)) for word in words)
+    left, right = room, room + 1.5
+    width, top = right + room, 0.42
+    drawn, axes = _canvas(width, top + PITCH * len(words) + 0.04)
+    height = [top + PITCH * (i + 0.5) for i in range(len(words))]
+    strokes = []
+    for i, map in enumerate(maps):
+        aside = ASIDE * (i - (len(maps) - 1) / 2)  # so that equal lines of several heads lie side by side
+        for q in range(len(words)) if asked is None else [asked]:
+            for k, weight in enumerate(map[q].tolist()):
+                if weight >= LEAST and k not in special and (q not in special or q == asked):
+                    strokes.append((weight, HUES[i], height[q] + aside, height[k] + aside))
+    strokes.sort()  # the strongest on top
+    middle = (left + right) / 2
+    curve = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
+    paths = [
+        Path([(left + 0.05, a), (middle, a), (middle, b), (right - 0.05, b)], curve) for _, _, a, b in strokes
+    ]
+    colors = [to_rgba(hue, min(1, weight)) for weight, hue, _, _ in strokes]
+    widths = [0.9 + 1.3 * weight for weight, *_ in strokes]
+    axes.add_collection(
+        PathCollection(paths, facecolors="none", edgecolors=colors, linewidths=widths, capstyle="round")
+    )
+    if asked is not None:
+        _bands(axes, [map[asked] for map in maps], special, height, right, room)
+    for i, word in enumerate(words):
+        for x, side in ((left, "right"), (right, "left")):
+            quiet = i in special or asked not in (None, i) and side == "right"
+            bold = "bold" if i == asked and side == "right" else "normal"
+            _write(axes, x, height[i], _plain(word.text), QUIET if quiet else INK, LETTERS, side, bold)
+    _write(axes, left, 0.3, "query", QUIET, SMALL, "right")
+    _write(axes, right, 0.3, "key", QUIET, SMALL, "left")
+    _names_of_heads(axes, shown, width / 2, 0.1)
+    rows = [i for i in range(len(words)) if i not in special] if asked is None else [asked]
+    lost = [float(map[rows][:, sorted(special)].sum(1).mean()) for map in maps]
+    _write(axes, width / 2, top + PITCH * len(words) + 0.15, _left_out(shown, lost), QUIET, SMALL, "center")
+    return drawn
+
+
+def _bands(
+    axes: Axes, rows: list[Tensor], special: set[int], height: list[float], x: float, room: float
+) -> None:
+    """Behind each key a band for each head, as opaque as half the weight, so that the word stays legible."""
+    high = 0.9 * PITCH / len(rows)
+    for i, (row, hue) in enumerate(zip(rows, HUES, strict=False)):
+        for k, weight in enumerate(row.tolist()):
+            if weight >= LEAST and k not in special:
+                corner = x - 0.03, height[k] - 0.45 * PITCH + i * high
+                axes.add_patch(Rectangle(corner, room, high, color=to_rgba(hue, min(1, weight) / 2), lw=0))
+
+
+def _place(text: Text, query: str | int) -> int:
+    if isinstance(query, str):
+        return text.word(query)
+    if not 0 <= query < len(text.words):
+        raise ValueError(
+            f"figure: expected a word from 0 to {len(text.words) - 1}, got {query}; count words from 0"
+        )
+    return query
+
+
+# --- matrix ---------------------------------------------------------------------------------------------------------------
+
+
+def matrix(shown: _Shown) -> Drawn:
+    """A head's map; each cell is a word by a word, or, where there are many, some tokens by some tokens."""
+    words, (head,) = shown.text.words, shown.heads
+    worded = len(words) <= MOST_WORDS
+    at = 1 if worded else -(-shown.count // MOST_CELLS)
+    map = (
+        shown.words(head)
+        if worded
+        else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
+    )
+    side = min(LARGEST, max(1.2, PITCH * len(map))) if worded else WIDE
+    drawn = Drawn(figsize=(side, side))
+    axes = drawn.add_axes([0, 0, 1, 1])
+    end = len(words) if worded else shown.count
+    shades = axes.imshow(
+        map.numpy(), cmap=SHADES, norm=PowerNorm(0.5, 0, max(float(map.max()), LEAST)), interpolation="none",
+        extent=(-0.5, end - 0.5, end - 0.5, -0.5),
+    )  # fmt: skip
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0 if worded else 2, labelsize=SMALL, colors=INK, pad=2)
+    if worded:
+        letters = min(LETTERS, 72 * 0.78 * side / len(words))
+        names = [_plain(word.text) for word in words]
+        axes.set_xticks(range(len(words)), names, rotation=90, fontsize=letters, parse_math=False)
+        axes.set_yticks(range(len(words)), names, fontsize=letters, parse_math=False)
+    cells = "" if at == 1 else f"; a cell is {at} \u00d7 {at} tokens, a sum over keys and a mean over queries"
+    axes.set_xlabel("key", fontsize=SMALL, color=QUIET)
+    axes.set_ylabel("query", fontsize=SMALL, color=QUIET)
+    axes.text(
+        0.5, -0.03, f"{shown.name}, head {head}{cells}", transform=axes.transAxes, ha="center", va="top",
+        fontsize=SMALL, color=INK,
+    )  # fmt: skip
+    ticks = [tick for tick in TICKS if tick <= shades.norm.vmax]
+    bar = drawn.colorbar(
+        shades, cax=drawn.add_axes([1 + 0.08 / side, 0, 0.1 / side, 1]), ticks=ticks,
+        format=lambda weight, _: f"{100 * weight:g}%",
+    )  # fmt: skip
+    bar.set_label("weight", fontsize=SMALL, color=QUIET)
+    bar.ax.tick_params(labelsize=SMALL, length=2)
+    for frame in (bar.outline, *axes.spines.values()):
+        frame.set(linewidth=0.5, edgecolor=QUIET)
+    return drawn
+
+
+# --- profile --------------------------------------------------------------------------------------------------------------
+
+
+def profile(shown: _Shown) -> Drawn:
+    """Share of the weight in bins of distance that double, back to the left and ahead to the right, over all that look."""
+    shares, lost = zip(*(_shares(shown, head) for head in shown.heads), strict=True)
+    reach = len(shares[0]) // 2
+    used = torch.stack(shares).amax(0).nonzero().flatten()
+    first, last = (int(used.min()), int(used.max())) if len(used) else (reach, reach)
+    places = range(first - reach, last - reach + 1)
+    drawn = Drawn(figsize=(WIDE, HIGH))
+    axes = drawn.add_axes([0, 0, 1, 1])
+    for head, row, hue, marker in zip(shown.heads, shares, HUES, MARKERS, strict=False):
+        row = row[first : last + 1].tolist()
+        axes.plot(places, row, color=hue, marker=marker, ms=3.5, lw=1.1, label=f"head {head}", clip_on=False)
+    axes.axvline(0, color=FAINT, lw=0.8, zorder=0)
+    names = ["0", "1", "2", *(f"{2**i + 1}\u2013{2 ** (i + 1)}" for i in range(1, reach))]
+    axes.set_xticks(places, [names[abs(i)] for i in places], rotation=60 if len(places) > 9 else 0)
+    axes.tick_params(labelsize=SMALL, length=2, colors=INK)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axes.set_ylim(0, None)
+    axes.grid(axis="y", color=FAINT, lw=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(linewidth=0.5, edgecolor=QUIET)
+    axes.set_xlabel("\u2190 back     tokens from query to key     ahead \u2192", fontsize=SMALL, color=QUIET)
+    axes.set_ylabel("share of the weight", fontsize=SMALL, color=QUIET)
+    axes.legend(fontsize=SMALL, frameon=False, title=shown.name, title_fontsize=SMALL, handlelength=1.8)
+    _write(axes, 0.5, 1.05, _left_out(shown, lost), QUIET, SMALL, "center", transform=axes.transAxes)
+    return drawn
+
+
+def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
+    """The share in each bin, and the share on special keys, which is in none."""
+    n, special = shown.count, torch.tensor(shown.text.special)
+    far = [0 if d == 0 else 1 + (d - 1).bit_length() for d in range(n)]  # 0, 1, 2, 3 to 4, 5 to 8, ...
+    bins = torch.tensor([-far[-d] for d in range(1 - n, 0)] + far) + far[-1]  # of distances from 1 - n on
+    sums, lost = torch.zeros(2 * far[-1] + 1, dtype=torch.float64), 0.0
+    for i in range(0, n, STRIP):
+        rows = range(i, min(i + STRIP, n))
+        weights = shown.layer.tile(head, rows, None, shown.sequence).mean.cpu().double()
+        lost += float(weights[:, special].sum())
+        distance = torch.arange(n) - torch.tensor(rows)[:, None]
+        sums.index_add_(0, bins[distance + n - 1].flatten(), weights.masked_fill(special, 0).flatten())
+    return sums / n, lost / n
+
+
+# --- what they share ------------------------------------------------------------------------------------------------------
+
+
+def _canvas(width: float, height: float) -> tuple[Drawn, Axes]:
+    """A figure in inches from its upper left corner."""
+    drawn = Drawn(figsize=(width, height))
+    axes = drawn.add_axes([0, 0, 1, 1])
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return drawn, axes
+
+
+def _write(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    color: str,
+    size: float,
+    side: str,
+    weight: str = "normal",
+    **more,
+) -> None:
+    """Text as it stands: a dollar sign begins no formula."""
+    axes.text(
+        x,
+        y,
+        text,
+        color=color,
+        fontsize=size,
+        ha=side,
+        va="center_baseline",
+        weight=weight,
+        parse_math=False,
+        **more,
+    )
+
+
+def _names_of_heads(axes: Axes, shown: _Shown, x: float, y: float) -> None:
+    """The layer, and each head in its hue, in a line."""
+    marks = [
+        Line2D([], [], color=hue, lw=2, label=f"head {head}")
+        for head, hue in zip(shown.heads, HUES, strict=False)
+    ]
+    axes.legend(
+        handles=[Line2D([], [], lw=0, label=shown.name), *marks], loc="center", bbox_to_anchor=(x, y),
+        bbox_transform=axes.transData, ncols=len(marks) + 1, frameon=False, fontsize=SMALL, handlelength=1.2,
+        columnspacing=1, handletextpad=0.5, borderpad=0,
+    )  # fmt: skip
+
+
+def _left_out(shown: _Shown, lost: Sequence[float]) -> str:
+    """What is not drawn of the weight, in words."""
+    text = shown.text
+    names = list(dict.fromkeys(text.words[i].text for i in sorted(text.special_words)))
+    if not names:
+        return ""
+    shares = ", ".join(f"{100 * share:.0f}%" for share in lost)
+    return f"not drawn: {shares} of the weight, on {', '.join(names[:3])}"
+
+
+def _plain(text: str) -> str:
+    """A word on one line."""
+    return " ".join(text.split()) or "\u2423"
+
+
+KINDS = {"lines": lines, "matrix": matrix, "profile": profile}

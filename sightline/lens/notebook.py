@@ -1,0 +1,256 @@
+"""What was seen shows itself in a notebook: a cell that ends in it draws the page, in a frame that carries all it needs.
+
+    with sightline.watch(model) as seen:
+        model(**tokenizer(texts, padding=True, return_tensors="pt"))
+    seen                                             the first sequence; its words are places
+    seen.show(tokenizer(texts), sequence=3)          another, with its pieces and words
+    seen.figure("lines", layer=3, head=1)            for a paper
+    seen.widget(...)                                 a long sequence, whose map the kernel makes a part at a time
+
+No port is opened, and nothing is loaded: the frame holds the page as text, and it may run its own script and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from sightline.lens.page import render
+from sightline.lens.pieces import said
+from sightline.observe import Seen
+from sightline.observe import watch as watch_model
+
+HEIGHT = 720  # of a page, in pixels; its corner can be drawn
+MISSING = "with what sightline[notebook] installs"
+MEASURES = {  # of a head, in a summary: what it is, and how it is written
+    "entropy": ("entropy, nats", "{:.2f}"),
+    "distance": ("mean distance, tokens", "{:.4g}"),
+    "first": ("share of the weight on the first token", "{:.0%}"),
+    "special": ("share of the weight on special tokens", "{:.0%}"),
+}
+PLACES = "Words are places in the sequence: seen.show(pieces) takes what a tokenizer gave, or a string for each token."
+
+
+class Page:
+    """A page in a cell. `html` is the whole of it."""
+
+    def __init__(self, page: str, notes: Sequence[str], height: int = HEIGHT):
+        self.html, self.notes, self.height = page, list(notes), height
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes the page, aside and then renamed: a file that opens in any browser."""
+        path = Path(path)
+        aside = path.with_name(path.name + ".tmp")
+        try:
+            aside.write_text(self.html, encoding="utf-8")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        return path
+
+    def _repr_html_(self) -> str:
+        return _paragraphs(self.notes) + (
+            f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(self.html)}" title="what a model looks at" '
+            f'style="width:100%;height:{self.height}px;border:0;resize:vertical;overflow:auto"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.html):,} letters; a notebook shows it, `save` writes it)"
+
+
+class Shown(Seen):
+    """What a watcher has seen, for people to look at; else what `Seen` is."""
+
+    def __init__(self, seen: Seen, model: str):
+        super().__init__(seen._source)
+        self.model = model
+
+    def show(self, pieces=None, sequence: int = 0, layers: Iterable[int | str] | None = None) -> Page:
+        """The page of one sequence. Of a long one, or where its map was not kept, a summary of its heads.
+
+        `pieces` is what a tokenizer gave for the batch, or a string for each token; without, words are places. `layers` chooses;
+        else it is all whose queries and keys are those of the first.
+
+        Raises: ValueError for a sequence or layer that is not there, for layers of different queries, keys or numbers of heads,
+        and for other pieces than there are tokens; TypeError for what are no pieces.
+        """
+        return show(self, pieces, sequence, layers)
+
+    def figure(
+        self,
+        kind: str = "lines",
+        layer: int | str = 0,
+        head: int | Sequence[int] = 0,
+        pieces=None,
+        sequence: int = 0,
+        query: str | int | None = None,
+    ):
+        """A matplotlib figure of one sequence, of the kind "lines", "matrix" or "profile"; see `sightline.lens.figures`.
+
+        Raises: ValueError without matplotlib, and as `sightline.lens.figures.figure` does.
+        """
+        try:
+            from sightline.lens.figures import figure
+        except ImportError:
+            raise ValueError(f"figure: expected matplotlib, {MISSING}, got none; install that") from None
+        return figure(self, kind, layer, head, pieces, sequence, query)
+
+    def widget(self, pieces=None, sequence: int = 0, layers: Iterable[int | str] | None = None):
+        """The page of one sequence of any length, which asks the kernel for what it shows; see `sightline.lens.widget`.
+
+        Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
+        """
+        try:
+            from sightline.lens.widget import Widget
+        except ImportError:
+            raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
+        chosen = _chosen(self, sequence, layers)
+        alone = self.alone(sequence, chosen)
+        return Widget(alone, said(pieces, sequence, _length(alone, chosen[0], 0)), self.model)
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.show()._repr_html_()
+        except ValueError as why:
+            return _paragraphs([str(why)])
+
+
+@contextmanager
+@functools.wraps(watch_model)
+def watch(model: torch.nn.Module, *given, **named) -> Iterator[Shown]:
+    with watch_model(model, *given, **named) as seen:
+        yield Shown(seen, type(model).__name__)
+
+
+def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None) -> Page:
+    """The page of one sequence, as `Shown.show` gives it."""
+    from sightline.lens import inline
+    from sightline.lens.look import looked  # which brings the models that it can look into
+
+    chosen = _chosen(seen, sequence, layers)
+    n = _length(seen, chosen[0], sequence)
+    text = said(pieces, sequence, n)
+    notes = _notes(seen, chosen, sequence)
+    if n > inline.LONGEST:
+        why = f"A page holds at most {inline.LONGEST:,} tokens, and this sequence has {n:,}"
+    elif any(seen.layer(name).kept.q is None for name in chosen):
+        why = "The map was not kept, since the input was long: watch with keep_map=True"
+    else:
+        try:
+            data = looked(seen.alone(sequence, chosen), text, seen.model, None, None, None)
+            return Page(render(data), [*notes, *([PLACES] if pieces is None else [])])
+        except ValueError as error:  # so many heads that a page cannot hold them
+            why = str(error)
+    more = "seen.widget(...) shows a sequence of any length, and so does `sightline look --serve`."
+    return _summary(seen, chosen, sequence, [*notes, f"{why}; this is a summary of its heads. {more}"])
+
+
+def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> list[str]:
+    """The names of the layers to show: queries and keys are the same tokens, of one number, and there are as many heads in each.
+
+    Raises: ValueError where that is not so.
+    """
+    names = seen.watched if layers is None else [seen.layer(which).name for which in layers]
+    if not names:
+        seen.layer(0)  # says that there was no forward pass
+        raise ValueError("show: expected a layer at least, got none; name some")
+    count = len(seen.layer(names[0]).offsets) - 1
+    if not 0 <= sequence < count:
+        raise ValueError(
+            f"show: expected a sequence from 0 to {count - 1}, got {sequence}; count them in the batch"
+        )
+
+    def shape(name: str) -> tuple[int, int, int]:
+        layer = seen.layer(name)
+        n, m = (int(o[sequence + 1] - o[sequence]) for o in (layer.offsets, layer.key_offsets))
+        return n, m, len(layer.heads)
+
+    n, m, heads = shape(names[0])
+    if n != m or n == 0:
+        raise ValueError(
+            f"show: expected a sequence of one token or more that looks at itself, got {n} queries and {m} keys in {names[0]}; "
+            "name other layers, or another sequence"
+        )
+    alike = [name for name in names if shape(name) == (n, n, heads)]
+    if layers is not None and alike != names:
+        other = next(name for name in names if name not in alike)
+        raise ValueError(
+            "show: expected layers of the same tokens and as many heads, got queries, keys and heads "
+            f"{(n, n, heads)} in {names[0]} and {shape(other)} in {other}; show them apart"
+        )
+    return alike
+
+
+def _length(seen: Seen, name: str, sequence: int) -> int:
+    return int(seen.layer(name).offsets.diff()[sequence])
+
+
+def _notes(seen: Seen, chosen: list[str], sequence: int) -> list[str]:
+    """What should be known of a page: of which sequence it is, and which layers and heads its numbers mean."""
+    notes, layer = [], seen.layer(chosen[0])
+    count = len(layer.offsets) - 1
+    if count > 1:
+        other = 3 if count > 3 and sequence != 3 else (sequence + 1) % count
+        notes.append(f"Sequence {sequence} of {count}; seen.show(sequence={other}) shows another.")
+    if chosen != seen.names:
+        numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(chosen))
+        notes.append(f"Of {seen.layers} layers {len(chosen)} are shown, numbered anew: {numbered}.")
+    if layer.heads != list(range(len(layer.heads))):
+        numbered = ", ".join(f"{number} is {head}" for number, head in enumerate(layer.heads))
+        notes.append(f"Heads are numbered anew: {numbered}.")
+    return notes
+
+
+# --- a summary ------------------------------------------------------------------------------------------------------------
+
+STYLE = """:root { color-scheme: light dark; } body { margin: 0 .3rem; font: 13px/1.5 system-ui, sans-serif; }
+table { border-collapse: collapse; margin: .6rem 0 1.2rem; } caption, th { font-weight: 400; text-align: left; opacity: .7; }
+td, th { padding: .15rem .45rem; } td { text-align: right; font-variant-numeric: tabular-nums; }
+tr:hover td { outline: 1px solid color-mix(in srgb, CanvasText 25%, transparent); }"""
+
+
+def _summary(seen: Shown, chosen: list[str], sequence: int, notes: list[str]) -> Page:
+    """Layers by heads, for each measure a table, without a script."""
+    tables = []
+    for measure, (what, form) in MEASURES.items():
+        rows = []
+        for name in chosen:
+            layer = seen.layer(name)
+            mine = slice(*layer.offsets[sequence : sequence + 2].tolist())
+            rows.append(getattr(layer, measure)[mine].mean(0).tolist())
+        most = max(map(max, rows))
+        if most > 0:
+            tables.append(_table(what, form, rows, most))
+    style = "default-src 'none'; style-src 'unsafe-inline'"
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{style}"><title>{html.escape(seen.model)}</title>'
+        f"<style>{STYLE}</style></head><body>{''.join(tables)}</body></html>"
+    )
+    return Page(page, notes, min(HEIGHT, len(tables) * (110 + 24 * len(chosen))))
+
+
+def _table(what: str, form: str, rows: list[list[float]], most: float) -> str:
+    heads = "".join(f'<th scope="col">{head}</th>' for head in range(len(rows[0])))
+    lines = "".join(
+        f'<tr><th scope="row">layer {number}</th>'
+        + "".join(_cell(value, form, most) for value in row)
+        + "</tr>"
+        for number, row in enumerate(rows)
+    )
+    return f"<table><caption>{what}</caption><tr><th>head</th>{heads}</tr>{lines}</table>"
+
+
+def _cell(value: float, form: str, most: float) -> str:
+    shade = 0.55 * max(0.0, value / most)
+    return f'<td style="background:rgb(86 180 233 / {shade:.2f})">{form.format(value)}</td>'
+
+
+def _paragraphs(notes: Iterable[str]) -> str:
+    return "".join(f'<p style="margin:.2rem 0;opacity:.75">{html.escape(note)}</p>' for note in notes)
