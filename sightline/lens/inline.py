@@ -1,10 +1,13 @@
 """What a page knows of an observation: a format small enough to be mailed, and exact in all that it says.
 
-Version 1 of the data. A *view* is a head ("5.3": layer 5, head 3), the mean of a layer's heads ("5") or of all ("all"). A *level*
+Version 1 of the data; what a reader does not know of it, it passes over. A *view* is a head ("5.3": layer 5, head 3), the mean of a layer's heads ("5") or of all ("all"). A *level*
 is pieces, or words: the weight between words is the sum over the pieces attended to, the mean over the pieces attended from.
 
     page, version   "look", 1
+    shows           "weights"; or "influence", for a model whose attention cannot be seen. Then there is one layer with one head, and
+                    what is called a weight is the share of an input in all that moves an encoding: |J_ij|^2 / sum_j |J_ij|^2
     title, model    a line; the model's name
+    notes           sentences on what is shown of the model, and what is not
     layers, heads   how many
     pieces, words   [[what stands before it, text]]: joined, they are the text
     word_of         for each piece the number of its word
@@ -14,6 +17,9 @@ is pieces, or words: the weight between words is the sum over the pieces attende
                     there is gold: means over all pieces that look; all but the first two are shares of the weight
     bins            [[lowest, highest]] distance, key minus query
     profile         [layers][heads][bins]: share of the weight at such distances, to keys that are not special
+    within          {view: [d50, d90, d99]}: within how many pieces, to either side, so much of that share lies; null: of nothing
+    influence       null, or how far away inputs move the model's output, whatever the head: {profile: [bins] and within, as above,
+                    of shares of influence, or [] where it cannot be had; about: how it was found, or why not}
     start           {view, from: word, hide: whether the first piece and special ones are hidden}: what is shown first
     link            null, or {from, to: words; there, back: [[view, weight]], strongest first}, exact, over all heads
     links           how many links each query has in the blocks

@@ -1,31 +1,24 @@
 """One text and all that a model's heads look at in it, as the data of a page: from the model's name to a dict that JSON can hold.
 
-text -> pieces and words (`wording`) -> the model, watched -> maps, links and statistics (`inline`) -> `write_page`
+text -> pieces and words (`wording`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sightline.lens import inline
+from sightline.lens import distance, inline, moved
 from sightline.lens.reading import Reader, opened
 from sightline.lens.wording import Text
 from sightline.observe import watch
 from sightline.training import Model
 
 FAR, FARTHEST = 3, 25  # words: a link of such a length is worth showing first, and in sight
-BINS = [(-(2**i), -(2 ** (i - 1)) - 1) for i in range(12, 1, -1)] + [
-    (-2, -2),
-    (-1, -1),
-    (0, 0),
-    (1, 1),
-    (2, 2),
-]
-BINS += [(2 ** (i - 1) + 1, 2**i) for i in range(2, 13)]
 
 
 def look(
@@ -41,9 +34,9 @@ def look(
     `model` is the folder of a fitted model, a fitted model, or the folder or name of a Hugging Face model. `link` names two
     words, as in its:Law (the second of several: its:2): which heads join them is then ranked, under "link" in the data, and the page
     opens there. `layer` and `head` say which head it opens with; a layer alone, the mean of its heads. The format is that of
-    `sightline.lens.inline`.
+    `sightline.lens.inline`. Where a model's attention cannot be seen, as in one that has none, it is what moves its encodings.
 
-    Raises: ValueError for a model without attention to see, a text of no tokens or too many, a word that is not in it or occurs
+    Raises: ValueError for a model that can be asked for neither, a text of no tokens or too many, a word that is not in it or occurs
     twice, a layer or head out of range.
 
     >>> from sightline.lens import look, write_page
@@ -57,19 +50,56 @@ def look(
     words, ids = reader.read(text)
     _check_length(reader, words, ids)
     pair = None if link is None else words.pair(link)
-    training = reader.model.training
+    with _evaluating(reader.model):
+        return (
+            _moved(reader, words, ids, pair, layer, head)
+            if reader.blind
+            else _seen(reader, words, ids, pair, layer, head)
+        )
+
+
+def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+    """What its heads look at, and beside it what moves its outputs."""
+    with torch.no_grad(), watch(reader.model, keep_map=True) as seen:
+        reader.run(ids)
+    data = looked(seen, text, reader.name, pair, layer, head)
+    influence = moved.beside(reader.model, ids, text)
+    return data | {"notes": reader.notes, "influence": _rounded(influence)}
+
+
+def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+    """What moves its encodings, where its heads cannot be seen."""
+    if layer is not None or head is not None:
+        raise ValueError(
+            f"look: expected no layer or head for {reader.name}, as {reader.blind}, got {layer if head is None else head}; leave it out"
+        )
     try:
-        with torch.no_grad(), watch(reader.model.eval(), keep_map=True) as seen:
-            reader.run(ids)
+        shares, about = moved.alone(reader.model, ids, reader.width)
+    except TypeError as error:
+        raise ValueError(f"look: {reader.blind}; nor can its influence be told: {error}") from None
+    data = looked(shares, text, reader.name, pair, None, None)
+    notes = [
+        f"No attention weights are shown: {reader.blind}.",
+        f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
+    ]
+    title = f"What moves {reader.name}: {_short(text)}"
+    return data | {"shows": "influence", "title": title, "notes": reader.notes + notes}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout, and then as it was."""
+    training = model.training
+    try:
+        yield model.eval()
     finally:
-        reader.model.train(training)
-    return looked(seen, words, reader.name, pair, layer, head)
+        model.train(training)
 
 
 def looked(
     seen, text: Text, name: str, pair: tuple[int, int] | None, layer: int | None, head: int | None
 ) -> dict:
-    """The data of a page, from an observation of the model's last forward pass on this text.
+    """The data of a page, from an observation of the model's last forward pass on this text, or from what stands for one.
 
     Raises: ValueError for a layer or head that the model does not have.
     """
@@ -79,12 +109,14 @@ def looked(
     there, back = ([], []) if pair is None else (maps.between(*pair), maps.between(*pair[::-1]))
     start = _start(maps, asked, pair, there)
     blocks, links = inline.blocks(maps, [start["view"]] + [view for view, _ in there[:3] + back[:3]])
-    profile = measured.pop("profile")
+    far = measured.pop("far")
     return {
         "page": "look",
         "version": inline.VERSION,
+        "shows": "weights",
         "title": f"{name} looks at: {_short(text)}",
         "model": name,
+        "notes": [],
         "layers": maps.layers,
         "heads": maps.heads,
         "pieces": text.pieces,
@@ -92,9 +124,11 @@ def looked(
         "word_of": text.word_of,
         "special": [i for i, special in enumerate(text.special) if special],
         "gold": text.gold,
-        "statistics": {name: _rounded(rows) for name, rows in measured.items()},
-        "bins": _bins(len(text.pieces)),
-        "profile": [_rounded(rows) for rows in profile],
+        "statistics": _rounded(measured),
+        "bins": distance.bins(len(text.pieces)),
+        "profile": _rounded(distance.profile(torch.tensor(far)).tolist()),
+        "within": _within(far),
+        "influence": None,
         "start": start,
         "link": pair and {"from": pair[0], "to": pair[1], "there": _rounded(there), "back": _rounded(back)},
         "links": links,
@@ -159,25 +193,20 @@ def _start(
 def _measuring(seen, text: Text, measured: dict[str, list]) -> Iterator[Tensor]:
     """The weights of each layer in turn; what is measured of them is put down on the way."""
     for number in range(seen.layers):
-        layer = seen.layer(number)
-        weights = layer.weights(0).float().cpu()
-        for name, values in (_averages(layer) | _measures(weights, text)).items():
+        weights = seen.layer(number).weights(0).float().cpu()
+        for name, values in _measures(weights, text).items():
             measured.setdefault(name, []).append(values.tolist())
         yield weights
 
 
-def _averages(layer) -> dict[str, Tensor]:
-    """What the observation has for each query, [n, H], as a mean for each head, [H]."""
-    return {name: getattr(layer, name).mean(0) for name in ("entropy", "distance", "first")}
-
-
 def _measures(weights: Tensor, text: Text) -> dict[str, Tensor]:
-    """Shapes: weights [H, n, n] -> [H] each; the profile [H, bins]."""
+    """Shapes: weights [H, n, n] -> [H] each; far [H, 2n - 1], the share at each distance."""
     n = weights.shape[-1]
-    place = torch.arange(n)
-    distance = place - place[:, None]
-    special = torch.tensor(text.special)
+    place, special = torch.arange(n), torch.tensor(text.special)
     found = {
+        "entropy": torch.special.entr(weights).sum(-1).mean(-1),
+        "distance": (weights * (place - place[:, None]).abs()).sum(-1).mean(-1),
+        "first": weights[:, :, 0].mean(-1),
         "previous": weights.diagonal(-1, 1, 2).sum(-1) / n,
         "next": weights.diagonal(1, 1, 2).sum(-1) / n,
         "special": weights[:, :, special].sum(-1).mean(-1),
@@ -185,19 +214,24 @@ def _measures(weights: Tensor, text: Text) -> dict[str, Tensor]:
     if text.gold:
         uses, bindings = torch.tensor(text.gold).T
         found["binding"] = weights[:, uses, bindings].mean(-1)
-    kept = weights.masked_fill(special, 0)
-    inside = [(distance >= low) & (distance <= high) for low, high in _bins(n)]
-    found["profile"] = torch.stack([kept[:, mask].sum(-1) / n for mask in inside], -1)
-    return found
+    return found | {"far": distance.by_distance(weights, place, special)}
 
 
-def _bins(n: int) -> list[list[int]]:
-    return [[max(low, 1 - n), min(high, n - 1)] for low, high in BINS if low < n and high > -n]
+def _within(far: list) -> dict[str, list]:
+    """Of each view. Shapes: far [layers][heads][2n - 1]."""
+    layers = torch.tensor(far)
+    means = [layers.mean((0, 1)), *layers.mean(1)]
+    return {
+        view: distance.within(one)
+        for view, one in zip(inline.views(*layers.shape[:2]), [*means, *layers.flatten(0, 1)], strict=True)
+    }
 
 
 def _rounded(value):
     if isinstance(value, float):
         return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -22,19 +22,25 @@ CONFIG, TASK = "config.json", "task.json"
 
 @dataclass(frozen=True)
 class Reader:
-    """A model ready to be watched: `read` cuts a text, `run` reads the ids; `longest` is how many tokens it takes."""
+    """A model ready to be looked into: `read` cuts a text, `run` reads the ids; `longest` is how many tokens it takes.
+
+    `blind` is why its attention cannot be seen, or None; `width` that of its encodings; `notes` what should be known of it.
+    """
 
     name: str
     model: nn.Module
     longest: int | None
     read: Callable[[str], tuple[Text, Tensor]]
     run: Callable[[Tensor], object]
+    blind: str | None
+    width: int
+    notes: list[str]
 
 
 def opened(model: str | Path | Model) -> Reader:
     """The reader of a folder written by `fit`, of a loaded one, or of a Hugging Face model by its folder or name.
 
-    Raises: ValueError where there is no such model, or one that reads no text or has no attention that can be seen.
+    Raises: ValueError where there is no such model, or one that reads no text.
     """
     if isinstance(model, Model):
         return _fitted(model, type(model.encoder).__name__)
@@ -50,18 +56,15 @@ def opened(model: str | Path | Model) -> Reader:
 def _fitted(model: Model, name: str) -> Reader:
     if model.tokenizer is None:
         raise ValueError("look: expected a model that reads text, got one of vectors; fit one on text")
-    kind = model.config.encoder.kind
-    if kind != "self-attention":
-        raise ValueError(
-            f"look: expected an encoder of self-attention, got {kind}, which has no weights to see; look into another"
-        )
+    encoder = model.config.encoder
+    blind = None if encoder.kind == "self-attention" else f"an encoder of kind {encoder.kind} has none"
     of_scope = isinstance(model.task, Tag) and model.task.labels == tuple(scope.ROLES)
     read = _function if of_scope else _text_of(model)
 
     def run(ids: Tensor) -> object:
         return model(Sequences(ids.to(model.device), [0, len(ids)]))
 
-    return Reader(name, model, None, read, run)
+    return Reader(name, model, encoder.largest, read, run, blind, encoder.width, [])
 
 
 def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
@@ -86,17 +89,25 @@ def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
 
 
 def _of_the_hub(source: str) -> Reader:
-    from sightline.huggingface.embed import Embedder
+    from sightline.huggingface.embed import _load
     from sightline.huggingface.packing import run
-    from sightline.huggingface.ways import base_of, most_positions, way_of
+    from sightline.huggingface.ways import Way, base_of, most_positions, way_of
 
-    embedder = Embedder(source)
-    model, tokenizer = embedder.model, embedder.tokenizer
-    base = base_of(model)
+    model, tokenizer, _ = _load(source, None, None, None)
+    model.to(torch.accelerator.current_accelerator() or "cpu")
+    base, way, blind = base_of(model), Way(False), None
+    try:
+        way = way_of(base)
+    except ValueError as error:
+        blind = str(error).partition(";")[0]
     if not tokenizer.is_fast:
         raise ValueError(
             f"{source}: expected a tokenizer that tells where its pieces stand, got {type(tokenizer).__name__}; save its fast kind"
         )
+    halves = model.config.is_encoder_decoder and base is not model
+    notes = (
+        ["Shown is the encoder, as it reads the text; the decoder, which writes, is not."] if halves else []
+    )
 
     def read(text: str) -> tuple[Text, Tensor]:
         read = tokenizer(
@@ -113,9 +124,12 @@ def _of_the_hub(source: str) -> Reader:
     return Reader(
         "/".join(Path(source).resolve().parts[-2:]) if Path(source).is_dir() else source,
         model,
-        most_positions(base, way_of(base)),
+        most_positions(base, way),
         read,
         lambda ids: run(model, [ids], tokens=max(len(ids), 1)),
+        blind,
+        base.config.get_text_config().hidden_size,
+        notes,
     )
 
 

