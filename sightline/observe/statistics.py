@@ -10,6 +10,8 @@ last key), over the keys j that are visible to i:
     histogram_d = sum of w_ij over all i, j with j - p_i = d, in bins
     links_i     = the k largest w_ij
 
+`native.c` does this where it can (float32, on a CPU, with a compiler); what follows does it everywhere.
+
 A tile of scores lies in the processor's own memory while everything is read off it. Two tricks make that cheap. Seen through
 strides that step one place more per row, a tile's columns are its diagonals, so that sums by distance are column sums. And the
 k largest scores of a row lie in the k blocks of keys with the largest maxima, so that few need sorting.
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from sightline.attention.rectangles import equal_runs
+from sightline.observe import native
 from sightline.observe.calls import HIDDEN, Call, Piece
 
 BINS = 24  # distances up to 2 ** 23 have a bin
@@ -64,6 +67,8 @@ def statistics(call: Call, links: int, special: Tensor | None = None) -> Statist
 
     `special` is bool [R]; None: no key is special.
     """
+    if native.fits(call):
+        return Statistics(**native.statistics(call, links, special, BINS))
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
         sums = _Sums(call, links, special)
         for piece in pieces(call, ROWS, KEYS):

@@ -1,10 +1,11 @@
-"""Statistics that are streamed over tiles are those of all weights in float64, whatever the lengths and the pattern."""
+"""Statistics that are streamed over tiles are those of all weights in float64, whatever the lengths, the pattern and the step."""
 
 import pytest
 import torch
 from dense import called, compare, made, offsets_of, weights
 
 from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.observe import native
 from sightline.observe import statistics as room
 from sightline.observe.statistics import BINS, bins, statistics
 
@@ -21,13 +22,24 @@ PATTERNS = [
 LENGTHS = {
     "odd": ((7, 0, 1, 13, 5, 5, 5), None),
     "longer than a strip": ((131, 1, 131), None),
+    "primes": ((2, 3, 97, 17, 53), None),
     "other keys": ((3, 1, 0, 20, 5, 9), (7, 40, 5, 20, 2, 0)),
     "few queries": ((9, 70), (3, 200)),
     "one row": ((1,), None),
     "empty": ((0, 0), None),
     "none": ((), None),
 }
+pytestmark = pytest.mark.usefixtures("step")
 lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+
+
+@pytest.fixture(params=["native", "plain"])
+def step(request, monkeypatch):
+    """Which of the two ways is gone."""
+    monkeypatch.setenv("SIGHTLINE_NATIVE", "01"[request.param == "native"])
+    if request.param == "native" and native.library() is None:
+        pytest.skip("there is no compiler here")
+    return request.param
 
 
 @lengths
@@ -110,5 +122,70 @@ def test_the_bins_are_named():
     assert bins()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
 
 
-def test_no_link_is_asked_for():
-    assert statistics(made((9, 0)), 0).keys.shape == (9, 4, 0)
+@pytest.mark.parametrize("links", [0, 1, 17, 40])
+def test_any_number_of_links(links, poison):
+    torch.manual_seed(0)
+    call = made((33, 0, 1, 101), heads=(2, 1), pattern=Pattern(30, 3))
+    found = statistics(call, links)
+    assert found.keys.shape == (135, 2, links)
+    compare(call, found, links)
+
+
+@pytest.mark.parametrize("order", ["rising", "falling", "waves"])
+def test_links_where_each_key_is_stronger_than_the_last(order):
+    place = torch.arange(2003.0)
+    k = {"rising": place, "falling": -place, "waves": (place * 0.7).sin() * place}[order] / 300
+    q, k = torch.tensor([1.0, -0.5, 0.3]).view(3, 1, 1), k.view(-1, 1, 1)
+    call = called(q, k, offsets_of([3]), offsets_of([2003]))
+    found = statistics(call, 9)
+    compare(call, found, 9)
+    expected = (q[:, 0] * k[:, 0].T).topk(9).indices
+    assert torch.equal(found.keys[:, 0].long(), expected)
+
+
+def test_no_wronger_than_twice_the_plain_weights_in_float32():
+    """The contract; a few units in the last place besides."""
+    torch.manual_seed(0)
+    q, k = 3 * torch.randn(997, 1, 32), torch.randn(997, 1, 32)
+    offsets = offsets_of([997])
+    call = called(q, k, offsets, offsets, CAUSAL)
+    found = statistics(call, 5)
+
+    def all_at_once(dtype):
+        q, k = (t[:, 0].to(dtype) for t in (call.q, call.k))
+        away = (torch.arange(997)[:, None] - torch.arange(997)).to(dtype)
+        logs = (q @ k.T) * call.scale - call.lse.to(dtype)
+        w = logs.exp().masked_fill(away < 0, 0)
+        return {
+            "entropy": -(w * logs).sum(1),
+            "distance": (w * away.abs()).sum(1),
+            "received": w.sum(0),
+            "first": w[:, 0],
+            "weights": w.topk(5).values,
+        }
+
+    right, plain = all_at_once(torch.float64), all_at_once(torch.float32)
+    for name, expected in right.items():
+        error = (getattr(found, name)[:, 0].double() - expected).abs().max()
+        allowed = 2 * (plain[name].double() - expected).abs().max() + 4 * 2**-23 * expected.abs().max()
+        assert error <= allowed, name
+
+
+def test_nan_stays_where_it_is():
+    torch.manual_seed(0)
+    call = made((40, 3), heads=(2, 1))
+    call.q[7, 1] = torch.nan
+    found = statistics(call, 2)
+    for t in (found.entropy, found.distance, found.first):
+        assert t.isnan().nonzero().tolist() == [[7, 1]]
+    assert found.received.isnan().nonzero().tolist() == [[row, 1] for row in range(40)]
+    assert not found.received[:, 0].isnan().any() and not found.histogram[0].isnan().any()
+
+
+def test_a_head_that_is_a_view_of_something_else():
+    torch.manual_seed(0)
+    q, k = torch.randn(8, 61, 6)[..., ::2], torch.randn(61, 8, 9)[:, 2:6:2, 1:7:2]
+    q = q.permute(1, 0, 2)[:, 1:7:3]
+    offsets = offsets_of([40, 21])
+    call = called(q, k, offsets, offsets, Pattern(9, 4))
+    compare(call, statistics(call, 3), 3)

@@ -1,0 +1,355 @@
+/* The statistics of watched attention in one pass over scores that lie in the processor's nearest memory: what `statistics.py`
+   defines, for float32 on the CPU, several times faster than PyTorch's passes over each tile. `native.py` compiles and calls it.
+
+   A head of a sequence is worked through in strips of queries. For each chunk of keys that a strip sees, the keys are laid
+   out as the product likes them; then GROUP queries at a time get their scores against the chunk, and everything is read off
+   these rows while they are near: the exponential and all sums in one loop, then the histogram, whose bins are runs of keys,
+   and the strongest links. Sums over a chunk run in float32 in many lanes, sums over chunks and queries in float64.
+
+   Plain C11 with the vectors that gcc and clang have. Nothing here is shared between threads but what is only read. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { LANES = 16, GROUP = 8, WIDE = 3 };
+#elif defined(__AVX__)
+enum { LANES = 8, GROUP = 4, WIDE = 2 };
+#else
+enum { LANES = 4, GROUP = 4, WIDE = 2 };
+#endif
+enum {
+    PANEL = WIDE * LANES, /* keys that the product takes at once */
+    CHUNK = 768,          /* keys whose scores are near; a multiple of PANEL */
+    STRIP = 1024,         /* queries that share the laying out of keys */
+    FLUSH = 64,           /* queries whose received mass is added up in float32 */
+};
+
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), may_alias));
+typedef float loose __attribute__((vector_size(LANES * sizeof(float)), may_alias, aligned(4)));
+typedef int32_t whole __attribute__((vector_size(LANES * sizeof(int32_t)), may_alias));
+typedef uint32_t bits __attribute__((vector_size(LANES * sizeof(uint32_t)), may_alias));
+
+static const float HIDDEN = -1e30f; /* as in calls.py */
+
+/* One call of attention and where its statistics go. Fields and their order are those of `Given` in native.py; steps count
+   numbers. A step of 0 means that all share. */
+typedef struct {
+    const float *q, *k, *lse;
+    const int64_t *offsets, *key_offsets, *groups;
+    const uint8_t *special;            /* or NULL */
+    const float *const *bias;          /* of each sequence, or NULL */
+    const int64_t *bias_steps;         /* head, query, key of each sequence */
+    int64_t q_row, q_head, q_one, k_row, k_head, k_one, lse_row, lse_head;
+    int64_t heads, width, left, right, links, bins;
+    double scale, softcap;             /* softcap 0: none */
+    float *entropy, *distance, *first, *on_special, *received;
+    int32_t *keys;
+    float *weights;
+} Given;
+
+/* What one thread needs besides. */
+typedef struct {
+    float *queries;                    /* [STRIP / GROUP, width, GROUP], scaled */
+    float *keys;                       /* [CHUNK / PANEL, width, PANEL] */
+    float *logs, *weights;             /* [GROUP, CHUNK] */
+    float *received;                   /* [CHUNK] */
+    double *sums;                      /* [STRIP, 3]: entropy, distance, special */
+    int64_t special[CHUNK], specials;  /* places in the chunk */
+} Room;
+
+/* One head of one sequence. */
+typedef struct {
+    const Given *given;
+    const float *q, *k, *lse, *bias;
+    const int64_t *bias_steps;
+    int64_t n, m, row, key, head;
+    double *received, *histogram;
+} Item;
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* The keys, from and to, that one of the queries i to stop sees. */
+static inline int64_t sees_from(const Item *item, int64_t i) {
+    return most(0, i + item->m - item->n - item->given->left);
+}
+static inline int64_t sees_to(const Item *item, int64_t stop) {
+    return least(item->m, stop + item->m - item->n + item->given->right);
+}
+
+static inline lanes chosen(whole mask, lanes a, lanes b) {
+    return (lanes)((mask & (whole)a) | (~mask & (whole)b));
+}
+
+static inline float total(lanes x) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += x[i];
+    return sum;
+}
+
+/* e^x to about one unit in the last place; 0 below the normal numbers, NaN of NaN. Source: Cephes, expf: x = n ln 2 + r. */
+static inline lanes exponential(lanes x) {
+    const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest whole number in the last bits */
+    lanes zero = {0}, high = zero + 89.0f;
+    whole none = x < -87.33654f;
+    x = chosen(x > high, high, x);
+    lanes shifted = x * 1.44269504088896341f + rounder;
+    lanes n = shifted - rounder;
+    lanes r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    bits power = (bits)shifted << 23; /* of the added number nothing is left up there */
+    lanes made = p * (lanes)(power + (127u << 23));
+    return (lanes)(~none & (whole)made);
+}
+
+/* Source: Cephes, tanhf: a polynomial near 0, where the other way would lose digits. */
+static inline lanes tangent(lanes x) {
+    lanes z = x * x;
+    lanes p = z * -5.70498872745e-3f + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    lanes size = (lanes)((whole)x & 0x7fffffff);
+    lanes far = 1.0f - 2.0f / (exponential(size + size) + 1.0f);
+    far = chosen(x < 0.0f, -far, far);
+    return chosen(size > 0.625f, far, p * z * x + x);
+}
+
+/* Scores of GROUP queries against PANEL keys, into rows CHUNK apart. */
+static void product(const float *restrict q, const float *restrict k, int64_t width, float *restrict into) {
+    lanes sum[GROUP][WIDE];
+    for (int r = 0; r < GROUP; r++)
+        for (int v = 0; v < WIDE; v++) sum[r][v] = (lanes){0};
+    for (int64_t d = 0; d < width; d++, q += GROUP, k += PANEL)
+        for (int r = 0; r < GROUP; r++)
+            for (int v = 0; v < WIDE; v++) sum[r][v] += q[r] * ((const lanes *)k)[v];
+    for (int r = 0; r < GROUP; r++)
+        for (int v = 0; v < WIDE; v++) ((lanes *)(into + r * CHUNK))[v] = sum[r][v];
+}
+
+/* Brings queries i to stop, or keys, together by `side`: [rows / side, width, side], zeros beyond the last. */
+static void lay_out(const float *from, int64_t row, int64_t one, int64_t rows, int64_t width, int64_t side, float scale, float *into) {
+    for (int64_t first = 0; first < rows; first += side, into += width * side) {
+        int64_t real = least(side, rows - first);
+        if (real < side) memset(into, 0, width * side * sizeof(float));
+        for (int64_t r = 0; r < real; r++) {
+            const float *mine = from + (first + r) * row;
+            for (int64_t d = 0; d < width; d++) into[d * side + r] = mine[d * one] * scale;
+        }
+    }
+}
+
+/* From scores to logarithms of weights: softcap, bias and lse of query i in columns lo to hi, HIDDEN where it does not see. */
+static void finish(const Item *item, int64_t i, int64_t chunk, int64_t lo, int64_t hi, float *logs) {
+    const Given *g = item->given;
+    if (g->softcap > 0) {
+        float cap = (float)g->softcap;
+        for (int64_t j = lo; j < hi; j += LANES) *(lanes *)(logs + j) = tangent(*(lanes *)(logs + j) / cap) * cap;
+    }
+    int64_t from = most(lo, sees_from(item, i) - chunk), to = least(hi, sees_to(item, i + 1) - chunk);
+    if (item->bias) {
+        int64_t step = item->bias_steps[2];
+        const float *bias = item->bias + i * item->bias_steps[1] + chunk * step;
+        for (int64_t j = from; j < to; j++) logs[j] += bias[j * step];
+    }
+    float level = item->lse[i * g->lse_row];
+    level = level == -INFINITY ? -HIDDEN : level; /* nothing is seen: every weight is 0 */
+    for (int64_t j = lo; j < hi; j += LANES) {
+        lanes x = *(lanes *)(logs + j) - level;
+        *(lanes *)(logs + j) = item->bias ? chosen(x < HIDDEN, (lanes){0} + HIDDEN, x) : x;
+    }
+    for (int64_t j = lo; j < least(from, hi); j++) logs[j] = HIDDEN;
+    for (int64_t j = most(to, lo); j < hi; j++) logs[j] = HIDDEN;
+}
+
+/* The one loop: weights of a row from their logarithms, and what is summed of them. `away` is the distance of column lo. Gives
+   the largest logarithm of each lane. */
+static lanes weigh(const float *restrict logs, float *restrict weights, float *restrict received, int64_t lo, int64_t hi, float away, double *sums) {
+    lanes entropy = {0}, distance = {0}, largest = (lanes){0} - INFINITY, far;
+    for (int i = 0; i < LANES; i++) far[i] = away + (float)i;
+    for (int64_t j = lo; j < hi; j += LANES) {
+        lanes x = *(const lanes *)(logs + j), w = exponential(x);
+        *(lanes *)(weights + j) = w;
+        *(lanes *)(received + j) += w;
+        entropy -= w * x;
+        distance += w * (lanes)((whole)far & 0x7fffffff);
+        largest = chosen(x > largest, x, largest);
+        far += (float)LANES;
+    }
+    sums[0] += total(entropy), sums[1] += total(distance);
+    return largest;
+}
+
+static float sum_of(const float *t, int64_t count) {
+    lanes a = {0}, b = {0};
+    int64_t j = 0;
+    for (; j + 2 * LANES <= count; j += 2 * LANES) a += *(const loose *)(t + j), b += *(const loose *)(t + j + LANES);
+    float sum = total(a + b);
+    for (; j < count; j++) sum += t[j];
+    return sum;
+}
+
+/* Adds a row's weights to the bins of their distances, which are runs of columns; `away` is the distance of column lo. */
+static void count(const float *weights, int64_t lo, int64_t hi, int64_t away, int64_t bins, double *histogram) {
+    while (lo < hi) {
+        int64_t size = llabs(away), bin = 0, edge = 1; /* bin b > 1 holds distances from edge / 2 + 1 to edge */
+        for (; bin < bins && size > (bin ? edge : 0); bin++) edge = bin ? 2 * edge : 1;
+        int64_t run = away == 0 ? 1 : away > 0 ? edge - away + 1 : size - edge / 2;
+        if (away > 0 && bin == bins) run = hi - lo; /* the outermost has no end */
+        run = least(run, hi - lo);
+        histogram[away < 0 ? bins - bin : bins + bin] += sum_of(weights + lo, run);
+        lo += run, away += run;
+    }
+}
+
+/* Keeps the strongest, in order; `largest` is each lane's largest. Only the lanes with the most can hold one of them, and only
+   what is no less than the least of these: as many others are at least as large. Nothing here branches on a score where that
+   can be helped: the processor could not foresee it. */
+static void link(const float *logs, int64_t lo, int64_t hi, int64_t chunk, lanes largest, int64_t links, float *values, int32_t *keys) {
+    whole fresh = largest > values[links - 1];
+    int news = 0, where[LANES], found[CHUNK / LANES];
+    for (int i = 0; i < LANES; i++) where[news] = i, news -= fresh[i];
+    if (news == 0) return;
+    float bound = values[links - 1];
+    if (news > links) {
+        whole larger = {0};
+        for (int i = 0; i < LANES; i++) larger -= largest < largest[i];
+        fresh &= larger < (int32_t)links;
+        lanes among = chosen(fresh, largest, (lanes){0} + INFINITY);
+        bound = among[0], news = 0;
+        for (int i = 0; i < LANES; i++) {
+            bound = among[i] < bound ? among[i] : bound;
+            where[news] = i, news -= fresh[i];
+        }
+    }
+    for (int i = 0; i < news; i++) {
+        int many = 0;
+        for (int64_t j = lo + where[i]; j < hi; j += LANES) found[many] = (int)j, many += logs[j] >= bound;
+        for (int f = 0; f < many; f++) {
+            float x = logs[found[f]];
+            int32_t key = (int32_t)(chunk + found[f]);
+            for (int64_t l = 0; l < links; l++) {
+                float value = values[l];
+                int32_t other = keys[l];
+                int better = x > value;
+                values[l] = better ? x : value, keys[l] = better ? key : other;
+                x = better ? value : x, key = better ? other : key;
+            }
+        }
+    }
+}
+
+/* All that GROUP queries from i on give to a chunk of keys. */
+static void tile(const Item *item, Room *room, int64_t i, int64_t stop, int64_t first, int64_t chunk) {
+    const Given *g = item->given;
+    int64_t behind = item->m - item->n;
+    int64_t lo = most(sees_from(item, i) - chunk, 0) / PANEL * PANEL, hi = least(sees_to(item, stop) - chunk, CHUNK);
+    if (lo >= hi) return;
+    hi = (hi + PANEL - 1) / PANEL * PANEL;
+    for (int64_t j = lo; j < hi; j += PANEL)
+        product(room->queries + (i - first) * g->width, room->keys + j * g->width, g->width, room->logs + j);
+    for (int64_t r = i; r < stop; r++) {
+        float *logs = room->logs + (r - i) * CHUNK, *weights = room->weights;
+        double *sums = room->sums + 3 * (r - first);
+        int64_t away = chunk + lo - r - behind, place = (item->row + r) * g->heads + item->head;
+        finish(item, r, chunk, lo, hi, logs);
+        lanes largest = weigh(logs, weights, room->received, lo, hi, (float)away, sums);
+        count(weights, lo, hi, away, g->bins, item->histogram);
+        if (chunk + lo == 0) g->first[place] = weights[0];
+        for (int64_t j = 0; j < room->specials; j++)
+            if (room->special[j] >= lo && room->special[j] < hi) sums[2] += weights[room->special[j]];
+        if (g->links) link(logs, lo, hi, chunk, largest, g->links, g->weights + place * g->links, g->keys + place * g->links);
+    }
+}
+
+/* Adds what was received of late to what was received, and begins anew. */
+static void flush(const Item *item, Room *room, int64_t chunk) {
+    for (int64_t j = 0; j < least(CHUNK, item->m - chunk); j++) item->received[chunk + j] += room->received[j];
+    memset(room->received, 0, CHUNK * sizeof(float));
+}
+
+/* Queries i to stop, at most STRIP, against all keys. */
+static void strip(const Item *item, Room *room, int64_t i, int64_t stop) {
+    const Given *g = item->given;
+    int64_t lo = sees_from(item, i), hi = sees_to(item, stop);
+    lay_out(item->q + i * g->q_row, g->q_row, g->q_one, stop - i, g->width, GROUP, (float)g->scale, room->queries);
+    memset(room->sums, 0, 3 * (stop - i) * sizeof(double));
+    for (int64_t r = i; r < stop; r++)
+        for (int64_t l = 0; l < g->links; l++) {
+            int64_t at = ((item->row + r) * g->heads + item->head) * g->links + l;
+            g->weights[at] = HIDDEN / 2, g->keys[at] = -1;
+        }
+    for (int64_t chunk = lo / CHUNK * CHUNK; chunk < hi; chunk += CHUNK) {
+        int64_t from = most(lo - chunk, 0) / PANEL * PANEL, to = least(hi - chunk, CHUNK);
+        lay_out(item->k + (chunk + from) * g->k_row, g->k_row, g->k_one, to - from, g->width, PANEL, 1, room->keys + from * g->width);
+        room->specials = 0;
+        for (int64_t j = from; j < to && g->special; j++)
+            if (g->special[item->key + chunk + j]) room->special[room->specials++] = j;
+        for (int64_t r = i; r < stop; r += FLUSH) {
+            for (int64_t s = r; s < least(r + FLUSH, stop); s += GROUP) tile(item, room, s, least(s + GROUP, stop), i, chunk);
+            flush(item, room, chunk);
+        }
+    }
+    for (int64_t r = i; r < stop; r++) {
+        int64_t place = (item->row + r) * g->heads + item->head;
+        const double *sums = room->sums + 3 * (r - i);
+        g->entropy[place] = (float)sums[0], g->distance[place] = (float)sums[1], g->on_special[place] = (float)sums[2];
+        for (int64_t l = 0; l < g->links; l++) {
+            float *weight = g->weights + place * g->links + l;
+            *weight = *weight > HIDDEN / 2 ? expf(*weight) : 0;
+        }
+    }
+}
+
+/* This part's strips of one item, dealt out there and back, since later queries may see more. */
+static void head(const Item *item, Room *room, int64_t part, int64_t parts) {
+    int64_t rows = STRIP;
+    while (rows > 64 && rows * 4 * parts > item->n && parts > 1) rows /= 2;
+    for (int64_t i = 0, turn = 0; i < item->n; i += rows, turn = (turn + 1) % (2 * parts))
+        if ((turn < parts ? turn : 2 * parts - 1 - turn) == part) strip(item, room, i, least(i + rows, item->n));
+}
+
+static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+/* Items `from` to `to`, where item i is head i % heads of sequence sequences[i / heads]; of each, the queries that fall to this
+   part. `received` [keys of the longest sequence] holds, if there are more parts, what this part's queries give; else it is
+   room. `histogram` [heads, 2 bins + 1] is added to. Gives 0, or 1 where there is no memory. */
+int sightline_statistics(const Given *g, const int64_t *sequences, int64_t from, int64_t to, int64_t part, int64_t parts, double *received, double *histogram) {
+    Room *room = calloc(1, sizeof(Room));
+    if (!room) return 1;
+    room->queries = aligned(STRIP * g->width * sizeof(float));
+    room->keys = aligned(CHUNK * g->width * sizeof(float));
+    room->logs = aligned(GROUP * CHUNK * sizeof(float));
+    room->weights = aligned(CHUNK * sizeof(float));
+    room->received = aligned(CHUNK * sizeof(float));
+    room->sums = aligned(3 * STRIP * sizeof(double));
+    int failed = !(room->queries && room->keys && room->logs && room->weights && room->received && room->sums);
+    if (!failed) memset(room->received, 0, CHUNK * sizeof(float));
+    for (int64_t i = from; i < to && !failed; i++) {
+        int64_t s = sequences[i / g->heads], h = i % g->heads;
+        Item item = {.given = g, .row = g->offsets[s], .key = g->key_offsets[s], .head = h, .received = received};
+        item.n = g->offsets[s + 1] - item.row, item.m = g->key_offsets[s + 1] - item.key;
+        item.q = g->q + item.row * g->q_row + h * g->q_head;
+        item.k = g->k + item.key * g->k_row + g->groups[h] * g->k_head;
+        item.lse = g->lse + item.row * g->lse_row + h * g->lse_head;
+        item.bias_steps = g->bias ? g->bias_steps + 3 * s : NULL;
+        item.bias = g->bias ? g->bias[s] + h * item.bias_steps[0] : NULL;
+        item.histogram = histogram + h * (2 * g->bins + 1);
+        memset(received, 0, item.m * sizeof(double));
+        head(&item, room, part, parts);
+        for (int64_t j = 0; j < item.m && parts == 1; j++)
+            g->received[(item.key + j) * g->heads + h] = (float)received[j];
+    }
+    free(room->queries), free(room->keys), free(room->logs), free(room->weights), free(room->received), free(room->sums);
+    free(room);
+    return failed;
+}
