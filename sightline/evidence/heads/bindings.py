@@ -35,8 +35,8 @@ def bindings() -> Corpus:
     spelled = _spelled(examples.texts)
     documents = []
     for number, (place, start, stop) in enumerate(zip(examples.texts, offsets, offsets[1:], strict=False)):
-        words, spaces = laid_out(spelled[place])
         ids = examples.inputs.values[start:stop].numpy()
+        words, spaces = laid_out(spelled[place], [scope.VOCABULARY[i] for i in ids.tolist()])
         documents.append(Document(f"{place.module}.{place.qualname}", words, spaces, ids=ids, source=number))
     rows = np.flatnonzero(examples.links.numpy() >= 0)
     document = np.searchsorted(offsets, rows, "right") - 1
@@ -63,18 +63,21 @@ def _spelled(places: list[scope.Place]) -> dict[scope.Place, list[str]]:
     return {place: found.get(place) or scope.spelling(place) for place in places}
 
 
-def laid_out(tokens: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def laid_out(tokens: list[str], kinds: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of a function and what stands before each, so that together they are Python once more.
 
-    >>> words, spaces = laid_out(["def", "f", "(", "x", ")", ":", "NEWLINE", "INDENT", "return", "x", "NEWLINE"])
+    `kinds` tell the end of a line from a name that is spelled NEWLINE.
+
+    >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
+    >>> words, spaces = laid_out(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
     >>> "".join(space + word for space, word in zip(spaces, words))
-    'def f(x):\\n    return x\\n'
+    'def f(INDENT):\\n    return INDENT\\n'
     """
     words, spaces, depth, before = [], [], 0, "\n"
-    for token in tokens:
-        depth += (token == "INDENT") - (token == "DEDENT")
-        if token in LAYOUT:
-            words.append(LAYOUT[token])
+    for token, kind in zip(tokens, kinds, strict=True):
+        depth += (kind == "INDENT") - (kind == "DEDENT")
+        if kind in LAYOUT:
+            words.append(LAYOUT[kind])
             spaces.append("")
             before = "\n"
             continue
