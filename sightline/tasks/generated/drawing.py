@@ -23,7 +23,7 @@ from sightline.tasks.tag import Tag
 from sightline.tasks.task import NONE, Task
 
 ASK, FILL = "?", "."  # the row where an answer is asked for; a row that says nothing
-SHARES = {"train": (0, 8), "valid": (8, 9), "test": (9, 10)}  # tenths of all sequences there are
+SHARES = {"train": range(8), "valid": range(8, 9), "test": range(9, 10)}  # tenths of all sequences there are
 CELLS = 2**21  # drawn at once: bounds the memory
 LONGEST = 2**20  # rows of one sequence
 MOST = 2**28  # rows of data in all
@@ -144,29 +144,33 @@ class Generated(ABC):
 
         Raises: ValueError where there are too few different sequences.
         """
-        return {part: self._part(part) for part in SHARES}
+        tenth = max(self.examples // 10, 1)
+        if self.test is None:
+            return self._parts(0, {"train": self.examples, "valid": tenth, "test": tenth})
+        return self._parts(0, {"train": self.examples, "valid": tenth}) | self.tested()._parts(
+            1, {"test": tenth}
+        )
 
-    def _part(self, part: str) -> Examples:
-        asked = self.tested() if part == "test" else self
-        count = self.examples if part == "train" else max(self.examples // 10, 1)
-        (first, end), at_once = SHARES[part], max(CELLS // asked.widest, 1)
-        rng = np.random.default_rng([self.seed, list(SHARES).index(part), zlib.crc32(self.name.encode())])
-        found: list[Drawn] = []
-        have, tries = 0, 100 + 100 * count
-        while have < count and tries > 0:
-            wanted = min(at_once, (count - have) * 11 // (end - first) + 16)
-            drawn, tries = asked.draw(rng, wanted), tries - wanted
-            mine = np.flatnonzero(np.isin(lots(drawn), range(first, end)))[: count - have]
-            found.append(
-                Drawn(*(column[mine] for column in drawn[:3]), {k: v[mine] for k, v in drawn[3].items()})
-            )
-            have += len(mine)
-        if have < count:
-            raise ValueError(
-                f"{self.name}: expected enough different sequences to keep some for {part} alone, got too few of {self.harder} "
-                f"{getattr(asked, self.harder)}; raise {self.harder}"
-            )
-        return _joined([packed(drawn, self.by or self.ways[0]) for drawn in found])
+    def _parts(self, stream: int, counts: dict[str, int]) -> dict[str, Examples]:
+        """So many sequences for each part, from one stream of random numbers; each goes where its lot says."""
+        rng = np.random.default_rng([self.seed, stream, zlib.crc32(self.name.encode())])
+        at_once, tries = max(CELLS // self.widest, 1), 100 + 100 * sum(counts.values())
+        found: dict[str, list[Examples]] = {part: [] for part in counts}
+        missing = dict(counts)
+        while any(missing.values()):
+            some = min(at_once, 16 + max(11 * many // len(SHARES[part]) for part, many in missing.items()))
+            drawn, tries = self.draw(rng, some), tries - some
+            lot = lots(drawn)
+            for part, many in missing.items():
+                mine = np.flatnonzero((lot >= SHARES[part][0]) & (lot <= SHARES[part][-1]))[:many]
+                found[part].append(packed(drawn, mine, self.by or self.ways[0]))
+                missing[part] -= len(mine)
+            if tries < 0 and any(missing.values()):
+                raise ValueError(
+                    f"{self.name}: expected enough different sequences to keep some for each part of the data alone, got too "
+                    f"few with {self.harder} {getattr(self, self.harder)}; raise {self.harder}"
+                )
+        return {part: _joined(some) for part, some in found.items()}
 
 
 def lots(drawn: Drawn) -> np.ndarray:
@@ -188,17 +192,15 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def packed(drawn: Drawn, by: str) -> Examples:
-    """The sequences without the cells that are no rows, measured by one of the ways."""
-    kept, (count, width) = drawn.kept, drawn.kept.shape
-    per_token = drawn.targets.dtype == np.int64
-    measured = drawn.measured[by]
+def packed(drawn: Drawn, rows: np.ndarray, by: str) -> Examples:
+    """Some of the sequences, without the cells that are no rows, measured by one of the ways."""
+    kept, targets, measured = drawn.kept[rows], drawn.targets[rows], drawn.measured[by][rows]
+    per_token = targets.dtype == np.int64
     if per_token:
-        measured = np.broadcast_to(measured.reshape(count, -1), (count, width))[kept]
-    targets = drawn.targets[kept] if per_token else drawn.targets
-    inputs = Sequences(torch.from_numpy(drawn.values[kept]), _offsets(torch.from_numpy(kept.sum(1))))
-    measured = torch.from_numpy(measured.astype(np.int64))
-    return Examples(inputs, torch.from_numpy(targets), per_token, distances=measured, unit=by)
+        targets = targets[kept]
+        measured = np.broadcast_to(measured[:, None] if measured.ndim == 1 else measured, kept.shape)[kept]
+    inputs = Sequences(torch.from_numpy(drawn.values[rows][kept]), _offsets(torch.from_numpy(kept.sum(1))))
+    return Examples(inputs, torch.from_numpy(targets), per_token, torch.from_numpy(measured), unit=by)
 
 
 def _joined(some: list[Examples]) -> Examples:

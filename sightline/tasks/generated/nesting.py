@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sightline.tasks.generated.drawing import ASK, Drawn, Generated, Span, nothing
+from sightline.tasks.task import NONE
 
 CLOSE = "^"
 OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
@@ -72,27 +73,27 @@ class Dyck(Generated):
 
     def draw(self, rng: Generator, count: int) -> Drawn:
         halves = Span((self.length.least + 1) // 2, self.length.most // 2)
-        length, rows = 2 * halves.draw(rng, count), np.arange(count)
-        up = _share_of_ways(self.widest, self.depth)
-        kinds = rng.integers(self.kinds, size=(count, self.widest))
-        lot = rng.random((count, self.widest), np.float32)
-        ids, targets = np.full((count, self.widest), self.kinds), nothing(count, self.widest)
-        at_depth, distance = np.zeros_like(ids), np.zeros_like(ids)
-        opened = np.zeros((count, self.depth + 1), np.int64)  # where the bracket of each depth stands
+        length, width = 2 * halves.draw(rng, count), self.widest
+        lot = rng.random((width, count), np.float32)
+        ids = rng.integers(self.kinds, size=(width, count))
+        up = _share_of_ways(width, self.depth).ravel()
         depth = np.zeros(count, np.int64)
-        for place in range(self.widest):
-            inside = place < length
-            opens = inside & (lot[:, place] < up[np.maximum(length - place, 0), depth])
-            closes = inside & ~opens
-            ids[opens, place] = kinds[opens, place]
-            opener = opened[rows, depth]
-            targets[closes, place] = ids[rows, opener][closes]
-            at_depth[:, place], distance[:, place] = depth, place - opener
-            depth += opens
-            depth -= closes
-            opened[rows[opens], depth[opens]] = place
-        kept = np.arange(self.widest) < length[:, None]
-        return Drawn(kept, ids, targets, {"depth": at_depth, "distance": distance, "length": length})
+        at_depth, opened = np.zeros_like(ids), np.zeros_like(ids)
+        last = np.zeros((self.depth + 2) * count, np.int64)  # where a bracket of each depth was opened last
+        column = np.arange(count)
+        for place in range(width):  # an array row for each place, so that its cells lie side by side
+            opens = lot[place] < up[np.maximum(length - place, 0) * (self.depth + 1) + depth]
+            at_depth[place] = depth + opens
+            cell = at_depth[place] * count + column
+            last[cell] = np.where(opens, place, last[cell])
+            opened[place] = last[cell]
+            depth = np.maximum(depth + 2 * opens - 1, 0)
+        kept, closes = np.arange(width)[:, None] < length, opened < np.arange(width)[:, None]
+        targets = np.where(kept & closes, np.take_along_axis(ids, opened, 0), NONE)
+        measured = {"depth": at_depth, "distance": np.arange(width)[:, None] - opened}
+        ids = np.where(closes, self.kinds, ids)
+        turned = {name: column.T for name, column in measured.items()}
+        return Drawn(kept.T, ids.T, targets.T, turned | {"length": length})
 
 
 @lru_cache(maxsize=8)
