@@ -77,7 +77,7 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
         shares, about = moved.alone(reader.model, ids, reader.width)
     except TypeError as error:
         raise ValueError(f"look: {reader.blind}; nor can its influence be told: {error}") from None
-    data = looked(shares, text, reader.name, pair, None, None)
+    data = looked(moved.Shares(shares[None, None]), text, reader.name, pair, None, None)
     notes = [
         f"No attention weights are shown: {reader.blind}.",
         f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",

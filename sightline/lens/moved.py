@@ -26,16 +26,17 @@ LONGEST = 400  # pieces of a whole map
 
 @dataclass(frozen=True)
 class Shares:
-    """A map of shares that stands where an observation stands: one layer with one head. Shapes: map [n, n]."""
+    """Maps that are at hand stand where an observation stands. Shapes: maps [layers, H, n, n], a share or weight[row, column]."""
 
-    map: Tensor
-    layers: int = 1
+    maps: Tensor
+
+    layers = property(lambda self: len(self.maps))
 
     def layer(self, number: int) -> Shares:
-        return self
+        return Shares(self.maps[number])
 
     def weights(self, sequence: int) -> Tensor:
-        return self.map[None]
+        return self.maps
 
 
 def beside(model: nn.Module, ids: Tensor, text: Text) -> dict:
@@ -48,7 +49,13 @@ def beside(model: nn.Module, ids: Tensor, text: Text) -> dict:
         found = _shares(influence_on(model, ids, rows.tolist(), probes=probes))
     except (ValueError, TypeError) as error:
         return {"profile": [], "within": [], "about": f"Influence is not shown: {error}."}
-    far = distance.by_distance(found[None], rows, torch.tensor(text.special))[0]
+    return profiled(found, rows, probes, text)
+
+
+def profiled(shares: Tensor, rows: Tensor, probes: int, text: Text) -> dict:
+    """The same from shares of influence. Shapes: shares [R, n], rows [R], the outputs that were asked."""
+    n = shares.shape[1]
+    far = distance.by_distance(shares[None], rows, torch.tensor(text.special))[0]
     asked = f"{len(rows)} of its {n} rows" if len(rows) < n else f"each of its {n} rows"
     return {
         "profile": distance.profile(far).tolist(),
@@ -57,8 +64,8 @@ def beside(model: nn.Module, ids: Tensor, text: Text) -> dict:
     }
 
 
-def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Shares, str]:
-    """The whole map of shares, and how it was found.
+def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Tensor, str]:
+    """The whole map of shares [n, n], and how it was found.
 
     Raises: ValueError for a text too long to ask of each piece; as `influence_on`.
     """
@@ -71,10 +78,10 @@ def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Shares, str]:
         )
     probes = int(ALONE // (size * n * n))
     if probes >= width:
-        return Shares(_shares(influence_on(model, ids, range(n)))), "It is exact."
+        return _shares(influence_on(model, ids, range(n))), "It is exact."
     probes = min(probes, PROBES)
     about = f"It is estimated with {probes} random probes for each piece."
-    return Shares(_shares(influence_on(model, ids, range(n), probes=probes))), about
+    return _shares(influence_on(model, ids, range(n), probes=probes)), about
 
 
 def _shares(influence: Tensor) -> Tensor:
