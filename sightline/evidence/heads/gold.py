@@ -169,7 +169,7 @@ class Corpus:
         return np.append(answers, -1)[place] == found
 
     def take(self, chosen: ndarray | list[int]) -> Corpus:
-        """The documents of these numbers, in this order, with their questions."""
+        """The documents of these numbers, each once, in this order, with their questions."""
         chosen = np.asarray(chosen, np.int64)
         place = np.full(len(self.documents), -1)
         place[chosen] = np.arange(len(chosen))
@@ -177,18 +177,23 @@ class Corpus:
         pairs = np.stack([new, self.relation[self.asker], self.query[self.asker], self.keys], 1)[new >= 0]
         return asked([self.documents[i] for i in chosen.tolist()], self.relations, pairs, self.note)
 
-    def halves(self) -> tuple[Corpus, Corpus]:
-        """Every second document to choose heads on, and the others to report on.
+    def asking(self, chosen: ndarray) -> ndarray:
+        """The numbers of the questions of documents, given in rising order; `take` has them in the same order."""
+        return np.flatnonzero(np.isin(self.document, chosen))
+
+    def halves(self) -> tuple[ndarray, ndarray]:
+        """The documents to choose heads on, every second, and the others to report on; parts of one stay together.
 
         Raises: ValueError where there is one document only.
         """
-        if len(self.documents) < 2:
+        sources = np.array([document.source for document in self.documents], np.int64)
+        order = np.unique(sources, return_inverse=True)[1]
+        if len(set(sources.tolist())) < 2:
             raise ValueError(
-                f"heads: expected two documents or more, to choose heads on one half and report on the other, got "
-                f"{len(self.documents)}; give a second corpus to report on"
+                "heads: expected two documents or more, to choose heads on one half and report on the other, got one; "
+                "give a second corpus to report on"
             )
-        numbers = np.arange(len(self.documents))
-        return self.take(numbers[::2]), self.take(numbers[1::2])
+        return np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2)
 
     def cut(self, windows: ndarray) -> Corpus:
         """Parts of the documents as documents of their own, for a model that takes no longer ones.

@@ -70,15 +70,30 @@ def test_a_part_has_the_questions_of_its_documents():
     whole, part = as_sets(corpus), as_sets(corpus.take([4, 1]))
     assert part == {key: value for key, value in whole.items() if key[0] in ("d1", "d4")} and part
     assert [d.name for d in corpus.take([4, 1]).documents] == ["d4", "d1"]
-    here, there = corpus.halves()
-    assert [d.name for d in here.documents] == ["d0", "d2", "d4", "d6"] and len(here) + len(there) == len(
-        corpus
-    )
+
+
+@pytest.mark.parametrize("width", [3, 40])
+def test_halves_hold_whole_documents_and_every_question(width):
+    whole = random_corpus(0)
+    assert [half.tolist() for half in whole.halves()] == [[0, 2, 4, 6], [1, 3, 5]]
+    starts = [(i, a) for i, d in enumerate(whole.documents) for a in range(0, len(d.words), 2)]
+    corpus = whole.cut([(i, a, min(a + width, len(whole.documents[i].words))) for i, a in starts])
+    halves = corpus.halves()
+    assert sorted(np.concatenate(halves)) == list(range(len(corpus.documents)))
+    sources = [{corpus.documents[i].source for i in half} for half in halves]
+    assert not sources[0] & sources[1] and abs(len(sources[0]) - len(sources[1])) <= 1
+    for half in halves:
+        part, rows = corpus.take(half), corpus.asking(half)
+        assert len(part) == len(rows) > 0
+        assert (part.query == corpus.query[rows]).all() and (part.relation == corpus.relation[rows]).all()
+        assert (half[part.document] == corpus.document[rows]).all() and (
+            part.distance == corpus.distance[rows]
+        ).all()
 
 
 def test_one_document_has_no_halves():
     with pytest.raises(
-        ValueError, match="^heads: expected two documents or more, .* got 1; give a second corpus"
+        ValueError, match="^heads: expected two documents or more, .* got one; give a second corpus"
     ):
         random_corpus(0, documents=1).halves()
 
