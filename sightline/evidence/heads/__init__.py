@@ -1,7 +1,8 @@
 """Which head does what: a model's heads held against what is known of a corpus, and described where nothing is known.
 
-gold       documents and the questions about them       corpus    from a path to these, whatever the format
-conllu     trees and entities                            brat      mentions and who is meant
-links      anybody's own links; plain text; scope        baselines what is found without any model
-choice     the best head, chosen on one half and reported on the other
+What should be found            What the model does            What follows
+    gold      the questions         subject  the model             baselines  what needs no model
+    corpus    from a path to them   words    from pieces to words  choice     the best head: chosen here, reported there
+    conllu brat links bindings      packs    one pass, tapped
+    coreference                     measuring, and what it needs
 """
