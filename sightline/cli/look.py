@@ -31,20 +31,43 @@ def look(
     ] = None,
     layer: Annotated[int | None, typer.Option(help="The layer the page opens with, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="The head of it, from 0.  [default: their mean]")] = None,
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("look.html"),
+    out: Annotated[Path | None, typer.Option(help="The page to write.  [default: look.html]")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page to a browser on this machine; for long texts.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="Of the server.  [default: any that is free]")] = None,
 ) -> None:
     """See what each head of a model looks at in a text: one HTML file that needs no network.
 
-    Click a word to see what it looks at and what looks at it; every layer and head stands beside it.
+    Click a word to see what it looks at and what looks at it; every layer and head stands beside it. A text too long for a file
+    is served: the browser asks for what is in sight, and Ctrl-C ends it.
 
     \b
     Examples:
         sightline look sentence-transformers/all-MiniLM-L6-v2 "The cat that chased its tail is tired." --link its:cat
         sightline look runs/reviews-self-attention review.txt --layer 2 --head 0 --out review.html
+        sightline look runs/book book.txt --serve
     """
+    if serve and out is not None:
+        raise ValueError(f"look: expected --serve or a page to write, got both; leave out --serve or --out {out}")
+    if port is not None and not serve:
+        raise ValueError(f"look: expected --serve with --port, got --port {port} alone; add --serve")
     from sightline.cli.huggingface import quiet
 
     quiet()
+    asked = {"link": link, "layer": layer, "head": head}
+    if serve:
+        from sightline.lens.server import serve as run
+
+        return run(model, _read(text), **asked, port=port or 0, progress=sys.stderr.isatty(), told=_told)
+    _write(model, text, Path("look.html") if out is None else out, asked)
+
+
+def _told(address: str) -> None:
+    print(f"The page: {address}\nCtrl-C ends it.", flush=True)
+
+
+def _write(model: str, text: str, out: Path, asked: dict) -> None:
     from sightline.lens import look as run
     from sightline.lens import read_page, write_page
 
@@ -55,7 +78,7 @@ def look(
             raise ValueError(
                 f"{out}: expected a page of ours to write over, got another file; name another --out"
             ) from None
-    data = run(model, _read(text), link=link, layer=layer, head=head)
+    data = run(model, _read(text), **asked)
     if data["link"]:
         _print_link(data)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ Numbers are little endian; a byte b stands for the weight (b / 255)^2.
 The data of such a page are those of `inline`, version 1, without statistics, profile, links and blocks, and with
 
     asks      1: the version of the questions
-    by        "http" or "message": how it asks
+    by        "server" or "message": how it asks
     side      SIDE
 """
 
@@ -293,7 +293,7 @@ class Answers:
     def page(
         self, by: str, link: str | None = None, layer: int | None = None, head: int | None = None
     ) -> dict:
-        """The data of a page that asks `by` "http" or "message"; `link`, `layer` and `head` say what it opens with, as in `look`.
+        """The data of a page that asks `by` "server" or "message"; `link`, `layer` and `head` say what it opens with, as in `look`.
 
         Raises: ValueError for a word that is not there or occurs twice, a layer or head out of range.
         """
@@ -312,6 +312,9 @@ class Answers:
             "version": inline.VERSION,
             "asks": VERSION,
             "by": by,
+            "shows": "weights",
+            "notes": [],
+            "influence": None,
             "side": SIDE,
             "title": f"{self.name} looks at: {text.short}",
             "model": self.name,

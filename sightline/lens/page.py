@@ -41,11 +41,15 @@ SCRIPTS = {  # of each page, in order
     "page": ("elements", "plots", "heads", "page"),
     "look": (
         "elements",
+        "look-source",
         "look-data",
+        "look-blocks",
         "look-text",
         "look-heads",
         "look-lines",
         "look-map",
+        "look-pictures",
+        "look-tiles",
         "look-profile",
         "look",
     ),
@@ -74,6 +78,7 @@ def render(data: dict) -> str:
     script = '"use strict";\n' + "".join(pieces)
     parts = {
         "title": html.escape(data["title"]),
+        "connect": "; connect-src 'self'" * (data.get("by") == "server"),  # it asks its server
         "style": style,
         "script": script,
         # Only this very script may run, so that nothing could be injected even if the escaping failed.

@@ -1,27 +1,10 @@
-// What the page knows: units of text, and for each view (a head, or a mean of heads) who looks at whom. The format is described
-// in sightline/lens/inline.py. Blocks are fetched by name from `source`, which may as well lie elsewhere.
-const look = JSON.parse(document.getElementById("data").textContent);
-if (look.page !== "look" || look.version !== 1) throw new Error(`this page reads version 1, the data say ${look.version}`);
-if (typeof DecompressionStream === "undefined") {
-  document.getElementById("page").textContent = "This page unpacks its numbers with what browsers have since 2023; open it in a newer one.";
-  throw new Error("no DecompressionStream");
-}
-
-const source = {
-  has: (name) => Object.hasOwn(look.blocks, name),
-  async block(name) {
-    const bytes = Uint8Array.from(atob(look.blocks[name]), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  },
-};
-
+// What the page knows: units of text, and for each view (a head, or a mean of heads) who looks at whom.
 const WEIGHTS = Float32Array.from({ length: 256 }, (_, byte) => (byte / 255) ** 2);
 
 // ---- views -----------------------------------------------------------------------------------------------------
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const heads = range(look.layers).flatMap((layer) => range(look.heads).map((head) => `${layer}.${head}`));
-const views = ["all", ...range(look.layers).map(String), ...heads];
+const views = [...(asks ? [] : ["all"]), ...range(look.layers).map(String), ...heads]; // in the order of the thumbnails
 const isHead = (view) => view.includes(".");
 const layerOf = (view) => (view === "all" ? null : +view.split(".")[0]);
 const headOf = (view) => (isHead(view) ? +view.split(".")[1] : null);
@@ -29,18 +12,18 @@ const nameOf = (view) => (view === "all" ? "the mean of all heads"
   : isHead(view) ? `layer ${layerOf(view)}, head ${headOf(view)}` : `layer ${layerOf(view)}, the mean of its heads`);
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
-// A number that is kept for heads, of a view: for a mean, the mean.
+// A number that is kept for heads, of a view: for a mean, the mean. Where it has not come yet, NaN.
 function statistic(name, view) {
-  const rows = look.statistics[name];
-  if (isHead(view)) return rows[layerOf(view)][headOf(view)];
-  const all = view === "all" ? rows.flat() : rows[layerOf(view)];
-  return all.reduce((a, b) => a + b, 0) / all.length;
+  const rows = look.statistics[name] || [];
+  if (isHead(view)) return (rows[layerOf(view)] || [])[headOf(view)] ?? NaN;
+  const all = view === "all" ? rows.flat() : rows[layerOf(view)] || [];
+  return all.length ? all.reduce((a, b) => a + b, 0) / all.length : NaN;
 }
 
 function profileOf(view) {
-  if (isHead(view)) return look.profile[layerOf(view)][headOf(view)];
-  const rows = view === "all" ? look.profile.flat() : look.profile[layerOf(view)];
-  return look.bins.map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
+  const rows = view === "all" ? look.profile.flat() : look.profile[layerOf(view)] || [];
+  const some = isHead(view) ? rows.slice(headOf(view), headOf(view) + 1) : rows;
+  return look.bins.map((_, i) => some.reduce((sum, row) => sum + row[i], 0) / (some.length || 1));
 }
 
 // ---- levels: words, or pieces ----------------------------------------------------------------------------------
@@ -56,17 +39,29 @@ const levels = {
   pieces: level("pieces", look.pieces, look.pieces.map((_, i) => i)),
 };
 
+// Which of several units that are spelled alike: [number, of how many].
+function which(i, level) {
+  if (!level.alike) {
+    const count = new Map();
+    level.alike = { count, number: level.units.map(({ text }) => { count.set(text, (count.get(text) || 0) + 1); return count.get(text); }) };
+  }
+  return [level.alike.number[i], level.alike.count.get(level.units[i].text)];
+}
+
 // ---- matrices: {n, whole, row(query), column(key), first, special: by query, least(query)} ------------------------
-// Where only the strongest links are known (not whole), all else reads as 0, and is at most least(query).
+// Where only the strongest links are known (not whole), all else reads as 0, and is at most least(query). Where they are asked for,
+// a matrix of many units knows the row and the column of the unit that is `asked`, and no other.
+const WHOLE = 512; // units of which all rows are asked for
 const opened = new Map();
-function matrix(view, where) {
+function matrix(view, where, asked) {
+  if (asks) return asked_for(view, where, where.n <= WHOLE ? null : asked);
   const name = `${where.name}/${view}`;
   if (!opened.has(name)) opened.set(name, source.has(`map/${view}`) ? dense(view, where) : linked(name, where));
   return opened.get(name);
 }
 
 async function dense(view, where) {
-  const bytes = await source.block(`map/${view}`);
+  const bytes = await source.bytes(`map/${view}`);
   const { n, of } = where;
   const m = of.length;
   let weights = new Float32Array(n * n);
@@ -78,18 +73,37 @@ async function dense(view, where) {
       for (let k = 0; k < m; k++) weights[row + of[k]] += WEIGHTS[bytes[q * m + k]] * share;
     }
   }
+  return whole_of(weights, n, where.units);
+}
+
+function whole_of(weights, n, units) {
   const row = (q) => weights.subarray(q * n, q * n + n);
-  const sum = (q, some) => row(q).reduce((total, w, k) => (some(k) ? total + w : total), 0);
+  const added = range(n).filter((k) => units[k].special);
   return {
     n, whole: true, row, least: () => 0, weights,
     column: (k) => Float32Array.from({ length: n }, (_, q) => weights[q * n + k]),
     first: range(n).map((q) => weights[q * n]),
-    special: range(n).map((q) => sum(q, (k) => where.units[k].special)),
+    special: range(n).map((q) => added.reduce((sum, k) => sum + weights[q * n + k], 0)),
   };
 }
 
+async function asked_for(view, { name, n, units }, asked) {
+  const called = `${name}/${view}/${asked}`;
+  if (opened.has(called)) return opened.get(called);
+  while (opened.size >= 12) opened.delete(opened.keys().next().value);
+  const numbers = async (what, first, stop) => new Float32Array(await source.ask(what, { view, level: name, first, stop }));
+  const made = asked === null ? numbers("rows", 0, n).then((weights) => whole_of(weights, n, units))
+    : Promise.all([numbers("rows", asked, asked + 1), numbers("columns", asked, asked + 1)]).then(([row, column]) => ({
+      n, whole: true, row: () => row, column: () => column, least: () => 0, first: { [asked]: row[0] },
+      special: { [asked]: units.reduce((sum, unit, k) => (unit.special ? sum + row[k] : sum), 0) },
+    }));
+  opened.set(called, made);
+  made.catch(() => opened.delete(called));
+  return made;
+}
+
 async function linked(name, where) {
-  const bytes = await source.block(name);
+  const bytes = await source.bytes(name);
   const { n } = where;
   const k = Math.min(look.links, n);
   const [low, high, weight] = [0, 1, 2].map((part) => bytes.subarray(n * (2 + part * k), n * (2 + part * k + k)));
@@ -112,11 +126,13 @@ async function linked(name, where) {
 // The largest weight in each part of a map of pieces, of every view: small pictures, and all that is known of the rest of a map.
 let thumbnails;
 async function thumbnailOf(view) {
-  thumbnails ??= source.block("thumbnails");
+  thumbnails ??= source.bytes("thumbnails");
   const size = look.size * look.size;
   return (await thumbnails).subarray(views.indexOf(view) * size, (views.indexOf(view) + 1) * size);
 }
 
 // ---- writing numbers -------------------------------------------------------------------------------------------
-const percent = (w) => (w > 0 && w < 0.005 ? "<1%" : `${(100 * w).toFixed(0)}%`);
-const rounded = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : Math.abs(x) >= 10 ? x.toFixed(1) : x.toFixed(2));
+const UNKNOWN = "…";
+const percent = (w) => (Number.isNaN(w) ? UNKNOWN : w > 0 && w < 0.005 ? "<1%" : `${(100 * w).toFixed(0)}%`);
+const rounded = (x) => (Number.isNaN(x) ? UNKNOWN : Math.abs(x) >= 100 ? x.toFixed(0) : Math.abs(x) >= 10 ? x.toFixed(1) : x.toFixed(2));
+const great = (n) => n.toLocaleString("en");

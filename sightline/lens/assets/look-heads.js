@@ -62,7 +62,7 @@ function inOrder(buttons) {
   const top = ["mean", ...range(look.heads)].map((name) => html("span", { class: "column" }, String(name)));
   const cells = range(look.layers).flatMap((layer) =>
     [html("span", { class: "row" }, String(layer)), cell(String(layer)), ...range(look.heads).map((head) => cell(`${layer}.${head}`))]);
-  const all = [html("span", { class: "row" }, "all"), cell("all")];
+  const all = views.includes("all") ? [html("span", { class: "row" }, "all"), cell("all")] : [];
   const box = html("div", { class: "table", style: `--heads:${look.heads}` }, html("span"), top, cells, all);
   return [box];
 }
@@ -82,8 +82,14 @@ const PAPER = () => (dark.matches ? [20, 21, 23] : [255, 255, 255]);
 const INK = () => (dark.matches ? [134, 208, 255] : [0, 64, 120]);
 const blend = (from, to, t) => from.map((low, i) => low + (to[i] - low) * t);
 
+let painting = 0;
+function repaint() { // since there are new ones
+  thumbnails = undefined;
+  painting++;
+}
+
 async function paint(canvas, view) {
-  const scheme = dark.matches ? "dark" : "light";
+  const scheme = `${dark.matches ? "dark" : "light"} ${painting}`;
   if (canvas.dataset.painted === scheme) return;
   canvas.dataset.painted = scheme;
   const bytes = await thumbnailOf(view);
@@ -98,6 +104,7 @@ async function paint(canvas, view) {
 // {there, back: [[view, weight]], strongest first}. What the page was asked for when it was made is exact; else what links say.
 async function ranked({ from, to }) {
   const [a, b] = [unit(from), unit(to)];
+  if (asks) return source.json("pair", { level: state.level, from: a, to: b });
   if (look.link && state.level === "words" && a === look.link.from && b === look.link.to) return look.link;
   const all = await Promise.all(heads.map(async (view) => [view, await matrix(view, where())]));
   const order = (q, k) => all.map(([view, one]) => [view, one.row(q)[k]]).sort((x, y) => y[1] - x[1]);

@@ -2,52 +2,54 @@
 
 // ---- the text --------------------------------------------------------------------------------------------------
 function reading() {
-  const text = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
+  const box = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
   const hint = html("p", { class: "quiet hint" }, "Click a word. ", html("span", { class: "sample fill" }, "Shaded"),
     " is what it looks at, ", html("span", { class: "sample under" }, "underlined"), " what looks at it.", look.gold.length ? [" A ", html("span", { class: "sample gold" }, "frame"), " is the binding of its name."] : null);
   let laid = null;
-  let spans = [];
-  const lay = () => {
-    laid = state.level;
-    spans = where().units.map(({ text: word, special: added }, i) =>
-      html("span", { class: added ? "unit added" : "unit", role: "button", "data-i": i, tabindex: -1 }, html("bdi", {}, word)));
-    text.replaceChildren(...spans.flatMap((span, i) => [gap(i), span]));
-  };
-  text.addEventListener("click", (event) => pick(event, event.shiftKey));
-  text.addEventListener("keydown", (event) => {
+  let shown = null; // what is drawn: matrices, the rows of the asked unit and its column
+  const text = blocks(box, (span, i) => { if (shown) dress(span, i, shown); });
+  const strip = long ? ruler((share) => text.show(Math.min(where().n - 1, Math.floor(share * where().n)))) : null;
+  box.addEventListener("click", (event) => pick(event, event.shiftKey));
+  box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(event, event.shiftKey); }
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;
     event.preventDefault();
-    const next = Math.min(Math.max(unit(state.asked) + by, 0), spans.length - 1);
+    const next = Math.min(Math.max(unit(state.asked) + by, 0), where().n - 1);
     ask(next);
-    spans[next].focus();
+    text.element(next).focus();
   });
+  reveal = (i) => text.show(i);
   return {
-    node: html("div", {}, text, hint),
+    node: html("div", {}, html("div", { class: "page" }, box, strip && strip.canvas), hint),
     draw(matrices) {
-      if (laid !== state.level) lay();
       const asked = unit(state.asked);
-      const rows = matrices.map((one) => one.row(asked));
-      const looked = matrices[0].column(asked);
-      spans.forEach((span, i) => {
-        span.style.background = hidden(i) ? "" : fill_of(rows.map((row) => row[i]));
-        const under = hidden(i) || looked[i] < 0.01 ? 0 : Math.sqrt(looked[i]);
-        span.style.boxShadow = under ? `inset 0 ${-(1.5 + 3 * under).toFixed(1)}px 0 color-mix(in srgb, var(--under) ${(30 + 70 * under).toFixed(0)}%, transparent)` : "";
-        span.title = rows[0][i] || matrices[0].whole ? `${(100 * rows[0][i]).toFixed(1)}%` : `at most ${(100 * matrices[0].least(asked)).toFixed(1)}%`;
-        span.classList.toggle("asked", i === asked);
-        span.classList.toggle("joined", Boolean(state.pair) && (i === unit(state.pair.to) || i === unit(state.pair.from)) && i !== asked);
-        span.classList.toggle("gold", look.gold.some(([from, to]) => unit(from) === asked && unit(to) === i));
-        span.tabIndex = i === asked ? 0 : -1;
-        span.setAttribute("aria-pressed", i === asked);
-      });
-      const at = spans[asked].offsetTop; // a long text scrolls by itself
-      if (at < text.scrollTop || at > text.scrollTop + text.clientHeight - 40) text.scrollTop = at - text.clientHeight / 3;
+      const moved = laid !== state.level || !shown || shown.asked !== asked;
+      const gold = new Set(look.gold.filter(([from]) => unit(from) === asked).map(([, to]) => unit(to)));
+      shown = { asked, gold, matrices, rows: matrices.map((one) => one.row(asked)), looked: matrices[0].column(asked) };
+      if (laid !== state.level) {
+        laid = state.level;
+        text.lay(where());
+      }
+      text.dress();
+      if (strip) strip.draw(shown.rows[0], shown.looked, asked);
+      if (moved) text.show(asked); // a long text scrolls by itself
     },
   };
 }
+let reveal;
 
-const gap = (i) => where().units[i].space || (i && where().units[i].special !== where().units[i - 1].special ? " " : "");
+function dress(span, i, { asked, gold, matrices, rows, looked }) {
+  span.style.background = hidden(i) ? "" : fill_of(rows.map((row) => row[i]));
+  const under = hidden(i) || looked[i] < 0.01 ? 0 : Math.sqrt(looked[i]);
+  span.style.boxShadow = under ? `inset 0 ${-(1.5 + 3 * under).toFixed(1)}px 0 color-mix(in srgb, var(--under) ${(30 + 70 * under).toFixed(0)}%, transparent)` : "";
+  span.title = rows[0][i] || matrices[0].whole ? `${(100 * rows[0][i]).toFixed(1)}%` : `at most ${(100 * matrices[0].least(asked)).toFixed(1)}%`;
+  span.classList.toggle("asked", i === asked);
+  span.classList.toggle("joined", Boolean(state.pair) && (i === unit(state.pair.to) || i === unit(state.pair.from)) && i !== asked);
+  span.classList.toggle("gold", gold.has(i));
+  span.tabIndex = i === asked ? 0 : -1;
+  span.setAttribute("aria-pressed", i === asked);
+}
 
 function pick(event, second) {
   const span = event.target.closest(".unit");
@@ -88,7 +90,10 @@ function answer() {
 }
 
 function strongest(weights) {
-  return Array.from(weights, (w, i) => ({ w, i })).filter(({ w, i }) => w > 0 && !hidden(i)).sort((a, b) => b.w - a.w);
+  const found = [];
+  const least = weights.length > 5000 ? 1e-4 : 0;
+  weights.forEach((w, i) => { if (w > least && !hidden(i)) found.push({ w, i }); });
+  return found.sort((a, b) => b.w - a.w);
 }
 
 function bars(found, kind, click) {
@@ -98,16 +103,15 @@ function bars(found, kind, click) {
     const made = html("button", { type: "button", title: "which heads join these two?", "data-i": i },
       html("span", { class: "name" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i)),
       html("span", { class: `measure ${kind}` }, html("i", { style: `width:${(100 * w).toFixed(1)}%` })), html("span", { class: "number" }, percent(w)));
-    made.addEventListener("click", () => click(i));
+    made.addEventListener("click", () => { click(i); reveal(i); });
     return html("li", {}, made);
   }));
 }
 
 // Which of several words that are spelled alike.
-function times(i) {
-  const { units } = where();
-  if (!units.some((other, j) => j !== i && other.text === units[i].text)) return null;
-  return html("sub", {}, String(units.slice(0, i + 1).filter((other) => other.text === units[i].text).length));
+function times(i, level = where()) {
+  const [number, count] = which(i, level);
+  return count > 1 ? html("sub", {}, great(number)) : null;
 }
 
 // What the shading does not show: nothing is spread over the rest.

@@ -10,19 +10,27 @@ const state = {
   sort: "layer",
   rising: false,
 };
+const LONG = 2048; // pieces
+if (asks) Object.assign(look, { statistics: {}, profile: [] }); // they come later
 const HUES = ["blue", "vermillion", "green", "purple", "orange", "black"];
 const hue = (i) => `var(--${HUES[i % HUES.length]})`;
 const where = () => levels[state.level];
 const unit = (piece) => where().of[piece];
-const hidden = (i) => state.hide && (i === 0 || where().units[i].special);
-const quoted = (i) => html("b", { class: "word" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i));
+const hidden = (i, level = where()) => state.hide && (i === 0 || level.units[i].special);
+const quoted = (i, level = where()) => html("b", { class: "word" }, html("bdi", {}, level.units[i].text.trim() || "␣"), times(i, level));
+const long = levels.pieces.n > LONG;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 let drawing = 0;
 async function draw() {
   const turn = ++drawing;
-  const matrices = await Promise.all(state.shown.map((view) => matrix(view, where())));
-  const ranks = state.pair && await ranked(state.pair);
+  let [matrices, ranks] = [[], null];
+  try {
+    matrices = await Promise.all(state.shown.map((view) => matrix(view, where(), unit(state.asked))));
+    ranks = state.pair && await ranked(state.pair);
+  } catch (error) {
+    return lost(error);
+  }
   if (turn !== drawing) return; // something else was chosen meanwhile
   for (const part of parts) part.draw(matrices, ranks);
   document.body.dataset.drawn = turn;
@@ -30,8 +38,8 @@ async function draw() {
 
 // ---- what one can do -------------------------------------------------------------------------------------------
 const change = (values) => { Object.assign(state, values); draw(); };
-const ask = (i) => change({ asked: where().first[i] });
-const join = (from, to) => change({ pair: { from: where().first[from], to: where().first[to] } });
+const ask = (i, level = where()) => change({ asked: level.first[i] });
+const join = (from, to, level = where()) => change({ pair: { from: level.first[from], to: level.first[to] } });
 
 function open(view, beside) {
   const { shown } = state;
@@ -54,7 +62,7 @@ function switched(label, name, key) {
 
 function chooser() {
   const select = (name, options) => html("select", { "aria-label": name }, options.map(([value, text]) => html("option", { value }, text)));
-  const layer = select("layer", [["all", "all layers"], ...range(look.layers).map((i) => [i, `layer ${i}`])]);
+  const layer = select("layer", [...(asks ? [] : [["all", "all layers"]]), ...range(look.layers).map((i) => [i, `layer ${i}`])]);
   const head = select("head", [["mean", "mean of heads"], ...range(look.heads).map((i) => [i, `head ${i}`])]);
   const choose = () => open(layer.value === "all" ? "all" : head.value === "mean" ? layer.value : `${layer.value}.${head.value}`, false);
   layer.addEventListener("change", choose);
@@ -112,12 +120,13 @@ document.addEventListener("keydown", (event) => {
 const tokens = look.special.length ? [...new Set(look.special.map((i) => look.pieces[i][1]))].slice(0, 3).join(", ") : "the first word";
 const parts = [];
 const part = (made) => { parts.push(made); return made.node; };
-const counted = (n, name) => `${n} ${name}${n === 1 ? "" : "s"}`;
+const counted = (n, name) => `${great(n)} ${name}${n === 1 ? "" : "s"}`;
 const own = (units) => units.filter((one) => !one.special).length; // without what the tokenizer added
 const facts = `${counted(look.layers, "layer")} × ${counted(look.heads, "head")} · ${counted(own(levels.words.units), "word")} in ${counted(own(levels.pieces.units), "piece")}`;
 
 document.getElementById("page").replaceChildren(
-  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), " looks at"), html("p", { class: "quiet" }, facts)),
+  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), " looks at"), html("p", { class: "quiet" }, facts),
+    html("p", { id: "lost", role: "alert", hidden: "" }, "Nobody answers any more. What is shown stays; for more, start the program again and open its new address.")),
   html("div", { class: "stage" },
     html("div", { class: "reading" }, part(chooser()),
       html("div", { class: "bar" }, part(segments()), part(switched(`leave out ${tokens}`, "hide", "h"))),
@@ -132,6 +141,27 @@ function keys(list) {
   return list.map(([...row]) => html("span", { class: "key" }, row.slice(0, -1).map((name) => html("kbd", {}, name)), ` ${row.at(-1)}`));
 }
 document.body.toggleAttribute("data-long", look.words.length > 120);
+document.body.toggleAttribute("data-far", long);
 document.body.toggleAttribute("data-code", look.gold.length > 0);
 dark.addEventListener("change", draw);
 draw();
+if (asks) comeIn().catch(lost);
+
+// Numbers and small pictures of the heads come in layer by layer; they are of some of the queries, where there are many.
+async function comeIn() {
+  const note = html("p", { class: "quiet hint", id: "sampled" });
+  document.querySelector("#heads").append(note);
+  for (let known = -1; known < look.layers;) {
+    const told = await source.json("heads");
+    if (told.layers !== known) {
+      known = told.layers;
+      Object.assign(look, { statistics: told.statistics, profile: told.profile });
+      const some = told.rows < levels.pieces.n ? `Small pictures, numbers and distances are of ${great(told.rows)} of the ${great(levels.pieces.n)} rows, spread evenly.` : "";
+      note.textContent = known < look.layers ? `${some} ${known} of ${look.layers} layers are in.` : some;
+      repaint();
+      await draw();
+      document.body.dataset.known = known;
+    }
+    if (known < look.layers) await new Promise((done) => { setTimeout(done, 700); });
+  }
+}
