@@ -42,15 +42,16 @@ def _look(piece: Piece, part: Part, layer: int, sums: Sums, answers: Tensor) -> 
     flat = logs.exp()
     sums["entropy"][layer] -= by_head(logs.mul_(flat).sum(-1), heads)
     weights = flat.view(run.count, heads, *flat.shape[1:])
-    _places(weights, part, layer, sums)
+    by_key = weights.permute(0, 3, 1, 2).contiguous()
+    _places(weights, by_key, part, layer, sums)
     for name, (s, row, key) in (("duplicate", part.same), ("induction", part.after_same)):
         sums[name][layer] += weights[s, :, row, key].sum(0, dtype=torch.float64)
     if len(part.words):
-        _words(weights, part, layer, sums, answers)
+        _words(by_key, part, layer, sums, answers)
 
 
-def _places(weights: Tensor, part: Part, layer: int, sums: Sums) -> None:
-    most, best = weights.max(-1)
+def _places(weights: Tensor, by_key: Tensor, part: Part, layer: int, sums: Sums) -> None:
+    most, best = by_key.max(1)
     sums["confidence"][layer] += most.sum((0, 2), dtype=torch.float64)
     asked = part.query[:, None] & (most > 0)
     sums["offset_best"][layer] += tally(best - part.rows, asked)
@@ -64,12 +65,12 @@ def _places(weights: Tensor, part: Part, layer: int, sums: Sums) -> None:
     sums["distances"][layer].index_add_(1, bins, diagonals)
 
 
-def _words(weights: Tensor, part: Part, layer: int, sums: Sums, answers: Tensor) -> None:
-    run, (count, heads, rows, n) = part.run, weights.shape
+def _words(by_key: Tensor, part: Part, layer: int, sums: Sums, answers: Tensor) -> None:
+    run, (count, n, heads, rows) = part.run, by_key.shape
     pieces, bags = run.bags
-    by_key = weights.permute(0, 3, 1, 2).reshape(count * n, heads * rows)
-    summed = embedding_bag(pieces, by_key, bags, mode="sum").view(count, run.most_words * heads, rows)
-    words = torch.bmm(summed, part.averaged.to(weights.dtype)).view(count, run.most_words, heads, -1)
+    summed = embedding_bag(pieces, by_key.view(count * n, -1), bags, mode="sum")
+    summed = summed.view(count, run.most_words * heads, rows)
+    words = torch.bmm(summed, part.averaged.to(summed.dtype)).view(count, run.most_words, heads, -1)
     most, best = words.max(1)  # [S, H, words]
     asked = part.has[:, None] & (most > 0)
     sums["word_offset_best"][layer] += tally(best - part.words, asked)

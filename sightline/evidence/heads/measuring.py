@@ -32,7 +32,7 @@ from sightline.evidence.heads.sums import Sums
 from sightline.evidence.heads.words import paired
 from sightline.training import checkpoint
 
-WINDOW, CHARACTERS = 2048, 1_000_000  # documents, or letters, that are sorted together
+WINDOW, CHARACTERS = 4096, 1_000_000  # documents, or letters, that are sorted together
 NOTE, FOUND = "note.json", "found.npy"
 REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
 

@@ -171,13 +171,14 @@ class Part:
         sums["rare_queries"] += self.beside_rare.sum()
         for name, (s, row, _) in (("duplicates", self.same), ("inductions", self.after_same)):
             sums[name] += len(torch.unique(s * run.n + row))
-        for d in range(-WIDE, WIDE + 1):
-            there = (self.rows + d >= 0) & (self.rows + d < run.n)
-            sums["offset_queries"][WIDE + d] += (self.query & there).sum()
-            word = self.words + d
-            there = (word >= 0) & (word < run.most_words)
-            there = there & run.has[:, word.clamp(0, max(run.most_words - 1, 0))] & self.has
-            sums["word_offset_queries"][WIDE + d] += there.sum()
+        away = torch.arange(-WIDE, WIDE + 1, device=run.device)
+        key = self.rows[:, None] + away
+        there = (key >= 0) & (key < run.n)
+        sums["offset_queries"] += (self.query.sum(0)[:, None] * there).sum(0)
+        if len(self.words):
+            key = self.words[:, None] + away
+            there = (key >= 0) & (key < run.most_words) & run.has[:, key.clamp(0, run.most_words - 1)]
+            sums["word_offset_queries"] += (there & self.has[..., None]).sum((0, 1))
 
 
 class Questions:
@@ -193,10 +194,11 @@ class Questions:
             plain.append(_columns(s, asked, asked.asker[chosen], asked.keys[chosen], first))
             chosen = here[asked.candidate]
             number, word = asked.candidate[chosen], asked.among[chosen]
-            right = np.isin(number * run.most_words + word, asked.asker * run.most_words + asked.keys)
-            limited.append(np.vstack([_columns(s, asked, number, word, first), right]))
+            if len(word):
+                right = np.isin(number * run.most_words + word, asked.asker * run.most_words + asked.keys)
+                limited.append(np.vstack([_columns(s, asked, number, word, first), right]))
         self.plain = run.tensor(np.hstack(plain))
-        limited = np.hstack(limited)
+        limited = np.hstack([np.zeros((5, 0), np.int64), *limited])
         rows, which = np.unique(limited[0], return_inverse=True)
         self.limited, self.rows, self.which = map(run.tensor, (limited, rows, which.reshape(-1)))
 
