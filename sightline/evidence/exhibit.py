@@ -1,4 +1,4 @@
-"""Numbers say that attention finds a name's binding; this shows it: one held-out function, and every head's weights in it.
+"""Numbers say that attention finds a name's binding; this shows it: one held-out function, every head's weights in it, and influence.
 
 The function is chosen by a rule that looks at no model, and the head by other functions than the one that is shown.
 """
@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sightline.observe import watch
+from sightline.observe import influence_on, watch
 from sightline.tasks import scope
 from sightline.tasks.examples import Examples
 
 LONGEST, USES, NAMES = 150, 12, 6  # what can be read on one screen and asks for more than one name
 SAMPLE = 64  # functions by which the head is chosen
+PROBES = 2  # random rows of signs by which each encoding is asked what moves it
 GLYPHS = {"NEWLINE": "↵", "INDENT": "→", "DEDENT": "←"}
 STRING = re.compile(r"""[rbuRBU]*('{3}|"{3}|'|")(\\.|(?!\1).)*\1""", re.DOTALL)
 BLANK = re.compile(r"(\s|\\\n|#[^\n]*)*")
@@ -59,9 +60,10 @@ def exhibit(model, valid: Examples, test: Examples) -> dict | None:
         "heads": heads,
         "chosen": {"layer": layer, "head": head},
         "start": max(uses, key=lambda use: float(weights[layer, head, *use]) * (use[0] - use[1]))[0],
-        "masses": [[round(float(mass), 4) for mass in row] for row in here],
         "tokens": tokens,
-        "weights": base64.b64encode((weights * 65535).round().numpy().astype("<u2").tobytes()).decode(),
+        "weights": _packed(weights),
+        "influence": _packed(_influence(model, one)),
+        "probes": PROBES,
     }
 
 
@@ -88,6 +90,16 @@ def _seen(model, examples: Examples) -> tuple[list[Tensor], Tensor]:
             for i in range(len(examples))
         ]
     return weights, scores.float()
+
+
+def _influence(model, one: Examples) -> Tensor:
+    """What moves each encoding of a sequence: the shares of its inputs. Shapes: [n, n]."""
+    found = influence_on(model, one.inputs.values, range(len(one.inputs.values)), probes=PROBES)
+    return found / found.sum(-1, keepdim=True)
+
+
+def _packed(shares: Tensor) -> str:
+    return base64.b64encode((shares * 65535).round().numpy().astype("<u2").tobytes()).decode()
 
 
 def _mass_on_bindings(weights: list[Tensor], examples: Examples) -> Tensor:

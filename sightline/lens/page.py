@@ -18,11 +18,11 @@ of those of a comparison:
                    where a spread is {median, low, high} over the seeds, or null
     baselines      [{name, value, distance: {bucket: value}}]: answers that need no encoder
     sentences, notes, captions {distance, time, tokens}, settings {name: value}, machine {name: value}
-    exhibit        null, or one sequence and what each head looks at in it:
+    exhibit        null, or one sequence and what each head looks at in it, drawn as a look in a frame:
                    {about: [paragraph], layers, heads, chosen {layer, head}, start: the token asked first,
-                    masses[layer][head]: share of the weight on the binding, over all tokens that have one,
                     tokens [{space: text before it, text, layout: bool, gold, answer, probability, binding: index}],
-                    weights: base64 of uint16, little endian, [layers, heads, n, n] in units of 1/65535}
+                    weights: base64 of uint16, little endian, [layers, heads, n, n] in units of 1/65535,
+                    influence: likewise [n, n], the share of each input in what moves an encoding; probes: how it was estimated}
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from sightline.lens.exhibited import look_of
+
 VERSION = 1
 SCRIPTS = {  # of each page, in order
-    "page": ("elements", "plots", "heads", "page"),
+    "page": ("elements", "plots", "exhibit", "page"),
     "look": (
         "elements",
         "look-source",
@@ -52,7 +54,23 @@ SCRIPTS = {  # of each page, in order
         "look-tiles",
         "look-profile",
         "look",
+        "look-notes",
     ),
+}
+WORDS = {  # of the scripts of a look: what stands there where influence is shown, and not weights
+    '" looks at"), html("p"': '"\'s encodings depend on"), html("p"',
+    '${counted(look.layers, "layer")} × ${counted(look.heads, "head")}': "influence",
+    " is what it looks at, ": " is what its encoding depends on, ",
+    " what looks at it.": " what depends on it.",
+    '" looks at "': '" depends on "',
+    " looks at nothing that is shown": " depends on nothing that is shown",
+    'quoted(asked), " looks at")': 'quoted(asked), " depends on")',
+    '"looked at by"': '"what depends on it"',
+    "which heads join these two?": "hold these two",
+    "what the word looks at, and what looks at it": "what the word depends on, and what depends on it",
+    "map of the head:": "map of influence:",
+    "From a word that looks to the words it looks at; the stronger the line, the more weight.": "From a word to those that its encoding depends on; the stronger the line, the more influence.",
+    "A row looks, a column is looked at;": "A row is an encoding, a column an input that moves it;",
 }
 
 
@@ -72,20 +90,50 @@ def render(data: dict) -> str:
         raise ValueError(
             f"lens.render: expected the data of a comparison or of a look, got {kind!r}; make it anew"
         )
-    assets = resources.files("sightline.lens") / "assets"
-    page, style = ((assets / name).read_text("utf-8") for name in ("page.html", f"{kind}.css"))
-    pieces = [(assets / f"{name}.js").read_text("utf-8") for name in SCRIPTS[kind]]
-    script = '"use strict";\n' + "".join(pieces)
+    style, script = _asset(f"{kind}.css"), _script(kind)
+    if data.get("shows") == "influence":
+        style, script = style + _asset("influence.css"), _of_influence(script)
+    if not data.get("exhibit"):
+        return _laid_out(data["title"], style, [script], [_embeddable(data)], data.get("by") == "server")
+    inner = _script("look")
+    shown = look_of(data["exhibit"])
+    frame = _laid_out(
+        shown["title"], _asset("look.css") + _asset("framed.css"), [inner], [_embeddable(shown)]
+    )
+    return _laid_out(data["title"], style, [script, inner], [_embeddable(data), _embeddable(frame)])
+
+
+def _asset(name: str) -> str:
+    return (resources.files("sightline.lens") / "assets" / name).read_text("utf-8")
+
+
+def _script(kind: str) -> str:
+    return '"use strict";\n' + "".join(_asset(f"{name}.js") for name in SCRIPTS[kind])
+
+
+def _of_influence(script: str) -> str:
+    """The script of a look with other words."""
+    for phrase, other in WORDS.items():
+        script = script.replace(phrase, other)
+    return script
+
+
+def _laid_out(title: str, style: str, scripts: list[str], data: list[str], served: bool = False) -> str:
+    """A page that runs the first of the scripts; the others may run in frames, which are under the rule of the page around them.
+
+    The first of the data are the page's; what follows is a frame.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     parts = {
-        "title": html.escape(data["title"]),
-        "connect": "; connect-src 'self'" * (data.get("by") == "server"),  # it asks its server
+        "title": html.escape(title),
+        "connect": "; connect-src 'self'" * served,  # it asks its server
         "style": style,
-        "script": script,
-        # Only this very script may run, so that nothing could be injected even if the escaping failed.
-        "hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "data": _embeddable(data),
+        "script": scripts[0],
+        # Only these very scripts may run, so that nothing could be injected even if the escaping failed.
+        "hash": "' '".join(f"sha256-{hash}" for hash in hashes),
+        "data": '</script>\n<script type="application/json" id="frame">'.join(data),
     }
-    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], page)
+    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page.html"))
 
 
 def write_page(data: dict, path: str | os.PathLike) -> Path:
@@ -110,7 +158,7 @@ def read_page(path: str | os.PathLike) -> dict:
     return json.loads(found[1])
 
 
-def _embeddable(data: dict) -> str:
+def _embeddable(data: dict | str) -> str:
     """JSON that cannot end its own script element: `<` and the line separators of JavaScript are escaped."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":

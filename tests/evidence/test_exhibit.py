@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sightline.evidence.exhibit import LONGEST, exhibit, layout, typical
-from sightline.observe import watch
+from sightline.observe import influence_on, watch
 from sightline.sequences import Sequences
 from sightline.tasks import Examples, load, scope
 from sightline.training.config import RunConfig
@@ -42,10 +42,16 @@ def test_the_weights_are_those_of_the_model(data, model, shown):
         if token["gold"] is not None:
             assert token["answer"] == scope.ROLES[int(row.argmax())]
             assert token["probability"] == pytest.approx(float(row.max()), abs=1e-3)
-    uses = [(i, token["binding"]) for i, token in enumerate(shown["tokens"]) if token["binding"] is not None]
-    for layer in range(2):
-        expected = [np.mean([weights[layer, head, i, binding] for i, binding in uses]) for head in range(2)]
-        np.testing.assert_allclose(shown["masses"][layer], expected, atol=1e-4)
+
+
+def test_influence_is_the_share_of_each_input(data, model, shown):
+    one = data.test.take([typical(data.test)])
+    n = len(one.inputs.values)
+    found = np.frombuffer(base64.b64decode(shown["influence"]), "<u2").reshape(n, n) / 65535
+    np.testing.assert_allclose(found.sum(-1), 1, atol=n / 65535)
+    exact = influence_on(model, one.inputs.values, [3, n - 1])
+    exact = (exact / exact.sum(-1, keepdim=True)).numpy()
+    assert np.abs(found[[3, n - 1]] - exact).sum(-1).max() < 0.2  # by few probes
 
 
 def test_a_use_and_its_binding_are_spelled_alike(shown):
@@ -70,10 +76,12 @@ def test_the_head_is_chosen_by_other_functions(data, model, shown):
     again = exhibit(model, data.valid, data.test.take([typical(data.test)]))
     assert again["chosen"] == chosen
     assert f"layer {chosen['layer']}, head {chosen['head']}:" in shown["about"][1]
-    assert (
-        f"in this function it is {shown['masses'][chosen['layer']][chosen['head']]:.0%}"
-        in shown["about"][1].lower()
+    uses = [(i, token["binding"]) for i, token in enumerate(shown["tokens"]) if token["binding"] is not None]
+    weights = np.frombuffer(base64.b64decode(shown["weights"]), "<u2").reshape(
+        2, 2, *[len(shown["tokens"])] * 2
     )
+    mass = np.mean([weights[chosen["layer"], chosen["head"], i, binding] for i, binding in uses]) / 65535
+    assert f"in this function it is {mass:.0%}" in shown["about"][1].lower()
 
 
 def test_no_function_that_fits_is_no_exhibit(model):

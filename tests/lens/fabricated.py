@@ -146,9 +146,7 @@ def _exhibit(layers=3, heads=4):
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     uses = [i for i, t in enumerate(tokens) if t["binding"] is not None and t["binding"] != i]
-    masses = [
-        [float(np.mean([w[i, tokens[i]["binding"]] for i in uses])) for w in layer] for layer in weights
-    ]
+    moved = weights.mean((0, 1)) + np.eye(n)
     return {
         "about": [
             "The function textwrap.shorten, which no encoder was trained on, read by the self-attention encoder. Layer 1, "
@@ -158,7 +156,12 @@ def _exhibit(layers=3, heads=4):
         "heads": heads,
         "chosen": {"layer": 1, "head": 2},
         "start": uses[-1],
-        "masses": [[round(m, 3) for m in row] for row in masses],
         "tokens": tokens,
-        "weights": base64.b64encode(np.round(weights * 65535).astype("<u2").tobytes()).decode(),
+        "weights": packed(weights),
+        "influence": packed(moved / moved.sum(-1, keepdims=True)),
+        "probes": 2,
     }
+
+
+def packed(shares) -> str:
+    return base64.b64encode(np.round(shares * 65535).astype("<u2").tobytes()).decode()

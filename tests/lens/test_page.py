@@ -1,13 +1,17 @@
 """The page as a stranger meets it: opened from a file in a real browser, without a network."""
 
+import base64
 import copy
 import json
+import zlib
 
+import numpy as np
 import pytest
 from browser import BROWSER, QUIET, needs_browser, opened
 from fabricated import BUCKETS, KINDS, comparison
 
 from sightline.lens import read_page, render, write_page
+from sightline.lens.exhibited import look_of
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
 
@@ -126,36 +130,56 @@ def test_values_stand_under_the_pointer(browser, file):
 
 
 @needs_browser
-def test_clicking_a_name_shades_what_the_head_looks_at(browser, file):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_function_stands_in_the_page_of_a_look_and_the_answers_beside_it(browser, file, scheme):
     show = comparison()["exhibit"]
     uses = [i for i, token in enumerate(show["tokens"]) if token["binding"] not in (None, i)]
-    shades = "[...document.querySelectorAll('.code .token')].map(s => s.style.background)"
-    with opened(browser, file) as (page, seen):
+    with opened(browser, file, color_scheme=scheme) as (page, seen):
+        look = page.frame_locator("#sight iframe")
+        look.locator("body[data-drawn]").wait_for()
         code = "".join(token["space"] + token["text"] for token in show["tokens"])
-        assert page.locator(".code pre").evaluate("e => e.textContent") == code
-        before = page.evaluate(shades)
-        page.locator(f".token[data-i='{uses[2]}']").click()
-        after = page.evaluate(shades)
-        assert before != after
-        binding = show["tokens"][uses[2]]["binding"]
-        assert page.locator(".code .token.gold").get_attribute("data-i") == str(binding)
-        strongest = page.evaluate("[...document.querySelectorAll('.code .token')].map(s => +s.title)")
-        assert max(range(len(strongest)), key=strongest.__getitem__) == binding
-        assert abs(sum(strongest) - 1) < 0.03
-        assert "of its weight to the binding" in page.inner_text(".answer")
-
-        assert page.locator(".head").count() == show["layers"] * show["heads"]
-        assert page.locator(".head[aria-pressed=true]").get_attribute("data-head") == "2"
-        page.locator(".head[data-layer='0'][data-head='3']").click()
-        assert page.evaluate(shades) != after
-        assert "Layer 0, head 3" in page.inner_text(".answer")
-        page.locator(f".token[data-i='{uses[0]}']").press("Enter")
-        assert page.locator(".token.asked").get_attribute("data-i") == str(uses[0])
-        ink = page.evaluate(
-            "[...document.querySelectorAll('.head canvas')].map(c => c.getContext('2d').getImageData(0, 0, 96, 96).data.reduce((a, b) => a + b))"
+        assert look.locator(".text").evaluate("e => e.textContent") == code
+        assert look.locator(".head[aria-pressed=true]").get_attribute("data-view") == "1.2"
+        assert look.locator(".unit.asked").get_attribute("data-i") == str(show["start"])
+        wrong = [i for i, token in enumerate(show["tokens"]) if token["answer"] != token["gold"]]
+        marked = look.locator(".unit.wrong").evaluate_all("spans => spans.map(span => +span.dataset.i)")
+        assert marked == wrong and wrong
+        for use in (uses[2], wrong[0]):
+            token, unit = show["tokens"][use], look.locator(f".unit[data-i='{use}']")
+            unit.click()
+            look.locator(f".unit.asked[data-i='{use}']").wait_for()
+            page.wait_for_function(
+                "text => document.querySelector('.answer').innerText.startsWith(text)", arg=token["text"]
+            )
+            said = page.inner_text(".answer")
+            assert f"{token['text']}: {token['gold']}; predicted: {token['answer']} (93%)." in said
+            if token["binding"] is not None:
+                assert look.locator(".unit.gold").get_attribute("data-i") == str(token["binding"])
+                assert f"{use - token['binding']} tokens back" in said
+        look.locator(".unit[data-i='0']").click()
+        page.wait_for_function("document.querySelector('.answer').innerText.includes('no use of a name')")
+        assert look.locator("#profile path.influence").count() == 1 and look.locator("header").is_hidden()
+        look.locator(".head[data-view='0.3']").click()
+        look.locator("#map h2 >> text=layer 0, head 3").wait_for()
+        assert page.locator("iframe").evaluate(
+            "f => f.contentDocument.documentElement.scrollHeight <= f.clientHeight"
         )
-        assert len(set(ink)) > 6  # the small maps are drawn, and differ
-        assert not seen["errors"]
+        paper = look.locator("body").evaluate("b => getComputedStyle(b).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+        assert seen == {"requests": [], "errors": []}
+
+
+def test_the_look_of_an_exhibit_holds_its_weights():
+    show = comparison()["exhibit"]
+    n = len(show["tokens"])
+    weights = np.frombuffer(base64.b64decode(show["weights"]), "<u2").reshape(3, 4, n, n) / 65535
+    data = look_of(show)
+    found = np.frombuffer(zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15), np.uint8)
+    assert np.abs((found.reshape(n, n) / 255.0) ** 2 - weights[1, 2]).max() < 0.004
+    uses = [(i, token["binding"]) for i, token in enumerate(show["tokens"]) if token["binding"] is not None]
+    expected = np.mean([weights[:, :, i, binding] for i, binding in uses], 0)
+    assert np.allclose(data["statistics"]["binding"], expected, atol=1e-3)
+    assert sum(data["influence"]["profile"]) == pytest.approx(1, abs=0.01)
 
 
 @needs_browser
@@ -164,11 +188,13 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
     report = _poisoned(report)
     report["buckets"] = []
     with opened(browser, write_page(report, tmp_path / "evil <b>.html")) as (page, seen):
-        page.locator(".token.use").first.click()
+        look = page.frame_locator("#sight iframe")
+        look.locator("body[data-drawn]").wait_for()
+        look.locator(".unit").first.click()
         page.hover("#time svg")
         page.wait_for_timeout(100)
-        assert page.evaluate("window.evil") is None
-        assert page.locator("img").count() == 0
+        assert page.evaluate("window.evil") is look.locator("body").evaluate("window.evil") is None
+        assert page.locator("img").count() == look.locator("img").count() == 0
         assert seen == {"requests": [], "errors": []}
         assert EVIL.split("\u2028")[0] in page.locator("h1").evaluate("e => e.textContent")
 
