@@ -49,7 +49,9 @@ def look(
         sightline look runs/book book.txt --serve
     """
     if serve and out is not None:
-        raise ValueError(f"look: expected --serve or a page to write, got both; leave out --serve or --out {out}")
+        raise ValueError(
+            f"look: expected --serve or a page to write, got both; leave out --serve or --out {out}"
+        )
     if port is not None and not serve:
         raise ValueError(f"look: expected --serve with --port, got --port {port} alone; add --serve")
     from sightline.cli.huggingface import quiet

@@ -34,7 +34,7 @@ import json
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import torch
@@ -66,8 +66,8 @@ class Answers:
     ...     answers.answer("rows", {"view": "0.1", "level": "words", "first": 5, "stop": 6})
     """
 
-    def __init__(self, seen: Seen, text: Text, name: str):
-        self.seen, self.text, self.name = seen, text, name
+    def __init__(self, seen: Seen, text: Text, name: str, notes: Sequence[str] = ()):
+        self.seen, self.text, self.name, self.notes = seen, text, name, list(notes)
         self.layers = seen.layers
         self.heads = len(seen.layer(0).heads)
         uneven = next(
@@ -313,7 +313,7 @@ class Answers:
             "asks": VERSION,
             "by": by,
             "shows": "weights",
-            "notes": [],
+            "notes": self.notes,
             "influence": None,
             "side": SIDE,
             "title": f"{self.name} looks at: {text.short}",

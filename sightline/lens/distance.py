@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sightline.observe import Profile
 
-BINS = [(-(2**i), -(2 ** (i - 1)) - 1) for i in range(12, 1, -1)]
+BINS = [(-(2**i), -(2 ** (i - 1)) - 1) for i in range(24, 1, -1)]
 BINS += [(place, place) for place in range(-2, 3)]
-BINS += [(2 ** (i - 1) + 1, 2**i) for i in range(2, 13)]
+BINS += [(2 ** (i - 1) + 1, 2**i) for i in range(2, 25)]
 WITHIN = (0.5, 0.9, 0.99)
 
 

@@ -82,7 +82,7 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
         f"No attention weights are shown: {reader.blind}.",
         f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
     ]
-    title = f"What moves {reader.name}: {_short(text)}"
+    title = f"What moves {reader.name}: {text.short}"
     return data | {"shows": "influence", "title": title, "notes": reader.notes + notes}
 
 
@@ -114,7 +114,7 @@ def looked(
         "page": "look",
         "version": inline.VERSION,
         "shows": "weights",
-        "title": f"{name} looks at: {_short(text)}",
+        "title": f"{name} looks at: {text.short}",
         "model": name,
         "notes": [],
         "layers": maps.layers,
@@ -140,14 +140,12 @@ def looked(
 def _check_length(reader: Reader, text: Text, ids: Tensor) -> None:
     if not len(ids) or all(text.special):
         raise ValueError("look: expected a text, got one without a token; give at least a word")
-    for longest, why in (
-        (reader.longest, f"as {reader.name} has positions for"),
-        (inline.LONGEST, "as fit into a page"),
+    for longest, why, way in (
+        (reader.longest, f"as {reader.name} has positions for", "shorten the text"),
+        (inline.LONGEST, "as fit into a page", "serve it with --serve, or shorten the text"),
     ):
         if longest is not None and len(ids) > longest:
-            raise ValueError(
-                f"look: expected at most {longest} tokens, {why}, got {len(ids)}; shorten the text"
-            )
+            raise ValueError(f"look: expected at most {longest} tokens, {why}, got {len(ids)}; {way}")
 
 
 def _asked(maps: inline.Maps, layer: int | None, head: int | None) -> str | None:
@@ -233,9 +231,3 @@ def _rounded(value):
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-def _short(text: Text) -> str:
-    words = "".join(w.space + w.text for i, w in enumerate(text.words) if i not in text.special_words)
-    words = " ".join(words.split())
-    return words if len(words) <= 60 else words[:59].rstrip() + "\u2026"

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sightline.lens.distance import bins
 from sightline.lens.inline import SIZE, as_bytes
 from sightline.lens.views import View, spread
 from sightline.lens.wording import Text
 from sightline.observe import Layer
-
-FARTHEST = 24  # distances up to 2 ** 24 have a bin
 
 
 class Sample:
@@ -86,17 +85,6 @@ class Sample:
             on = view.weights(uses[:, 0]).gather(1, uses[:, 1:])
             found["binding"] = _rounded(float(on.mean()))
         return found | {"profile": [_rounded(value / count) for value in profile.tolist()]}, picture
-
-
-def bins(n: int) -> list[list[int]]:
-    """Distances, key minus query, from lowest to highest, in runs that grow with the distance.
-
-    >>> bins(4)
-    [[-3, -3], [-2, -2], [-1, -1], [0, 0], [1, 1], [2, 2], [3, 3]]
-    """
-    ahead = [(1, 1), (2, 2), *((2 ** (i - 1) + 1, 2**i) for i in range(2, FARTHEST + 1))]
-    both = [*((-high, -low) for low, high in reversed(ahead)), (0, 0), *ahead]
-    return [[max(low, 1 - n), min(high, n - 1)] for low, high in both if low < n and high > -n]
 
 
 def _rounded(value: float) -> float:

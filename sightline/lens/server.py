@@ -81,6 +81,10 @@ def observed(model: str | Path | Model, text: str, progress: bool = False) -> An
     Raises: ValueError for a model without attention to see, and a text of no tokens or more than the model has positions for.
     """
     reader = opened(model)
+    if reader.blind:
+        raise ValueError(
+            f"look: expected a model whose attention can be seen, but {reader.blind}; leave out --serve for its influence"
+        )
     words, ids = reader.read(_whole(text))
     if not len(ids) or all(words.special):
         raise ValueError("look: expected a text, got one without a token; give at least a word")
@@ -98,7 +102,7 @@ def observed(model: str | Path | Model, text: str, progress: bool = False) -> An
             part(ids)
     finally:
         reader.model.train(training)
-    return Answers(seen, words, reader.name)
+    return Answers(seen, words, reader.name, reader.notes)
 
 
 def _whole(text: str) -> str:
