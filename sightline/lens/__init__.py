@@ -12,13 +12,21 @@ import sys
 from types import ModuleType
 
 from sightline.lens.notebook import watch
-from sightline.lens.page import read_page, render, write_page
 
-__all__ = ["look", "read_page", "render", "watch", "write_page"]  # noqa: F822
+__all__ = ["look", "read_page", "render", "watch", "write_page"]
+
+
+def __getattr__(name: str):
+    """What draws pages is brought when it is used: with it come all models that can be looked into, and `watch` needs none."""
+    if name in ("read_page", "render", "write_page"):
+        from sightline.lens import page
+
+        return getattr(page, name)
+    raise AttributeError(f"module 'sightline.lens' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 class _Lens(ModuleType):
-    """This room, where `look` is a function, brought when it is used: it brings every kind of model, and `watch` needs none."""
+    """This room: `look` in it is the function, though Python puts the file of that name here whenever it is imported."""
 
     @property
     def look(self):
@@ -28,7 +36,7 @@ class _Lens(ModuleType):
 
     @look.setter
     def look(self, file) -> None:
-        """Python would put the file of this name here, when it is imported."""
+        pass
 
 
 sys.modules[__name__].__class__ = _Lens

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import torch
 
-from sightline.lens.page import render
 from sightline.lens.pieces import said
 from sightline.observe import Seen
 from sightline.observe import watch as watch_model
 
+AT_ONCE, AT_MOST = 2**23, 2**26  # weights in a page that nobody asked for, and in one that somebody did
 HEIGHT = 720  # of a page, in pixels; its corner can be drawn
 MISSING = "with what sightline[notebook] installs"
 MEASURES = {  # of a head, in a summary: what it is, and how it is written
@@ -34,6 +34,7 @@ MEASURES = {  # of a head, in a summary: what it is, and how it is written
     "first": ("share of the weight on the first token", "{:.0%}"),
     "special": ("share of the weight on special tokens", "{:.0%}"),
 }
+LONGER = "seen.widget() shows a sequence of any length, and so does `sightline look --serve`"
 PLACES = "Words are places in the sequence: seen.show(pieces) takes what a tokenizer gave, or a string for each token."
 
 
@@ -80,7 +81,7 @@ class Shown(Seen):
         Raises: ValueError for a sequence or layer that is not there, for layers of different queries, keys or numbers of heads,
         and for other pieces than there are tokens; TypeError for what are no pieces.
         """
-        return show(self, pieces, sequence, layers)
+        return show(self, pieces, sequence, layers, AT_MOST)
 
     def figure(
         self,
@@ -116,7 +117,7 @@ class Shown(Seen):
 
     def _repr_html_(self) -> str:
         try:
-            return self.show()._repr_html_()
+            return show(self, None, 0, None, AT_ONCE)._repr_html_()
         except ValueError as why:
             return _paragraphs([str(why)])
 
@@ -128,27 +129,31 @@ def watch(model: torch.nn.Module, *given, **named) -> Iterator[Shown]:
         yield Shown(seen, type(model).__name__)
 
 
-def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None) -> Page:
-    """The page of one sequence, as `Shown.show` gives it."""
+def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None, most: int) -> Page:
+    """The page of one sequence, as `Shown.show` gives it, if it has at most so many weights."""
     from sightline.lens import inline
-    from sightline.lens.look import looked  # which brings the models that it can look into
+    from sightline.lens.look import looked  # which brings all models that it can look into
+    from sightline.lens.page import render
 
     chosen = _chosen(seen, sequence, layers)
     n = _length(seen, chosen[0], sequence)
     text = said(pieces, sequence, n)
     notes = _notes(seen, chosen, sequence)
-    if n > inline.LONGEST:
-        why = f"A page holds at most {inline.LONGEST:,} tokens, and this sequence has {n:,}"
-    elif any(seen.layer(name).kept.q is None for name in chosen):
-        why = "The map was not kept, since the input was long: watch with keep_map=True"
+    heads = len(chosen) * len(seen.layer(chosen[0]).heads)
+    if any(seen.layer(name).kept.q is None for name in chosen):
+        why = "the map was not kept, since the input was long; watch with keep_map=True"
+    elif n > inline.LONGEST:
+        why = f"a page holds at most {inline.LONGEST:,} tokens, and this sequence has {n:,}; {LONGER}"
+    elif n * n * heads > most:
+        other = "seen.show() makes it all the same" if n * n * heads <= AT_MOST else LONGER
+        why = f"{n:,} tokens under {heads} heads are many for a page; {other}"
     else:
         try:
             data = looked(seen.alone(sequence, chosen), text, seen.model, None, None, None)
             return Page(render(data), [*notes, *([PLACES] if pieces is None else [])])
         except ValueError as error:  # so many heads that a page cannot hold them
-            why = str(error)
-    more = "seen.widget(...) shows a sequence of any length, and so does `sightline look --serve`."
-    return _summary(seen, chosen, sequence, [*notes, f"{why}; this is a summary of its heads. {more}"])
+            why = f"{error}; {LONGER}"
+    return _summary(seen, chosen, sequence, [*notes, f"This is a summary of its heads: {why}."])
 
 
 def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> list[str]:
