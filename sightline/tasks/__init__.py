@@ -4,7 +4,7 @@ readers    files -> records, each with file and line        examples   sequences
 columns    records -> which task, which columns             task       the interface of what is learned
 encoding   records -> examples                              classify, regress, tag, language
 tokenizing text -> ids                                      scope      the data set that is built in
-data       all of these in one call, `load`
+data       all of these in one call, `load`              generated  tasks drawn by lot, with known answers and chance
 """
 
 from typing import Any

@@ -67,7 +67,7 @@ def test_nothing_is_both_learned_and_tested_where_lengths_overlap_or_seeds_diffe
 
 @pytest.mark.parametrize("name", TASKS)
 def test_chance_is_what_the_best_constant_answer_gets(name):
-    drawn = few(name, 20_000)
+    drawn = few(name, 8000)
     examples = drawn.parts()["train"]
     if name == "adding":
         total, count = drawn.task.chance(examples)["mse"]
@@ -84,7 +84,7 @@ def test_chance_follows_the_settings():
     assert named("copy:symbols=20").chance == named("dyck:kinds=20").chance == 0.05
     assert named("mqar:values=10").chance == named("modular:modulus=10").chance == 0.1
     for depth in (1, 2, 6):
-        examples = named(f"listops:depth={depth}").parts()["train"]
+        examples = few(f"listops:depth={depth}", 8000).parts()["train"]
         found = examples.targets[examples.targets != NONE].bincount(minlength=10) / len(examples)
         said = torch.from_numpy(shares_of_answers(depth)[-1])
         assert said.sum() == pytest.approx(1) and (found - said).abs().max() < 4 * math.sqrt(
@@ -227,7 +227,7 @@ def test_a_name_is_the_task_and_a_path_the_file(tmp_path, monkeypatch):
         ("parity:examples=0", "expected examples of 1 or more, the smaller number first, got 0"),
         ("parity:length=9-2", "expected length of 1 or more, the smaller number first, got 9-2; change it"),
         ("parity:test=0-2", "expected length of 1 or more, the smaller number first, got 0-2"),
-        ("parity:seed=99999999999", "expected seed of 0 or more"),
+        ("parity:seed=99999999999", "expected seed of at most 2,147,483,648, got 99999999999; lower it"),
         ("parity:by=depth", "expected by to be length, got depth; choose one"),
         ("dyck:by=colour", "expected by to be depth or distance or length, got colour; choose one"),
         (
@@ -236,6 +236,7 @@ def test_a_name_is_the_task_and_a_path_the_file(tmp_path, monkeypatch):
         ),
         ("parity:examples=99999999", "got 99,999,999 sequences of up to 41; ask for fewer or shorter ones"),
         ("copy:symbols=1", "expected symbols of 2 or more"),
+        ("mqar:keys=70000", "expected keys of at most 65,536, got 70000; lower it"),
         ("selective-copy:length=3", "expected a length of at least marked=4, got 3; raise length"),
         ("selective-copy:test=2-9", "expected a length of at least marked=4, got 2; raise length"),
         ("mqar:pairs=100,length=512", "expected at least as many keys as pairs, got 64 for 100; raise keys"),
@@ -280,3 +281,18 @@ def test_options_that_generated_data_do_not_have():
 
 def test_other_names_stay_what_they_were():
     assert named("reviews.csv") is named("glue:sst2") is named("runs/a:b=c/x.csv") is named("scope") is None
+
+
+def test_keys_are_as_likely_in_each_pair():
+    rows = few("mqar:length=9,pairs=3,keys=4,values=30", 8000).parts()["train"].inputs.values.reshape(-1, 9)
+    keys = rows[:, [0, 2, 4]]
+    assert all(len(set(row)) == 3 for row in keys.tolist())
+    for pair in keys.t():
+        assert (pair.bincount(minlength=4) / 8000 - 0.25).abs().max() < 4 * math.sqrt(0.25 * 0.75 / 8000)
+    _, orders = torch.unique(keys, dim=0, return_counts=True)
+    assert len(orders) == 24 and (orders / 8000 - 1 / 24).abs().max() < 5 * math.sqrt(1 / 24 / 8000)
+
+
+def test_many_keys_as_in_the_paper():
+    examples = few("mqar:length=128,pairs=16,keys=4096,values=4096", 200).parts()["train"]
+    assert int(examples.inputs.values.max()) == 8192 and int((examples.targets != NONE).sum()) == 16 * 200

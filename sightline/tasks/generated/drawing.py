@@ -27,6 +27,7 @@ SHARES = {"train": range(8), "valid": range(8, 9), "test": range(9, 10)}  # tent
 CELLS = 2**21  # drawn at once: bounds the memory
 LONGEST = 2**20  # rows of one sequence
 MOST = 2**28  # rows of data in all
+DIFFERENT = 2**16  # symbols of one kind
 
 
 class Span(NamedTuple):
@@ -81,10 +82,13 @@ class Generated(ABC):
             if name in ("by", "test"):
                 continue
             span = value if isinstance(value, Span) else Span(value, value)
-            if not least.get(name, 0) <= span.least <= span.most < 2**31:
+            if not least.get(name, 0) <= span.least <= span.most:
                 raise ValueError(
                     f"{self.name}: expected {name} of {least.get(name, 0)} or more, the smaller number first, got {value}; change it"
                 )
+            most = DIFFERENT if name in ("symbols", "keys", "values", "kinds", "modulus") else 2**31
+            if span.most > most:
+                raise ValueError(f"{self.name}: expected {name} of at most {most:,}, got {value}; lower it")
         if self.by not in ("", *self.ways):
             raise ValueError(
                 f"{self.name}: expected by to be {' or '.join(self.ways)}, got {self.by}; choose one"

@@ -76,13 +76,14 @@ class Dyck(Generated):
         length, width = 2 * halves.draw(rng, count), self.widest
         lot = rng.random((width, count), np.float32)
         ids = rng.integers(self.kinds, size=(width, count))
-        up = _share_of_ways(width, self.depth).ravel()
+        deepest = min(self.depth, width // 2)
+        up = _share_of_ways(width, deepest).ravel()
         depth = np.zeros(count, np.int64)
         at_depth, opened = np.zeros_like(ids), np.zeros_like(ids)
-        last = np.zeros((self.depth + 2) * count, np.int64)  # where a bracket of each depth was opened last
+        last = np.zeros((deepest + 2) * count, np.int64)  # where a bracket of each depth was opened last
         column = np.arange(count)
         for place in range(width):  # an array row for each place, so that its cells lie side by side
-            opens = lot[place] < up[np.maximum(length - place, 0) * (self.depth + 1) + depth]
+            opens = lot[place] < up[np.maximum(length - place, 0) * (deepest + 1) + depth]
             at_depth[place] = depth + opens
             cell = at_depth[place] * count + column
             last[cell] = np.where(opens, place, last[cell])

@@ -70,7 +70,7 @@ class Recall(Generated):
 
     def draw(self, rng: Generator, count: int) -> Drawn:
         length, place = self.length.draw(rng, count)[:, None], np.arange(self.widest)
-        keys = np.argsort(rng.random((count, self.keys)), 1)[:, : self.pairs]
+        keys = self._keys(rng, count)
         told = rng.integers(self.values, size=(count, self.pairs))
         ids = np.full((count, self.widest), self.keys + self.values)
         ids[:, : 2 * self.pairs : 2] = keys
@@ -82,6 +82,15 @@ class Recall(Generated):
         ids = np.where(asked, np.take_along_axis(keys, pair, 1), ids)
         targets = np.where(asked, np.take_along_axis(told, pair, 1), NONE)
         return Drawn(place < length, ids, targets, {"distance": place - 2 * pair, "length": length[:, 0]})
+
+    def _keys(self, rng: Generator, count: int) -> np.ndarray:
+        """Different keys for the pairs of each sequence, in any order (Floyd's way to draw without putting back)."""
+        keys = np.empty((count, self.pairs), np.int64)
+        for i in range(self.pairs):
+            last = self.keys - self.pairs + i
+            lot = rng.integers(last + 1, size=count)
+            keys[:, i] = np.where((keys[:, :i] == lot[:, None]).any(1), last, lot)
+        return rng.permuted(keys, axis=1)
 
 
 @dataclass(frozen=True)
