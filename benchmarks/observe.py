@@ -1,10 +1,11 @@
 """Says what looking costs: attention watched against unwatched, against eager weights, its memory, and how soon a map is there.
 
     python benchmarks/observe.py            # about two minutes
-    python benchmarks/observe.py --long     # and 100,000 tokens, 12 heads; tens of minutes
+    python benchmarks/observe.py --long     # and 100,000 tokens, 12 heads; about ten minutes
 
-Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received). Eager makes the
-weights whole and the same statistics from them. Memory is the most that a fresh process holds beyond what it began with.
+Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received): by the step that
+is compiled where there is a compiler, and by the plain one in PyTorch, which is there always. Eager makes the weights whole and the
+same statistics from them. Memory is the most that a process holds at once, beyond what it held before.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import math
 import os
 import subprocess
 import sys
-import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
-from time import perf_counter, sleep
+from time import perf_counter
 
 import torch
 from side_by_side import agree, arguments, show, stop, summary, take_turns, write
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
 from sightline.attention.reference import visible
+from sightline.observe import native
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import BINS, Statistics, statistics
@@ -32,6 +35,7 @@ WIDTH, LINKS = 64, 8
 MEMORY = (4096, 16_384, 65_536)
 LONG, HEADS = 100_000, 12
 TARGETS = {"watched, of unwatched": 2.0, "eager, of watched": 4.0, "memory, of the line": 1.3}
+STEPS = {"compiled": "1", "plain": "0"}  # what the environment says
 
 
 def drawn(n: int, heads: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -47,6 +51,23 @@ def call_of(q: Tensor, k: Tensor, lse: Tensor, offsets: Tensor, pattern: Pattern
 def watched(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, pattern: Pattern) -> Statistics:
     lse = attention(q, k, v, offsets, pattern).lse
     return statistics(call_of(q, k, lse, offsets, pattern), LINKS)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    os.environ["SIGHTLINE_NATIVE"] = STEPS[name]
+    yield
+    del os.environ["SIGHTLINE_NATIVE"]
+
+
+def by(name: str, what: Callable) -> Callable:
+    """What is asked for, by one of the steps."""
+
+    def run():
+        with step(name):
+            return what()
+
+    return run
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Statistics:
@@ -73,13 +94,12 @@ def eager(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Statistics:
 
 def cost(n: int, heads: int, pattern: Pattern, repeats: int, with_eager: bool) -> dict:
     q, k, v, offsets = drawn(n, heads)
-    sides = {
-        "unwatched": lambda: attention(q, k, v, offsets, pattern),
-        "watched": lambda: watched(q, k, v, offsets, pattern),
-    }
+    sides = {"unwatched": lambda: attention(q, k, v, offsets, pattern)}
+    sides |= {f"watched, {name}": by(name, lambda: watched(q, k, v, offsets, pattern)) for name in STEPS}
     if with_eager:
         sides["eager"] = lambda: eager(q, k, v, pattern)
-        ours, theirs = sides["watched"](), sides["eager"]()
+    ours, *others = (side() for name, side in sides.items() if name != "unwatched")
+    for theirs in others:
         for name in ("entropy", "distance", "received", "first", "histogram", "weights"):
             a, b = getattr(ours, name), getattr(theirs, name)
             limit = 1e-2 if name == "histogram" else 1e-4  # millions of float32 added up one by one, by eager
@@ -90,37 +110,34 @@ def cost(n: int, heads: int, pattern: Pattern, repeats: int, with_eager: bool) -
 # --- memory -------------------------------------------------------------------------------------------------------------
 
 
+def most_held(what: Callable) -> int:
+    """Bytes that this process holds while something is done, at most, beyond what it held before. Linux counts."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the most there was
+    before = status("VmRSS")
+    what()
+    return status("VmHWM") - before
+
+
+def status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
 def held(n: int) -> int:
     """Bytes that statistics of one head of n tokens take at most beyond queries, keys and lse; for a process of its own."""
     q, k, _, offsets = drawn(n, 1)
     lse = torch.full((n, 1), math.log(n))
     statistics(call_of(*drawn(64, 1)[:2], torch.zeros(64, 1), torch.tensor([0, 64]), CAUSAL), LINKS)
-    most, done, page = 0, threading.Event(), os.sysconf("SC_PAGE_SIZE")
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * page
-
-    def sample() -> None:
-        nonlocal most
-        while not done.is_set():
-            most = max(most, resident())
-            sleep(0.002)
-
-    before = resident()
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    statistics(call_of(q, k, lse, offsets, CAUSAL), LINKS)
-    done.set()
-    sampler.join()
-    return most - before
+    return most_held(lambda: statistics(call_of(q, k, lse, offsets, CAUSAL), LINKS))
 
 
-def memory() -> dict[str, int]:
+def memory(name: str) -> dict[str, int]:
     run = [sys.executable, __file__, "--held"]
-    return {
-        str(n): int(subprocess.run([*run, str(n)], capture_output=True, text=True, check=True).stdout)
-        for n in MEMORY
-    }
+    with step(name):
+        return {
+            str(n): int(subprocess.run([*run, str(n)], capture_output=True, text=True, check=True).stdout)
+            for n in MEMORY
+        }
 
 
 def off_the_line(found: dict[str, int]) -> float:
@@ -134,15 +151,17 @@ def off_the_line(found: dict[str, int]) -> float:
 
 
 def long() -> dict:
-    """Seconds for one layer of 100,000 tokens: forward, statistics of 12 heads, first picture of a head, tiles."""
+    """Seconds for one layer of 100,000 tokens: forward, statistics of 12 heads, first picture of a head, tiles; and memory."""
     q, k, v, offsets = drawn(LONG, HEADS)
     began = perf_counter()
     lse = attention(q, k, v, offsets, CAUSAL).lse
-    forward = perf_counter() - began
+    figures: dict = {"forward": perf_counter() - began}
     call = call_of(q, k, lse, offsets, CAUSAL)
-    began = perf_counter()
+    for name in STEPS:
+        began = perf_counter()
+        bytes_held = most_held(by(name, lambda: statistics(call, LINKS)))
+        figures[f"statistics, {name}"] = {"seconds": perf_counter() - began, "bytes": bytes_held}
     made = statistics(call, LINKS)
-    watching = perf_counter() - began
     layer = Layer("long", list(range(HEADS)), call, lambda: made)
     began = perf_counter()
     pyramid = layer.pyramid(0)
@@ -162,13 +181,7 @@ def long() -> dict:
         pyramid.tile(*ranges, at=at) if at >= pyramid.at else layer.tile(0, *ranges, at=(at, at))
         seconds.append(perf_counter() - began)
     tiles = {"median": median(seconds), "95th": quantiles(seconds, n=20)[-1], "most": max(seconds)}
-    return {
-        "forward": forward,
-        "statistics": watching,
-        "first picture": first,
-        "whole pyramid": whole,
-        "tiles": tiles,
-    }
+    return {**figures, "first picture": first, "whole pyramid": whole, "tiles": tiles}
 
 
 def main() -> None:
@@ -180,10 +193,12 @@ def main() -> None:
     if asked.held is not None:
         print(held(asked.held))
         return
-    if not Path("/proc/self/statm").exists():
+    if not Path("/proc/self/clear_refs").exists():
         stop(
             "memory: expected Linux, which says in /proc what a process holds, got another system; run it there"
         )
+    if native.library() is None:
+        stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}
     rows = []
     with torch.no_grad():
@@ -194,31 +209,23 @@ def main() -> None:
         ):
             seconds = cost(n, asked.heads, pattern, asked.repeats, both)
             middle = {side: value["median"] for side, value in seconds.items()}
-            ratio = middle["watched"] / middle["unwatched"]
-            row = {"seconds": seconds, "watched, of unwatched": ratio}
-            shown = [
-                name,
-                f"{middle['unwatched']:.3f}",
-                f"{middle['watched']:.3f}",
-                f"{ratio:.2f} (aim at most 2)",
-                "-",
-            ]
+            ratios = {step: middle[f"watched, {step}"] / middle["unwatched"] for step in STEPS}
+            row = {"seconds": seconds, "watched, of unwatched": ratios}
+            shown = [name, *(f"{s:.3f}" for s in list(middle.values())[:3])]
+            shown += [f"{ratios['compiled']:.2f} (aim at most 2)", f"{ratios['plain']:.2f}", "-"]
             if both:
-                row["eager, of watched"] = middle["eager"] / middle["watched"]
+                row["eager, of watched"] = middle["eager"] / middle["watched, compiled"]
                 shown[-1] = f"{row['eager, of watched']:.1f} (aim at least 4)"
             figures["calls"][name] = row
             rows.append(shown)
-        show(
-            f"{asked.heads} heads of width {WIDTH}",
-            ["tokens", "unwatched s", "watched s", "ratio", "eager / watched"],
-            rows,
-        )
-        figures["memory"] = found = memory()
-        figures["memory, of the line"] = off_the_line(found)
-        sizes = ", ".join(f"{n}: {size / 2**20:.0f} MiB" for n, size in found.items())
-        print(
-            f"memory beyond q and k: {sizes}; {figures['memory, of the line']:.2f} of the line (aim at most 1.3)"
-        )
+        columns = ["tokens", "unwatched s", "compiled s", "plain s", "compiled", "plain", "eager / compiled"]
+        show(f"{asked.heads} heads of width {WIDTH}, watched and not", columns, rows)
+        for name in STEPS:
+            found = memory(name)
+            off = off_the_line(found)
+            figures[f"memory, {name}"], figures[f"memory, {name}, of the line"] = found, off
+            sizes = ", ".join(f"{n}: {size / 2**20:.1f} MiB" for n, size in found.items())
+            print(f"memory beyond q and k, {name}: {sizes}; {off:.2f} of the line (aim at most 1.3)")
         if asked.long:
             figures["long"] = long()
             print(figures["long"])

@@ -137,16 +137,23 @@ class Piece:
     @cached_property
     def _queries(self) -> Tensor:
         """Scaled queries [items, n, D], with one more number, -lse, if nothing happens to a score before it is subtracted."""
-        q = self.rows(self.call.q, 0, self.n).flatten(0, 1).to(self.level.dtype) * self.call.scale
-        return torch.cat([q, -self.level[..., None]], 2) if self._plain else q
+        q = self.rows(self.call.q, 0, self.n)
+        made = self.level.new_empty(self.items, self.n, q.shape[3] + self._plain)
+        self.by_sequence(made)[..., : q.shape[3]].copy_(q).mul_(self.call.scale)
+        if self._plain:
+            made[..., -1] = -self.level
+        return made
 
     @cached_property
     def _keys(self) -> Tensor:
         """Keys [items, D, m], with one more number, 1, likewise; a column each, as the product likes them best."""
         mine = self.call.k[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
-        k = mine[:, :, self.call.groups[self.heads]].transpose(1, 2).flatten(0, 1).to(self.level.dtype)
-        k = torch.nn.functional.pad(k, (0, 1), value=1.0) if self._plain else k
-        return k.mT.contiguous()
+        width, groups = mine.shape[3], self.call.groups[self.heads].tolist()
+        made = self.level.new_ones(self.items, width + self._plain, self.m)
+        into = self.by_sequence(made)[..., :width, :]
+        for head, group in enumerate(groups):
+            into[:, head].copy_(mine[:, :, group].mT)
+        return made
 
     def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
         """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden; in `room`,
