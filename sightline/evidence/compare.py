@@ -11,34 +11,17 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
-from typing import Any
-
-import torch
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
-from sightline.evidence.match import matched, parameters
-from sightline.tasks import Data, Examples, load
+from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
+from sightline.tasks import Data, load
 from sightline.training.checkpoint import write
 from sightline.training.config import RunConfig
-from sightline.training.fit import fit
 
 COMPARISON = "comparison.json"
 SECONDS = 40.0  # of training for each encoder
-SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
-CURVE = 60  # points of a loss curve at most, so that it is a curve and no noise
-# Small enough that minutes say something.
-SETTINGS: dict[str, Any] = {"width": 64, "layers": 3, "tokens": 1024, "evaluate_every": "5%"}
-# Of 1e-3, 3e-3 and 1e-2 the rate that did well for every kind on scope, in one seed; dilation was not searched.
-KIND_SETTINGS: dict[str, dict[str, Any]] = {
-    "self-attention": {"rate": 3e-3},
-    "rnn": {"rate": 3e-3},
-    "lstm": {"rate": 3e-3},
-    "convolution": {"rate": 3e-3, "dilation": "dilated"},
-    "fully-connected": {"rate": 3e-3},
-}
 
 
 def compare(
@@ -80,7 +63,7 @@ def compare(
     loaded = load(**config.data.model_dump())
     tell(loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
-    configs = _equal(config, loaded, kinds, given)
+    configs = equal(config, loaded, kinds, given)
 
     runs: list[dict] = []
     for kind in kinds:
@@ -108,81 +91,16 @@ def _checked(encoders: Iterable[str], seeds: int) -> list[str]:
     return kinds
 
 
-def sample(valid: Examples) -> Examples:
-    """A fixed part of the validation data, small enough to be measured many times."""
-    order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
-    kept = order[valid.lengths[order].cumsum(0) <= SAMPLE]
-    return valid.take(kept if len(kept) else order[:1])
-
-
-def _equal(config: RunConfig, data: Data, kinds: list[str], given: dict) -> dict[str, RunConfig]:
-    """The configuration of each kind, with as many parameters as self-attention has at the width that was asked for."""
-    features = data.train.inputs.values.shape[1] if data.tokenizer is None else None
-    vocabulary = None if data.tokenizer is None else data.tokenizer.size
-    longest = max(
-        int(part.lengths.max())
-        for part in (data.train, data.valid, data.test)
-        if part is not None and len(part)
-    )
-    base = config.changed(features=features, causal=data.task.causal)
-    target = parameters(base.encoder, vocabulary)
-    configs = {"self-attention": base.changed(**{**KIND_SETTINGS["self-attention"], **given})}
-    for kind in kinds:
-        if kind != "self-attention":
-            asked = base.changed(**{"kind": kind, **KIND_SETTINGS[kind], **given})
-            encoder = matched(asked.encoder, vocabulary, target, longest)
-            configs[kind] = asked.changed(**encoder.model_dump(exclude={"kind"}))
-    return configs
-
-
 def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None], progress: bool) -> dict:
-    """One run of `fit`, or what is left of it, as a record for the report."""
+    """A run in a folder of its own, told of in a line."""
     kind, training = config.encoder.kind, config.training
     place = folder / f"{kind}-rate{training.rate:g}-seed{training.seed}"
     done = (place / "results.json").exists()
-    sections = (config.data, config.encoder, config.training)
-    settings = {name: value for section in sections for name, value in section if value is not None}
-    del (
-        settings["data"],
-        settings["kind"],
-    )  # named, and not only configured, so that a run that goes on checks them
-    model = fit(
-        data, encoder=kind, config=config, out=place, resume=place.exists(), progress=progress, **settings
-    )
+    _, run = trained(config, data, place, progress)
     measure = report.MEASURES[data.task.name]
-    lines = [line for line in model.history if "valid" in line]
-    last = model.history[-1]
-    run = {
-        "kind": kind,
-        "seed": training.seed,
-        "rate": training.rate,
-        "encoder": model.config.encoder.model_dump(exclude_none=True),
-        "parameters": model.results["parameters"],
-        "steps": last["step"],
-        "tokens": last["tokens"],
-        "seconds": last["seconds"],
-        "loss": _curve(model.history),
-        "milestones": [
-            [line["tokens"], round(line["seconds"], 3), round(line["valid"][measure["name"]], 6)]
-            for line in lines
-        ],
-        "valid": model.results["valid"][measure["name"]],
-        "test": model.results.get("test") or model.evaluate(data.valid),
-        "folder": str(place),
-    }
     tell(
         f"{kind:16} seed {training.seed}  rate {training.rate:g}  {measure['name']} "
-        f"{report.written(run['test'][measure['name']], measure)}  {last['step']:,} steps  "
-        f"{last['tokens'] / last['seconds']:,.0f} tokens/s{'  (found, not done again)' if done else ''}"
+        f"{report.written(run['test'][measure['name']], measure)}  {run['steps']:,} steps  "
+        f"{run['tokens'] / run['seconds']:,.0f} tokens/s{'  (found, not done again)' if done else ''}"
     )
-    return run
-
-
-def _curve(history: list[dict]) -> list[list[float]]:
-    """[[seconds, tokens, loss]], the mean of neighbouring lines where there are more than can be seen."""
-    size = -(-len(history) // CURVE)
-    groups = [history[i : i + size] for i in range(0, len(history), size)]
-    return [
-        [round(g[-1]["seconds"], 3), g[-1]["tokens"], round(fmean(line["loss"] for line in g), 5)]
-        for g in groups
-    ]
+    return run | {"folder": str(place)}
