@@ -1,0 +1,54 @@
+"""Observations with real queries and keys, small enough that every weight can be checked against the dense ones."""
+
+import torch
+
+from sightline.encoders import build
+from sightline.lens.answers import Answers
+from sightline.lens.wording import Text, Unit
+from sightline.observe import watch
+from sightline.sequences import Sequences
+
+
+def text(n: int, evil: str = "") -> Text:
+    """So many pieces in words of one, two and three of them by turns; a line ends every ten words."""
+    sizes = [1 + i % 3 for i in range(n)]
+    word_of = [word for word, size in enumerate(sizes) for _ in range(size)][:n]
+    count = word_of[-1] + 1
+    words = [Unit("\n" * (i % 10 == 9) or " " * bool(i), f"w{i}{evil}") for i in range(count)]
+    begins = [i for i in range(n) if i == 0 or word_of[i] != word_of[i - 1]]
+    pieces = [Unit("", f"p{i}") for i in range(n)]
+    for word, piece in enumerate(begins):
+        pieces[piece] = Unit(words[word].space, f"p{piece}{evil}")
+    return Text(pieces, words, word_of, [False] * n, [])
+
+
+def answers(n: int, causal: bool = True, name: str = "made up", evil: str = "", heads: int = 3) -> Answers:
+    """Of two layers whose heads look sharply."""
+    torch.manual_seed(n)
+    encoder = build(
+        "self-attention", vocabulary=40, width=4 * heads, layers=2, heads=heads, causal=causal
+    ).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(1.6 if parameter.dim() > 1 else 1)
+        with watch(encoder, keep_map=True) as seen:
+            encoder(Sequences(torch.randint(0, 40, (n,)), [0, n]))
+    return Answers(seen, text(n, evil), name)
+
+
+def dense(asked: Answers, view: str) -> torch.Tensor:
+    """All weights of a view by their definition, in float64. Shapes: [n, n]."""
+    layer, _, head = view.partition(".")
+    call = asked.seen.layer(int(layer)).kept
+    q, k = call.q.double(), call.k.double()[:, call.groups]
+    scores = torch.einsum("qhd,khd->hqk", q, k) * call.scale
+    if call.pattern.right == 0:
+        scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
+    weights = scores.softmax(-1)
+    return weights[int(head)] if head else weights.mean(0)
+
+
+def by_words(weights: torch.Tensor, word_of: list[int]) -> torch.Tensor:
+    """Summed over the pieces attended to, averaged over those attended from."""
+    member = torch.nn.functional.one_hot(torch.tensor(word_of)).double()
+    return member.T @ weights @ member / member.sum(0)[:, None]
