@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py
 
-The checks are the table of cases on the GPU (`tests/attention`). The timings are of attention on packs against padded
+The checks are the tables of cases on the GPU, of attention and of what is seen of it (`tests/attention`, `tests/observe`). The timings are of attention on packs against padded
 SDPA, nested tensors and one call per sequence; of a training step of the self-attention encoder on a pack against
 torch.nn.TransformerEncoder on the padded batch; and of Hugging Face models, forward and training step, against padded
-batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed. Lengths are drawn with a
-seed, so no data are needed.
+batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed; of attention that is watched, all
+statistics of all heads, against the fastest that is not; and of a million tokens of one head, watched in one pass, with the
+memory that takes. Lengths are drawn with a seed, so no data are needed.
 """
 
 from __future__ import annotations
@@ -15,21 +16,29 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
 import finetuning
 import torch
 from side_by_side import agree, arguments, show, stop, summary, take_turns, write
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from sightline.attention import attention
+from sightline.attention import CAUSAL, FULL, Pattern, attention
 from sightline.encoders import build
+from sightline.observe.calls import Call
+from sightline.observe.statistics import Statistics, statistics
 from sightline.sequences import Sequences
 
-TESTS = Path(__file__).parent.parent / "tests" / "attention"
-HEADS, WIDTH, LAYERS, VOCABULARY = 8, 64, 4, 1000
+TESTS = Path(__file__).parent.parent / "tests"
+TABLES = [str(TESTS / "attention"), str(TESTS / "observe" / "test_triton.py"), "-k", "cuda or gpu or triton"]
+HEADS, WIDTH, LAYERS, VOCABULARY, LINKS = 8, 64, 4, 1000, 8
+WATCHED, LONG = (4096, 8192, 32_768), 1_000_000  # tokens
+TARGET = 1.3  # times the fastest forward that is not watched
 LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}  # largest error over largest value, against float64
 
 
@@ -147,6 +156,98 @@ def steps(lengths: Tensor, device: str) -> dict[str, Callable[[], None]]:
     }
 
 
+# --- watching -------------------------------------------------------------------------------------------------------
+
+
+def call_of(q: Tensor, k: Tensor, lse: Tensor, pattern: Pattern) -> Call:
+    offsets, heads = torch.tensor([0, len(q)]), torch.arange(q.shape[1], device=q.device)
+    return Call(q, k, lse, offsets, offsets, pattern, WIDTH**-0.5, heads)
+
+
+def forwards(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> dict[str, Callable[[], object]]:
+    """Attention over one sequence in every way there is; the watched one is ours with all statistics after it."""
+    offsets = torch.tensor([0, len(q)])
+    one = [t.transpose(0, 1)[None] for t in (q, k, v)]
+
+    def watched() -> Statistics:
+        lse = attention(q, k, v, offsets, pattern).lse
+        return statistics(call_of(q, k, lse, pattern), LINKS)
+
+    def sdpa(kernel: SDPBackend) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            with sdpa_kernel(kernel):
+                return scaled_dot_product_attention(*one, is_causal=pattern == CAUSAL)
+
+        return call
+
+    ways = {"sightline": lambda: attention(q, k, v, offsets, pattern), "watched": watched}
+    for name, kernel in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
+        try:
+            sdpa(kernel)()
+        except RuntimeError as error:  # not for this device
+            print(f"watching: {name} is left out: {error}", file=sys.stderr)
+        else:
+            ways[name] = sdpa(kernel)
+    return ways
+
+
+def seen_right(found: Statistics, call: Call) -> None:
+    """Stops where statistics are not those that PyTorch's passes make of the same numbers in float64."""
+    exact = replace(call, **{name: getattr(call, name).double() for name in ("q", "k", "lse")})
+    right = statistics(exact, LINKS)
+    for name in ("entropy", "distance", "received", "first", "histogram", "weights"):
+        got, wanted = getattr(found, name).double(), getattr(right, name).double()
+        error = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+        agree(f"watching {len(call.q):,} tokens on a GPU, {name}", error, 1e-4)
+
+
+@torch.no_grad()
+def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
+    rows = []
+    for n in lengths:
+        for name, pattern in (("full", FULL), ("causal", CAUSAL)):
+            random = torch.Generator().manual_seed(2)
+            q, k, v = torch.randn(3, n, HEADS, WIDTH, generator=random).to(device, torch.bfloat16)
+            lse = attention(q, k, v, torch.tensor([0, n]), pattern).lse
+            call = call_of(q, k, lse, pattern)
+            seen_right(statistics(call, LINKS), call)
+            row = timed("watching", name, torch.tensor([n]), forwards(q, k, v, pattern), repeats, device)
+            middle = {side: value["median"] for side, value in row["milliseconds"].items()}
+            fastest = min(value for side, value in middle.items() if side != "watched")
+            rows.append({**row, "watched, of the fastest": middle["watched"] / fastest})
+    return rows
+
+
+@torch.no_grad()
+def one_pass(n: int, device: str) -> dict[str, float]:
+    """Statistics of one causal head of so many tokens: milliseconds, and the most bytes held beyond queries, keys and lse."""
+    random = torch.Generator().manual_seed(3)
+    q, k = torch.randn(2, n, 1, WIDTH, generator=random).to(device, torch.bfloat16)
+    call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), CAUSAL).lse, CAUSAL)
+    statistics(call_of(q[:64], k[:64], call.lse[:64], CAUSAL), LINKS)  # compiles the kernels
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+    began = perf_counter()
+    found = statistics(call, LINKS)
+    for name in ("received", "histogram"):
+        agree(
+            f"a pass over {n:,} tokens, {name}", abs(float(getattr(found, name).double().sum()) / n - 1), 1e-4
+        )
+    milliseconds = 1000 * (perf_counter() - began)
+    for i in torch.randint(n, (8,), generator=random).tolist():
+        weights = (k[: i + 1, 0].double() @ q[i, 0].double() * WIDTH**-0.5 - call.lse[i].double()).exp()
+        for got, wanted in (
+            (found.entropy[i], -weights.xlogy(weights).sum()),
+            (found.weights[i, 0], weights.topk(min(LINKS, i + 1)).values),
+        ):
+            error = float((got[: wanted.numel()] - wanted).abs().max() / wanted.abs().max())
+            agree(f"a pass over {n:,} tokens, query {i}", error, 1e-4)
+    most = torch.cuda.max_memory_allocated() - held if device == "cuda" else 0
+    return {"tokens": n, "milliseconds": milliseconds, "bytes": most}
+
+
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
@@ -190,10 +291,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         stop("gpu: expected an NVIDIA GPU that PyTorch can use, got none; run it on a machine that has one")
     warnings.filterwarnings("ignore", message=".*nested tensors is in prototype stage.*")
-    checked = subprocess.run([sys.executable, "-m", "pytest", str(TESTS), "-k", "cuda or gpu"], check=False)
+    checked = subprocess.run([sys.executable, "-m", "pytest", *TABLES], check=False)
     if checked.returncode:
         stop(
-            "gpu: expected the table of cases to pass on this GPU, got the failures above; no speed is printed"
+            "gpu: expected the tables of cases to pass on this GPU, got the failures above; no speed is printed"
         )
     rows = measured(given.repeats, "cuda", mixes())
     show(
@@ -213,8 +314,34 @@ def main() -> None:
             for row in rows
         ],
     )
+    seen, pass_ = watching(given.repeats, "cuda", WATCHED), one_pass(LONG, "cuda")
+    show(
+        f"attention watched, {HEADS} heads of width {WIDTH}, bfloat16: milliseconds, and times the fastest that is not watched",
+        ["", "tokens", "watched", "sightline", "flash", "cudnn", "watched, of the fastest"],
+        [
+            [
+                row["mix"],
+                f"{row['tokens']:,}",
+                *(
+                    f"{row['milliseconds'][n]['median']:.2f}" if n in row["milliseconds"] else ""
+                    for n in ("watched", "sightline", "flash", "cudnn")
+                ),
+                f"{row['watched, of the fastest']:.2f}x (aim at most {TARGET})",
+            ]
+            for row in seen
+        ],
+    )
+    print(
+        f"one head of {LONG:,} tokens, causal, in one pass: {pass_['milliseconds'] / 1000:.1f} s, "
+        f"{pass_['bytes'] / 2**20:,.0f} MiB beyond queries, keys and lse"
+    )
+    watched = {"watching": seen, "one pass": pass_, "links": LINKS, "target": TARGET}
     gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": given.repeats}
-    write(given.results, "gpu", {**gpu, "heads": HEADS, "width": WIDTH, "layers": LAYERS, "rows": rows})
+    write(
+        given.results,
+        "gpu",
+        {**gpu, "heads": HEADS, "width": WIDTH, "layers": LAYERS, "rows": rows, **watched},
+    )
 
 
 if __name__ == "__main__":
