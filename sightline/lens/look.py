@@ -50,12 +50,9 @@ def look(
     words, ids = reader.read(text)
     _check_length(reader, words, ids)
     pair = None if link is None else words.pair(link)
+    shown = _moved if reader.blind else _seen
     with _evaluating(reader.model):
-        return (
-            _moved(reader, words, ids, pair, layer, head)
-            if reader.blind
-            else _seen(reader, words, ids, pair, layer, head)
-        )
+        return shown(reader, words, ids, pair, layer, head)
 
 
 def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
@@ -140,9 +137,10 @@ def looked(
 def _check_length(reader: Reader, text: Text, ids: Tensor) -> None:
     if not len(ids) or all(text.special):
         raise ValueError("look: expected a text, got one without a token; give at least a word")
+    fits = None if reader.blind else inline.LONGEST  # what moves encodings has a limit of its own
     for longest, why, way in (
         (reader.longest, f"as {reader.name} has positions for", "shorten the text"),
-        (inline.LONGEST, "as fit into a page", "serve it with --serve, or shorten the text"),
+        (fits, "as fit into a page", "serve it with --serve, or shorten the text"),
     ):
         if longest is not None and len(ids) > longest:
             raise ValueError(f"look: expected at most {longest} tokens, {why}, got {len(ids)}; {way}")
@@ -190,8 +188,14 @@ def _start(
 
 def _measuring(seen, text: Text, measured: dict[str, list]) -> Iterator[Tensor]:
     """The weights of each layer in turn; what is measured of them is put down on the way."""
+    n = len(text.pieces)
     for number in range(seen.layers):
         weights = seen.layer(number).weights(0).float().cpu()
+        if weights.shape[1:] != (n, n):
+            raise ValueError(
+                f"look: expected attention of a text's {n} pieces to each other, got {list(weights.shape[1:])} in layer {number}; "
+                "use sightline.watch for this model"
+            )
         for name, values in _measures(weights, text).items():
             measured.setdefault(name, []).append(values.tolist())
         yield weights

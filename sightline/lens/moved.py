@@ -64,7 +64,7 @@ def profiled(shares: Tensor, rows: Tensor, probes: int, text: Text) -> dict:
     }
 
 
-def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Tensor, str]:
+def alone(model: nn.Module, ids: Tensor, width: int | None) -> tuple[Tensor, str]:
     """The whole map of shares [n, n], and how it was found.
 
     Raises: ValueError for a text too long to ask of each piece; as `influence_on`.
@@ -77,7 +77,7 @@ def alone(model: nn.Module, ids: Tensor, width: int) -> tuple[Tensor, str]:
             f"since each token is asked what moves it, got {n}; shorten the text"
         )
     probes = int(ALONE // (size * n * n))
-    if probes >= width:
+    if width is not None and probes >= width:
         return _shares(influence_on(model, ids, range(n))), "It is exact."
     probes = min(probes, PROBES)
     about = f"It is estimated with {probes} random probes for each piece."

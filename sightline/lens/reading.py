@@ -24,7 +24,7 @@ CONFIG, TASK = "config.json", "task.json"
 class Reader:
     """A model ready to be looked into: `read` cuts a text, `run` reads the ids; `longest` is how many tokens it takes.
 
-    `blind` is why its attention cannot be seen, or None; `width` that of its encodings; `notes` what should be known of it.
+    `blind` is why its attention cannot be seen, or None; `width` that of its encodings, where it is told; `notes` what should be known of it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Reader:
     read: Callable[[str], tuple[Text, Tensor]]
     run: Callable[[Tensor], object]
     blind: str | None
-    width: int
+    width: int | None
     notes: list[str]
 
 
@@ -128,7 +128,7 @@ def _of_the_hub(source: str) -> Reader:
         read,
         lambda ids: run(model, [ids], tokens=max(len(ids), 1)),
         blind,
-        base.config.get_text_config().hidden_size,
+        getattr(base.config.get_text_config(), "hidden_size", None),
         notes,
     )
 

@@ -133,6 +133,8 @@ def test_what_cannot_be_laid_out_is_refused():
         layer = uneven.layer
         uneven.layer = lambda i: layer(i) if i == 0 else seen(weights(2, 2, 16)).layer(1)
         looked(uneven, text(), "made up", None, None, None)
+    with pytest.raises(ValueError, match="a text's 16 pieces to each other, got .15, 15. in layer 0"):
+        looked(seen(weights(2, 2, 15)), text(), "made up", None, None, None)
     maps = inline.Maps(plain(60), weights(3, 3, 60))
     with pytest.raises(ValueError, match="fits into one page, got 60 pieces under 13 views"):
         inline.blocks(maps, [], limit=20_000)

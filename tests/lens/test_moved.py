@@ -180,6 +180,8 @@ def test_a_text_too_long_to_ask_each_piece_is_refused(monkeypatch):
         ValueError, match="at most 400 tokens for a model of 2 million weights .* got 401; shorten"
     ):
         look(model, "law " * 401)
+    with pytest.raises(ValueError, match="at most 400 tokens .* got 3000; shorten"):
+        look(model, "law " * 3000)
     monkeypatch.setattr(moved, "ALONE", 32 * moved.SMALL * 9 + 1)
     assert look(model, "law " * 4)["notes"][1].endswith("It is exact.")
     assert look(model, "law " * 6)["notes"][1].endswith(
@@ -187,7 +189,9 @@ def test_a_text_too_long_to_ask_each_piece_is_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match="at most 12 tokens"):
         look(model, "law " * 13)
-    with pytest.raises(ValueError, match="no layer or head for Encoder, as an encoder of kind rnn has none, got 0"):
+    with pytest.raises(
+        ValueError, match="no layer or head for Encoder, as an encoder of kind rnn has none, got 0"
+    ):
         look(model, "law", layer=0)
 
 

@@ -68,6 +68,7 @@ function histogram(width, shares) {
   const skip = Math.ceil((8 + 7 * Math.max(...look.bins.map((bin) => binned(bin).length))) / pitch);
   const middle = look.bins.findIndex(([low, high]) => low === 0 && high === 0);
   const ticks = [0, most / 2, most];
+  const tick = (i) => Math.min(box.left + pitch * (i + 0.5), width - 3.6 * binned(look.bins[i]).length); // whole at the edge
   const told = (i) => [`${binned(look.bins[i])} ${i === middle ? "itself" : i < middle ? "back" : "ahead"}: ${(100 * shares[i]).toFixed(1)}%`,
     moving ? `; influence ${(100 * moving.profile[i]).toFixed(1)}%` : ""].join("");
   return svg("svg", { viewBox: `0 0 ${width} 236`, height: 236, role: "img", "aria-label": `share of the ${alone ? "influence" : "weight"} by distance` },
@@ -76,7 +77,7 @@ function histogram(width, shares) {
     shares.map((share, i) => [
       svg("rect", { class: "column", x: box.left + pitch * i + 1.5, y: y(share), width: Math.max(pitch - 3, 1), height: box.bottom - y(share), rx: 2, "data-share": share },
         svg("title", {}, told(i))),
-      (i - middle) % skip === 0 ? svg("text", { x: box.left + pitch * (i + 0.5), y: box.bottom + 16, "text-anchor": "middle" }, i === middle ? "itself" : binned(look.bins[i])) : null,
+      (i - middle) % skip === 0 ? svg("text", { x: tick(i), y: box.bottom + 16, "text-anchor": "middle" }, i === middle ? "itself" : binned(look.bins[i])) : null,
     ]),
     moving ? svg("path", { class: "influence", d: steps(moving.profile, (i) => box.left + pitch * i, y, box.bottom), style: "fill:none;stroke:var(--under);stroke-width:2;stroke-linejoin:round;pointer-events:none" }) : null,
     svg("text", { x: box.left, y: box.bottom + 38 }, "← back"), svg("text", { x: box.right, y: box.bottom + 38, "text-anchor": "end" }, "ahead →"));
