@@ -66,7 +66,7 @@ def path(kind: str, length: int, **settings) -> int | None:
     >>> path("self-attention", 512), path("lstm", 512), path("convolution", 512, kernel=5)
     (1, 512, 256)
     >>> path("convolution", 512, kernel=5, dilation="dilated"), path("self-attention", 512, window=64)
-    (8, 8)
+    (9, 8)
     """
     if length <= 1:
         return length

@@ -153,9 +153,9 @@ def _by_distance(encoders: list[dict], measure: dict, unit: str) -> list[str]:
     winners = {kind: [b for b in far_and_near if best[b] == kind] for kind in dict.fromkeys(best.values())}
     near, far = far_and_near[0], far_and_near[-1]
     if len(winners) == 1:
-        said = (
-            f"At every {unit}, from {near} to {far}{' tokens' * (unit in IN_TOKENS)}, {best[near]} is best."
-        )
+        one = "number of attractors" if unit == "attractors" else unit
+        tokens = " tokens" if unit in IN_TOKENS else ""
+        said = f"At every {one}, from {near} to {far}{tokens}, {best[near]} is best."
     else:
         said = (
             f"By {unit}{' in tokens' * (unit in IN_TOKENS)}, the best is "

@@ -65,9 +65,10 @@ def test_between_milestones_on_a_line(tokens, expected):
     assert found == expected or math.isclose(found, expected)
 
 
-def sentences(runs, measure=ACCURACY, baselines=()):
+def sentences(runs, measure=ACCURACY, baselines=(), unit="distance"):
     encoders = report.summarise(runs, measure)
-    return report.sentences(encoders, measure, list(baselines), "50 s each", report.tokens_in_common(runs))
+    shared = report.tokens_in_common(runs)
+    return report.sentences(encoders, measure, list(baselines), "50 s each", shared, unit)
 
 
 def test_who_wins_is_said_with_its_lead():
@@ -97,6 +98,22 @@ def test_distances_in_words():
     ]
     runs = [made("rnn", 0.7, near=0.9, far=0.7), made("lstm", 0.7, near=0.8, far=0.6)]
     assert sentences(runs)[2] == "At every distance, from 1-8 to 9-32 tokens, rnn is best."
+
+
+def test_other_difficulties_in_words():
+    runs = [made("rnn", 0.7), made("lstm", 0.7)]
+    runs[0]["test"] |= {"accuracy@1": 0.9, "accuracy@2": 0.4}
+    runs[1]["test"] |= {"accuracy@1": 0.8, "accuracy@2": 0.6}
+    assert sentences(runs, unit="depth")[2:] == [
+        "By depth, the best is rnn at 1; lstm at 2.",
+        "From the lowest (1) to the highest (2) the accuracy changes by: rnn −50.0, lstm −20.0.",
+    ]
+    runs[1]["test"] |= {"accuracy@2": 0.3}
+    assert sentences(runs, unit="attractors")[2] == "At every number of attractors, from 1 to 2, rnn is best."
+    assert sentences(runs, unit="length")[2] == "At every length, from 1 to 2 tokens, rnn is best."
+    assert (
+        report.captions(ACCURACY, "9 s", "depth")["distance"] == "On test data no encoder has seen, by depth."
+    )
 
 
 def test_baselines_in_words():
