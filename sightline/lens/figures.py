@@ -282,15 +282,17 @@ def profile(shown: _Shown) -> Drawn:
 def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
     """The share in each bin, and the share on special keys, which is in none."""
     n, special = shown.count, torch.tensor(shown.text.special)
-    far = [0 if d == 0 else 1 + (d - 1).bit_length() for d in range(n)]  # 0, 1, 2, 3 to 4, 5 to 8, ...
-    bins = torch.tensor([-far[-d] for d in range(1 - n, 0)] + far) + far[-1]  # of distances from 1 - n on
-    sums, lost = torch.zeros(2 * far[-1] + 1, dtype=torch.float64), 0.0
+    far = (
+        [2**i for i in range((n - 2).bit_length() + 1)] if n > 1 else []
+    )  # of bins 1, 2, 3 to 4, 5 to 8, ...
+    edges = torch.tensor([-d for d in reversed(far)] + [0, 1] + [d + 1 for d in far])
+    sums, lost = torch.zeros(len(edges) - 1, dtype=torch.float64), 0.0
     for i in range(0, n, STRIP):
         rows = range(i, min(i + STRIP, n))
         weights = shown.layer.tile(head, rows, None, shown.sequence).mean.cpu().double()
         lost += float(weights[:, special].sum())
-        distance = torch.arange(n) - torch.tensor(rows)[:, None]
-        sums.index_add_(0, bins[distance + n - 1].flatten(), weights.masked_fill(special, 0).flatten())
+        up_to = torch.nn.functional.pad(weights.masked_fill(special, 0).cumsum(1), (1, 0))
+        sums += up_to.gather(1, (torch.tensor(rows)[:, None] + edges).clamp(0, n)).diff(dim=1).sum(0)
     return sums / n, lost / n
 
 

@@ -108,12 +108,13 @@ class Shown(Seen):
         Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
         """
         try:
+            from sightline.lens.answers import Answers
             from sightline.lens.widget import Widget
         except ImportError:
             raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
         chosen = _chosen(self, sequence, layers)
         alone = self.alone(sequence, chosen)
-        return Widget(alone, said(pieces, sequence, _length(alone, chosen[0], 0)), self.model)
+        return Widget(Answers(alone, said(pieces, sequence, _length(alone, chosen[0], 0)), self.model))
 
     def _repr_html_(self) -> str:
         try:

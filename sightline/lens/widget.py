@@ -6,6 +6,7 @@ the widget, and the answers come back as bytes by the same way. There is no port
 
 from __future__ import annotations
 
+import weakref
 from importlib import resources
 
 import anywidget
@@ -13,21 +14,20 @@ import traitlets
 
 from sightline.lens.answers import Answers
 from sightline.lens.page import render
-from sightline.lens.wording import Text
-from sightline.observe import Seen
 
 
 class Widget(anywidget.AnyWidget):
-    """The page of one sequence, from an observation of this sequence alone."""
+    """The page of one sequence, and what answers it."""
 
     _esm = (resources.files("sightline.lens") / "assets" / "widget.js").read_text("utf-8")
     page = traitlets.Unicode().tag(sync=True)
     height = traitlets.Int(720).tag(sync=True)
 
-    def __init__(self, seen: Seen, text: Text, model: str):
-        self._answers = Answers(seen, text, model)
-        super().__init__(page=render(self._answers.page("message")))
-        self._answers.__enter__()
+    def __init__(self, answers: Answers):
+        self._answers = answers.__enter__()
+        # Called by `close`, or when nobody holds this any more, or when Python ends: its thread must not outlive that.
+        self._end = weakref.finalize(self, answers.__exit__, None, None, None)
+        super().__init__(page=render(answers.page("message")))
         self.on_msg(Widget._asked)
 
     def _asked(self, question: dict, _buffers: list[bytes]) -> None:
@@ -40,6 +40,6 @@ class Widget(anywidget.AnyWidget):
             self.send(about, [answer])
 
     def close(self) -> None:
-        """Ends what works for the page besides the kernel."""
-        self._answers.__exit__(None, None, None)
+        """Ends the thread that works for the page."""
+        self._end()
         super().close()
