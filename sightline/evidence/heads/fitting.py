@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy import ndarray
+from collections import Counter
 
-from sightline.evidence.heads.gold import Corpus
+import numpy as np
+
+from sightline.evidence.heads.gold import Corpus, Document
 from sightline.evidence.heads.runs import Asked
 from sightline.evidence.heads.subject import Subject
 from sightline.evidence.heads.words import Read
@@ -13,29 +14,30 @@ from sightline.evidence.heads.words import Read
 SPARE = 2  # pieces of room, since a text that begins with another word may be cut a little otherwise
 
 
-def fitted(subject: Subject, corpus: Corpus, windows: list[tuple[int, int]]) -> tuple[Corpus, ndarray, str]:
-    """The corpus with documents that are too long cut into windows of words; how often each id occurs; what was done, in words.
-
-    Shapes: counts int64 [V].
-    """
-    counts, parts, long = np.zeros(subject.vocabulary, np.int64), [], 0
-    for start, stop in windows:
-        reads = subject.read(corpus.documents[start:stop])
-        for number, read in enumerate(reads, start):
-            counts += np.bincount(read.ids[~read.special], minlength=len(counts))
-            pairs = [(0, read.words)]
-            if subject.longest is not None and len(read.ids) > subject.longest:
+def fitted(subject: Subject, corpus: Corpus) -> tuple[Corpus, str]:
+    """The corpus with documents that are too long cut into windows of words; and what was done, in words."""
+    if subject.longest is None:
+        return corpus, ""
+    parts, long = [], 0
+    for number, document in enumerate(corpus.documents):
+        pairs = [(0, len(document.words))]
+        around = len(subject.before) + len(subject.after)
+        if (
+            around + len(document.text.encode("utf-8", "replace")) > subject.longest
+        ):  # a piece has a byte at least
+            (read,) = subject.read([document])
+            if len(read.ids) > subject.longest:
                 long, pairs = long + 1, cut(read, subject.longest)
-            parts += [(number, *pair) for pair in pairs]
+        parts += [(number, *pair) for pair in pairs]
     if not long:
-        return corpus, counts, ""
+        return corpus, ""
     made = corpus.cut(np.array(parts))
     lost = len(corpus) - len(made)
     note = (
         f"Cut into windows that overlap by half: {long:,} text{'s' * (long > 1)} of more than {subject.longest} tokens, with {lost:,} "
         f"question{'s' * (lost != 1)} whose answers lie outside."
     )
-    return made, counts, note
+    return made, note
 
 
 def cut(read: Read, longest: int) -> list[tuple[int, int]]:
@@ -51,15 +53,18 @@ def cut(read: Read, longest: int) -> list[tuple[int, int]]:
     return found
 
 
-def rarest(read: Read, counts: ndarray) -> int:
-    """The word with the rarest piece, of equal ones the first; -1 where no word has pieces.
+def rarity(corpus: Corpus) -> Counter[str]:
+    """How often the corpus has each word, but for capitals."""
+    return Counter(word.casefold() for document in corpus.documents for word in document.words)
+
+
+def rarest(document: Document, read: Read, counts: Counter[str]) -> int:
+    """The rarest of the words that have pieces, of equal ones the first; -1 where none has.
 
     Source: Voita et al. 2019, section 5.3 (rare tokens), for words.
     """
-    if not len(read.pieces):
-        return -1
-    full = np.flatnonzero(np.diff(read.offsets))
-    return int(full[np.minimum.reduceat(counts[read.ids[read.pieces]], read.offsets[full]).argmin()])
+    full = np.flatnonzero(np.diff(read.offsets)).tolist()
+    return min(full, key=lambda word: counts[document.words[word].casefold()], default=-1)
 
 
 def asked_of(corpus: Corpus, number: int, row: int, read: Read) -> tuple[Asked, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from sightline.batching import sorted_batches
-from sightline.evidence.heads.fitting import asked_of, fitted, rarest
+from sightline.evidence.heads.fitting import asked_of, fitted, rarest, rarity
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.packs import Pack, Tap
 from sightline.evidence.heads.runs import Item, Unasked
@@ -71,7 +72,8 @@ def measure(
     folder, process = Path(folder), PartialState(cpu=not torch.accelerator.is_available())
     checkpoint.make_folder(folder)
     tap = Tap(subject)
-    corpus, counts, note = fitted(subject, corpus, list(windows(corpus)))
+    corpus, note = fitted(subject, corpus)
+    counts = rarity(corpus)
     tokens = tokens or (1024 if subject.device.type == "cpu" else 16_384)
     if process.is_main_process:
         _agree(folder, subject, corpus, tokens)
@@ -92,7 +94,7 @@ def measure(
         sums, unread = sums + Sums.of(one), unread + int(one["unread"])
         skipped += [corpus.documents[i].name for i in one["skipped"].tolist()]
     found = np.load(folder / FOUND, mmap_mode="r")
-    return Measured(corpus, found, sums, repeated(tap, counts), unread, tuple(skipped), note)
+    return Measured(corpus, found, sums, repeated(tap), unread, tuple(skipped), note)
 
 
 def windows(corpus: Corpus) -> Iterator[tuple[int, int]]:
@@ -108,7 +110,7 @@ def windows(corpus: Corpus) -> Iterator[tuple[int, int]]:
 
 
 def _window(
-    tap: Tap, corpus: Corpus, start: int, stop: int, counts: ndarray, tokens: int
+    tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int
 ) -> dict[str, Tensor]:
     """The sums and answers of some documents."""
     subject, documents = tap.subject, corpus.documents[start:stop]
@@ -121,7 +123,7 @@ def _window(
     for i, (document, read) in enumerate(zip(documents, reads, strict=True)):
         asked, missing = asked_of(corpus, start + i, first, read)
         unread += missing
-        items.append(Item(read, document.punctuation, rarest(read, counts), asked))
+        items.append(Item(read, document.punctuation, rarest(document, read, counts), asked))
     for batch in sorted_batches(lengths, tokens):
         fits = [i for i in batch if 0 < lengths[i] <= (subject.longest or lengths[i])]
         skipped += [start + i for i in batch if i not in fits]
@@ -132,19 +134,18 @@ def _window(
     return sums.tensors | rest | {"answers": torch.from_numpy(packed)}
 
 
-def repeated(tap: Tap, counts: ndarray) -> Sums:
-    """The sums over sequences of random ids of the corpus that come twice; no id comes twice in one half.
+def repeated(tap: Tap) -> Sums:
+    """The sums over sequences of random ids that come twice; no id comes twice in one half.
 
     Source: Olsson et al. 2022, "Prefix matching score".
     """
     subject, sums = tap.subject, Sums.empty(tap.layers, tap.heads, tap.subject.device)
-    known = np.flatnonzero(counts)
     around = len(subject.before) + len(subject.after)
     room = HALF if subject.longest is None else (subject.longest - around) // 2
-    half = min(HALF, room, len(known))
+    half = min(HALF, room, len(subject.ordinary))
     random, items = np.random.default_rng(0), []
     for _ in range(REPEATED if half > 0 else 0):
-        ids = random.choice(known, half, replace=False)
+        ids = random.choice(subject.ordinary, half, replace=False)
         ids = np.array([*subject.before, *ids, *ids, *subject.after], np.int64)
         special = np.ones(len(ids), bool)
         special[len(subject.before) : len(subject.before) + 2 * half] = False

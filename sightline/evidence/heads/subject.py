@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import nn
 
 from sightline.evidence.heads.gold import Document
@@ -28,13 +29,14 @@ class Subject:
     """A model ready to be measured.
 
     `read` cuts documents into pieces; `run` puts ids of sequences, sorted by length, through `model`, whose attention they
-    come to. `longest` is how many pieces it takes (None: any), `before` and `after` the special ones around each text.
+    come to. `longest` is how many pieces it takes (None: any), `ordinary` are the ids that are no special tokens, `before` and
+    `after` the special ones around each text.
     """
 
     name: str
     model: nn.Module
     longest: int | None
-    vocabulary: int
+    ordinary: ndarray
     read: Callable[[Sequence[Document]], list[Read]]
     run: Callable[[nn.Module, Sequences], object]
     before: tuple[int, ...] = ()
@@ -94,7 +96,9 @@ def _fitted(model: Model, name: str) -> Subject:
     def run(encoder: nn.Module, ids: Sequences) -> object:
         return encoder(ids)
 
-    return Subject(name, model.encoder, None, model.tokenizer.size, read, run, before)
+    special = [model.tokenizer.end, model.tokenizer.unknown]
+    ordinary = np.setdiff1d(np.arange(model.tokenizer.size), special)
+    return Subject(name, model.encoder, None, ordinary, read, run, before)
 
 
 def _functions(documents: Sequence[Document]) -> list[Read]:
@@ -177,5 +181,6 @@ def _of_the_hub(source, tokenizer, name: str) -> Subject:
         return run(model, ids, tokens=max(len(ids.values), 1))
 
     longest = most_positions(base, way_of(base))
-    size = base.get_input_embeddings().num_embeddings
-    return Subject(name, base, longest, size, read, forward, before, after)
+    ordinary = np.setdiff1d(sorted(tokenizer.get_vocab().values()), tokenizer.all_special_ids)
+    ordinary = ordinary[ordinary < base.get_input_embeddings().num_embeddings]
+    return Subject(name, base, longest, ordinary, read, forward, before, after)

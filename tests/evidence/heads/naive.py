@@ -19,7 +19,9 @@ SPECIAL = 20  # ids from here on
 def encoder(layers=2, heads=3, **options):
     """One of ours, with weights so large that heads differ."""
     torch.manual_seed(3)
-    made = build("self-attention", vocabulary=VOCABULARY, width=8 * heads, layers=layers, heads=heads, **options)
+    made = build(
+        "self-attention", vocabulary=VOCABULARY, width=8 * heads, layers=layers, heads=heads, **options
+    )
     for weight in made.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.5)
@@ -30,7 +32,7 @@ def subject(reads, model=None, longest=None, run=None):
     """A subject that reads the document named i as reads[i]."""
     model = encoder() if model is None else model
     return Subject(
-        "toy", model, longest, VOCABULARY, lambda documents: [reads[int(d.name)] for d in documents],
+        "toy", model, longest, np.arange(SPECIAL), lambda documents: [reads[int(d.name)] for d in documents],
         run or (lambda model, ids: model(ids)), (SPECIAL,), (SPECIAL + 1,),
     )  # fmt: skip
 
@@ -51,7 +53,9 @@ def drawn(lengths, seed=0):
         ids = np.array([SPECIAL] * around[0] + ids.tolist() + [SPECIAL + 1] * around[1], np.int64)
         special = ids >= SPECIAL
         reads.append(paired(ids, special, ids == SPECIAL + 1, word, piece + around[0], words))
-        text = tuple(rng.choice(["word", "x", ",", "--"], words).tolist())
+        text = tuple(
+            rng.choice(["a", "b", "c", "d", ",", "--"], words, p=[0.3, 0.1, 0.2, 0.2, 0.15, 0.05]).tolist()
+        )
         mentions = np.flatnonzero(rng.random(words) < 0.5)
         documents.append(Document(str(number), text, ("",) * words, mentions, source=number))
         pairs += [(number, rng.integers(2), *rng.integers(words, size=2)) for _ in range(2 * words)]
@@ -73,8 +77,10 @@ def weights_of(subject, ids):
     return torch.stack(found).numpy()
 
 
-def measured(subject, corpus, reads, counts):
+def measured(subject, corpus, reads):
     """(sums by name, answers) by loops."""
+    words = [word for document in corpus.documents for word in document.words]
+    counts = {word: words.count(word) for word in words}
     sums, answers = None, []
     for number, read in enumerate(reads):
         n, mine = len(read.ids), np.flatnonzero(corpus.document == number)
@@ -85,8 +91,8 @@ def measured(subject, corpus, reads, counts):
             sums |= {name: np.zeros(axes) for name, axes in COUNTS.items()}
         if n:
             _pieces(sums, weights, read, corpus.documents[number])
-            words = _words(weights, read)
-            _offsets_by_word(sums, words, read, counts)
+            weight = _words(weights, read)
+            _offsets_by_word(sums, weight, read, corpus.documents[number], counts)
         for question in mine.tolist():
             keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]].tolist()
             query, among = int(corpus.query[question]), range(read.words)
@@ -94,7 +100,7 @@ def measured(subject, corpus, reads, counts):
                 among = [m for m in corpus.documents[number].mentions.tolist() if m < query]
             right = np.zeros((2, 3) if sums is None else sums["first"].shape, bool)
             for layer, head in np.ndindex(*right.shape) if n and bag(read, query) else ():
-                row = words[layer, head, query]
+                row = weight[layer, head, query]
                 best = max(among, key=lambda w: (row[w], -w), default=None)
                 right[layer, head] = best in keys and row[best] > 0
             answers.append(right)
@@ -147,8 +153,8 @@ def _words(weights, read):
     return made
 
 
-def _offsets_by_word(sums, words, read, counts):
-    rarity = {w: min(counts[read.ids[p]] for p in bag(read, w)) for w in range(read.words) if bag(read, w)}
+def _offsets_by_word(sums, words, read, document, counts):
+    rarity = {w: counts[document.words[w]] for w in range(read.words) if bag(read, w)}
     rare = min(rarity, key=lambda w: (rarity[w], w)) if rarity else None
     for a in rarity:
         sums["words_asked"] += 1
@@ -160,10 +166,3 @@ def _offsets_by_word(sums, words, read, counts):
                 sums["word_offset_queries"][WIDE + d] += 1
                 sums["word_offset_weight"][..., WIDE + d] += words[..., a, a + d]
                 sums["word_offset_best"][..., WIDE + d] += words[..., a, :].argmax(-1) == a + d
-
-
-def counts_of(reads):
-    counts = np.zeros(VOCABULARY, np.int64)
-    for read in reads:
-        np.add.at(counts, read.ids[~read.special], 1)
-    return counts

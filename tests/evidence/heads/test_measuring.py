@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
-from naive import SPECIAL, counts_of, drawn, encoder, measured, subject
+from naive import drawn, encoder, measured, subject
 
-from sightline.evidence.heads import measuring, runs
-from sightline.evidence.heads.gold import Document, asked
+from sightline.evidence.heads import runs
 from sightline.evidence.heads.measuring import measure
-from sightline.evidence.heads.words import laid, paired
 
 LENGTHS = (0, 1, 1, 2, 3, 3, 3, 5, 7, 7, 11, 13, 13, 23, 41)
 
@@ -26,16 +23,16 @@ def compare(found, sums, answers):
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 2}, {"key_heads": 1}], ids=str)
 def test_every_measure_is_what_loops_find(options, tmp_path):
-    corpus, reads = drawn(LENGTHS)
+    corpus, reads = drawn(LENGTHS, seed=2)  # in which rounding decides nowhere which weight is largest
     toy = subject(reads, encoder(**options))
     found = measure(toy, corpus, tmp_path, tokens=40)
-    compare(found, *measured(toy, corpus, reads, counts_of(reads)))
+    compare(found, *measured(toy, corpus, reads))
 
 
 def test_a_long_text_goes_in_strips(tmp_path, monkeypatch):
     corpus, reads = drawn((53, 1, 29, 29), seed=1)
     toy = subject(reads)
-    expected = measured(toy, corpus, reads, counts_of(reads))
+    expected = measured(toy, corpus, reads)
     for scores in (1, 500, 3000):
         monkeypatch.setattr(runs, "SCORES", scores)
         monkeypatch.setattr("sightline.evidence.heads.packs.SCORES", scores)

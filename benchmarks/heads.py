@@ -1,0 +1,176 @@
+"""Says how much faster every head of a model is measured on a corpus than in the usual way, and that memory does not grow with it.
+
+    python benchmarks/heads.py CORPUS.conllu ...     # --quick: 400 sentences of it and one turn
+    python benchmarks/heads.py CORPUS.conllu --long  # also one text of 50,000 tokens
+
+The encoder is all-MiniLM-L6-v2. The usual way is in `heads_usual.py`: eager attention, `output_attentions=True`, batches of 32
+padded, in the corpus's order. Both sides give the same measures and answers, which is looked at before any speed. Seconds are
+those of the processor, so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import embed_rivals as rivals
+import numpy as np
+import torch
+from heads_usual import Usual
+from side_by_side import against, agree, arguments, needed, show, stop, summary, write
+from transformers import AutoModel
+
+from sightline.encoders import build
+from sightline.evidence.heads.corpus import corpus_of
+from sightline.evidence.heads.gold import Corpus, Document, asked
+from sightline.evidence.heads.measuring import Measured, measure
+from sightline.evidence.heads.subject import Subject, opened
+from sightline.evidence.heads.sums import HEADS, OVER
+from sightline.evidence.heads.words import paired
+
+FASTER, LIMIT = 5.0, 1e-4
+OTHERS = 1e-3  # of queries whose largest weight may turn out to lie elsewhere, by rounding
+TIMES = 4  # as often the corpus is read again, for its memory
+LONG = (12_500, 25_000, 50_000)
+LINE = 1.3  # how far the longest may lie above the line through the shorter ones
+
+
+def ours(corpus: Corpus) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        made = measure(opened(rivals.MODEL), corpus, folder)
+        np.asarray(made.found).sum()
+        return made
+
+
+def usual(corpus: Corpus) -> Usual:
+    model = AutoModel.from_pretrained(rivals.MODEL, attn_implementation="eager").eval()
+    heads = model.config.num_hidden_layers * model.config.num_attention_heads
+    return Usual(model, heads).run(opened(rivals.MODEL), corpus)
+
+
+def errors(corpus: Corpus) -> dict[str, float]:
+    """The largest difference of a mean, and of a share of queries or answers."""
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = measure(opened(rivals.MODEL), corpus, folder), usual(corpus)
+        differ = float((np.asarray(one.found).reshape(len(corpus), -1) != other.found.numpy()).mean())
+    worst, turned, expected = 0.0, differ, other.measures()
+    for name in HEADS:
+        if name != "distances":
+            found = torch.from_numpy(one.sums.measures()[name]).flatten(0, 1)
+            error = float((found - expected[name]).nan_to_num().abs().max())
+            if name.endswith("_best") or name == "sink":  # shares of queries, of which rounding may turn some
+                turned = max(turned, error)
+            else:
+                worst = max(worst, error)
+    shares = one.sums["distances"].flatten(0, 1) / one.sums[OVER.get("distances", "queries")]
+    worst = max(worst, float((shares - expected["distances"]).abs().max()))
+    agree("means", worst, LIMIT)
+    agree("largest weights, the share that lie elsewhere", turned, OTHERS)
+    return {"means": worst, "shares": turned}
+
+
+def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
+    """Of the processor, of each turn of each side: A, B, A, B, ..."""
+    found: dict[str, list[float]] = {"sightline": [], "usual": []}
+    for _ in range(repeats):
+        for name, side in (("sightline", ours), ("usual", usual)):
+            began = process_time()
+            side(corpus)
+            found[name].append(process_time() - began)
+    return found
+
+
+# --- memory, in processes of its own ------------------------------------------------------------------------------------
+
+
+def peak() -> int:
+    """Bytes this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held(*arguments: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
+    before, after, took = map(float, done.stdout.split()[-3:])
+    return {"before": before, "peak": after, "seconds": took}
+
+
+def hold(corpus: Corpus, times: int) -> None:
+    """Prints what reading the corpus so often takes, before and after."""
+    corpus = corpus.take(np.tile(np.arange(len(corpus.documents)), times))
+    ours(corpus.take(range(100)))
+    before, began = peak(), process_time()
+    ours(corpus)
+    print(before, peak(), process_time() - began)
+
+
+def hold_long(n: int) -> None:
+    """The same of one text of n tokens, for one layer of two heads."""
+    torch.manual_seed(0)
+    encoder = build("self-attention", vocabulary=1000, width=64, layers=1, heads=2).eval()
+    each, none = np.arange(n), np.zeros(n, bool)
+    read = paired(np.random.default_rng(0).integers(0, 1000, n), none, none, each // 2, each, n // 2)
+    text = Document("long", ("x",) * (n // 2), (" ",) * (n // 2))
+    subject = Subject(
+        "long", encoder, None, np.arange(1000), lambda documents: [read] * len(documents), lambda m, x: m(x)
+    )
+    before, began = peak(), process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(subject, asked([text], [], []), folder)
+    print(before, peak(), process_time() - began)
+
+
+def off_the_line(sizes: list[float]) -> float:
+    """How far the longest lies above the line through the two shorter ones."""
+    (a, b, c), (x, y, z) = LONG, sizes
+    return z / (y + (y - x) / (b - a) * (c - b))
+
+
+def main() -> None:
+    parser = arguments(__doc__.partition("\n")[0], repeats=2)
+    parser.add_argument("corpus", type=Path, nargs="*", help="files of CoNLL-U")
+    parser.add_argument("--quick", action="store_true", help="400 sentences and one turn")
+    parser.add_argument("--long", action="store_true", help="also one text of 50,000 tokens")
+    parser.add_argument("--hold", type=int, help="print the memory of reading the corpus so often, and stop")
+    parser.add_argument("--hold-long", type=int, help="print the memory of one text so long, and stop")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.hold_long:
+        return hold_long(given.hold_long)
+    if not given.corpus:
+        stop("heads: expected files of CoNLL-U to measure on, got none; name them")
+    corpus = corpus_of([needed(path) for path in given.corpus])
+    if given.quick:
+        corpus = corpus.take(range(min(400, len(corpus.documents))))
+    if given.hold:
+        return hold(corpus, given.hold)
+    figures: dict = {"documents": len(corpus.documents), "questions": len(corpus)}
+    figures["errors"] = errors(corpus)
+    turns = seconds(corpus, 1 if given.quick else given.repeats)
+    ratio = median(turns["usual"]) / median(turns["sightline"])
+    figures |= {"seconds": {name: summary(each) for name, each in turns.items()}, "faster": ratio}
+    rows = [[name, f"{median(each):.1f}"] for name, each in turns.items()]
+    show(f"{len(corpus.documents):,} sentences, every head: {against(ratio, FASTER)}", ["", "seconds"], rows)
+    files = [str(path) for path in given.corpus]
+    sizes = {f"{times}x": held(*files, "--hold", str(times)) for times in (1, TIMES)}
+    figures["memory"] = sizes
+    show("memory, MiB", ["corpus", "before", "most"], [
+        [name, *(f"{one[key] / 2**20:.0f}" for key in ("before", "peak"))] for name, one in sizes.items()
+    ])  # fmt: skip
+    if given.long:
+        found = {str(n): held("--hold-long", str(n)) for n in LONG}
+        grown = [one["peak"] - one["before"] for one in found.values()]
+        figures["long"] = found | {"of the line": off_the_line(grown)}
+        print(
+            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, {off_the_line(grown):.2f} of the line (aim {LINE})"
+        )
+    if not given.quick:
+        write(given.results, "heads", figures)
+
+
+if __name__ == "__main__":
+    main()
