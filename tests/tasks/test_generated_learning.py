@@ -1,4 +1,4 @@
-"""An easy setting of every generated task is learned from end to end, by self-attention and by an LSTM."""
+"""An easy setting of every generated task is learned from end to end, by self-attention and by an LSTM; but for two, see below."""
 
 import math
 
@@ -16,13 +16,13 @@ STEPS = QUICK | {
     "induction:length=4,symbols=4": 300,
     "listops:depth=1": 300,
     "agreement:attractors=0-1": 200,
-    "parity:length=4-6": 300,
-    "modular:length=2-4,modulus=3": 300,
+    "parity:length=2-6": 500,
+    "modular:length=2-3,modulus=5": 400,
 }
-BY_HEART = {
-    ("parity", "self-attention"),
-    ("modular", "self-attention"),
-}  # fits what it trains on, and no more
+BY_HEART = (
+    "parity",
+    "modular",
+)  # self-attention fits what it trains on, at a lower rate; little of it carries over
 
 
 def test_every_task_is_learned():
@@ -35,12 +35,16 @@ def test_every_task_is_learned():
 )
 def test_it_is_learned_above_chance(name, kind, tmp_path):
     drawn, data = named(name), load(f"{name},examples=4000")
-    settings = {"width": 32, "layers": 2, "tokens": 512, "rate": 5e-3, "evaluate_every": "100%"}
-    model = fit(data, encoder=kind, steps=STEPS[name], out=tmp_path / "run", progress=False, **settings)
+    by_heart = drawn.name in BY_HEART and kind == "self-attention"
+    rate = 2e-3 if by_heart else 5e-3
+    settings = {"width": 32, "layers": 2, "tokens": 512, "evaluate_every": "100%"}
+    model = fit(
+        data, encoder=kind, steps=STEPS[name], rate=rate, out=tmp_path / "run", progress=False, **settings
+    )
     measures = model.results["test"]
     if drawn.name == "adding":
         assert measures["mse"] < drawn.chance / 4
-    elif (drawn.name, kind) in BY_HEART:
+    elif by_heart:
         assert model.history[-1]["loss"] < -0.75 * math.log(drawn.chance)
     else:
         assert measures["accuracy"] > drawn.chance + (1 - drawn.chance) / 4
