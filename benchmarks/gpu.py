@@ -38,6 +38,13 @@ TESTS = Path(__file__).parent.parent / "tests"
 TABLES = [str(TESTS / "attention"), str(TESTS / "observe" / "test_triton.py"), "-k", "cuda or gpu or triton"]
 HEADS, WIDTH, LAYERS, VOCABULARY, LINKS = 8, 64, 4, 1000, 8
 WATCHED, LONG = (4096, 8192, 32_768), 1_000_000  # tokens
+OTHER_TILES = (
+    (128, 64, 256, 8, 2),
+    (128, 64, 256, 4, 2),
+    (64, 32, 256, 4, 3),
+    (64, 64, 256, 4, 3),
+    (64, 64, 256, 8, 3),
+)
 TARGET = 1.3  # times the fastest forward that is not watched
 LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}  # largest error over largest value, against float64
 
@@ -219,6 +226,35 @@ def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
 
 
 @torch.no_grad()
+def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
+    """Milliseconds of statistics alone, by the kernels' tiles: what the numbers in `sightline/observe/gpu.py` were chosen from."""
+    from sightline.observe import gpu
+
+    random = torch.Generator().manual_seed(4)
+    q, k = torch.randn(2, n, HEADS, WIDTH, generator=random).to(device, torch.bfloat16)
+    call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), FULL).lse, FULL)
+
+    def side(chosen: gpu.Tiles) -> Callable[[], None]:
+        def way() -> None:
+            kept = gpu.TILES[2]
+            try:
+                gpu.TILES[2] = chosen
+                return statistics(call, LINKS)
+            finally:
+                gpu.TILES[2] = kept
+
+        return way
+
+    sizes = (gpu.TILES[2], *(gpu.Tiles(*size) for size in OTHER_TILES))
+    ways = {", ".join(f"{name} {value}" for name, value in t._asdict().items()): side(t) for t in sizes}
+    for way in ways.values():
+        seen_right(way(), call)
+    first, *_ = ways
+    row = timed("tiles", "full", torch.tensor([n]), {"sightline": ways[first], **ways}, repeats, device)
+    return {name: row["milliseconds"][name]["median"] for name in ways}
+
+
+@torch.no_grad()
 def one_pass(n: int, device: str) -> dict[str, float]:
     """Statistics of one causal head of so many tokens: milliseconds, and the most bytes held beyond queries, keys and lse."""
     random = torch.Generator().manual_seed(3)
@@ -331,11 +367,17 @@ def main() -> None:
             for row in seen
         ],
     )
+    by_tiles = tiles(given.repeats, "cuda", WATCHED[1])
+    show(
+        f"statistics alone, {WATCHED[1]:,} tokens, full",
+        ["tiles", "ms"],
+        [[t, f"{ms:.2f}"] for t, ms in by_tiles.items()],
+    )
     print(
         f"one head of {LONG:,} tokens, causal, in one pass: {pass_['milliseconds'] / 1000:.1f} s, "
         f"{pass_['bytes'] / 2**20:,.0f} MiB beyond queries, keys and lse"
     )
-    watched = {"watching": seen, "one pass": pass_, "links": LINKS, "target": TARGET}
+    watched = {"watching": seen, "one pass": pass_, "tiles": by_tiles, "links": LINKS, "target": TARGET}
     gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": given.repeats}
     write(
         given.results,

@@ -93,11 +93,8 @@ def _keep(out, here, maxima, starts, LINKS: tl.constexpr):
     """Writes the first keys of the strongest blocks, out of those that each thread has noted."""
     rows: tl.constexpr = maxima.shape[0]
     noted: tl.constexpr = 4 * maxima.shape[1]
-    maxima, starts, slots = (
-        tl.reshape(maxima, [rows, noted]),
-        tl.reshape(starts, [rows, noted]),
-        tl.arange(0, noted),
-    )
+    slots = tl.arange(0, noted)
+    maxima, starts = tl.reshape(maxima, [rows, noted]), tl.reshape(starts, [rows, noted])
     for l in range(LINKS):
         best = slots[None, :] == tl.argmax(maxima, 1)[:, None]
         tl.store(out + l, tl.sum(tl.where(best, starts, 0), 1), here)
@@ -251,6 +248,7 @@ def fits(call: Call) -> bool:
         and call.q.shape[2] <= WIDEST
         and call.bias is None
         and not (lengths > LONGEST).any()
+        and not (call.q.is_cuda and torch.cuda.get_device_capability(call.q.device) < (8, 0))
     )
 
 
@@ -313,7 +311,7 @@ class Tiles(NamedTuple):
         return {"ROWS": size, "KEYS": self.keys, "num_warps": warps, "num_stages": self.stages}
 
 
-TILES = {2: Tiles(128, 64, 256, 8, 3), 4: Tiles(64, 32, 32, 4, 2)}  # by the bytes of a number
+TILES = {2: Tiles(64, 64, 256, 4, 2), 4: Tiles(64, 32, 32, 4, 2)}  # by the bytes of a number
 LEAST, FEW = 16, 8  # rows of the smallest block; queries whose links one program finds
 
 
