@@ -66,6 +66,7 @@ typedef struct {
     const float *q, *k, *lse, *bias;
     const int64_t *bias_steps;
     int64_t n, m, row, key, head;
+    int altered; /* something happens to a score before its level is subtracted */
     double *received, *histogram;
 } Item;
 
@@ -84,18 +85,27 @@ static inline lanes chosen(whole mask, lanes a, lanes b) {
     return (lanes)((mask & (whole)a) | (~mask & (whole)b));
 }
 
+/* The larger, or the smaller, of each pair; b where a is NaN or b is. */
+static inline lanes larger(lanes a, lanes b) {
+    for (int i = 0; i < LANES; i++) b[i] = a[i] > b[i] ? a[i] : b[i];
+    return b;
+}
+static inline lanes smaller(lanes a, lanes b) {
+    for (int i = 0; i < LANES; i++) b[i] = a[i] < b[i] ? a[i] : b[i];
+    return b;
+}
+
 static inline float total(lanes x) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
+    float sum[4] = {0};
+    for (int i = 0; i < LANES; i++) sum[i % 4] += x[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* e^x to about one unit in the last place; 0 below the normal numbers, NaN of NaN. Source: Cephes, expf: x = n ln 2 + r. */
 static inline lanes exponential(lanes x) {
     const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest whole number in the last bits */
-    lanes zero = {0}, high = zero + 89.0f;
     whole none = x < -87.33654f;
-    x = chosen(x > high, high, x);
+    x = smaller((lanes){0} + 89.0f, x);
     lanes shifted = x * 1.44269504088896341f + rounder;
     lanes n = shifted - rounder;
     lanes r = x - n * 0.693359375f;
@@ -105,7 +115,8 @@ static inline lanes exponential(lanes x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
     bits power = (bits)shifted << 23; /* of the added number nothing is left up there */
     lanes made = p * (lanes)(power + (127u << 23));
     return (lanes)(~none & (whole)made);
@@ -124,8 +135,8 @@ static inline lanes tangent(lanes x) {
     return chosen(size > 0.625f, far, p * z * x + x);
 }
 
-/* Scores of GROUP queries against PANEL keys, into rows CHUNK apart. */
-static void product(const float *restrict q, const float *restrict k, int64_t width, float *restrict into) {
+/* Scores of GROUP queries against PANEL keys, less a level for each query, into rows CHUNK apart. */
+static void product(const float *restrict q, const float *restrict k, int64_t width, const float *level, float *restrict into) {
     lanes sum[GROUP][WIDE];
     for (int r = 0; r < GROUP; r++)
         for (int v = 0; v < WIDE; v++) sum[r][v] = (lanes){0};
@@ -133,7 +144,7 @@ static void product(const float *restrict q, const float *restrict k, int64_t wi
         for (int r = 0; r < GROUP; r++)
             for (int v = 0; v < WIDE; v++) sum[r][v] += q[r] * ((const lanes *)k)[v];
     for (int r = 0; r < GROUP; r++)
-        for (int v = 0; v < WIDE; v++) ((lanes *)(into + r * CHUNK))[v] = sum[r][v];
+        for (int v = 0; v < WIDE; v++) ((lanes *)(into + r * CHUNK))[v] = sum[r][v] - level[r];
 }
 
 /* Brings queries i to stop, or keys, together by `side`: [rows / side, width, side], zeros beyond the last. */
@@ -148,25 +159,28 @@ static void lay_out(const float *from, int64_t row, int64_t one, int64_t rows, i
     }
 }
 
-/* From scores to logarithms of weights: softcap, bias and lse of query i in columns lo to hi, HIDDEN where it does not see. */
-static void finish(const Item *item, int64_t i, int64_t chunk, int64_t lo, int64_t hi, float *logs) {
-    const Given *g = item->given;
-    if (g->softcap > 0) {
-        float cap = (float)g->softcap;
-        for (int64_t j = lo; j < hi; j += LANES) *(lanes *)(logs + j) = tangent(*(lanes *)(logs + j) / cap) * cap;
-    }
-    int64_t from = most(lo, sees_from(item, i) - chunk), to = least(hi, sees_to(item, i + 1) - chunk);
+/* lse of query i; so large where nothing is seen that every weight is 0. */
+static inline float level_of(const Item *item, int64_t i) {
+    float lse = item->lse[i * item->given->lse_row];
+    return lse == -INFINITY ? -HIDDEN : lse;
+}
+
+/* Softcap and bias of query i in columns lo to hi of a chunk, where the product has left them out, and the level after them. */
+static void alter(const Item *item, int64_t i, int64_t chunk, int64_t lo, int64_t hi, int64_t from, int64_t to, float *logs) {
+    float cap = (float)item->given->softcap, level = level_of(item, i);
+    for (int64_t j = lo; j < hi && cap > 0; j += LANES) *(lanes *)(logs + j) = tangent(*(lanes *)(logs + j) / cap) * cap;
     if (item->bias) {
         int64_t step = item->bias_steps[2];
         const float *bias = item->bias + i * item->bias_steps[1] + chunk * step;
         for (int64_t j = from; j < to; j++) logs[j] += bias[j * step];
     }
-    float level = item->lse[i * g->lse_row];
-    level = level == -INFINITY ? -HIDDEN : level; /* nothing is seen: every weight is 0 */
-    for (int64_t j = lo; j < hi; j += LANES) {
-        lanes x = *(lanes *)(logs + j) - level;
-        *(lanes *)(logs + j) = item->bias ? chosen(x < HIDDEN, (lanes){0} + HIDDEN, x) : x;
-    }
+    for (int64_t j = lo; j < hi; j += LANES) *(lanes *)(logs + j) = larger((lanes){0} + HIDDEN, *(lanes *)(logs + j) - level);
+}
+
+/* Makes a row of scores that is less by its level one of logarithms of weights: HIDDEN where query i does not see. */
+static void finish(const Item *item, int64_t i, int64_t chunk, int64_t lo, int64_t hi, float *logs) {
+    int64_t from = most(lo, sees_from(item, i) - chunk), to = least(hi, sees_to(item, i + 1) - chunk);
+    if (item->altered) alter(item, i, chunk, lo, hi, from, to, logs);
     for (int64_t j = lo; j < least(from, hi); j++) logs[j] = HIDDEN;
     for (int64_t j = most(to, lo); j < hi; j++) logs[j] = HIDDEN;
 }
@@ -182,7 +196,7 @@ static lanes weigh(const float *restrict logs, float *restrict weights, float *r
         *(lanes *)(received + j) += w;
         entropy -= w * x;
         distance += w * (lanes)((whole)far & 0x7fffffff);
-        largest = chosen(x > largest, x, largest);
+        largest = larger(x, largest);
         far += (float)LANES;
     }
     sums[0] += total(entropy), sums[1] += total(distance);
@@ -221,9 +235,9 @@ static void link(const float *logs, int64_t lo, int64_t hi, int64_t chunk, lanes
     if (news == 0) return;
     float bound = values[links - 1];
     if (news > links) {
-        whole larger = {0};
-        for (int i = 0; i < LANES; i++) larger -= largest < largest[i];
-        fresh &= larger < (int32_t)links;
+        whole before = {0};
+        for (int i = 0; i < LANES; i++) before -= largest < largest[i];
+        fresh &= before < (int32_t)links;
         lanes among = chosen(fresh, largest, (lanes){0} + INFINITY);
         bound = among[0], news = 0;
         for (int i = 0; i < LANES; i++) {
@@ -255,8 +269,10 @@ static void tile(const Item *item, Room *room, int64_t i, int64_t stop, int64_t 
     int64_t lo = most(sees_from(item, i) - chunk, 0) / PANEL * PANEL, hi = least(sees_to(item, stop) - chunk, CHUNK);
     if (lo >= hi) return;
     hi = (hi + PANEL - 1) / PANEL * PANEL;
+    float level[GROUP] = {0};
+    for (int64_t r = i; r < stop && !item->altered; r++) level[r - i] = level_of(item, r);
     for (int64_t j = lo; j < hi; j += PANEL)
-        product(room->queries + (i - first) * g->width, room->keys + j * g->width, g->width, room->logs + j);
+        product(room->queries + (i - first) * g->width, room->keys + j * g->width, g->width, level, room->logs + j);
     for (int64_t r = i; r < stop; r++) {
         float *logs = room->logs + (r - i) * CHUNK, *weights = room->weights;
         double *sums = room->sums + 3 * (r - first);
@@ -343,6 +359,7 @@ int sightline_statistics(const Given *g, const int64_t *sequences, int64_t from,
         item.lse = g->lse + item.row * g->lse_row + h * g->lse_head;
         item.bias_steps = g->bias ? g->bias_steps + 3 * s : NULL;
         item.bias = g->bias ? g->bias[s] + h * item.bias_steps[0] : NULL;
+        item.altered = g->softcap > 0 || g->bias;
         item.histogram = histogram + h * (2 * g->bins + 1);
         memset(received, 0, item.m * sizeof(double));
         head(&item, room, part, parts);
