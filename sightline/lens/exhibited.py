@@ -23,6 +23,8 @@ def look_of(exhibit: dict) -> dict:
     maps = _numbers(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
     data = looked(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
     data["start"]["from"] = exhibit["start"]
+    if "influence" not in exhibit:  # as comparisons were kept before it was measured
+        return data
     influence = _numbers(exhibit["influence"]).view(n, n)
     return data | {"influence": profiled(influence, torch.arange(n), exhibit["probes"], text)}
 

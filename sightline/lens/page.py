@@ -22,7 +22,8 @@ of those of a comparison:
                    {about: [paragraph], layers, heads, chosen {layer, head}, start: the token asked first,
                     tokens [{space: text before it, text, layout: bool, gold, answer, probability, binding: index}],
                     weights: base64 of uint16, little endian, [layers, heads, n, n] in units of 1/65535,
-                    influence: likewise [n, n], the share of each input in what moves an encoding; probes: how it was estimated}
+                    influence: likewise [n, n], the share of each input in what moves an encoding, and probes: how it was
+                    estimated; older data lack both}
 """
 
 from __future__ import annotations

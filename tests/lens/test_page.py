@@ -180,6 +180,8 @@ def test_the_look_of_an_exhibit_holds_its_weights():
     expected = np.mean([weights[:, :, i, binding] for i, binding in uses], 0)
     assert np.allclose(data["statistics"]["binding"], expected, atol=1e-3)
     assert sum(data["influence"]["profile"]) == pytest.approx(1, abs=0.01)
+    older = {name: value for name, value in show.items() if name not in ("influence", "probes")}
+    assert look_of(older) == data | {"influence": None}
 
 
 @needs_browser
