@@ -99,9 +99,8 @@ def held(*arguments: str) -> dict[str, float]:
     return {"before": before, "peak": after, "seconds": took}
 
 
-def hold(corpus: Corpus, times: int) -> None:
-    """Prints what reading the corpus so often takes, before and after."""
-    corpus = corpus.take(np.tile(np.arange(len(corpus.documents)), times))
+def hold(corpus: Corpus) -> None:
+    """Prints what measuring takes: bytes before and at most, and seconds."""
     ours(corpus.take(range(100)))
     before, began = peak(), process_time()
     ours(corpus)
@@ -143,11 +142,11 @@ def main() -> None:
         return hold_long(given.hold_long)
     if not given.corpus:
         stop("heads: expected files of CoNLL-U to measure on, got none; name them")
-    corpus = corpus_of([needed(path) for path in given.corpus])
+    corpus = corpus_of([needed(path) for path in given.corpus] * (given.hold or 1))
     if given.quick:
         corpus = corpus.take(range(min(400, len(corpus.documents))))
     if given.hold:
-        return hold(corpus, given.hold)
+        return hold(corpus)
     figures: dict = {"documents": len(corpus.documents), "questions": len(corpus)}
     figures["errors"] = errors(corpus)
     turns = seconds(corpus, 1 if given.quick else given.repeats)

