@@ -17,7 +17,9 @@ from sightline.cli.app import app
 # What fit and compare share, by the names of the configuration, which checks it; a test holds the defaults said here.
 Data = Annotated[
     str,
-    typer.Argument(help="A file, a folder with train, valid and test files, a name on the hub, or scope."),
+    typer.Argument(
+        help="A file, a folder with train, valid and test files, a name on the hub, scope, or a generated task such as parity:length=1-40 (docs/tasks.md)."
+    ),
 ]
 Task = Annotated[
     str | None, typer.Option(help="classify, tag, regress or language.  [default: by the columns]")

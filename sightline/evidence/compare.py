@@ -59,7 +59,9 @@ def compare(
     if not given.keys() & {"seconds", "steps", "epochs"}:
         given["seconds"] = SECONDS
     config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
-    folder = Path("runs", f"compare-{Path(data).stem or 'data'}") if out is None else Path(out)
+    folder = (
+        Path("runs", f"compare-{Path(data).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
+    )
     loaded = load(**config.data.model_dump())
     tell(loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))

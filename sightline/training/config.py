@@ -33,7 +33,8 @@ class DataConfig(Section):
     """What is learned from what; None is chosen from the data."""
 
     data: str = Field(
-        "", description="a file, a folder with train, valid and test, a name on the hub, or scope (built in)"
+        "",
+        description="a file, a folder with train, valid and test, a name on the hub, scope (built in), or a generated task such as parity:length=1-40",
     )
     valid: str | None = Field(None, description="a file to validate on [default: a tenth of the data]")
     test: str | None = Field(None, description="a file to test on [default: a tenth of a single file]")

@@ -53,7 +53,7 @@ def fit(
         given["data"] = str(data)
     base = config if isinstance(config, RunConfig) else RunConfig.read(config) if config else RunConfig()
     asked = base.changed(**given)
-    name = Path(asked.data.data).stem or "data"
+    name = Path(asked.data.data).stem.replace(":", "-") or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
     process = processes()
     if resume and (folder / CONFIG).exists():
