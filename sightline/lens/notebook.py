@@ -39,7 +39,7 @@ PLACES = "Words are places in the sequence: seen.show(pieces) takes what a token
 
 
 class Page:
-    """A page in a cell. `html` is the whole of it."""
+    """A page in a cell: `html` is the whole of it, `notes` stand above it."""
 
     def __init__(self, page: str, notes: Sequence[str], height: int = HEIGHT):
         self.html, self.notes, self.height = page, list(notes), height
@@ -114,7 +114,8 @@ class Shown(Seen):
             raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
         chosen = _chosen(self, sequence, layers)
         alone = self.alone(sequence, chosen)
-        return Widget(Answers(alone, said(pieces, sequence, _length(alone, chosen[0], 0)), self.model))
+        text = said(pieces, sequence, _length(alone, chosen[0], 0))
+        return Widget(Answers(alone, text, self.model, _numbers(self, chosen)))
 
     def _repr_html_(self) -> str:
         try:
@@ -139,7 +140,7 @@ def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None,
     chosen = _chosen(seen, sequence, layers)
     n = _length(seen, chosen[0], sequence)
     text = said(pieces, sequence, n)
-    notes = _notes(seen, chosen, sequence)
+    others, numbers = _others(seen, chosen, sequence), _numbers(seen, chosen)
     heads = len(chosen) * len(seen.layer(chosen[0]).heads)
     if any(seen.layer(name).kept.q is None for name in chosen):
         why = "the map was not kept, since the input was long; watch with keep_map=True"
@@ -151,10 +152,10 @@ def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None,
     else:
         try:
             data = looked(seen.alone(sequence, chosen), text, seen.model, None, None, None)
-            return Page(render(data), [*notes, *([PLACES] if pieces is None else [])])
+            return Page(render(data | {"notes": numbers}), [*others, *([PLACES] if pieces is None else [])])
         except ValueError as error:  # so many heads that a page cannot hold them
             why = f"{error}; {LONGER}"
-    return _summary(seen, chosen, sequence, [*notes, f"This is a summary of its heads: {why}."])
+    return _summary(seen, chosen, sequence, [*others, *numbers, f"This is a summary of its heads: {why}."])
 
 
 def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> list[str]:
@@ -197,18 +198,22 @@ def _length(seen: Seen, name: str, sequence: int) -> int:
     return int(seen.layer(name).offsets.diff()[sequence])
 
 
-def _notes(seen: Seen, chosen: list[str], sequence: int) -> list[str]:
-    """What should be known of a page: of which sequence it is, and which layers and heads its numbers mean."""
-    notes, layer = [], seen.layer(chosen[0])
-    count = len(layer.offsets) - 1
-    if count > 1:
-        other = 3 if count > 3 and sequence != 3 else (sequence + 1) % count
-        notes.append(f"Sequence {sequence} of {count}; seen.show(sequence={other}) shows another.")
+def _others(seen: Seen, chosen: list[str], sequence: int) -> list[str]:
+    """How the others of a batch are shown."""
+    count = len(seen.layer(chosen[0]).offsets) - 1
+    other = 3 if count > 3 and sequence != 3 else (sequence + 1) % count
+    shown = f"Sequence {sequence} of {count}; seen.show(sequence={other}) shows another."
+    return [shown] if count > 1 else []
+
+
+def _numbers(seen: Seen, chosen: list[str]) -> list[str]:
+    """Which layers and heads the numbers on a page mean, where they mean others."""
+    notes, heads = [], seen.layer(chosen[0]).heads
     if chosen != seen.names:
         numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(chosen))
         notes.append(f"Of {seen.layers} layers {len(chosen)} are shown, numbered anew: {numbered}.")
-    if layer.heads != list(range(len(layer.heads))):
-        numbered = ", ".join(f"{number} is {head}" for number, head in enumerate(layer.heads))
+    if heads != list(range(len(heads))):
+        numbered = ", ".join(f"{number} is {head}" for number, head in enumerate(heads))
         notes.append(f"Heads are numbered anew: {numbered}.")
     return notes
 

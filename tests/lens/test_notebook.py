@@ -185,11 +185,14 @@ def test_the_page_holds_the_weights_of_its_sequence(seen):
 
 
 def test_numbers_that_mean_others_are_told():
-    seen = observed(layers=[1])
-    assert seen.show(WORDS, 1).notes[1].startswith("Of 2 layers 1 are shown, numbered anew: 0 is ")
+    data = data_of(observed(layers=[1]).show(WORDS, 1))
+    assert data["notes"] == ["Of 2 layers 1 are shown, numbered anew: 0 is blocks.1.mixer."]
     some = observed([7], heads=[2, 0])
-    assert some.show(WORDS).notes == ["Heads are numbered anew: 0 is 2, 1 is 0."]
+    assert data_of(some.show(WORDS))["notes"] == ["Heads are numbered anew: 0 is 2, 1 is 0."]
     assert data_of(observed([7]).show(WORDS, layers=[1]))["layers"] == 1
+    widget = some.widget(WORDS)
+    assert "Heads are numbered anew: 0 is 2, 1 is 0." in widget.page
+    widget.close()
 
 
 # --- a summary ------------------------------------------------------------------------------------------------------------
@@ -280,9 +283,8 @@ def test_layers_of_other_tokens_are_left_out_or_refused():
     with torch.no_grad(), sightline.watch(model) as seen:
         model(input_ids=torch.arange(1, 8)[None], decoder_input_ids=torch.arange(1, 4)[None])
     page = seen.show(tokenizer(["So it goes says one", "He"], padding=True))
-    assert data_of(page)["layers"] == 2 and page.notes[0].startswith(
-        "Of 6 layers 2 are shown, numbered anew: 0 is "
-    )
+    assert data_of(page)["layers"] == 2
+    assert data_of(page)["notes"][0].startswith("Of 6 layers 2 are shown, numbered anew: 0 is ")
     cross = [
         name for name in seen.names if seen.layer(name).lse.shape[0] != seen.layer(name).received.shape[0]
     ]
