@@ -10,7 +10,8 @@ last key), over the keys j that are visible to i:
     histogram_d = sum of w_ij over all i, j with j - p_i = d, in bins
     links_i     = the k largest w_ij
 
-`native.c` does this where it can (float32, on a CPU, with a compiler); what follows does it everywhere.
+`native.c` does this where it can (float32, on a CPU, with a compiler), and `gpu.py` on a GPU, with Triton; what follows does it
+everywhere.
 
 A tile of scores lies in the processor's own memory while everything is read off it. Two tricks make that cheap. Seen through
 strides that step one place more per row, a tile's columns are its diagonals, so that sums by distance are column sums. And the
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -69,6 +71,11 @@ def statistics(call: Call, links: int, special: Tensor | None = None) -> Statist
     """
     if native.fits(call):
         return Statistics(**native.statistics(call, links, special, BINS))
+    if call.q.is_cuda and find_spec("triton"):
+        from sightline.observe import gpu  # loads Triton
+
+        if gpu.fits(call):
+            return Statistics(**gpu.statistics(call, links, special, BINS))
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
         sums = _Sums(call, links, special)
         for piece in pieces(call, ROWS, KEYS):

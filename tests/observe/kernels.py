@@ -1,13 +1,14 @@
 """Tests of the GPU's kernels, run by `test_triton.py`: on a GPU, or else in Triton's interpreter, which is slow: few rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dense import called, compare, made, offsets_of
 
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.observe import gpu
-from sightline.observe.calls import Call
-from sightline.observe.statistics import BINS, Statistics
+from sightline.observe.statistics import BINS, Statistics, statistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {  # lengths, key lengths, pattern, width, dtype
@@ -22,13 +23,16 @@ CASES = {  # lengths, key lengths, pattern, width, dtype
 }  # fmt: skip
 
 
+def on_device(call):
+    there = {name: getattr(call, name).to(DEVICE) for name in ("q", "k", "lse", "groups")}
+    return replace(call, **there)
+
+
 def found(call, links, special=None):
     assert gpu.fits(call)
-    there = {name: getattr(call, name).to(DEVICE) for name in ("q", "k", "lse", "groups")}
-    fields = {name: getattr(call, name) for name in ("offsets", "key_offsets", "pattern", "scale", "softcap")}
     special = None if special is None else special.to(DEVICE)
-    made = gpu.statistics(Call(**there, **fields), links, special, BINS)
-    return Statistics(**{name: t.cpu() for name, t in made.items()})
+    fields = gpu.statistics(on_device(call), links, special, BINS)
+    return Statistics(**{name: t.cpu() for name, t in fields.items()})
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -81,3 +85,11 @@ def test_long_input(pattern, width, dtype, poison):
     compare(call, found(call, 8, special), 8, special)
     again, once = found(call, 8), found(call, 8)
     assert all(torch.equal(getattr(once, name), getattr(again, name)) for name in vars(once))
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="only a GPU's calls come here")
+def test_a_call_on_a_gpu_comes_here(monkeypatch):
+    came, compute = [], gpu.statistics
+    monkeypatch.setattr(gpu, "statistics", lambda *given: came.append(given) or compute(*given))
+    statistics(on_device(made((9, 3))), 2)
+    assert len(came) == 1
