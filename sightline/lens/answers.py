@@ -333,11 +333,8 @@ class Answers:
 
     def _start(self, asked: str | None) -> tuple[str, int]:
         """The view and word to show first: of a few words, the one with the strongest link to one further off."""
-        words = [
-            i
-            for i, word in enumerate(self.text.words)
-            if i not in self.text.special_words and len(word.text) > 2
-        ]
+        special = self.text.special_words
+        words = [i for i, word in enumerate(self.text.words) if len(word.text) > 2 and i not in special]
         words = words[:: max(1, len(words) // STARTS)] or [0]
         rows = self.levels["words"][torch.tensor(words)]
         far = (torch.arange(self.n) - rows[:, None]).abs()

@@ -47,7 +47,8 @@ class Text:
     @property
     def short(self) -> str:
         """A line of its beginning."""
-        begin = [word for i, word in enumerate(self.words[:100]) if i not in self.special_words]
+        special = self.special_words
+        begin = [word for i, word in enumerate(self.words[:100]) if i not in special]
         words = " ".join("".join(word.space + word.text for word in begin).split())
         return words if len(words) <= 60 else words[:59].rstrip() + "\u2026"
 
