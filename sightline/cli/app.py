@@ -17,6 +17,7 @@ GO_ON = {
     "fit": "the same command with --resume goes on",
     "compare": "the same command goes on where it was",
     "embed": "the same command goes on where it was",
+    "claims": "the same command goes on where it was",
 }
 
 

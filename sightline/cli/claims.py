@@ -1,0 +1,55 @@
+"""The command that measures ten claims about self-attention, and says which hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import app
+
+
+@app.command(short_help="Check ten claims about self-attention.")
+def claims(
+    only: Annotated[str, typer.Option(help="Numbers of claims or names of tasks, as in 1,2,7 or mqar.")] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: one seed, seconds of training.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin nothing new after so long.  [default: no end]")
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Also the larger grid, which needs a GPU.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with trec, banking77, ud-english-ewt, tinyshakespeare.")
+    ] = None,
+    heads: Annotated[Path | None, typer.Option(help="Results of sightline heads, as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results.  [default: runs/claims, runs/claims-quick]")
+    ] = None,
+) -> None:
+    """Check ten claims about self-attention: what is exact exactly, the rest by training five encoders on equal terms.
+
+    \b
+    Examples:
+        sightline claims --quick
+        sightline claims --only 1,2,7
+        sightline claims --minutes 30 --out results
+        sightline claims --gpu --out results
+
+    What is measured already is not measured again, so the same command goes on where it was.
+    """
+    from rich.console import Console
+
+    from sightline.evidence.claims import settle, table
+
+    found = settle(
+        only=[name.strip() for name in only.split(",") if name.strip()] or None,
+        quick=quick,
+        gpu=gpu,
+        minutes=minutes,
+        out=out,
+        data=data,
+        heads=heads,
+    )
+    Console().print(table(found))

@@ -1,0 +1,128 @@
+"""Measures what is missing, in an order in which a part is worth something, until all is done or the time is over.
+
+The plan is a list of cells that follows from the claims and the stage alone; what is in the folder is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from sightline.evidence.claims.cell import Cell, known, measure, read
+from sightline.evidence.claims.claim import Claim, Stage
+from sightline.evidence.claims.document import DOCUMENT, document, left_out
+from sightline.evidence.claims.length import LENGTHS
+from sightline.evidence.claims.wiring import FIELDS, PATH
+from sightline.training.checkpoint import make_folder, write
+
+CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, LENGTHS)
+
+
+def settle(
+    *,
+    only: Iterable[int | str] | None = None,
+    quick: bool = False,
+    gpu: bool = False,
+    minutes: float | None = None,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    heads: str | Path | None = None,
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> dict:
+    """Measures the claims, or what is missing of them, and judges each by what is there.
+
+    `only` are numbers of claims, or names of tasks. `quick` takes one seed and seconds of training; `gpu` adds the larger
+    grid. After `minutes` nothing new is begun. `out` is `runs/claims` by default (`runs/claims-quick`). `data` is a folder with
+    trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are there; `heads` the results of `sightline heads`.
+    Returns: the document (`document.py`), which is also written to claims.json in `out`.
+    Raises: ValueError for an unknown claim or task, results of another version, no time, or no GPU where one is asked for.
+
+    >>> import tempfile
+    >>> found = settle(only=[2], out=tempfile.mkdtemp(), tell=str)
+    >>> [(claim["number"], claim["verdict"]) for claim in found["claims"] if claim["verdict"] != "not run"]
+    [(1, 'holds'), (2, 'holds')]
+    """
+    if minutes is not None and not minutes > 0:
+        raise ValueError(
+            f"claims: expected more than 0 minutes, got {minutes:g}; leave it out for as long as it takes"
+        )
+    if gpu and not torch.cuda.is_available():
+        raise ValueError("claims: expected a GPU for the larger grid, got none; leave out --gpu")
+    begin = perf_counter()
+    stage = Stage("quick" if quick else "full", _folder(data, "data"), _file(heads))
+    plans = {
+        claim.number: claim.cells(stage) + claim.cells(Stage("gpu", stage.data, stage.heads)) * (not quick)
+        for claim in CLAIMS
+    }
+    folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
+    chosen = _chosen(plans, only)
+    held = read(folder)
+    missing = [cell for cell in chosen if not known(cell, held, folder)]
+    tell(f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}")
+    make_folder(folder)
+    reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, tell)
+    found = document(CLAIMS, plans, held, reasons, stage)
+    write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
+    for sentence in left_out(chosen, held, reasons):
+        tell(f"left out: {sentence}")
+    return found
+
+
+def _measured(
+    missing: list[Cell],
+    held: dict[str, dict],
+    folder: Path,
+    gpu: bool,
+    end: float | None,
+    tell: Callable[[str], None],
+) -> dict[str, str]:
+    """Measures cells in their order into `held`; returns why some were not."""
+    reasons: dict[str, str] = {}
+    for number, cell in enumerate(missing, 1):
+        lacks = cell.lacks or (
+            "a GPU is not there, or --gpu not given" if cell.asked.get("gpu") and not gpu else ""
+        )
+        if not lacks and end is not None and perf_counter() + cell.seconds > end:
+            lacks = "no time left in the budget; the same command goes on"
+        if lacks:
+            reasons[cell.name] = lacks
+            continue
+        tell(f"{number:>4} of {len(missing)}  {cell.name}  (about {cell.seconds:.0f} s)")
+        held[cell.name] = measure(cell, held, folder)
+    return reasons
+
+
+def _chosen(plans: dict[int, list[Cell]], only: Iterable[int | str] | None) -> list[Cell]:
+    """The cells of some claims or tasks, each once, by turns."""
+    every = {cell.name: cell for cells in plans.values() for cell in cells}
+    if only is not None:
+        tasks = {name.partition("/")[0] for name in every}
+        picked: dict[str, Cell] = {}
+        for asked in map(str, only):
+            if asked.isdigit() and int(asked) in plans:
+                picked |= {cell.name: cell for cell in plans[int(asked)]}
+            elif asked in tasks:
+                picked |= {name: cell for name, cell in every.items() if name.partition("/")[0] == asked}
+            else:
+                raise ValueError(
+                    f"claims: expected numbers from {min(plans)} to {max(plans)}, or tasks out of {', '.join(sorted(tasks))}, got {asked}; choose some"
+                )
+        every = picked
+    return sorted(every.values(), key=lambda cell: cell.turn)
+
+
+def _folder(path: str | Path | None, what: str) -> Path | None:
+    if path is not None and not Path(path).is_dir():
+        raise ValueError(f"{path}: expected a folder of {what}, got none; check the path")
+    return None if path is None else Path(path)
+
+
+def _file(path: str | Path | None) -> Path | None:
+    if path is not None and not Path(path).is_file():
+        raise ValueError(f"{path}: expected a file of results of sightline heads, got none; check the path")
+    return None if path is None else Path(path)

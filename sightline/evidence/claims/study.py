@@ -1,0 +1,221 @@
+"""One task, learned by all encoders on equal terms: which runs that takes, what is kept of each, and what they come to.
+
+The protocol is that of `compare`: equal size, the same wall-clock for each, milestones on validation data for the column
+at equal tokens. Each run is one cell, so that a study can stop anywhere. The first seed tries every rate; the other seeds
+take the rate that was best on validation data. No choice looks at test data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+from sightline.encoders import KINDS
+from sightline.evidence import report
+from sightline.evidence.claims.cell import Cell, Found
+from sightline.evidence.claims.claim import Spread, Stage, spread
+from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
+from sightline.tasks import Data, load, load_test
+from sightline.training.config import RunConfig
+from sightline.training.model import Model
+
+RATES = (3e-3, 1e-3, 1e-2)  # the first is tried first, and alone where there is no time for more
+SEEDS = 3
+OVERHEAD = 1.4  # of a run, for data, milestones and tests
+PROTOCOL = [
+    "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; the mlps are "
+    "made wider or narrower until all are within 5% of one number of parameters.",
+    f"Each is trained for the same time on the same machine. The column at equal tokens is read off milestones on a fixed sample of the "
+    f"validation data ({SAMPLE:,} tokens at most), at as many tokens as the slowest of all saw.",
+    f"The learning rate is chosen among {', '.join(f'{rate:g}' for rate in sorted(RATES))} with the first seed on validation data, and the "
+    "weights are those that were best on validation data. Test data choose nothing.",
+    f"Medians over {SEEDS} seeds, with the range from the lowest to the highest; with --quick one seed and one rate, {RATES[0]:g}.",
+    "Train, validation and test data of a generated task share no sequence. Lengths, depths and attractors beyond the trained ones "
+    "are tested with the same weights, and were not seen when anything was chosen.",
+]
+
+Further = Callable[[Model, Data, int], dict]  # (trained model, its data, seed) -> what else is measured
+
+
+@dataclass(frozen=True)
+class Study:
+    """One task for several encoders. `data` is what `fit` takes; `tests` are further test data, by name, with the same symbols.
+
+    `seconds` and `quick_seconds` train one encoder. `variants` are the encoders, by name: a kind, and settings of its own.
+    `further` measures more of a trained model, and its result is kept under "further".
+    """
+
+    name: str
+    data: str
+    tests: dict[str, str] = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
+    seconds: float = 60.0
+    quick_seconds: float = 12.0
+    variants: dict[str, tuple[str, dict]] = field(
+        default_factory=lambda: {kind: (kind, {}) for kind in KINDS}
+    )
+    further: Further | None = None
+    lacks: str = ""
+
+    def cells(self, stage: Stage) -> list[Cell]:
+        """A cell for each run: `study/encoder-rate0.003` for those of the first seed, `study/encoder-seed1` for the others."""
+        seconds = self.quick_seconds if stage.quick else self.seconds
+        rates, seeds = (RATES[:1], 1) if stage.quick else (RATES, SEEDS)
+        found = []
+        for name, (kind, own) in self.variants.items():
+            asked = {
+                "data": self.data,
+                "kind": kind,
+                "seconds": seconds,
+                "tests": self.tests,
+                **self.settings,
+                **own,
+            }
+            if stage.name == "gpu":
+                asked["gpu"] = True
+            runs = [(f"rate{rate:g}", rate, 0, 1 + (i > 0)) for i, rate in enumerate(rates)]
+            runs += [(f"seed{seed}", None, seed, 2 + seed) for seed in range(1, seeds)]
+            for ending, rate, seed, turn in runs:
+                run = partial(self._run, name, rates, seconds, rate, seed)
+                about = asked | {"rate": rate or "the best of the first seed", "seed": seed}
+                found.append(
+                    Cell(
+                        f"{self.name}/{_file(name)}-{ending}",
+                        about,
+                        run,
+                        turn,
+                        OVERHEAD * seconds + 2,
+                        self.lacks,
+                    )
+                )
+        return found
+
+    def _run(
+        self,
+        name: str,
+        rates: tuple,
+        seconds: float,
+        rate: float | None,
+        seed: int,
+        place: Path,
+        found: Found,
+    ) -> dict:
+        """Trains one encoder and measures it on all test data; the record of `protocol.trained`, and more.
+
+        Adds: `name`; `measure`; `unit`, what its buckets count; `tests`: {name: measures, or {"refused": sentence}}; `further`.
+        """
+        kind, own = self.variants[name]
+        data = _loaded(self.data, self._settings_of_data())
+        given = {**self.settings, **own, "seconds": seconds, "seed": seed}
+        given["rate"] = self._chosen(name, rates, found) if rate is None else rate
+        config = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
+        config = equal(config, data, [kind], given)[kind]
+        sampled = replace(data, valid=sample(data.valid))
+        model, record = trained(config, sampled, place, progress=False)
+        tests = {}
+        for label, spec in self.tests.items():
+            examples = load_test(spec, model.task, model.tokenizer)
+            try:
+                tests[label] = model.evaluate(examples)
+            except ValueError as refused:
+                tests[label] = {"refused": str(refused)}
+        tested = data.test or data.valid
+        record |= {
+            "name": name,
+            "measure": report.MEASURES[data.task.name],
+            "unit": tested.unit,
+            "tests": tests,
+        }
+        chance = data.task.chance(tested)[record["measure"]["name"]]
+        record["constant"] = chance[0] / chance[1]
+        record["further"] = self.further(model, data, seed) if self.further else {}
+        return record
+
+    def _settings_of_data(self) -> tuple:
+        return tuple(
+            (name, value) for name, value in self.settings.items() if name in ("task", "context", "tokenizer")
+        )
+
+    def _chosen(self, name: str, rates: tuple, found: Found) -> float:
+        """The rate that was best on validation data in the first seed, of those that were run."""
+        tried = [found[key] for rate in rates if (key := f"{self.name}/{_file(name)}-rate{rate:g}") in found]
+        return report.best_rate(tried, tried[0]["measure"]) if tried else rates[0]
+
+    def outcome(self, found: Found) -> Outcome | None:
+        """What the runs come to; None where there is none."""
+        runs = [one for key, one in found.items() if key.startswith(f"{self.name}/")]
+        return Outcome(self, runs) if runs else None
+
+
+def _file(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-")
+
+
+@lru_cache(maxsize=2)
+def _loaded(data: str, settings: tuple) -> Data:
+    return load(data, **dict(settings))
+
+
+class Outcome:
+    """What a study found: for each encoder the runs with its best rate, and medians and ranges over their seeds.
+
+    Attributes: `measure`; `unit`, what buckets count; `names` of the encoders, in the study's order; `constant`, the best constant answer.
+    """
+
+    def __init__(self, study: Study, runs: list[dict]):
+        self.study, self.measure, self.unit = study, runs[0]["measure"], runs[0]["unit"]
+        self.names = [name for name in study.variants if any(run["name"] == name for run in runs)]
+        self.runs: dict[str, list[dict]] = {}
+        for name in self.names:
+            same = [run for run in runs if run["name"] == name]
+            rate = report.best_rate(same, self.measure)
+            self.runs[name] = sorted(
+                (run for run in same if run["rate"] == rate), key=lambda run: run["seed"]
+            )
+        self.constant = runs[0]["constant"]
+        self.shared = report.tokens_in_common([run for same in self.runs.values() for run in same])
+
+    def at_end(self, name: str, bucket: str = "") -> Spread | None:
+        """The measure on the test data after equal time, or in one of their buckets."""
+        key = self.measure["name"] + (f"@{bucket}" if bucket else "")
+        return spread(run["test"][key] for run in self.runs[name] if key in run["test"])
+
+    def at_tokens(self, name: str) -> Spread | None:
+        """The measure on validation data when as many tokens were seen as the slowest of all saw."""
+        values = [report.at_tokens(run["milestones"], self.shared) for run in self.runs[name]]
+        return None if None in values else spread(values)
+
+    def on(self, name: str, test: str, bucket: str = "") -> Spread | None:
+        """The measure on further test data; None where the encoder refused, or nothing was asked there."""
+        key = self.measure["name"] + (f"@{bucket}" if bucket else "")
+        return spread(run["tests"][test][key] for run in self.runs[name] if key in run["tests"].get(test, {}))
+
+    def refusal(self, name: str, test: str) -> str | None:
+        return next(
+            (r["tests"][test]["refused"] for r in self.runs[name] if "refused" in r["tests"].get(test, {})),
+            None,
+        )
+
+    def buckets(self) -> list[str]:
+        keys = dict.fromkeys(key for same in self.runs.values() for run in same for key in run["test"])
+        return [key.partition("@")[2] for key in keys if key.startswith(f"{self.measure['name']}@")]
+
+    def best(self, names: Iterable[str]) -> str:
+        """The name of the best encoder of some, by the median at the end."""
+        sign = 1 if self.measure["better"] == "higher" else -1
+        return max((n for n in names if n in self.runs), key=lambda n: sign * self.at_end(n)["median"])
+
+    def ahead(self, one: Spread, other: Spread) -> float:
+        """How much better one median is than another; 0 where the ranges over seeds meet, since that may be chance.
+
+        With one seed the ranges are points.
+        """
+        if one["low"] <= other["high"] and other["low"] <= one["high"]:
+            return 0.0
+        sign = 1 if self.measure["better"] == "higher" else -1
+        return sign * (one["median"] - other["median"])
+
+    def seeds(self) -> int:
+        return max(len(same) for same in self.runs.values())
