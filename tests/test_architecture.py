@@ -20,7 +20,11 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"sequences", "attention"},
 ]
 CORE = {"sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
-BESIDES = {"sightline.observe.files": {"safetensors"}, "sightline.observe.tables": {"pyarrow"}}  # opened when asked for
+BESIDES = {  # opened when asked for
+    "sightline.observe.files": {"safetensors"},
+    "sightline.observe.tables": {"pyarrow"},
+    "sightline.observe.gpu": {"triton"},
+}
 HEAVY = "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()
 NEVER = {
     "pickle",
@@ -29,7 +33,6 @@ NEVER = {
     "dill",
     "joblib",
     "cloudpickle",
-    "matplotlib",
     "pandas",
     "seaborn",
     "imp",
