@@ -78,18 +78,19 @@ def heads(
     here, there, *control = done
     findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
     document = _document(subject.name, here, there, findings)
-    files = {REPORT: (json.dumps(document, allow_nan=False) + "\n").encode()}
+    text = json.dumps(document, allow_nan=False) + "\n"
+    files = {REPORT: text.encode()}
     files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
     checkpoint.write(folder, files)
     tell(f"The folder: {folder}")
-    return document
+    return json.loads(text)
 
 
 def _parts(corpus, report_on, kind: str | None) -> tuple[Corpus, Corpus]:
     both = [
         one if one is None or isinstance(one, Corpus) else corpus_of(one, kind) for one in (corpus, report_on)
     ]
-    return both[0].halves() if both[1] is None else tuple(both)
+    return tuple(map(both[0].take, both[0].halves())) if both[1] is None else tuple(both)
 
 
 def _document(name: str, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
