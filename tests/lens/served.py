@@ -36,19 +36,22 @@ def answers(n: int, causal: bool = True, name: str = "made up", evil: str = "", 
     return Answers(seen, text(n, evil), name)
 
 
-def dense(asked: Answers, view: str) -> torch.Tensor:
-    """All weights of a view by their definition, in float64. Shapes: [n, n]."""
+def dense(asked: Answers, view: str, rows: slice = slice(None)) -> torch.Tensor:
+    """All weights of a view, or those of some queries, by their definition, in float64. Shapes: [n, n]."""
     layer, _, head = view.partition(".")
     call = asked.seen.layer(int(layer)).kept
-    q, k = call.q.double(), call.k.double()[:, call.groups]
-    scores = torch.einsum("qhd,khd->hqk", q, k) * call.scale
+    heads = [int(head)] if head else list(range(call.q.shape[1]))
+    q, k = call.q[rows, heads].double(), call.k[:, call.groups[heads]].double()
+    scores = torch.einsum("qhd,khd->hqk", q, k).mul_(call.scale)
     if call.pattern.right == 0:
-        scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
-    weights = scores.softmax(-1)
-    return weights[int(head)] if head else weights.mean(0)
+        hidden = torch.arange(asked.n) > torch.arange(asked.n)[rows, None]
+        scores.masked_fill_(hidden, -torch.inf)
+    return scores.softmax(-1).mean(0)
 
 
-def by_words(weights: torch.Tensor, word_of: list[int]) -> torch.Tensor:
+def by_words(weights: torch.Tensor, word_of: list[int], rows: slice = slice(None)) -> torch.Tensor:
     """Summed over the pieces attended to, averaged over those attended from."""
-    member = torch.nn.functional.one_hot(torch.tensor(word_of)).double()
-    return member.T @ weights @ member / member.sum(0)[:, None]
+    keys = torch.tensor(word_of)
+    queries, count = keys[rows].unique(return_inverse=True, return_counts=True)[1:]
+    summed = weights.new_zeros(len(weights), int(keys[-1]) + 1).index_add_(1, keys, weights)
+    return weights.new_zeros(len(count), summed.shape[1]).index_add_(0, queries, summed) / count[:, None]

@@ -117,7 +117,7 @@ function numbers(context, see) {
   }
   context.font = "650 11px system-ui, sans-serif";
   context.fillStyle = style.getPropertyValue("--ink");
-  label(context, see, spot(), cropped(plane().units[spot()].text.trim(), Math.floor((see.gutter - 8) / 6.2)));
+  label(context, see, spot(), cropped(where().units[unit(state.asked)].text.trim(), Math.floor((see.gutter - 8) / 6.2)));
 }
 
 const cropped = (text, fits) => (text.length > fits ? `${text.slice(0, fits - 1)}…` : text);
