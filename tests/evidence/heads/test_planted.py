@@ -103,10 +103,10 @@ def test_each_relation_has_the_head_that_was_planted(found):
     for name, head in {"det": (0, 3), "before": (1, 2), "after": (1, 1)}.items():
         best = relations[name]
         assert (best["layer"], best["head"], best["accuracy"]) == (*head, 1.0)
-        assert best["random"] < 0.9 and best["examples"]
+        assert best["random"] < 0.9 and best["right"]
     assert relations["det"]["by_offset"] < 0.5 and relations["before"]["by_offset"] == 1
     assert relations["lot"]["accuracy"] < 0.3  # which nobody can know
-    shown = relations["det"]["examples"][0]
+    shown = relations["det"]["right"][0]
     assert shown["words"][shown["query"]] in ("the", "a") and shown["words"][shown["keys"][0]] in (
         "dog",
         "bird",

@@ -1,0 +1,139 @@
+"""What finding a word looks like: short texts in which a head looks at a right word, others in which it looks elsewhere.
+
+    det  1.3   right   The dog sleeps      the -> dog    92% of the weight
+               wrong   The red dog sleeps  the -> red    3% on dog
+
+Of many texts that would do, some of about ten words are read again, and those are kept in which the head gives the right
+words most of its weight, and those in which least. Of a long text what stands around the words in question is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from sightline.evidence.heads.gold import Corpus, Document
+from sightline.evidence.heads.measuring import Measured
+from sightline.evidence.heads.subject import Subject
+from sightline.evidence.heads.words import Read
+from sightline.observe import watch
+from sightline.sequences import Sequences
+
+READ, SHOWN = 6, 2  # texts of each kind that are read again, and that are kept
+TYPICAL, MOST = 10, 32  # words
+AROUND = 6  # words to each side of one in question
+LINKS, LEAST = 6, 0.02  # of a word: the strongest, from this weight on
+
+
+class Finder(NamedTuple):
+    """A head, and the relation that it is asked for."""
+
+    relation: str
+    layer: int
+    head: int
+
+
+def examples(
+    subject: Subject, measured: Measured, finders: Sequence[Finder]
+) -> list[dict[str, list[dict[str, Any]]]]:
+    """For each finder texts in which it is right, those with most weight on the right words first, and wrong, with least.
+
+    A text is {name, words, spaces, query, keys, weight: on the keys, links: [[word, weight]]}; words are counted in what is shown.
+    """
+    chosen = [_candidates(measured, finder) for finder in finders]
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for number, questions in enumerate(chosen):
+        for question in questions:
+            wanted.setdefault(int(measured.corpus.document[question]), []).append((number, question))
+    found: list[list[tuple[bool, dict[str, Any]]]] = [[] for _ in finders]
+    for document, pairs in sorted(wanted.items()):
+        rows = _rows(subject, measured.corpus, document, [(q, finders[n]) for n, q in pairs])
+        for (number, question), row in zip(pairs, rows, strict=True):
+            if row is not None and row.sum() > 0:
+                finder = finders[number]
+                right = bool(measured.found[question, finder.layer, finder.head])
+                found[number].append((right, _example(measured.corpus, question, row)))
+    return [
+        {
+            "right": sorted((one for right, one in some if right), key=lambda e: -e["weight"])[:SHOWN],
+            "wrong": sorted((one for right, one in some if not right), key=lambda e: e["weight"])[:SHOWN],
+        }
+        for some in found
+    ]
+
+
+def _candidates(measured: Measured, finder: Finder) -> list[int]:
+    """Questions of the relation that the head answers, and some that it does not, in texts of a typical length first."""
+    corpus = measured.corpus
+    questions = corpus.groups.get(finder.relation, np.zeros(0, np.int64))
+    lengths = np.array([len(document.words) for document in corpus.documents], np.int64)
+    strange = np.abs(lengths[corpus.document[questions]] - TYPICAL) + MOST * (
+        corpus.distance[questions] > MOST // 2
+    )
+    questions = questions[np.argsort(strange, kind="stable")]
+    right = measured.found[questions, finder.layer, finder.head].astype(bool)
+    return [*questions[right][:READ].tolist(), *questions[~right][:READ].tolist()]
+
+
+def _rows(
+    subject: Subject, corpus: Corpus, document: int, asked: list[tuple[int, Finder]]
+) -> list[ndarray | None]:
+    """For each question the weights [W] that its word gives to the words in a head; None where the model does not read it."""
+    (read,) = subject.read([corpus.documents[document]])
+    if not 0 < len(read.ids) <= (subject.longest or len(read.ids)):
+        return [None] * len(asked)
+    ids = Sequences(torch.from_numpy(read.ids).to(subject.device), [0, len(read.ids)])
+    with torch.no_grad(), watch(subject.model, links=1, keep_map=True) as seen:
+        subject.run(subject.model, ids)
+    rows: list[ndarray | None] = []
+    for question, (_, layer, head) in asked:
+        mine = read.pieces[slice(*read.offsets[(word := int(corpus.query[question])) : word + 2].tolist())]
+        if not len(mine):
+            rows.append(None)
+            continue
+        first, past = int(mine.min()), int(mine.max()) + 1
+        logs = seen.layer(layer).piece(head).logs(first, past, 0, len(read.ids))[0]
+        rows.append(_by_word(logs.exp()[mine - first].mean(0).double().cpu().numpy(), read))
+    return rows
+
+
+def _by_word(weights: ndarray, read: Read) -> ndarray:
+    return np.bincount(read.word, weights[read.pieces], read.words)
+
+
+def _example(corpus: Corpus, question: int, row: ndarray) -> dict[str, Any]:
+    document, query = corpus.documents[int(corpus.document[question])], int(corpus.query[question])
+    keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]]
+    strongest = [word for word in np.argsort(-row, kind="stable")[:LINKS].tolist() if row[word] >= LEAST]
+    nearest = int(keys[np.abs(keys - query).argmin()])
+    kept = _kept(document, [query, nearest, *strongest[:1]])
+    words, spaces, place = [], [], {}
+    for before, word in zip([-1, *kept], kept, strict=False):
+        if word > before + 1:
+            words, spaces = [*words, "…"], [*spaces, " " if words else ""]
+        place[word] = len(words)
+        words, spaces = [*words, document.words[word]], [*spaces, document.spaces[word]]
+    if kept[-1] + 1 < len(document.words):
+        words, spaces = [*words, "…"], [*spaces, " "]
+    return {
+        "name": document.name,
+        "words": words,
+        "spaces": spaces,
+        "query": place[query],
+        "keys": [place[key] for key in keys.tolist() if key in place],
+        "weight": round(float(row[keys].sum()), 3),
+        "links": [[place[word], round(float(row[word]), 3)] for word in strongest if word in place],
+    }
+
+
+def _kept(document: Document, asked: list[int]) -> list[int]:
+    """The words that are shown: all, or of a long text those around the words in question."""
+    count = len(document.words)
+    if count <= MOST:
+        return list(range(count))
+    near = {word + away for word in asked for away in range(-AROUND, AROUND + 1)}
+    return sorted(word for word in near if 0 <= word < count)
