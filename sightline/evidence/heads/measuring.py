@@ -129,7 +129,9 @@ def _window(
         skipped += [start + i for i in batch if i not in fits]
         if fits:
             tap(Pack([items[i] for i in fits], subject.device), sums, answers)
-    packed = np.packbits(answers.cpu().numpy().astype(bool).reshape(past - first, -1), axis=1)
+    packed = np.packbits(
+        answers.cpu().numpy().astype(bool).reshape(past - first, tap.layers * tap.heads), axis=1
+    )
     rest = {"unread": torch.tensor(unread), "skipped": torch.tensor(sorted(skipped), dtype=torch.int64)}
     return sums.tensors | rest | {"answers": torch.from_numpy(packed)}
 
