@@ -23,7 +23,9 @@ def claims(
     data: Annotated[
         Path | None, typer.Option(help="Folder with trec, banking77, ud-english-ewt, tinyshakespeare.")
     ] = None,
-    heads: Annotated[Path | None, typer.Option(help="Results of sightline heads, as JSON.")] = None,
+    heads: Annotated[
+        list[Path] | None, typer.Option(help="A heads.json of sightline heads; may be repeated.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: runs/claims, runs/claims-quick]")
     ] = None,
@@ -50,6 +52,6 @@ def claims(
         minutes=minutes,
         out=out,
         data=data,
-        heads=heads,
+        heads=heads or (),
     )
     Console().print(table(found))

@@ -23,12 +23,12 @@ Spread = dict[str, float]  # {median, low, high}
 class Stage:
     """How much is measured: `quick` for one seed in minutes, `full`, and `gpu` for the larger grid, which needs a GPU.
 
-    `data` is the folder of the data sets that are brought along, `heads` a file of results of `sightline heads`.
+    `data` is the folder of the data sets that are brought along, `heads` files of results of `sightline heads`.
     """
 
     name: Literal["quick", "full", "gpu"] = "full"
     data: Path | None = None
-    heads: Path | None = None
+    heads: tuple[Path, ...] = ()
 
     @property
     def quick(self) -> bool:

@@ -15,12 +15,19 @@ import torch
 
 from sightline.evidence.claims.cell import Cell, known, measure, read
 from sightline.evidence.claims.claim import Claim, Stage
+from sightline.evidence.claims.counting import COUNTING
 from sightline.evidence.claims.document import DOCUMENT, document, left_out
 from sightline.evidence.claims.length import LENGTHS
+from sightline.evidence.claims.memory import MEMORY
+from sightline.evidence.claims.nesting import NESTING
+from sightline.evidence.claims.ngrams import NGRAMS
+from sightline.evidence.claims.parallel import PARALLEL
+from sightline.evidence.claims.syntax import SYNTAX, read_heads
+from sightline.evidence.claims.uses import USES
 from sightline.evidence.claims.wiring import FIELDS, PATH
 from sightline.training.checkpoint import make_folder, write
 
-CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, LENGTHS)
+CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, NGRAMS, PARALLEL, MEMORY, NESTING, LENGTHS, SYNTAX, USES, COUNTING)
 
 
 def settle(
@@ -31,14 +38,14 @@ def settle(
     minutes: float | None = None,
     out: str | Path | None = None,
     data: str | Path | None = None,
-    heads: str | Path | None = None,
+    heads: Iterable[str | Path] = (),
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict:
     """Measures the claims, or what is missing of them, and judges each by what is there.
 
     `only` are numbers of claims, or names of tasks. `quick` takes one seed and seconds of training; `gpu` adds the larger
     grid. After `minutes` nothing new is begun. `out` is `runs/claims` by default (`runs/claims-quick`). `data` is a folder with
-    trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are there; `heads` the results of `sightline heads`.
+    trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are there; `heads` files of results of `sightline heads`.
     Returns: the document (`document.py`), which is also written to claims.json in `out`.
     Raises: ValueError for an unknown claim or task, results of another version, no time, or no GPU where one is asked for.
 
@@ -53,8 +60,10 @@ def settle(
         )
     if gpu and not torch.cuda.is_available():
         raise ValueError("claims: expected a GPU for the larger grid, got none; leave out --gpu")
+    for file in heads:  # not after the minutes this takes
+        read_heads(Path(file))
     begin = perf_counter()
-    stage = Stage("quick" if quick else "full", _folder(data, "data"), _file(heads))
+    stage = Stage("quick" if quick else "full", _folder(data), tuple(map(Path, heads)))
     plans = {
         claim.number: claim.cells(stage) + claim.cells(Stage("gpu", stage.data, stage.heads)) * (not quick)
         for claim in CLAIMS
@@ -116,13 +125,7 @@ def _chosen(plans: dict[int, list[Cell]], only: Iterable[int | str] | None) -> l
     return sorted(every.values(), key=lambda cell: cell.turn)
 
 
-def _folder(path: str | Path | None, what: str) -> Path | None:
+def _folder(path: str | Path | None) -> Path | None:
     if path is not None and not Path(path).is_dir():
-        raise ValueError(f"{path}: expected a folder of {what}, got none; check the path")
-    return None if path is None else Path(path)
-
-
-def _file(path: str | Path | None) -> Path | None:
-    if path is not None and not Path(path).is_file():
-        raise ValueError(f"{path}: expected a file of results of sightline heads, got none; check the path")
+        raise ValueError(f"{path}: expected a folder of data sets, got none; check the path")
     return None if path is None else Path(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
+from sightline.evidence.claims import texts
 from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Spread, Stage, spread
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
@@ -41,7 +42,7 @@ Further = Callable[[Model, Data, int], dict]  # (trained model, its data, seed) 
 
 @dataclass(frozen=True)
 class Study:
-    """One task for several encoders. `data` is what `fit` takes; `tests` are further test data, by name, with the same symbols.
+    """One task for several encoders. `data` is what `fit` takes, or one of `texts.NAMES`; `tests` are further test data, by name.
 
     `seconds` and `quick_seconds` train one encoder. `variants` are the encoders, by name: a kind, and settings of its own.
     `further` measures more of a trained model, and its result is kept under "further".
@@ -57,12 +58,13 @@ class Study:
         default_factory=lambda: {kind: (kind, {}) for kind in KINDS}
     )
     further: Further | None = None
-    lacks: str = ""
 
     def cells(self, stage: Stage) -> list[Cell]:
         """A cell for each run: `study/encoder-rate0.003` for those of the first seed, `study/encoder-seed1` for the others."""
         seconds = self.quick_seconds if stage.quick else self.seconds
-        rates, seeds = (RATES[:1], 1) if stage.quick else (RATES, SEEDS)
+        rates = RATES[:1] if stage.quick else RATES
+        seeds = SEEDS if stage.name == "full" else 1
+        lacks = texts.lacks(self.data, stage.data)
         found = []
         for name, (kind, own) in self.variants.items():
             asked = {
@@ -78,25 +80,18 @@ class Study:
             runs = [(f"rate{rate:g}", rate, 0, 1 + (i > 0)) for i, rate in enumerate(rates)]
             runs += [(f"seed{seed}", None, seed, 2 + seed) for seed in range(1, seeds)]
             for ending, rate, seed, turn in runs:
-                run = partial(self._run, name, rates, seconds, rate, seed)
+                run = partial(self._run, name, rates, seconds, stage.data, rate, seed)
                 about = asked | {"rate": rate or "the best of the first seed", "seed": seed}
-                found.append(
-                    Cell(
-                        f"{self.name}/{_file(name)}-{ending}",
-                        about,
-                        run,
-                        turn,
-                        OVERHEAD * seconds + 2,
-                        self.lacks,
-                    )
-                )
+                whole = f"{self.name}/{_file(name)}-{ending}"
+                found.append(Cell(whole, about, run, turn, OVERHEAD * seconds + 2, lacks))
         return found
 
     def _run(
         self,
         name: str,
-        rates: tuple,
+        rates: tuple[float, ...],
         seconds: float,
+        folder: Path | None,
         rate: float | None,
         seed: int,
         place: Path,
@@ -107,7 +102,7 @@ class Study:
         Adds: `name`; `measure`; `unit`, what its buckets count; `tests`: {name: measures, or {"refused": sentence}}; `further`.
         """
         kind, own = self.variants[name]
-        data = _loaded(self.data, self._settings_of_data())
+        data = _loaded(self.data, self._settings_of_data(), folder)
         given = {**self.settings, **own, "seconds": seconds, "seed": seed}
         given["rate"] = self._chosen(name, rates, found) if rate is None else rate
         config = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
@@ -154,8 +149,8 @@ def _file(name: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _loaded(data: str, settings: tuple) -> Data:
-    return load(data, **dict(settings))
+def _loaded(data: str, settings: tuple, folder: Path | None) -> Data:
+    return texts.read(data, folder, **dict(settings)) if data in texts.NAMES else load(data, **dict(settings))
 
 
 class Outcome:
@@ -217,5 +212,11 @@ class Outcome:
         sign = 1 if self.measure["better"] == "higher" else -1
         return sign * (one["median"] - other["median"])
 
-    def seeds(self) -> int:
-        return max(len(same) for same in self.runs.values())
+    def skill(self, value: float) -> float:
+        """The share of the way from the best constant answer (0) to a perfect one (1); below 0 it is worse than constant."""
+        perfect = 1.0 if self.measure["better"] == "higher" else 0.0
+        return (value - self.constant) / (perfect - self.constant)
+
+    def skills(self, values: Spread | None) -> Spread | None:
+        """A spread of the measure as one of skill."""
+        return values and spread(self.skill(value) for value in values.values())

@@ -1,0 +1,87 @@
+"""How what a study found is shown: one table with both columns, one picture by distance or depth, one by further tests."""
+
+from __future__ import annotations
+
+from sightline.evidence.claims.claim import Spread, lines, table
+from sightline.evidence.claims.study import Outcome
+
+UNITS = {
+    "distance": "tokens between the question and what decides it",
+    "length": "length in tokens",
+    "depth": "depth",
+    "attractors": "attractors",
+}
+
+
+def unit(outcome: Outcome) -> str:
+    return "%" if outcome.measure["percent"] else ""
+
+
+def by_bucket(outcome: Outcome) -> dict:
+    """A row for each encoder: at equal time on all test data, at equal tokens on validation data, then by bucket."""
+    buckets = outcome.buckets()
+    rows = [
+        [
+            name,
+            outcome.at_end(name),
+            outcome.at_tokens(name),
+            *(outcome.at_end(name, bucket) for bucket in buckets),
+        ]
+        for name in outcome.names
+    ]
+    rows.append(["best constant answer", outcome.constant, *[None] * (1 + len(buckets))])
+    what = f"; last columns by {outcome.unit}" * bool(buckets)
+    return table(
+        f"{outcome.study.data}: {outcome.measure['name']}{what}",
+        ["encoder", "at equal time", "at equal tokens", *buckets],
+        rows,
+        unit(outcome),
+    )
+
+
+def by_test(outcome: Outcome, trained: str) -> dict:
+    """A row for each encoder: on the test data of the trained setting, then on the further ones."""
+    tests = list(outcome.study.tests)
+    rows = []
+    for name in outcome.names:
+        further = ["refuses" if outcome.refusal(name, test) else outcome.on(name, test) for test in tests]
+        rows.append([name, outcome.at_end(name), *further])
+    title = f"Trained on {outcome.study.data}: {outcome.measure['name']} there and beyond"
+    return table(title, ["encoder", f"{trained} (trained)", *tests], rows, unit(outcome))
+
+
+def drawn_by_bucket(outcome: Outcome) -> dict | None:
+    """The measure by distance, depth or what the buckets count; None where there are fewer than two."""
+    buckets = [bucket for bucket in outcome.buckets() if bucket != "outside"]
+    if len(buckets) < 2:
+        return None
+    series = {name: [outcome.at_end(name, bucket) for bucket in buckets] for name in outcome.names}
+    return _drawn(outcome, f"{outcome.study.data}, by {outcome.unit}", UNITS[outcome.unit], buckets, series)
+
+
+def drawn_by_test(outcome: Outcome, trained: str, what: str) -> dict:
+    """The measure on the trained setting and on the further ones; a line ends where an encoder refuses."""
+    tests = list(outcome.study.tests)
+    series = {
+        name: [outcome.at_end(name), *(outcome.on(name, test) for test in tests)] for name in outcome.names
+    }
+    picture = _drawn(outcome, f"Trained on {outcome.study.data}", what, [trained, *tests], series)
+    return picture | {"marks": [{"name": "trained", "x": 0}]}
+
+
+def _drawn(
+    outcome: Outcome, title: str, what: str, ticks: list[str], series: dict[str, list[Spread | None]]
+) -> dict:
+    points = {
+        name: [[i, s["median"], s["low"], s["high"]] for i, s in enumerate(spreads) if s]
+        for name, spreads in series.items()
+    }
+    seeds = outcome.seeds()
+    return lines(
+        title,
+        f"After equal time, on test data; {f'median and range of {seeds} seeds' if seeds > 1 else 'one seed'}.",
+        {"name": what, "scale": "linear", "ticks": ticks},
+        {"name": outcome.measure["name"], "scale": "linear", "percent": outcome.measure["percent"]},
+        points,
+        levels=[{"name": "best constant answer", "y": outcome.constant}],
+    )

@@ -1,0 +1,155 @@
+"""Claim 8: which heads of a trained model find syntax and reference, read from what `sightline heads` has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from sightline.evidence.claims.cell import Cell, Found
+from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run, table
+
+ENOUGH, CLEARLY = 100, 0.10  # questions reported on; accuracy
+COMMAND = (
+    "sightline heads MODEL CORPUS --out FOLDER, then sightline claims --only 8 --heads FOLDER/heads.json"
+)
+KEPT = (
+    "relation",
+    "layer",
+    "head",
+    "counts",
+    "accuracy",
+    "interval",
+    "by_offset",
+    "ahead",
+    "by_nearest",
+    "by_same_word",
+    "random",
+)
+
+
+def cells(stage: Stage) -> list[Cell]:
+    if stage.name == "gpu":
+        return []
+    lacks = "" if stage.heads else f"it needs results: {COMMAND}"
+    return [
+        Cell(
+            "heads/relations",
+            {"from": "sightline heads"},
+            partial(_relations, stage.heads),
+            seconds=1,
+            lacks=lacks,
+        )
+    ]
+
+
+def _relations(files: tuple[Path, ...], place: Path, found: Found) -> dict:
+    """Of each file of results the model and its relations: {"files": [{"model", "relations": [{name: value}]}]}."""
+    return {"files": [read_heads(file) for file in files]}
+
+
+def read_heads(file: Path) -> dict:
+    """The model and the relations of a file that `sightline heads` has left.
+
+    Raises: ValueError where it is something else, or of another version.
+    """
+    try:
+        held = json.loads(file.read_text("utf-8"))
+        if (held["format"], held["version"]) != ("sightline heads", 1):
+            raise ValueError(f"{held['format']} {held['version']}")
+        return {
+            "model": held["model"],
+            "relations": [{key: one[key] for key in KEPT} for one in held["relations"]],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: expected the heads.json of sightline heads, version 1, got another file ({error}); run sightline heads"
+        ) from None
+
+
+def captured(one: Mapping) -> bool:
+    """Whether a head finds a relation clearly better than the best fixed offset, beyond chance, and than random weights."""
+    if one["accuracy"] is None or one["ahead"] is None or one["by_offset"] is None:
+        return False
+    ahead = one["accuracy"] - one["by_offset"]
+    return ahead >= CLEARLY and one["ahead"][0] > 0 and one["accuracy"] - (one["random"] or 0.0) >= CLEARLY
+
+
+def judge(found: Found) -> Judged:
+    if "heads/relations" not in found:
+        return not_run(f"It needs the results of `sightline heads`: `{COMMAND}`.")
+    said, shares, tables = [], {"syntax": [], "reference": []}, []
+    for file in found["heads/relations"]["files"]:
+        asked = [one for one in file["relations"] if one["counts"][1] >= ENOUGH]
+        tables.append(_table(file["model"], asked))
+        for kind in shares:
+            some = [one for one in asked if one["relation"].startswith("coref") == (kind == "reference")]
+            if some:
+                have = [one["relation"] for one in some if captured(one)]
+                shares[kind].append(len(have) / len(some))
+                said.append(
+                    f"{file['model']}, {kind}: one head finds {len(have)} of {len(some)} relations ({listed(have)})."
+                )
+    measured = {kind: min(values) for kind, values in shares.items() if values}
+    if not measured:
+        return not_run(f"No relation has {ENOUGH} questions. `{COMMAND}`.")
+    if all(share >= 0.5 for share in measured.values()) and len(measured) == 2:
+        verdict, first = (
+            "holds",
+            "For at least half of the relations of syntax, and of reference, one head is clearly better than what needs no model.",
+        )
+    elif any(share > 0 for share in measured.values()):
+        verdict = "holds when"
+        parts = ", ".join(f"{share:.0%} of the relations of {kind}" for kind, share in measured.items())
+        rest = "".join(f"; {kind} was not measured" for kind in shares if kind not in measured)
+        first = f"It holds for some relations: one head is clearly better than what needs no model for {parts}{rest}."
+    else:
+        verdict, first = (
+            "does not hold",
+            "For no relation is one head clearly better than what needs no model.",
+        )
+    said.append(
+        "A head that finds a relation need not be used for it: this is correlation, chosen on one part of a corpus and reported on another."
+    )
+    return Judged(verdict, [first, *said], tables)
+
+
+def _table(model: str, relations: list[dict]) -> dict:
+    rows = [
+        [
+            one["relation"],
+            f"{one['layer']}.{one['head']}",
+            *(one[name] for name in ("accuracy", "by_offset", "by_nearest", "by_same_word", "random")),
+            "yes" if captured(one) else "no",
+        ]
+        for one in relations
+    ]
+    columns = [
+        "relation",
+        "layer.head",
+        "head",
+        "fixed offset",
+        "nearest",
+        "same word",
+        "random weights",
+        "found",
+    ]
+    return table(f"{model}: the best head for each relation", columns, rows, "%")
+
+
+SYNTAX = Claim(
+    8,
+    "Syntax and reference",
+    "Heads capture syntax and reference: single heads follow single relations.",
+    "Of a trained model, for each relation, how often the largest weight of its best head goes to a right word, beside the best fixed offset, the nearest word that can be, and a model of random weights; heads are chosen "
+    "on one part of a corpus and reported on another.",
+    f"A relation with {ENOUGH} questions is found if its head is {100 * CLEARLY:.0f} points more accurate than the best fixed offset (with an interval that excludes 0) and than random weights. Holds if half of the relations of syntax and half of those of reference are "
+    "found; holds when some are; does not hold if none is.",
+    (
+        "Clark et al. 2019, What does BERT look at?, table 1 (heads chosen on the data they are reported on)",
+        "Voita et al. 2019, section 5; Htut et al. 2019; Jain and Wallace 2019, Attention is not explanation",
+    ),
+    cells,
+    judge,
+)
