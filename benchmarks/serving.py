@@ -12,6 +12,7 @@ for one after the other, as by one who looks, and 200 all at once.
 from __future__ import annotations
 
 import json
+import os
 import pydoc_data.topics
 import random
 import struct
@@ -169,6 +170,9 @@ def main() -> None:
         "heads": answers.heads,
     }
     figures["reading the text and the forward pass"] = perf_counter() - began
+    figures["load of the machine, of the last minute"] = os.getloadavg()[
+        0
+    ]  # 1 or so is this program; more are others, and count
     torch.set_num_threads(1)
     with room._listening(0) as listener, answers:
         began = perf_counter()
