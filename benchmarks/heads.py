@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -23,12 +24,12 @@ import numpy as np
 import torch
 from heads_usual import Usual
 from side_by_side import against, agree, arguments, needed, show, stop, summary, write
-from transformers import AutoModel
+from transformers import AutoModel, BertModel
 
 from sightline.encoders import build
 from sightline.evidence.heads.corpus import corpus_of
 from sightline.evidence.heads.gold import Corpus, Document, asked
-from sightline.evidence.heads.measuring import Measured, measure
+from sightline.evidence.heads.measuring import measure
 from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import HEADS, OVER
 from sightline.evidence.heads.words import paired
@@ -40,23 +41,25 @@ LONG = (12_500, 25_000, 50_000)
 LINE = 1.3  # how far the longest may lie above the line through the shorter ones
 
 
-def ours(corpus: Corpus) -> Measured:
+def ours(subject: Subject, corpus: Corpus) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        made = measure(opened(rivals.MODEL), corpus, folder)
-        np.asarray(made.found).sum()
-        return made
+        measure(subject, corpus, folder)
 
 
-def usual(corpus: Corpus) -> Usual:
-    model = AutoModel.from_pretrained(rivals.MODEL, attn_implementation="eager").eval()
+def eager() -> BertModel:
+    return AutoModel.from_pretrained(rivals.MODEL, attn_implementation="eager").eval()
+
+
+def usual(model: BertModel, subject: Subject, corpus: Corpus) -> Usual:
     heads = model.config.num_hidden_layers * model.config.num_attention_heads
-    return Usual(model, heads).run(opened(rivals.MODEL), corpus)
+    return Usual(model, heads).run(subject, corpus)
 
 
 def errors(corpus: Corpus) -> dict[str, float]:
     """The largest difference of a mean, and of a share of queries or answers."""
     with tempfile.TemporaryDirectory() as folder:
-        one, other = measure(opened(rivals.MODEL), corpus, folder), usual(corpus)
+        subject = opened(rivals.MODEL)
+        one, other = measure(subject, corpus, folder), usual(eager(), subject, corpus)
         differ = float((np.asarray(one.found).reshape(len(corpus), -1) != other.found.numpy()).mean())
     worst, turned, expected = 0.0, differ, other.measures()
     for name in HEADS:
@@ -76,11 +79,12 @@ def errors(corpus: Corpus) -> dict[str, float]:
 
 def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
     """Of the processor, of each turn of each side: A, B, A, B, ..."""
+    subject, model = opened(rivals.MODEL), eager()
     found: dict[str, list[float]] = {"sightline": [], "usual": []}
     for _ in range(repeats):
-        for name, side in (("sightline", ours), ("usual", usual)):
+        for name, side in (("sightline", ours), ("usual", partial(usual, model))):
             began = process_time()
-            side(corpus)
+            side(subject, corpus)
             found[name].append(process_time() - began)
     return found
 
@@ -101,9 +105,10 @@ def held(*arguments: str) -> dict[str, float]:
 
 def hold(corpus: Corpus) -> None:
     """Prints what measuring takes: bytes before and at most, and seconds."""
-    ours(corpus.take(range(100)))
+    subject = opened(rivals.MODEL)
+    ours(subject, corpus.take(range(100)))
     before, began = peak(), process_time()
-    ours(corpus)
+    ours(subject, corpus)
     print(before, peak(), process_time() - began)
 
 
