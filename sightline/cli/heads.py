@@ -33,6 +33,15 @@ def heads(
         str | None,
         typer.Option(help="dependencies, coreference, links, text or scope.  [default: as the files say]"),
     ] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also switch the best heads off; for a model fitted to scope.")
+    ] = False,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder or heads.json of another model's report on the same words, to compare with."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder to write.  [default: runs/heads-MODEL]")
     ] = None,
@@ -40,24 +49,32 @@ def heads(
     """Find out which head of a model does what: for each relation between words the head that finds it best.
 
     A head is chosen on one part of the corpus and reported on another, beside the best fixed offset and a model with random
-    weights. The folder holds heads.json, and every head's measures as Parquet; a run that was stopped goes on there.
+    weights. The folder holds a page, heads.html, the same as heads.json, and every head's measures as Parquet; a run that was
+    stopped goes on there.
 
     \b
     Examples:
         sightline heads sentence-transformers/all-MiniLM-L6-v2 en_dev.conllu --report en_test.conllu
-        sightline heads runs/scope-self-attention scope
+        sightline heads runs/scope-self-attention scope --ablate
     """
     from sightline.cli.huggingface import quiet
 
     quiet()
+    from sightline.evidence.heads.pages import page, read
+    from sightline.evidence.heads.report import folder_for
     from sightline.evidence.heads.report import heads as run
+    from sightline.lens import write_page
 
+    other = None if beside is None else read(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
-    found = run(model, source, report, kind=kind, out=out, progress=True)
+    found = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True)
+    data = page(found, other)
     _print(found)
-    for part in found["parts"]:
-        for note in part["notes"]:
-            print(note)
+    if found["ablation"]:
+        _print_ablation(found["ablation"])
+    for note in data["models"][0]["notes"]:
+        print(note)
+    print(f"The page: {write_page(data, (out or folder_for(found['model'])) / 'heads.html')}")
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -88,3 +105,24 @@ def _percent(share: float | None) -> str:
 def _example(example: dict[str, Any]) -> str:
     words = example["words"]
     return f"{words[example['query']]} -> {words[example['keys'][0]]}"
+
+
+def _print_ablation(ablation: dict[str, Any]) -> None:
+    """The task with each of these heads switched off, overall and by distance."""
+    from rich.console import Console
+    from rich.table import Table
+
+    measure, whole = ablation["measure"], ablation["whole"]
+    table = Table(title=f"{measure} on {ablation['texts']:,} functions, without a head", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in whole:
+        table.add_column("all" if name == measure else name.split("@")[1], justify="right", no_wrap=True)
+    rows = [("whole", whole)]
+    for one in ablation["heads"]:
+        rows.append((f"without {one['layer']}.{one['head']}", one["without"]))
+        if one["others"]:
+            rows.append((f"without another of layer {one['layer']}, mean", one["others"]))
+    for title, values in rows:
+        table.add_row(title, *(_percent(values.get(name)) for name in whole))
+    console = Console()
+    Console(width=max(120, console.width)).print(table)

@@ -1,8 +1,8 @@
 """A page must open anywhere, years later, without a network: one HTML file with its style, script and numbers inside.
 
 `render` puts data (a dict that JSON can hold) into the page; the script of the page draws all it shows from that one
-embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`. Version 1
-of those of a comparison:
+embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`, those of a
+report on heads where they are made, in `evidence.heads.pages`. Version 1 of those of a comparison:
 
     version        1
     title, about   a line; a list of paragraphs, in which `names` may stand between backticks
@@ -41,7 +41,8 @@ from sightline.lens.exhibited import look_of
 
 VERSION = 1
 SCRIPTS = {  # of each page, in order
-    "page": ("elements", "plots", "exhibit", "page"),
+    "page": ("elements", "scales", "plots", "exhibit", "page"),
+    "heads": ("elements", "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"),
     "look": (
         "elements",
         "look-source",
@@ -58,25 +59,11 @@ SCRIPTS = {  # of each page, in order
         "look-notes",
     ),
 }
-WORDS = {  # of the scripts of a look: what stands there where influence is shown, and not weights
-    '" looks at"), html("p"': '"\'s encodings depend on"), html("p"',
-    '${counted(look.layers, "layer")} × ${counted(look.heads, "head")}': "influence",
-    " is what it looks at, ": " is what its encoding depends on, ",
-    " what looks at it.": " what depends on it.",
-    '" looks at "': '" depends on "',
-    " looks at nothing that is shown": " depends on nothing that is shown",
-    'quoted(asked), " looks at")': 'quoted(asked), " depends on")',
-    '"looked at by"': '"what depends on it"',
-    "which heads join these two?": "hold these two",
-    "what the word looks at, and what looks at it": "what the word depends on, and what depends on it",
-    "map of the head:": "map of influence:",
-    "From a word that looks to the words it looks at; the stronger the line, the more weight.": "From a word to those that its encoding depends on; the stronger the line, the more influence.",
-    "A row looks, a column is looked at;": "A row is an encoding, a column an input that moves it;",
-}
+STYLES = {"page": ("page",), "heads": ("page", "heads"), "look": ("look",)}
 
 
 def render(data: dict) -> str:
-    """The whole page as one string, of a comparison or of a look; whatever stands in the data is shown as text and never run.
+    """The whole page as one string, of a comparison, a look or heads; whatever stands in the data is shown as text and never run.
 
     >>> page = render({"version": 1, "title": "a </script> in the data"})
     >>> page.count("</script>")  # the two of the page itself
@@ -89,11 +76,11 @@ def render(data: dict) -> str:
     kind = data.get("page", "page")
     if kind not in SCRIPTS:
         raise ValueError(
-            f"lens.render: expected the data of a comparison or of a look, got {kind!r}; make it anew"
+            f"lens.render: expected the data of a comparison, a look or heads, got {kind!r}; make it anew"
         )
-    style, script = _asset(f"{kind}.css"), _script(kind)
+    style, script = "".join(_asset(f"{name}.css") for name in STYLES[kind]), _script(kind)
     if data.get("shows") == "influence":
-        style, script = style + _asset("influence.css"), _of_influence(script)
+        style += _asset("influence.css")
     if not data.get("exhibit"):
         return _laid_out(data["title"], style, [script], [_embeddable(data)], data.get("by") == "server")
     inner = _script("look")
@@ -110,13 +97,6 @@ def _asset(name: str) -> str:
 
 def _script(kind: str) -> str:
     return '"use strict";\n' + "".join(_asset(f"{name}.js") for name in SCRIPTS[kind])
-
-
-def _of_influence(script: str) -> str:
-    """The script of a look with other words."""
-    for phrase, other in WORDS.items():
-        script = script.replace(phrase, other)
-    return script
 
 
 def _laid_out(title: str, style: str, scripts: list[str], data: list[str], served: bool = False) -> str:

@@ -59,11 +59,17 @@ def examples(
                 found[number].append((right, _example(measured.corpus, question, row)))
     return [
         {
-            "right": sorted((one for right, one in some if right), key=lambda e: -e["weight"])[:SHOWN],
-            "wrong": sorted((one for right, one in some if not right), key=lambda e: e["weight"])[:SHOWN],
+            "right": _kept([one for right, one in some if right], most=True),
+            "wrong": _kept([one for right, one in some if not right], most=False),
         }
         for some in found
     ]
+
+
+def _kept(some: list[dict[str, Any]], most: bool) -> list[dict[str, Any]]:
+    """Those with most or least weight; of texts that are alike the first."""
+    different = {(*one["words"], one["query"]): one for one in reversed(some)}
+    return sorted(different.values(), key=lambda one: -one["weight"] if most else one["weight"])[:SHOWN]
 
 
 def _candidates(measured: Measured, finder: Finder) -> list[int]:
@@ -110,7 +116,7 @@ def _example(corpus: Corpus, question: int, row: ndarray) -> dict[str, Any]:
     keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]]
     strongest = [word for word in np.argsort(-row, kind="stable")[:LINKS].tolist() if row[word] >= LEAST]
     nearest = int(keys[np.abs(keys - query).argmin()])
-    kept = _kept(document, [query, nearest, *strongest[:1]])
+    kept = _around(document, [query, nearest, *strongest[:1]])
     words, spaces, place = [], [], {}
     for before, word in zip([-1, *kept], kept, strict=False):
         if word > before + 1:
@@ -130,7 +136,7 @@ def _example(corpus: Corpus, question: int, row: ndarray) -> dict[str, Any]:
     }
 
 
-def _kept(document: Document, asked: list[int]) -> list[int]:
+def _around(document: Document, asked: list[int]) -> list[int]:
     """The words that are shown: all, or of a long text those around the words in question."""
     count = len(document.words)
     if count <= MOST:

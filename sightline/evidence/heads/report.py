@@ -27,12 +27,12 @@ from sightline.evidence.heads.corpus import corpus_of
 from sightline.evidence.heads.examples import Finder, examples
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.measuring import Measured, measure
+from sightline.evidence.heads.pages import FILE, FORMAT, VERSION
 from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import QUANTILES, WIDE
 from sightline.training import checkpoint
 
-FORMAT, VERSION = "sightline heads", 1
-REPORT, HEADS, RELATIONS = "heads.json", "heads.parquet", "relations.parquet"
+HEADS, RELATIONS = "heads.parquet", "relations.parquet"
 PARTS = ("choose", "report", "choose-random", "report-random")
 
 
@@ -71,7 +71,7 @@ def heads(
     subject = opened(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind)
     switched = Switched(model, reported_on) if ablate else None
-    folder = Path("runs", f"heads-{Path(subject.name).name}") if out is None else Path(out)
+    folder = folder_for(subject.name) if out is None else Path(out)
     tell(
         f"{subject.name}: {len(chosen_on.documents):,} texts to choose on, {len(reported_on.documents):,} to report on"
     )
@@ -87,11 +87,16 @@ def heads(
     document["corpus"] = _digest(chosen_on, reported_on)
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     text = json.dumps(document, allow_nan=False) + "\n"
-    files = {REPORT: text.encode()}
+    files = {FILE: text.encode()}
     files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
     checkpoint.write(folder, files)
     tell(f"The folder: {folder}")
     return json.loads(text)
+
+
+def folder_for(model: str) -> Path:
+    """Where the report on a model of this name is written, unless another place is named."""
+    return Path("runs", f"heads-{Path(model).name}")
 
 
 def _parts(corpus, report_on, kind: str | None) -> tuple[Corpus, Corpus]:

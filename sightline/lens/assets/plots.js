@@ -1,33 +1,5 @@
 // Lines with their names at their ends, and every value under the pointer; then the three plots of a comparison.
 
-// ---- scales: {ticks, at: value -> 0..1} ------------------------------------------------------------------------
-function linear(low, high, steps) {
-  const rough = (high - low || 1) / steps;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 2.5, 5, 10].find((m) => power * m >= rough * 0.999);
-  const from = Math.floor(low / step + 1e-9) * step;
-  const to = Math.ceil(high / step - 1e-9) * step;
-  const ticks = [];
-  for (let i = 0; from + i * step <= to + step / 2; i++) ticks.push(+(from + i * step).toPrecision(12));
-  return { ticks, at: (x) => (x - from) / (to - from || 1) };
-}
-
-function logarithmic(low, high, steps, margin) {
-  const from = Math.log(low / margin);
-  const to = Math.log(high * margin);
-  const inside = (marks) => {
-    const ticks = [];
-    for (let power = Math.floor(from / Math.LN10); power <= to / Math.LN10; power++) {
-      for (const mark of marks) ticks.push(+(mark * 10 ** power).toPrecision(2));
-    }
-    return ticks.filter((t) => Math.log(t) >= from && Math.log(t) <= to);
-  };
-  const choices = [inside([1, 1.5, 2, 3, 5, 7]), inside([1, 2, 5]), inside([1])];
-  return { ticks: choices.find((some) => some.length <= steps) || choices[2], at: (x) => (Math.log(x) - from) / (to - from) };
-}
-
-const categories = (names) => ({ ticks: names.map((_, i) => i), at: (i) => (i + 0.5) / names.length });
-
 // ---- one plot --------------------------------------------------------------------------------------------------
 // spec: {x, y: scales, given the number of ticks; xname, yname; xtick, ytick, xhover, yhover: number -> text;
 //        lines: [{kind, label, marks: draw each point, other: a further seed,
