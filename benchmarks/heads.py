@@ -10,7 +10,6 @@ those of the processor, so that other work on the machine does not count.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -93,8 +92,11 @@ def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
 
 
 def peak() -> int:
-    """Bytes this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes this process has held at most; not those of the one that started it, which `ru_maxrss` would count."""
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(line.split()[1]) * 1024
 
 
 def held(*arguments: str) -> dict[str, float]:
