@@ -114,7 +114,7 @@ def judge(found: Found) -> Judged:
     if not learned:
         return Judged(
             "not run",
-            ["No task that self-attention learned in its time was run yet.", *said],
+            ["Not settled: self-attention learned no task in its time.", *said],
             shown,
             pictures,
         )

@@ -46,7 +46,7 @@ def judge(found: Found) -> Judged:
         return (
             Judged(
                 "not run",
-                ["No task that an encoder learned in its time was run yet.", *said],
+                ["Not settled: no encoder learned a task in its time.", *said],
                 shown,
                 pictures,
             )

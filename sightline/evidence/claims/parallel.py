@@ -198,19 +198,12 @@ def judge(found: Found) -> Judged:
     runs = [found[name] for name in ("time/cpu", "time/gpu") if name in found]
     slower = [s for run in runs for s in _slower(run)]
     verdict = "does not hold" if not waits else "holds" if runs and not slower else "holds when"
-    first = (
-        "The longest chain of dependent operations does not grow with n in self-attention, and grows with every row in a recurrence"
-        if waits
-        else "The chains of dependent operations are not as claimed"
-    )
-    then = {
-        "holds": ", and self-attention was faster at every length timed.",
-        "holds when": f"; but shorter chains are faster only when the machine does the rest at once: {'; '.join(slower)}."
-        if slower
-        else "; no time was measured yet.",
-        "does not hold": ".",
+    first = {
+        "holds": "The longest chain of dependent operations does not grow with n in self-attention and grows with every row in a recurrence, and self-attention was faster at every length timed.",
+        "holds when": "The longest chain of dependent operations does not grow with n in self-attention and grows with every row in a recurrence; whether that is faster hangs on the machine and on n.",
+        "does not hold": "The longest chains of dependent operations are not as claimed.",
     }[verdict]
-    said = [first + then]
+    said = [first, *(f"{one}." for one in slower)] + ["No time was measured yet."] * (not runs)
     said.append(
         "Operations in the chain at n = "
         + f"{CHAINED[0]} and {CHAINED[-1]}: "
@@ -246,11 +239,11 @@ def _slower(run: dict) -> list[str]:
             some = [n for n, t in run[form]["self-attention"] if t > theirs[n]]
             if at is not None:
                 said.append(
-                    f"on this {run['device'].upper()}, {what}, it is slower than {kind} from n = {at:,.0f} on"
+                    f"On this {run['device'].upper()}, {what}, self-attention is slower than {kind} from n = {at:,.0f} on"
                 )
             elif some:
                 said.append(
-                    f"on this {run['device'].upper()}, {what}, it is slower than {kind} at n = {listed(f'{n:,}' for n in some)}"
+                    f"On this {run['device'].upper()}, {what}, self-attention is slower than {kind} at n = {listed(f'{n:,}' for n in some)}"
                 )
     return said
 

@@ -72,7 +72,10 @@ def settle(
     chosen = _chosen(plans, only)
     held = read(folder)
     missing = [cell for cell in chosen if not known(cell, held, folder)]
-    tell(f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}")
+    some = sum(cell.seconds for cell in missing if not cell.lacks and (gpu or not cell.asked.get("gpu")))
+    tell(
+        f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about {some / 60:.0f} minutes to go"
+    )
     make_folder(folder)
     reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, tell)
     found = document(CLAIMS, plans, held, reasons, stage)
@@ -93,9 +96,7 @@ def _measured(
     """Measures cells in their order into `held`; returns why some were not."""
     reasons: dict[str, str] = {}
     for number, cell in enumerate(missing, 1):
-        lacks = cell.lacks or (
-            "a GPU is not there, or --gpu not given" if cell.asked.get("gpu") and not gpu else ""
-        )
+        lacks = cell.lacks or ("it needs a GPU, and --gpu" if cell.asked.get("gpu") and not gpu else "")
         if not lacks and end is not None and perf_counter() + cell.seconds > end:
             lacks = "no time left in the budget; the same command goes on"
         if lacks:

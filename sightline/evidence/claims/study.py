@@ -18,12 +18,14 @@ from sightline.evidence.claims import texts
 from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Spread, Stage, spread
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
-from sightline.tasks import Data, load, load_test
+from sightline.tasks import Data, Examples, load
+from sightline.tasks.generated import named
 from sightline.training.config import RunConfig
 from sightline.training.model import Model
 
 RATES = (3e-3, 1e-3, 1e-2)  # the first is tried first, and alone where there is no time for more
 SEEDS = 3
+TESTED = 1000  # sequences of each further test
 OVERHEAD = 1.4  # of a run, for data, milestones and tests
 PROTOCOL = [
     "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; the mlps are "
@@ -42,7 +44,8 @@ Further = Callable[[Model, Data, int], dict]  # (trained model, its data, seed) 
 
 @dataclass(frozen=True)
 class Study:
-    """One task for several encoders. `data` is what `fit` takes, or one of `texts.NAMES`; `tests` are further test data, by name.
+    """One task for several encoders. `data` is what `fit` takes, or one of `texts.NAMES`; `tests` are further test data, generated with
+    the same symbols, by name.
 
     `seconds` and `quick_seconds` train one encoder. `variants` are the encoders, by name: a kind, and settings of its own.
     `further` measures more of a trained model, and its result is kept under "further".
@@ -111,9 +114,8 @@ class Study:
         model, record = trained(config, sampled, place, progress=False)
         tests = {}
         for label, spec in self.tests.items():
-            examples = load_test(spec, model.task, model.tokenizer)
             try:
-                tests[label] = model.evaluate(examples)
+                tests[label] = model.evaluate(_further(spec))
             except ValueError as refused:
                 tests[label] = {"refused": str(refused)}
         tested = data.test or data.valid
@@ -151,6 +153,12 @@ def _file(name: str) -> str:
 @lru_cache(maxsize=2)
 def _loaded(data: str, settings: tuple, folder: Path | None) -> Data:
     return texts.read(data, folder, **dict(settings)) if data in texts.NAMES else load(data, **dict(settings))
+
+
+@lru_cache(maxsize=8)
+def _further(spec: str) -> Examples:
+    """The test data of a generated task, a tenth of as many as are drawn."""
+    return named(f"{spec},examples={TESTED * 10}").parts()["test"]
 
 
 class Outcome:
@@ -220,3 +228,6 @@ class Outcome:
     def skills(self, values: Spread | None) -> Spread | None:
         """A spread of the measure as one of skill."""
         return values and spread(self.skill(value) for value in values.values())
+
+    def seeds(self) -> int:
+        return max(len(same) for same in self.runs.values())

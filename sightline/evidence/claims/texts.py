@@ -5,6 +5,8 @@ ewt                  the part of speech of each word                       `<fol
 shakespeare          the next character                                    `<folder>/tinyshakespeare`
 docstrings           which package a docstring of the standard library documents
 documentation        the next character of the interpreter's own manual
+
+Of a text without parts the first nine tenths train, half of the last validates and half tests.
 """
 
 from __future__ import annotations
@@ -56,15 +58,18 @@ def read(name: str, folder: Path | None, **settings) -> Data:
                 return load(
                     Path(made, "docstrings.csv"), task="classify", text="text", label="label", **settings
                 )
-            case "documentation":
-                path = Path(made, "documentation.txt")
-                path.write_text(documentation(), "utf-8")
-                return load(path, **settings)
+            case "documentation" | "shakespeare":
+                text = (
+                    documentation() if name == "documentation" else (folder / FILES[name]).read_text("utf-8")
+                )
+                cuts = [0, int(0.9 * len(text)), int(0.95 * len(text)), len(text)]
+                for part, first, past in zip(("train", "valid", "test"), cuts, cuts[1:], strict=False):
+                    Path(made, f"{part}.txt").write_text(text[first:past], "utf-8")
+                return load(made, **settings)
             case "banking77":
                 return load(folder / name, task="classify", text="text", label="category", **settings)
-            case "ewt":
+            case _:
                 return load(folder / "ud-english-ewt", task="tag", **settings)
-    return load(folder / FILES[name], **settings)
 
 
 def _write(path: Path, rows: Iterable[Iterable[str]]) -> None:

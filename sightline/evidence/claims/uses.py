@@ -10,7 +10,7 @@ from sightline.evidence.claims.showing import by_bucket
 from sightline.evidence.claims.study import Outcome, Study
 
 RECURRENT = ("rnn", "lstm")
-GOOD = 0.9  # of the best skill
+GOOD, LEARNED = 0.9, 0.2  # of the best skill; the least that is one
 TREC, DOCSTRINGS = TEXTS
 (SCOPE,) = (study for study in MEMORIES if study.name == "scope")
 LANGUAGE = {"context": 128}
@@ -55,6 +55,14 @@ def judge(found: Found) -> Judged:
     outcomes = [o for o in outcomes if set(RECURRENT) & set(o.names)]
     if not outcomes:
         return not_run("Nothing was run yet.")
+    shown = [by_bucket(o) for o in outcomes]
+    unlearned = [o.study.name for o in outcomes if _best(o) < LEARNED]
+    outcomes = [o for o in outcomes if o.study.name not in unlearned]
+    rest = [f"No encoder learned {listed(unlearned)} in its time, so nothing follows from there."] * bool(
+        unlearned
+    )
+    if not outcomes:
+        return Judged("not run", ["Not settled: no encoder learned anything in its time.", *rest], shown)
     good = {o.study.name: [name for name in o.names if _share(o, name) >= GOOD] for o in outcomes}
     without = [o.study.name for o in outcomes if not set(RECURRENT) & set(good[o.study.name])]
     others = {
@@ -71,21 +79,23 @@ def judge(found: Found) -> Judged:
         "holds when": f"A recurrence reaches {GOOD:.0%} of the best skill on all of {listed(good)}; the others do too, but for {'; '.join(lacking)}.",
         "does not hold": f"On {listed(without)} no recurrence reaches {GOOD:.0%} of the best skill.",
     }[verdict]
-    said = [first, *map(_said, outcomes)]
+    said = [first, *map(_said, outcomes), *rest]
     kinds = [
         kind
         for kind, some in (("encoder", False), ("generator", True))
         if not any((n in GENERATORS) == some for n in good)
     ]
     said += [f"As a{'n' * (kind == 'encoder')} {kind} nothing was measured yet." for kind in kinds]
-    return Judged(verdict, said, [by_bucket(o) for o in outcomes])
+    return Judged(verdict, said, shown)
+
+
+def _best(o: Outcome) -> float:
+    return max(o.skill(o.at_end(name)["median"]) for name in o.names)
 
 
 def _share(o: Outcome, name: str) -> float:
     """The skill as a share of the best one."""
-    skills = {one: o.skill(o.at_end(one)["median"]) for one in o.names}
-    best = max(skills.values())
-    return skills[name] / best if best > 0 else 0.0
+    return o.skill(o.at_end(name)["median"]) / _best(o)
 
 
 def _said(o: Outcome) -> str:
@@ -106,7 +116,7 @@ USES = Claim(
     "A recurrent network is good as an encoder and as a generator.",
     "Classifying and tagging texts (TREC-6, Banking77, EWT where they are brought along; docstrings and the scope of names in any case), and foreseeing the next character "
     "(tiny Shakespeare where it is brought along, and the interpreter's manual), by all five encoders.",
-    f"An encoder is good on data if it has {GOOD:.0%} of the best skill of all five after equal time; skill is the share of the way from the best constant answer to a perfect one, of language in nats. "
+    f"An encoder is good on data if it has {GOOD:.0%} of the best skill of all five after equal time; skill is the share of the way from the best constant answer to a perfect one, of language in nats; data on which no encoder has {LEARNED:.0%} count as not learned. "
     "Does not hold if on some data neither recurrence is good. Holds if on all data every encoder is good; holds when a recurrence is good on all, and some other is not.",
     (
         "Cho et al. 2014; Sutskever et al. 2014 (encoder and decoder); Graves 2013 (generation)",
