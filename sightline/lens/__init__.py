@@ -1,15 +1,12 @@
 """What people look at: pages made from finished results and observations, figures, and what a notebook shows.
 
-page     any page: one HTML file            look      a text and what each head of a model looks at in it
+page     any page: one HTML file            looking   a text and what each head of a model looks at in it
 inline   the data of a look                 reading   the models, and how each reads a text
 wording  pieces and words                   pieces    the same, from what a tokenizer gave
 answers  what a page of a long text asks    server    and how a browser is answered
 notebook what was seen, in a cell           widget    and how a cell is answered
 figures  for papers
 """
-
-import sys
-from types import ModuleType
 
 from sightline.lens.notebook import watch
 
@@ -18,25 +15,12 @@ __all__ = ["look", "read_page", "render", "watch", "write_page"]
 
 def __getattr__(name: str):
     """What draws pages is brought when it is used: with it come all models that can be looked into, and `watch` needs none."""
+    if name == "look":
+        from sightline.lens.looking import look
+
+        return look
     if name in ("read_page", "render", "write_page"):
         from sightline.lens import page
 
         return getattr(page, name)
     raise AttributeError(f"module 'sightline.lens' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-class _Lens(ModuleType):
-    """This room: `look` in it is the function, though Python puts the file of that name here whenever it is imported."""
-
-    @property
-    def look(self):
-        from sightline.lens.look import look
-
-        return look
-
-    @look.setter
-    def look(self, file) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Lens

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.lens.look import looked
+from sightline.lens.looking import looked
 from sightline.lens.moved import Shares, profiled
 from sightline.lens.wording import Text, Unit
 

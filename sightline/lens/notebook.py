@@ -134,7 +134,7 @@ def watch(model: torch.nn.Module, *given, **named) -> Iterator[Shown]:
 def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None, most: int) -> Page:
     """The page of one sequence, as `Shown.show` gives it, if it has at most so many weights."""
     from sightline.lens import inline
-    from sightline.lens.look import looked  # which brings all models that it can look into
+    from sightline.lens.looking import looked  # which brings all models that it can look into
     from sightline.lens.page import render
 
     chosen = _chosen(seen, sequence, layers)

@@ -163,7 +163,7 @@ def _function(source: str) -> tuple[Text, Tensor]:
     ids = [
         names[s] if w is None else scope.WORD_IDS[w] for w, s in zip(found.words, found.spelling, strict=True)
     ]
-    units = [Unit(*pair) for pair in _laid_out(found.spelling)]
+    units = [Unit(*pair) for pair in _laid_out(found.spelling, found.words)]
     gold = [(use, binding) for use, binding in enumerate(found.links) if binding >= 0]
     return Text(units, units, list(range(len(units))), [False] * len(units), gold), torch.tensor(ids)
 
@@ -173,16 +173,19 @@ def _names(function: roles.Function) -> dict[str, None]:
     return dict.fromkeys(spelled for spelled, word in pairs if word is None)
 
 
-def _laid_out(spelling: list[str]) -> list[tuple[str, str]]:
+def _laid_out(spelling: list[str], words: list[str | None]) -> list[tuple[str, str]]:
     """Each token with the blanks before it; lines and their depth from the layout tokens, which stand at the line's end.
 
-    >>> "".join(space + token for space, token in _laid_out(["def", "f", "(", "x", ")", ":", "NEWLINE", "INDENT", "return", "x"]))
+    A name has no word: one that is spelled INDENT is a name all the same.
+
+    >>> tokens = ["def", "f", "(", "x", ")", ":", "NEWLINE", "INDENT", "return", "x"]
+    >>> "".join(space + token for space, token in _laid_out(tokens, [None if t in "fx" else t for t in tokens]))
     'def f(x): \u21b5\u2192\\n    return x'
     """
     marks = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
     laid, depth, fresh, before = [], 0, False, ""
-    for token in spelling:
-        if token in marks:
+    for token, word in zip(spelling, words, strict=True):
+        if word in marks:
             depth += {"INDENT": 1, "DEDENT": -1}.get(token, 0)
             laid.append((" " if token == "NEWLINE" else "", marks[token]))
             fresh, before = True, ""

@@ -10,7 +10,7 @@ import torch
 from observed import long, plain, seen, text, weights
 
 from sightline.lens import inline
-from sightline.lens.look import looked
+from sightline.lens.looking import looked
 
 
 def block(data: dict, name: str) -> np.ndarray:

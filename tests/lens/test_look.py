@@ -8,7 +8,7 @@ from browser import BROWSER, QUIET, needs_browser, opened
 from observed import SENTENCE, long, seen, text, weights
 
 from sightline.lens import inline, read_page, render, write_page
-from sightline.lens.look import looked
+from sightline.lens.looking import looked
 from sightline.lens.wording import Text, Unit
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
@@ -79,7 +79,7 @@ def test_the_data_come_back_and_the_page_names_no_other_place(tmp_path):
 
 
 def test_other_data_are_refused():
-    with pytest.raises(ValueError, match="of a comparison or of a look, got 'other'"):
+    with pytest.raises(ValueError, match="a comparison, a look or heads, got 'other'"):
         render({"version": 1, "title": "", "page": "other"})
 
 

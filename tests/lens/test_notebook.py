@@ -113,7 +113,7 @@ def test_watching_brings_nothing_heavy_and_what_it_gives_shows_itself():
     script = (
         "import sys, sightline; before = 'torch' in sys.modules; sightline.watch\n"
         f"print(before, *sorted(set(sys.modules) & set({heavy.split()!r})))\n"
-        "import sightline.lens.look, sightline.lens\n"
+        "import sightline.lens\n"
         "print(sightline.lens.look is sightline.look, callable(sightline.look))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -87,7 +87,7 @@ def test_weights_are_those_of_eager_attention(tmp_path):
     from observed import SPANS
 
     from sightline.lens import inline
-    from sightline.lens.look import watch
+    from sightline.lens.looking import watch
     from sightline.lens.reading import opened
 
     reader = opened(folder)
@@ -120,6 +120,15 @@ def test_a_function_shows_its_bindings(tmp_path):
     for bad in ("x = 1", "def f(:", "def f():\n    return lambda: 1"):
         with pytest.raises(ValueError, match="a Python function without inner functions"):
             look(tmp_path / "scope", bad)
+
+
+def test_a_name_may_be_spelled_as_layout(tmp_path):
+    model = ours(Tag("tokens", "roles", tuple(scope.ROLES)), Tokenizer.of(list(scope.VOCABULARY)))
+    model.save(tmp_path / "scope")
+    data = look(tmp_path / "scope", "def f(INDENT):\n    NEWLINE = INDENT\n    return NEWLINE\n")
+    words = spelled(data)
+    assert words.count("INDENT") == 2 and words.count("NEWLINE") == 2 and words.count("\u2192") == 1
+    assert {words[use] for use, _ in data["gold"]} == {"INDENT", "NEWLINE"}
 
 
 @pytest.mark.parametrize("kind", ["bytes", "characters", "words", "bpe"])

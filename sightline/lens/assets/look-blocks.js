@@ -106,7 +106,7 @@ function blocks(box, dress) {
 // Where in a long text the weight lies: a strip beside it, as high as the box, with what is looked at to the left and what looks to the
 // right; a click goes there.
 function ruler(go) {
-  const canvas = html("canvas", { class: "ruler", title: "where in the text: what the word looks at, and what looks at it" });
+  const canvas = html("canvas", { class: "ruler", title: says.ruler });
   canvas.addEventListener("click", (event) => go((event.clientY - canvas.getBoundingClientRect().top) / canvas.clientHeight));
   return {
     canvas,

@@ -136,3 +136,20 @@ const UNKNOWN = "…";
 const percent = (w) => (Number.isNaN(w) ? UNKNOWN : w > 0 && w < 0.005 ? "<1%" : `${(100 * w).toFixed(0)}%`);
 const rounded = (x) => (Number.isNaN(x) ? UNKNOWN : Math.abs(x) >= 100 ? x.toFixed(0) : Math.abs(x) >= 10 ? x.toFixed(1) : x.toFixed(2));
 const great = (n) => n.toLocaleString("en");
+
+// ---- what the page says ----------------------------------------------------------------------------------------
+// Of a model whose attention cannot be seen the numbers are shares of influence, and nothing "looks".
+const alone = look.shows === "influence";
+const says = alone ? {
+  title: "'s encodings depend on", looks: " depends on ", nothing: " depends on nothing that is shown", back: "what depends on it",
+  shaded: " is what its encoding depends on, ", under: " what depends on it.", pair: "hold these two",
+  ruler: "where in the text: what the word depends on, and what depends on it", map: "map of influence",
+  lines: "From a word to those that its encoding depends on; the stronger the line, the more influence.",
+  cell: "A row is an encoding, a column an input that moves it; click a row to ask from there.",
+} : {
+  title: " looks at", looks: " looks at ", nothing: " looks at nothing that is shown", back: "looked at by",
+  shaded: " is what it looks at, ", under: " what looks at it.", pair: "which heads join these two?",
+  ruler: "where in the text: what the word looks at, and what looks at it", map: "map of the head",
+  lines: "From a word that looks to the words it looks at; the stronger the line, the more weight.",
+  cell: "A row looks, a column is looked at; click a row to ask from there.",
+};

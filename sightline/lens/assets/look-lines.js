@@ -6,7 +6,7 @@ function lines() {
   const host = html("div", { class: "lines" });
   const every = switched("from every word", "every", "l");
   const node = html("section", { id: "lines" }, html("h2", {}, "Lines"), html("div", { class: "bar" }, every.node), host,
-    html("p", { class: "quiet hint" }, "From a word that looks to the words it looks at; the stronger the line, the more weight."));
+    html("p", { class: "quiet hint" }, says.lines));
   let last = null;
   const redraw = () => { if (last && host.clientWidth) picture(host, last); };
   new ResizeObserver(() => { if (host.clientWidth !== +host.dataset.width) redraw(); }).observe(host);

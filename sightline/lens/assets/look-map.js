@@ -6,7 +6,7 @@ const plane = () => (asks ? levels.pieces : where()); // what has rows and colum
 const spot = () => (asks ? state.asked : unit(state.asked));
 
 function map() {
-  const canvas = html("canvas", { tabindex: 0, role: "img", "aria-label": "map of the head: arrow keys move, plus and minus zoom, 0 shows all" });
+  const canvas = html("canvas", { tabindex: 0, role: "img", "aria-label": `${says.map}: arrow keys move, plus and minus zoom, 0 shows all` });
   const tip = html("div", { class: "tip", role: "status" });
   const frame = html("div", { class: "map" }, canvas, tip);
   const name = html("span", {});
@@ -33,7 +33,7 @@ function map() {
       await see.filling.take(view, one);
       if (view !== state.shown[0]) return;
       if (see.n !== plane().n) Object.assign(see, { n: plane().n, cell: 0 });
-      note.textContent = `A row looks, a column is looked at; click a row to ask from there.${see.filling.about(one)}`;
+      note.textContent = `${says.cell}${see.filling.about(one)}`;
       paintAll();
     },
   };

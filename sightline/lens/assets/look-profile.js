@@ -1,7 +1,6 @@
 // How far away lies what the open head looks at, and what moves the model's output: columns of weight, a line of influence, numbers.
 // Where the page shows influence alone, the columns are influence.
 
-const alone = look.shows === "influence";
 const moving = look.influence && look.influence.profile.length ? look.influence : null; // beside weights, where it could be had
 const NUMBERS = {
   entropy: ["entropy", (x) => `${rounded(x)} nats`], distance: ["mean distance", (x) => `${rounded(x)} pieces`],

@@ -4,7 +4,7 @@
 function reading() {
   const box = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
   const hint = html("p", { class: "quiet hint" }, "Click a word. ", html("span", { class: "sample fill" }, "Shaded"),
-    " is what it looks at, ", html("span", { class: "sample under" }, "underlined"), " what looks at it.", look.gold.length ? [" A ", html("span", { class: "sample gold" }, "frame"), " is the binding of its name."] : null);
+    says.shaded, html("span", { class: "sample under" }, "underlined"), says.under, look.gold.length ? [" A ", html("span", { class: "sample gold" }, "frame"), " is the binding of its name."] : null);
   let laid = null;
   let shown = null; // what is drawn: matrices, the rows of the asked unit and its column
   const text = blocks(box, (span, i) => { if (shown) dress(span, i, shown); });
@@ -78,12 +78,12 @@ function answer() {
       const asked = unit(state.asked);
       const there = strongest(one.row(asked));
       const back = strongest(one.column(asked)).filter(({ i }) => i !== asked);
-      const say = there.length && there[0].w >= 0.005 ? [" looks at ", quoted(there[0].i), ` ${percent(there[0].w)}`] : [" looks at nothing that is shown"];
+      const say = there.length && there[0].w >= 0.005 ? [says.looks, quoted(there[0].i), ` ${percent(there[0].w)}`] : [says.nothing];
       node.replaceChildren(
         html("p", { class: "say" }, quoted(asked), ...say, html("small", {}, ` ${nameOf(state.shown[0])}`)),
         html("div", { class: "two" },
-          html("div", {}, html("h3", {}, quoted(asked), " looks at"), bars(there, "fill", (i) => join(asked, i))),
-          html("div", {}, html("h3", {}, "looked at by"), bars(back, "under", (i) => join(i, asked)))),
+          html("div", {}, html("h3", {}, quoted(asked), says.looks.trimEnd()), bars(there, "fill", (i) => join(asked, i))),
+          html("div", {}, html("h3", {}, says.back), bars(back, "under", (i) => join(i, asked)))),
         html("p", { class: "quiet rest" }, rest(one, asked, there)));
     },
   };
@@ -100,7 +100,7 @@ function bars(found, kind, click) {
   const shown = found.filter(({ w }) => w >= 0.005).slice(0, MANY);
   if (!shown.length) return html("p", { class: "quiet" }, "nothing of 1% or more");
   return html("ul", { class: "bars" }, shown.map(({ w, i }) => {
-    const made = html("button", { type: "button", title: "which heads join these two?", "data-i": i },
+    const made = html("button", { type: "button", title: says.pair, "data-i": i },
       html("span", { class: "name" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i)),
       html("span", { class: `measure ${kind}` }, html("i", { style: `width:${(100 * w).toFixed(1)}%` })), html("span", { class: "number" }, percent(w)));
     made.addEventListener("click", () => { click(i); reveal(i); });

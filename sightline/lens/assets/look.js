@@ -122,10 +122,10 @@ const parts = [];
 const part = (made) => { parts.push(made); return made.node; };
 const counted = (n, name) => `${great(n)} ${name}${n === 1 ? "" : "s"}`;
 const own = (units) => units.filter((one) => !one.special).length; // without what the tokenizer added
-const facts = `${counted(look.layers, "layer")} × ${counted(look.heads, "head")} · ${counted(own(levels.words.units), "word")} in ${counted(own(levels.pieces.units), "piece")}`;
+const facts = `${alone ? "influence" : `${counted(look.layers, "layer")} × ${counted(look.heads, "head")}`} · ${counted(own(levels.words.units), "word")} in ${counted(own(levels.pieces.units), "piece")}`;
 
 document.getElementById("page").replaceChildren(
-  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), " looks at"), html("p", { class: "quiet" }, facts),
+  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), says.title), html("p", { class: "quiet" }, facts),
     html("p", { id: "lost", role: "alert", hidden: "" }, "Nobody answers any more. What is shown stays; for more, start the program again and open its new address.")),
   html("div", { class: "stage" },
     html("div", { class: "reading" }, part(chooser()),
