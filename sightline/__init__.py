@@ -24,6 +24,7 @@ _ROOMS = {
     "watch": "lens",
     "look": "lens",
     "compare": "evidence",
+    "heads": "evidence.heads",
 }
 
 __all__ = list(_ROOMS)

@@ -17,6 +17,7 @@ GO_ON = {
     "fit": "the same command with --resume goes on",
     "compare": "the same command goes on where it was",
     "embed": "the same command goes on where it was",
+    "heads": "the same command goes on where it was",
     "claims": "the same command goes on where it was",
 }
 
@@ -90,4 +91,5 @@ def main(
         sightline fit reviews.csv --label stars           an encoder for your own data
         sightline predict runs/reviews-self-attention new.csv
         sightline embed MODEL texts.txt --out vectors.npy a vector for each line, by a Hugging Face model
+        sightline look MODEL "The cat chased its tail."   what each head of a model looks at
     """

@@ -6,3 +6,7 @@ What should be found            What the model does            What follows
     conllu brat links bindings      packs    one pass, tapped
     coreference                     measuring, and what it needs
 """
+
+from sightline.evidence.heads.report import heads
+
+__all__ = ["heads"]
