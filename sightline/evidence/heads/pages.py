@@ -7,7 +7,7 @@ measures         [{name, group, unit, values: for each model one for each head, 
 start            {x, y: the measures that are shown first, by their number}
 relations        [{name, offset, by_offset, by_nearest, by_same_word,
                    models: [null or {layer, head, counts, accuracy, interval, random, distances, note, right, wrong}]}]
-examples         for each model, for each head null or {relation, right, wrong}; texts as in `examples`
+examples         for each model, for each head null or {relation, right, wrong}; texts as in `examples`, none where the page is full
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 FORMAT, VERSION, FILE = "sightline heads", 1, "heads.json"
-MOST = 150_000  # numbers of one kind in a page: of offsets, of relations
-ROOM = 900_000  # letters of examples
+MOST = 60_000  # numbers of one kind in a page: of offsets, of relations
+ROOM = 600_000  # letters of examples
+ROWS = 300  # relations
 SCALARS = {  # name in heads.json: what it is called, and its unit
     "entropy": ("entropy", "nats"),
     "confidence": ("largest weight, on average", "share"),
@@ -82,13 +81,18 @@ def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict
         )
     both = [document] if beside is None else [document, beside]
     texts, words = (sum(part[what] for part in document["parts"]) for what in ("documents", "words"))
-    asked = sum(row["counts"][1] > 0 for row in document["relations"])
+    asked = len(document["relations"])
     about = [f"Every head on {texts:,} texts of {words:,} words."]
     if asked:
         about.append(
             f"For each of {asked} relations the head was chosen on one part of the texts; its share of right answers is of the other."
         )
-    measures = _measures(both)
+    if asked > ROWS:
+        about.append(f"Here are the {ROWS} with most questions; heads.json has all.")
+    measures, relations, examples = _measures(both), _relations(both), _examples(both)
+    room = _fit([row for one in relations for row in one["models"]], ROOM)
+    for mine in examples:
+        room = _fit(mine, room)
     names = [one["name"] for one in measures]
     special = names.index(SCALARS["special"][0])
     seen = any(value for values in measures[special]["values"] for value in values)
@@ -103,8 +107,8 @@ def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict
             "x": names.index(SCALARS["entropy"][0]),
             "y": special if seen else names.index(SCALARS["first"][0]),
         },
-        "relations": _relations(both),
-        "examples": _examples(both),
+        "relations": relations,
+        "examples": examples,
     }
 
 
@@ -146,7 +150,7 @@ def _measures(both: list[dict[str, Any]]) -> list[dict[str, Any]]:
             made.append(
                 _measure(f"{name} {where}", "offsets", "share", [_last(d["measures"][key], i) for d in both])
             )
-    for name in _asked(both)[: MOST // heads]:
+    for name in _asked(both)[: min(ROWS, MOST // heads)]:
         made.append(_measure(name, "relations", "share", [d["finds"].get(name) for d in both]))
     return made
 
@@ -183,7 +187,7 @@ def _asked(both: list[dict[str, Any]]) -> list[str]:
 def _relations(both: list[dict[str, Any]]) -> list[dict[str, Any]]:
     tables = [{row["relation"]: row for row in one["relations"]} for one in both]
     made = []
-    for name in _asked(both):
+    for name in _asked(both)[:ROWS]:
         rows = [table.get(name) for table in tables]
         first = next(row for row in rows if row)
         plain = {key: first[key] for key in ("offset", "by_offset", "by_nearest", "by_same_word")}
@@ -193,19 +197,26 @@ def _relations(both: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _examples(both: list[dict[str, Any]]) -> list[list[dict[str, Any] | None]]:
-    """Of each head; where all would be too many, of the heads that find most."""
-    room, made = ROOM, []
+    """Of each head, in the order of the heads."""
+    made = []
     for one in both:
         mine: list[dict[str, Any] | None] = [None] * (one["layers"] * one["heads"])
-        finds = {name: np.array(rates, float) for name, rates in one["finds"].items()}
-        order = sorted(one["examples"], key=lambda e: -finds[e["relation"]][e["layer"], e["head"]])
-        for example in order:
-            kept = {key: example[key] for key in ("relation", "right", "wrong")}
-            room -= len(json.dumps(kept))
-            if room > 0:
-                mine[example["layer"] * one["heads"] + example["head"]] = kept
+        for example in one["examples"]:
+            place = example["layer"] * one["heads"] + example["head"]
+            mine[place] = {key: example[key] for key in ("relation", "right", "wrong")}
         made.append(mine)
     return made
+
+
+def _fit(rows: list[dict[str, Any] | None], room: int) -> int:
+    """Takes their texts from rows that come when the room, in letters, is full; returns what is left."""
+    for row in filter(None, rows):
+        size = len(json.dumps([row["right"], row["wrong"]]))
+        if size > room:
+            row["right"], row["wrong"] = [], []
+        else:
+            room -= size
+    return room
 
 
 def _rounded(values: Any) -> Any:

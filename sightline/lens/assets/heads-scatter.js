@@ -125,7 +125,7 @@ function steered(host, shown, open) {
       const [right, down] = [dot.left - here.left, dot.top - here.top];
       const along = right * way[0] + down * way[1];
       const aside = Math.abs(right * way[1]) + Math.abs(down * way[0]);
-      return dot === here || along < 0 || aside > along ? Infinity : along + aside;
+      return along <= 0 ? Infinity : along + 3 * aside;
     };
     const best = shown().reduce((a, b) => (cost(b) < cost(a) ? b : a));
     if (cost(best) < Infinity) open(best.head, false);
