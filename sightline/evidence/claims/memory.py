@@ -95,6 +95,8 @@ def judge(found: Found) -> Judged:
     ]
     grid = [outcome for study in GRID if (outcome := study.outcome(found))]
     asked = [(outcome, _near_and_far(outcome)) for outcome in outcomes if set(RECURRENT) & set(outcome.names)]
+    if not outcomes:
+        return Judged("not run", ["Nothing was run yet."], [_grid_table(grid)] * bool(grid))
     learned = [(o, ends) for o, ends in asked if ends and _skill(o, "self-attention") >= LEARNED]
     said, seen = [], []
     for outcome, ends in learned:

@@ -30,7 +30,10 @@ def markdown(document: dict) -> str:
 
 def _verdicts(claims: list[dict]) -> str:
     rows = ["| | claim | verdict | because |", "| ---: | --- | --- | --- |"]
-    rows += [f"| {c['number']} | {c['title']} | **{c['verdict']}** | {_cell(c['said'][0])} |" for c in claims]
+    rows += [
+        f"| {c['number']} | {_cell(c['title'])} | **{c['verdict']}** | {_cell(c['said'][0])} |"
+        for c in claims
+    ]
     return "\n".join(rows)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import median
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
@@ -206,9 +207,10 @@ class Outcome:
         return [key.partition("@")[2] for key in keys if key.startswith(f"{self.measure['name']}@")]
 
     def best(self, names: Iterable[str]) -> str:
-        """The name of the best encoder of some, by the median at the end."""
+        """The name of the best encoder of some, by the median on validation data."""
         sign = 1 if self.measure["better"] == "higher" else -1
-        return max((n for n in names if n in self.runs), key=lambda n: sign * self.at_end(n)["median"])
+        valid = {name: median(run["valid"] for run in same) for name, same in self.runs.items()}
+        return max((name for name in names if name in valid), key=lambda name: sign * valid[name])
 
     def ahead(self, one: Spread, other: Spread) -> float:
         """How much better one median is than another; 0 where the ranges over seeds meet, since that may be chance.

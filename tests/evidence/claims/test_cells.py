@@ -34,12 +34,18 @@ def plan(monkeypatch):
 
     def claim(number):
         def of(stage):
-            return made[number] if stage.name != "gpu" else [one(f"g/{number}", turn=1, gpu=True)] * (number == 2)
+            return (
+                made[number]
+                if stage.name != "gpu"
+                else [one(f"g/{number}", turn=1, gpu=True)] * (number == 2)
+            )
 
         def judge(found):
             return Judged("holds" if found else "not run", [f"{len(found)} cells."])
 
-        return Claim(number, f"Claim {number}", "It is so.", "All.", "Holds if found.", ("A book",), of, judge)
+        return Claim(
+            number, f"Claim {number}", "It is so.", "All.", "Holds if found.", ("A book",), of, judge
+        )
 
     monkeypatch.setitem(settle.__globals__, "CLAIMS", tuple(map(claim, made)))
     return order, made
@@ -92,7 +98,9 @@ def test_only_some_claims_or_tasks(plan, tmp_path):
     order.clear()
     settle(only=["a"], out=tmp_path / "a", tell=str)
     assert order == ["a/one"]
-    with pytest.raises(ValueError, match="expected numbers from 1 to 3, or tasks out of a, b, c, g, got 4; choose some"):
+    with pytest.raises(
+        ValueError, match="expected numbers from 1 to 3, or tasks out of a, b, c, g, got 4; choose some"
+    ):
         settle(only=[4], out=tmp_path / "4", tell=str)
     with pytest.raises(ValueError, match="got mqar"):
         settle(only=["1", "mqar"], out=tmp_path / "4", tell=str)
@@ -127,7 +135,10 @@ def test_a_gpu_is_asked_for_and_not_there(plan, tmp_path, monkeypatch):
 def test_results_of_another_version_are_refused(plan, tmp_path, monkeypatch):
     settle(out=tmp_path, tell=str)
     monkeypatch.setattr(cells, "VERSION", cells.VERSION + 1)
-    with pytest.raises(ValueError, match="one.json: expected a result of version 2, got version 1; name another --out, or remove"):
+    with pytest.raises(
+        ValueError,
+        match="one.json: expected a result of version 2, got version 1; name another --out, or remove",
+    ):
         settle(out=tmp_path, tell=str)
 
 
@@ -135,7 +146,9 @@ def test_results_with_other_settings_are_refused(plan, tmp_path):
     _, made = plan
     settle(out=tmp_path, tell=str)
     made[1][0] = dataclasses.replace(made[1][0], asked={"size": 4})
-    with pytest.raises(ValueError, match="one.json: expected a result with size 4, got one with 3; name another --out"):
+    with pytest.raises(
+        ValueError, match="one.json: expected a result with size 4, got one with 3; name another --out"
+    ):
         settle(out=tmp_path, tell=str)
 
 
@@ -163,7 +176,8 @@ def test_settings_are_compared_as_json_has_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, got", [(None, "No such file"), ("{", "Expecting"), (json.dumps({"version": 2, "page": "claims"}), "got 2")]
+    "content, got",
+    [(None, "No such file"), ("{", "Expecting"), (json.dumps({"version": 2, "page": "claims"}), "got 2")],
 )
 def test_no_document_to_read(content, got, tmp_path):
     if content is not None:

@@ -1,0 +1,250 @@
+"""From numbers to verdicts: for each claim that is learned, made-up results that make it hold, hold in part, and not hold."""
+
+import json
+
+import pytest
+
+from sightline.encoders import KINDS
+from sightline.evidence.claims.claim import VERDICTS
+from sightline.evidence.claims.counting import COUNTING
+from sightline.evidence.claims.length import CODES, LENGTHS
+from sightline.evidence.claims.length import STUDIES as LENGTH_STUDIES
+from sightline.evidence.claims.memory import GRID, MEMORY
+from sightline.evidence.claims.nesting import NESTING
+from sightline.evidence.claims.ngrams import BLOCKS, NGRAMS
+from sightline.evidence.claims.settle import CLAIMS
+from sightline.evidence.claims.syntax import SYNTAX, captured, read_heads
+from sightline.evidence.claims.uses import USES
+
+ACCURACY = {"name": "accuracy", "better": "higher", "percent": True}
+
+
+def runs(study, scores, *, tests=None, buckets=None, constant=0.0, seeds=3, further=None, early=None):
+    """Results of a study whose encoders reached `scores`; `tests` and `buckets` by encoder, `early` when the slowest had ended."""
+    made = {}
+    for name, score in scores.items():
+        for seed in range(seeds):
+            ending = "rate0.003" if seed == 0 else f"seed{seed}"
+            wobble = 0.001 * (seed - 1)
+            made[f"{study}/{name.replace(',', '').replace(' ', '-')}-{ending}"] = {
+                "name": name, "kind": name, "rate": 3e-3, "seed": seed, "valid": score, "measure": ACCURACY, "unit": "distance",
+                "test": {"accuracy": score + wobble, **{f"accuracy@{b}": v + wobble for b, v in (buckets or {}).get(name, {}).items()}},
+                "tests": {t: {"refused": "too long"} if v is None else {"accuracy": v + wobble} for t, v in (tests or {}).get(name, {}).items()},
+                "tokens": 200 if early and name != "rnn" else 100, "constant": constant, "further": further or {},
+                "milestones": [[100, 1.0, (early or scores)[name] + wobble], [200, 2.0, score + wobble]],
+            }  # fmt: skip
+    return made
+
+
+def even(score, **others):
+    return dict.fromkeys(KINDS, score) | {name.replace("_", "-"): value for name, value in others.items()}
+
+
+def near_and_far(**ends):
+    both = dict.fromkeys(KINDS, (0.9, 0.9)) | {name.replace("_", "-"): value for name, value in ends.items()}
+    return {name: {"1-8": near, "33-128": far} for name, (near, far) in both.items()}
+
+
+FADING = runs("copy", even(0.9, rnn=0.5, lstm=0.6), buckets=near_and_far(rnn=(0.9, 0.1), lstm=(0.9, 0.3)))
+STEADY = runs("agreement", even(0.9), buckets=near_and_far())
+UNLEARNED = runs("adding", even(0.2), buckets=near_and_far())
+LEVEL = runs(
+    "copy", even(0.9, rnn=0.5), buckets=near_and_far(rnn=(0.9, 0.1), lstm=(0.9, 0.9))
+)  # the better one keeps it
+
+
+@pytest.mark.parametrize(
+    "found, verdict",
+    [
+        ({}, "not run"), (UNLEARNED, "not run"), (FADING, "holds"), (FADING | UNLEARNED, "holds"), (FADING | STEADY, "holds when"),
+        (STEADY, "does not hold"), (LEVEL, "does not hold"),
+    ],
+)  # fmt: skip
+def test_forgetting(found, verdict):
+    assert MEMORY.judge(found).verdict == verdict
+
+
+def test_forgetting_says_what_was_seen():
+    judged = MEMORY.judge(FADING | STEADY)
+    assert judged.said[0].startswith("It holds on copy; on agreement ")
+    assert any(
+        "copy: from 1-8 to 33-128 tokens the skill of lstm changes by -60 points" in sentence
+        for sentence in judged.said
+    )
+    influence = {"before": [[1, 2.0], [64, 0.2]], "after": [[1, 4.0], [64, 4e-8]]}
+    mqar = runs("mqar", even(0.9), tests={kind: {"length 256": 0.99} for kind in KINDS}, further=influence)
+    judged = MEMORY.judge(mqar)
+    assert any(
+        "Associative recall at length 256, width 64: self-attention 99.0%" in sentence
+        for sentence in judged.said
+    )
+    assert any("self-attention 0.1 and 1e-08 (at 64)" in sentence for sentence in judged.said)
+    assert [p["title"].partition(" training")[0] for p in judged.pictures] == [
+        "Influence by distance, before",
+        "Influence by distance, after",
+    ]
+
+
+def test_the_larger_grid_is_shown_where_it_was_run():
+    assert {study.name for study in GRID} == {
+        f"mqar-{n}-{w}" for n in (64, 128, 256, 512) for w in (64, 128, 256)
+    }
+    table = MEMORY.judge(FADING | runs("mqar-512-64", even(0.5, self_attention=1.0))).tables[-1]
+    assert table["rows"][0][0] == "512 × 64" and table["rows"][0][1]["median"] == pytest.approx(1.0)
+
+
+BEHIND = even(0.9, rnn=0.5, lstm=0.6)
+
+
+@pytest.mark.parametrize(
+    "found, verdict",
+    [
+        ({}, "not run"), (runs("dyck", even(0.1)), "not run"), (runs("dyck", BEHIND), "holds"), (runs("dyck", even(0.9)), "does not hold"),
+        (runs("dyck", even(0.5, lstm=0.9)), "does not hold"), (runs("dyck", BEHIND) | runs("listops", even(0.9)), "holds when"),
+        (runs("dyck", BEHIND, early=even(0.5)), "does not hold"),  # behind at equal time alone: slow, and not unable
+    ],
+)  # fmt: skip
+def test_hierarchy(found, verdict):
+    assert NESTING.judge(found).verdict == verdict
+
+
+SPANS = ("21-40", "41-80", "81-160")
+
+
+@pytest.mark.parametrize(
+    "found, verdict",
+    [
+        ({}, "not run"), (runs("parity", even(0.5), constant=0.5), "not run"), (runs("parity", even(1.0), constant=0.5), "holds"),
+        (runs("parity", even(0.5, rnn=1.0), constant=0.5), "does not hold"),
+        (runs("parity", even(1.0), tests={k: dict.fromkeys(SPANS, 1.0 if k == "rnn" else 0.5) for k in KINDS}, constant=0.5), "does not hold"),
+        (runs("parity", even(1.0), tests={k: dict.fromkeys(SPANS, None if k == "fully-connected" else 1.0) for k in KINDS}), "holds"),
+    ],
+)  # fmt: skip
+def test_weakness(found, verdict):
+    judged = COUNTING.judge(found)
+    assert judged.verdict == verdict
+    if verdict == "does not hold":
+        assert any("rnn has 99.9%" in s or "rnn has 100.0%" in s for s in judged.said)
+
+
+@pytest.mark.parametrize(
+    "found, verdict",
+    [
+        ({}, "not run"), (runs("ewt", even(0.1)), "not run"), (runs("ewt", even(0.9)), "holds"),
+        (runs("ewt", even(0.9, fully_connected=0.3)), "holds when"), (runs("ewt", even(0.9, rnn=0.3)), "holds"),
+        (runs("ewt", even(0.9, rnn=0.3, lstm=0.4)), "does not hold"),
+    ],
+)  # fmt: skip
+def test_uses(found, verdict):
+    assert USES.judge(found).verdict == verdict
+
+
+def lengths(attention_far, studies=LENGTH_STUDIES):
+    exact = {
+        f"reading/{kind}": {
+            "kind": kind,
+            "reads": {
+                str(n): "too long" if kind == "fully-connected" and n > 64 else None
+                for n in (1, 64, 65, 256, 1024)
+            },
+            "dependence": 0.3,
+        }
+        for kind in KINDS
+    }
+    for study in studies:
+        far = list(study.tests)[-1]
+        scores = dict.fromkeys(study.variants, 0.8) | {"self-attention": 0.9}
+        tests = {name: {far: attention_far if name in CODES else None} for name in study.variants}
+        exact |= runs(study.name, scores, tests=tests)
+    return exact
+
+
+def test_any_length_holds_only_if_answers_stay_right_and_nothing_else_would_do():
+    assert LENGTHS.judge(lengths(0.89)).verdict == "holds"
+    judged = LENGTHS.judge(lengths(0.5))
+    assert judged.verdict == "holds when" and "not right on every task" in judged.said[0]
+    found = lengths(0.89)
+    found["reading/convolution"]["dependence"] = 0.0
+    judged = LENGTHS.judge(found)
+    assert judged.verdict == "holds when" and "are needed for it does not" in judged.said[0]
+    assert any(cell == "refuses" for table in judged.tables for row in table["rows"] for cell in row)
+
+
+def windows(same, clear):
+    filters = {"clearness": [0.2, clear, 0.9], "by lot": 0.2, "clearest": [[7, 0.9, ["a b c d e"]]]}
+    return {"same": same, "alone": 0.8, "blocks": [[size, 0.7] for size in BLOCKS], "filters": filters}
+
+
+@pytest.mark.parametrize(
+    "same, clear, verdict", [(1.0, 0.6, "holds"), (1.0, 0.3, "holds when"), (0.99, 0.6, "does not hold")]
+)
+def test_ngrams(same, clear, verdict):
+    assert NGRAMS.judge({}).verdict == "not run"
+    judged = NGRAMS.judge(runs("trec", even(0.8), further=windows(same, clear)))
+    assert judged.verdict == verdict
+    assert judged.tables[1]["rows"] == [["7", "90%", "a b c d e"]]
+
+
+# ---- heads -------------------------------------------------------------------------------------------------------------
+
+
+def relation(name, accuracy, by_offset=0.4, ahead=(0.2, 0.3), random=0.1, count=200):
+    return {
+        "relation": name, "layer": 3, "head": 5, "counts": [count, count], "accuracy": accuracy, "interval": [0.7, 0.9], "by_offset": by_offset,
+        "ahead": list(ahead), "by_nearest": 0.1, "by_same_word": None, "random": random, "distances": [], "note": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "relations, verdict",
+    [
+        ([relation("obj", 0.8), relation("coref:name", 0.8)], "holds"),
+        ([relation("obj", 0.8)], "holds when"),
+        ([relation("obj", 0.8), relation("coref:name", 0.45)], "holds when"),
+        (
+            [
+                relation("obj", 0.45),
+                relation("det", 0.8, ahead=(-0.1, 0.3)),
+                relation("case", 0.8, random=0.75),
+            ],
+            "does not hold",
+        ),
+        ([relation("obj", 0.8, count=50)], "not run"),
+    ],
+)
+def test_heads(relations, verdict, tmp_path):
+    document = {"format": "sightline heads", "version": 1, "model": "bert", "relations": relations}
+    (tmp_path / "heads.json").write_text(json.dumps(document))
+    found = {"heads/relations": {"files": [read_heads(tmp_path / "heads.json")]}}
+    assert SYNTAX.judge(found).verdict == verdict
+    assert SYNTAX.judge({}).verdict == "not run" and "sightline heads" in SYNTAX.judge({}).said[0]
+
+
+def test_what_cannot_be_said_of_a_head_is_not_found():
+    assert (
+        captured(relation("obj", 0.8))
+        and not captured(relation("obj", None))
+        and not captured(relation("obj", 0.8) | {"ahead": None})
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": "sightline heads", "version": 9}', '{"format": "x", "version": 1}'],
+)
+def test_other_files_are_no_results_of_heads(content, tmp_path):
+    (tmp_path / "heads.json").write_text(content)
+    with pytest.raises(
+        ValueError, match="heads.json: expected the heads.json of sightline heads, version 1, got another"
+    ):
+        read_heads(tmp_path / "heads.json")
+
+
+# ---- all ---------------------------------------------------------------------------------------------------------------
+
+
+def test_ten_claims_each_with_its_rule():
+    assert [claim.number for claim in CLAIMS] == list(range(1, 11))
+    for claim in CLAIMS:
+        assert claim.says and claim.measured and claim.rule.lower().count("hold") >= 2 and claim.sources
+        assert claim.judge({}).verdict == "not run" in VERDICTS and claim.judge({}).said
