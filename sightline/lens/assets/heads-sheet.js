@@ -48,8 +48,9 @@ function finds(head) {
   const rows = named("relations").map(({ name, number }) => ({ relation: byName.get(name), part: valueOf(number, head) }))
     .filter(({ relation, part }) => part !== null && relation.by_offset !== null && relation.models[head.m])
     .map((row) => ({ ...row, ahead: row.part - row.relation.by_offset, best: isBest(row.relation, head) }))
-    .filter(({ relation, best }) => best || relation.models[head.m].counts[1] >= FEWEST)
-    .sort((a, b) => b.best - a.best || b.ahead - a.ahead).slice(0, 9);
+    .map((row) => ({ ...row, common: row.relation.models[head.m].counts[1] >= FEWEST }))
+    .filter(({ best, common }) => best || common)
+    .sort((a, b) => b.best - a.best || b.common - a.common || b.ahead - a.ahead).slice(0, 9);
   if (!rows.length) return null;
   return html("table", { class: "finds" }, html("thead", {}, html("tr", {}, ["relation", "finds", "best offset", "ahead"].map((name) => html("th", { scope: "col" }, name)))),
     html("tbody", {}, rows.map(({ relation, part, ahead, best }) => html("tr", {}, html("th", { scope: "row" }, relation.name, best ? html("small", {}, "best of all heads") : null),

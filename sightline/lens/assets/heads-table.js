@@ -71,7 +71,7 @@ function table(open) {
   const headings = all.map((column) => {
     if (!column.of) return html("th", { scope: "col" }, column.name);
     const button = html("button", { type: "button" }, column.name);
-    const heading = html("th", { scope: "col", class: two && column.name === "head" ? "of-model" : null }, button);
+    const heading = html("th", { scope: "col" }, button);
     button.addEventListener("click", () => {
       falling = by === column ? !falling : column.name !== "relation" && column.name !== "head";
       by = column;
@@ -94,7 +94,7 @@ function table(open) {
     html("p", { class: "quiet" }, "For each relation the head that finds it best. The bar is the share of right answers, the whisker its 95% interval, the upright mark what the best fixed offset finds.",
       relations.some(({ name }) => name.endsWith("<-")) ? " As in nsubj a word looks for its head in the tree; as in nsubj<- a head for its dependent." : ""),
     html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "relations" },
-      html("table", { class: "results" }, html("thead", {}, over, html("tr", {}, headings)), body)), more) };
+      html("table", { class: two ? "results two" : "results" }, html("thead", {}, over, html("tr", {}, headings)), body)), more) };
 }
 
 // ---- what is lost without a head -----------------------------------------------------------------------------------------
