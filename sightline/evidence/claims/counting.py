@@ -15,6 +15,7 @@ STUDIES = (
         f"parity:length={TRAINED}",
         {span: f"parity:length={span}" for span in ("21-40", "41-80", "81-160")},
         {"tokens": 512},
+        seconds=30,
         quick_seconds=12,
     ),
     Study(
@@ -22,6 +23,7 @@ STUDIES = (
         f"modular:length={TRAINED},modulus=5",
         {span: f"modular:length={span},modulus=5" for span in ("21-40", "41-80", "81-160")},
         {"tokens": 512},
+        seconds=40,
     ),
     Study(
         "reversal",

@@ -33,15 +33,15 @@ STUDIES = (
         "dyck-lengths",
         "dyck:length=2-40",
         {span: f"dyck:length={span}" for span in ("42-80", "82-160", "162-320")},
-        seconds=40,
-        quick_seconds=8,
+        seconds=20,
+        quick_seconds=6,
         variants=CODES | OTHERS,
     ),
     Study(
         "induction-lengths",
         "induction:length=4-32",
         {span: f"induction:length={span}" for span in ("33-64", "65-128", "129-256")},
-        seconds=60,
+        seconds=40,
         variants=CODES | OTHERS,
     ),
 )

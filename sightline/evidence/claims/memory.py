@@ -47,27 +47,27 @@ def faded(model: Model, data: Data, seed: int) -> dict:
 
 STUDIES = (
     Study(
-        "selective-copy", "selective-copy:length=8-120,marked=4", seconds=60, quick_seconds=15, further=faded
+        "selective-copy", "selective-copy:length=8-120,marked=4", seconds=40, quick_seconds=12, further=faded
     ),
     Study(
         "agreement",
         "agreement:attractors=0-3,by=distance",
         {f"attractors {n}": f"agreement:attractors={n},by=distance" for n in (0, 1, 2, 3, 5)},
-        seconds=40,
+        seconds=20,
         quick_seconds=8,
         further=faded,
     ),
-    Study("copy", "copy:length=2-64", seconds=60, further=faded),
+    Study("copy", "copy:length=2-64", seconds=30, further=faded),
     Study(
         "mqar",
         "mqar:length=48-256,pairs=16,examples=60000",
         {f"length {n}": f"mqar:length={n},pairs=16" for n in (64, 128, 256)},
         {"layers": 2},
-        seconds=240,
+        seconds=180,
         further=faded,
     ),
-    Study("adding", "adding:length=10-200", seconds=60, further=faded),
-    Study("scope", "scope", seconds=90, further=faded),
+    Study("adding", "adding:length=10-200", seconds=40, further=faded),
+    Study("scope", "scope", seconds=60, further=faded),
 )
 GRID = tuple(
     Study(
@@ -75,7 +75,7 @@ GRID = tuple(
         f"mqar:length={length},pairs={length // 16},examples=100000",
         {},
         {"width": width, "layers": 2, "tokens": 16384},
-        seconds=45,
+        seconds=20,
     )
     for length in (64, 128, 256, 512)
     for width in (64, 128, 256)

@@ -139,8 +139,8 @@ def _clearness(grams: Tensor) -> float:
 
 SETTINGS = {"layers": 1, "pool": "max", "dropout": 0.3, "tokens": 512}
 STUDIES = (
-    Study("trec", "trec", settings=SETTINGS, seconds=40, further=measured),
-    Study("docstrings", "docstrings", settings=SETTINGS, seconds=30, quick_seconds=8, further=measured),
+    Study("trec", "trec", settings=SETTINGS, seconds=25, further=measured),
+    Study("docstrings", "docstrings", settings=SETTINGS, seconds=20, quick_seconds=6, further=measured),
 )
 
 

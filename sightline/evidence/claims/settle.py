@@ -22,7 +22,7 @@ from sightline.evidence.claims.memory import MEMORY
 from sightline.evidence.claims.nesting import NESTING
 from sightline.evidence.claims.ngrams import NGRAMS
 from sightline.evidence.claims.parallel import PARALLEL
-from sightline.evidence.claims.syntax import SYNTAX, read_heads
+from sightline.evidence.claims.syntax import COPIED, SYNTAX, read_heads
 from sightline.evidence.claims.uses import USES
 from sightline.evidence.claims.wiring import FIELDS, PATH
 from sightline.training.checkpoint import make_folder, write
@@ -71,6 +71,8 @@ def settle(
     folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
     chosen = _chosen(plans, only)
     held = read(folder)
+    if stage.heads:  # a copy of other results, and these may be new
+        held.pop(COPIED, None)
     missing = [cell for cell in chosen if not known(cell, held, folder)]
     some = sum(cell.seconds for cell in missing if not cell.lacks and (gpu or not cell.asked.get("gpu")))
     tell(

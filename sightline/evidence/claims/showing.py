@@ -18,22 +18,19 @@ def unit(outcome: Outcome) -> str:
 
 
 def by_bucket(outcome: Outcome) -> dict:
-    """A row for each encoder: at equal time on all test data, at equal tokens on validation data, then by bucket."""
+    """A row for each encoder: its size, rate and steps; at equal time on all test data, at equal tokens on validation data; then by bucket."""
     buckets = outcome.buckets()
-    rows = [
-        [
-            name,
-            outcome.at_end(name),
-            outcome.at_tokens(name),
-            *(outcome.at_end(name, bucket) for bucket in buckets),
-        ]
-        for name in outcome.names
-    ]
-    rows.append(["best constant answer", outcome.constant, *[None] * (1 + len(buckets))])
+    rows = []
+    for name in outcome.names:
+        first = outcome.runs[name][0]
+        about = [f"{first['parameters']:,}", f"{first['rate']:g}", f"{first['steps']:,}"]
+        both = [outcome.at_end(name), outcome.at_tokens(name)]
+        rows.append([name, *about, *both, *(outcome.at_end(name, bucket) for bucket in buckets)])
+    rows.append(["best constant answer", "", "", "", outcome.constant, *[None] * (1 + len(buckets))])
     what = f"; last columns by {outcome.unit}" * bool(buckets)
     return table(
         f"{outcome.study.data}: {outcome.measure['name']}{what}",
-        ["encoder", "at equal time", "at equal tokens", *buckets],
+        ["encoder", "parameters", "rate", "steps", "at equal time", "at equal tokens", *buckets],
         rows,
         unit(outcome),
     )

@@ -27,12 +27,12 @@ from sightline.training.model import Model
 RATES = (3e-3, 1e-3, 1e-2)  # the first is tried first, and alone where there is no time for more
 SEEDS = 3
 TESTED = 1000  # sequences of each further test
-OVERHEAD = 1.4  # of a run, for data, milestones and tests
+OVERHEAD = 1.3  # of a run, for data, milestones and tests
 PROTOCOL = [
     "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; the mlps are "
     "made wider or narrower until all are within 5% of one number of parameters.",
     f"Each is trained for the same time on the same machine. The column at equal tokens is read off milestones on a fixed sample of the "
-    f"validation data ({SAMPLE:,} tokens at most), at as many tokens as the slowest of all saw.",
+    f"validation data ({SAMPLE:,} tokens at most), at as many tokens as the slowest of all saw; all get the same batches in the same order, so that this is at equal steps too.",
     f"The learning rate is chosen among {', '.join(f'{rate:g}' for rate in sorted(RATES))} with the first seed on validation data, and the "
     "weights are those that were best on validation data. Test data choose nothing.",
     f"Medians over {SEEDS} seeds, with the range from the lowest to the highest; with --quick one seed and one rate, {RATES[0]:g}.",
@@ -56,7 +56,7 @@ class Study:
     data: str
     tests: dict[str, str] = field(default_factory=dict)
     settings: dict = field(default_factory=dict)
-    seconds: float = 60.0
+    seconds: float = 40.0
     quick_seconds: float = 12.0
     variants: dict[str, tuple[str, dict]] = field(
         default_factory=lambda: {kind: (kind, {}) for kind in KINDS}

@@ -11,6 +11,7 @@ from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run, table
 
 ENOUGH, CLEARLY = 100, 0.10  # questions reported on; accuracy
+COPIED = "heads/relations"
 COMMAND = (
     "sightline heads MODEL CORPUS --out FOLDER, then sightline claims --only 8 --heads FOLDER/heads.json"
 )
@@ -35,7 +36,7 @@ def cells(stage: Stage) -> list[Cell]:
     lacks = "" if stage.heads else f"it needs results: {COMMAND}"
     return [
         Cell(
-            "heads/relations",
+            COPIED,
             {"from": "sightline heads"},
             partial(_relations, stage.heads),
             seconds=1,
@@ -77,10 +78,10 @@ def captured(one: Mapping) -> bool:
 
 
 def judge(found: Found) -> Judged:
-    if "heads/relations" not in found:
+    if COPIED not in found:
         return not_run(f"It needs the results of `sightline heads`: `{COMMAND}`.")
     said, shares, tables = [], {"syntax": [], "reference": []}, []
-    for file in found["heads/relations"]["files"]:
+    for file in found[COPIED]["files"]:
         asked = [one for one in file["relations"] if one["counts"][1] >= ENOUGH]
         tables.append(_table(file["model"], asked))
         for kind in shares:

@@ -14,7 +14,7 @@ GOOD, LEARNED = 0.9, 0.2  # of the best skill; the least that is one
 TREC, DOCSTRINGS = TEXTS
 (SCOPE,) = (study for study in MEMORIES if study.name == "scope")
 LANGUAGE = {"context": 128}
-DOCUMENTATION = Study("documentation", "documentation", settings=LANGUAGE, seconds=60, quick_seconds=12)
+DOCUMENTATION = Study("documentation", "documentation", settings=LANGUAGE, seconds=40, quick_seconds=10)
 STUDIES = (
     TREC,
     DOCSTRINGS,
@@ -22,11 +22,11 @@ STUDIES = (
         "banking77",
         "banking77",
         settings={"layers": 1, "pool": "max", "dropout": 0.3, "tokens": 512},
-        seconds=60,
+        seconds=40,
     ),
-    Study("ewt", "ewt", settings={"layers": 2, "dropout": 0.3}, seconds=60),
+    Study("ewt", "ewt", settings={"layers": 2, "dropout": 0.3}, seconds=40),
     SCOPE,
-    Study("shakespeare", "shakespeare", settings=LANGUAGE, seconds=90),
+    Study("shakespeare", "shakespeare", settings=LANGUAGE, seconds=60),
     DOCUMENTATION,
 )
 GPU = Study(
@@ -40,7 +40,7 @@ GPU = Study(
         "dropout": 0.2,
         "precision": "bfloat16",
     },
-    seconds=240,
+    seconds=180,
 )
 GENERATORS = ("shakespeare", "documentation", "shakespeare-gpu")
 

@@ -30,7 +30,7 @@ def runs(study, scores, *, tests=None, buckets=None, constant=0.0, seeds=3, furt
                 "name": name, "kind": name, "rate": 3e-3, "seed": seed, "valid": score, "measure": ACCURACY, "unit": "distance",
                 "test": {"accuracy": score + wobble, **{f"accuracy@{b}": v + wobble for b, v in (buckets or {}).get(name, {}).items()}},
                 "tests": {t: {"refused": "too long"} if v is None else {"accuracy": v + wobble} for t, v in (tests or {}).get(name, {}).items()},
-                "tokens": 200 if early and name != "rnn" else 100, "constant": constant, "further": further or {},
+                "parameters": 1000, "steps": 10, "tokens": 200 if early and name != "rnn" else 100, "constant": constant, "further": further or {},
                 "milestones": [[100, 1.0, (early or scores)[name] + wobble], [200, 2.0, score + wobble]],
             }  # fmt: skip
     return made
