@@ -164,3 +164,13 @@ def test_bad_input_is_one_sentence(args, sentence, tmp_path, monkeypatch):
     assert result.exit_code == 2 and result.stdout == ""
     assert len(result.stderr.splitlines()) == 1 and sentence in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_new_results_of_heads_take_the_place_of_old_ones(tmp_path):
+    results = {"format": "sightline heads", "version": 1, "relations": []}
+    for model in ("one", "two"):
+        (tmp_path / "heads.json").write_text(json.dumps(results | {"model": model}))
+        assert run("--only", "8", "--heads", tmp_path / "heads.json", "--out", tmp_path / "out").exit_code == 0
+        assert read(tmp_path / "out")["heads/relations"]["result"]["files"] == [{"model": model, "relations": []}]
+    kept = run("--only", "8", "--out", tmp_path / "out")  # without them, what was copied stays
+    assert "1 measurements, 1 of them found" in kept.stderr
