@@ -3,8 +3,9 @@
 What should be found            What the model does            What follows
     gold      the questions         subject  the model             baselines  what needs no model
     corpus    from a path to them   words    from pieces to words  choice     the best head: chosen here, reported there
-    conllu brat links bindings      packs    one pass, tapped
-    coreference                     measuring, and what it needs
+    conllu brat links bindings      packs    one pass, tapped         examples   texts that show it
+    coreference                     measuring, and what it needs      ablation   what is lost without a head
+                                                                      report     all of it; pages, what its page shows
 """
 
 from sightline.evidence.heads.report import heads

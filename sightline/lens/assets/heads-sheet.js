@@ -40,6 +40,7 @@ function profile(head) {
 }
 
 const FEWEST = 30; // questions, for a relation to be listed where another head is better
+const breakable = (name) => name.split(/(?<=:)/).map((part) => [html("wbr"), part]);
 const isBest = ({ models: rows }, { m, layer, head }) => rows[m] !== null && rows[m].layer === layer && rows[m].head === head;
 
 // The relations in which it is farthest ahead of the best offset, those in which no head is better marked.
@@ -53,7 +54,7 @@ function finds(head) {
     .sort((a, b) => b.best - a.best || b.common - a.common || b.ahead - a.ahead).slice(0, 9);
   if (!rows.length) return null;
   return html("table", { class: "finds" }, html("thead", {}, html("tr", {}, ["relation", "finds", "best offset", "ahead"].map((name) => html("th", { scope: "col" }, name)))),
-    html("tbody", {}, rows.map(({ relation, part, ahead, best }) => html("tr", {}, html("th", { scope: "row" }, relation.name, best ? html("small", {}, "best of all heads") : null),
+    html("tbody", {}, rows.map(({ relation, part, ahead, best }) => html("tr", {}, html("th", { scope: "row" }, breakable(relation.name), best ? html("small", {}, "best of all heads") : null),
       html("td", {}, share(part)), html("td", {}, share(relation.by_offset)), html("td", {}, points(ahead))))));
 }
 
