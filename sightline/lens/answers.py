@@ -52,6 +52,7 @@ KEPT = 2**26  # bytes of tiles that are kept
 VIEWS = 4  # whose keys are kept
 MAPS = 2  # whose whole map is kept
 BANDS = 4  # of a map, that are made at once
+TURN = 0.4  # seconds that the open map grows, before it is another head's turn to be sampled
 SHOWN = 0.7  # seconds after which what has been made is shown
 STARTS = 8  # words, one of which is shown first
 FAR, FARTHEST = 3, 200  # pieces: a link of such a length is worth showing first, and near enough to be read
@@ -280,7 +281,9 @@ class Answers:
                 with self._lock:
                     map = next((map for map in reversed(self._maps.values()) if map.share < 1), None)
                 if map is not None:
-                    map.grow(BANDS)
+                    until = monotonic() + TURN
+                    while map.known < 1 and monotonic() < until and not (self._busy or self._stopped):
+                        map.grow(BANDS)
                     if map.known == 1 or monotonic() > shown + SHOWN:
                         map.settle()
                         shown = monotonic()

@@ -277,9 +277,7 @@ class Desk:
             if len(self.pile) > WAITING:
                 self._give_up(self.pile.pop(next(iter(self.pile))))
         if len(self.tasks) < AT_ONCE:
-            task = asyncio.create_task(self._work())
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(asyncio.create_task(self._work()))
         return await asyncio.shield(question.answer)
 
     async def _work(self) -> None:
@@ -296,6 +294,7 @@ class Desk:
                 question.answer.set_exception(error)
             finally:
                 del self.working[key]
+        self.tasks.discard(asyncio.current_task())  # here, and not once it has ended: a question may come between
 
     def _give_up(self, question: Question) -> None:
         question.answer.set_exception(Crowded())
