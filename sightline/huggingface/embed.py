@@ -127,7 +127,7 @@ class Embedder:
             )
         else:
             self.source = str(model)
-            self.model, self.tokenizer, self.recipe = _load(self.source, pooling, normalize, precision)
+            self.model, self.tokenizer, self.recipe = load_whole(self.source, pooling, normalize, precision)
             if device is None:
                 device = torch.accelerator.current_accelerator() or "cpu"
         try:
@@ -266,7 +266,11 @@ def load(
     return model.eval()
 
 
-def _load(source: str, pooling, normalize, precision: str | None):
+def load_whole(source: str, pooling, normalize, precision: str | None):
+    """The model, its tokenizer and its recipe, from a folder or the hub.
+
+    Raises: ValueError for what is no such model, or an unknown precision.
+    """
     if precision not in (None, *DTYPES):
         raise ValueError(f"precision: expected {' or '.join(DTYPES)}, got {precision!r}; choose one")
     recipe = recipes.chosen(recipes.read(source), source, pooling, normalize)

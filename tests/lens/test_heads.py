@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser import BROWSER, QUIET, needs_browser, opened
+from browser import needs_browser, opened
 from fabricated_heads import RELATIONS, SENTENCE, report
 from test_page import EVIL
 
@@ -11,18 +11,6 @@ from sightline.evidence.heads.pages import page as paged
 from sightline.lens import render, write_page
 
 DRAWN = "body[data-drawn]"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs chromium or chrome, which this machine lacks")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from browser import BROWSER, QUIET, needs_browser, opened
+from browser import needs_browser, opened
 from observed import SENTENCE, long, seen, text, weights
 
 from sightline.lens import inline, read_page, render, write_page
@@ -25,18 +25,6 @@ def page_of(pair=None, whole=None, **asked) -> dict:
     w[1, 2, its, 2], w[1, 2, its, 0] = 0.7, 0.2
     w[0, 0], w[0, 0, :, 0] = 0.1 / (w.shape[-1] - 1), 0.9
     return looked(seen(w), whole, "made/up", pair, asked.get("layer"), asked.get("head"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs chromium or chrome, which this machine lacks")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

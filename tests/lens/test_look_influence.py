@@ -5,7 +5,7 @@ import pytest
 import torch
 from browser import needs_browser
 from observed import seen, text, weights
-from test_look import SHADES, browser, click, page_of, shown  # noqa: F401
+from test_look import SHADES, click, page_of, shown
 
 from sightline.lens import write_page
 from sightline.lens.looking import looked
@@ -31,7 +31,7 @@ def alone() -> dict:
 
 
 @needs_browser
-def test_a_page_of_influence_speaks_of_influence(browser, tmp_path):  # noqa: F811
+def test_a_page_of_influence_speaks_of_influence(browser, tmp_path):
     texts = []
     for data in (page_of(), alone()):
         with shown(browser, write_page(data, tmp_path / "look.html")) as (page, wrong):
@@ -44,7 +44,7 @@ def test_a_page_of_influence_speaks_of_influence(browser, tmp_path):  # noqa: F8
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_an_outline_of_influence_lies_over_the_columns_of_weight(browser, tmp_path, scheme):  # noqa: F811
+def test_an_outline_of_influence_lies_over_the_columns_of_weight(browser, tmp_path, scheme):
     data = beside()
     with shown(browser, write_page(data, tmp_path / "look.html"), color_scheme=scheme) as (page, wrong):
         outline = page.locator("#profile path.influence").get_attribute("d")
@@ -69,7 +69,7 @@ def test_an_outline_of_influence_lies_over_the_columns_of_weight(browser, tmp_pa
 
 
 @needs_browser
-def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path):  # noqa: F811
+def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path):
     data = page_of() | {
         "influence": {"profile": [], "within": [], "about": "Influence is not shown: <i>why."}
     }
@@ -82,7 +82,7 @@ def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path
 
 @needs_browser
 @pytest.mark.parametrize("context", [{}, {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}])
-def test_a_page_of_influence_alone_speaks_of_influence(browser, tmp_path, context):  # noqa: F811
+def test_a_page_of_influence_alone_speaks_of_influence(browser, tmp_path, context):
     with shown(browser, write_page(alone(), tmp_path / "look.html"), **context) as (page, wrong):
         assert page.inner_text("h1") == "What made/up's encodings depend on"
         assert "influence · 12 words in 14 pieces" in page.inner_text("header") and NOTE in page.inner_text(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import BROWSER, QUIET, needs_browser, opened
+from browser import needs_browser, opened
 
 import sightline
 from sightline import observe
@@ -45,18 +45,6 @@ def observed(lengths=(1, 7, 2), **how) -> Shown:
 @pytest.fixture(scope="module")
 def seen():
     return observed()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs chromium or chrome, which this machine lacks")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield running
-        running.close()
 
 
 def cell(tmp_path: Path, shown) -> Path:

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from browser import BROWSER, QUIET, needs_browser, opened
+from browser import needs_browser, opened
 from fabricated import BUCKETS, KINDS, comparison
 
 from sightline.lens import read_page, render, write_page
@@ -47,18 +47,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
         write_page(broken, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs chromium or chrome, which this machine lacks")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
-from browser import BROWSER, QUIET, needs_browser
+from browser import needs_browser
 from served import answers, by_words, dense
 from test_server import serving
 
@@ -12,18 +12,6 @@ from sightline.lens import render, views
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028\u202e[[script]]'
 N = 5200  # pieces: more than a page holds, and words in several blocks
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("needs chromium or chrome, which this machine lacks")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
