@@ -44,7 +44,9 @@ def claims(
     from rich.console import Console
 
     from sightline.evidence.claims import settle, table
+    from sightline.lens import write_page
 
+    out = out or Path("runs", "claims-quick" if quick else "claims")
     found = settle(
         only=[name.strip() for name in only.split(",") if name.strip()] or None,
         quick=quick,
@@ -55,3 +57,4 @@ def claims(
         heads=heads or (),
     )
     Console().print(table(found))
+    print(f"The page: {write_page(found, out / 'claims.html')}")

@@ -2,7 +2,7 @@
 
 `render` puts data (a dict that JSON can hold) into the page; the script of the page draws all it shows from that one
 embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`, those of a
-report on heads where they are made, in `evidence.heads.pages`. Version 1 of those of a comparison:
+report on heads where they are made, in `evidence.heads.pages`, as are those of claims, in `evidence.claims.document`. Version 1 of those of a comparison:
 
     version        1
     title, about   a line; a list of paragraphs, in which `names` may stand between backticks
@@ -41,7 +41,8 @@ from sightline.lens.exhibited import look_of
 
 VERSION = 1
 SCRIPTS = {  # of each page, in order
-    "page": ("elements", "scales", "plots", "exhibit", "page"),
+    "page": ("elements", "scales", "kinds", "plots", "compared", "exhibit", "page"),
+    "claims": ("elements", "scales", "kinds", "plots", "claims-pictures", "claims-tables", "claims"),
     "heads": ("elements", "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"),
     "look": (
         "elements",
@@ -59,11 +60,11 @@ SCRIPTS = {  # of each page, in order
         "look-notes",
     ),
 }
-STYLES = {"page": ("page",), "heads": ("page", "heads"), "look": ("look",)}
+STYLES = {"page": ("page",), "claims": ("page", "claims"), "heads": ("page", "heads"), "look": ("look",)}
 
 
 def render(data: dict) -> str:
-    """The whole page as one string, of a comparison, a look or heads; whatever stands in the data is shown as text and never run.
+    """The whole page as one string, of a comparison, a look, heads or claims; whatever stands in the data is shown as text and never run.
 
     >>> page = render({"version": 1, "title": "a </script> in the data"})
     >>> page.count("</script>")  # the two of the page itself
@@ -76,7 +77,7 @@ def render(data: dict) -> str:
     kind = data.get("page", "page")
     if kind not in SCRIPTS:
         raise ValueError(
-            f"lens.render: expected the data of a comparison, a look or heads, got {kind!r}; make it anew"
+            f"lens.render: expected the data of a comparison, a look, heads or claims, got {kind!r}; make it anew"
         )
     style, script = "".join(_asset(f"{name}.css") for name in STYLES[kind]), _script(kind)
     if data.get("shows") == "influence":

@@ -67,7 +67,7 @@ def test_the_data_come_back_and_the_page_names_no_other_place(tmp_path):
 
 
 def test_other_data_are_refused():
-    with pytest.raises(ValueError, match="a comparison, a look or heads, got 'other'"):
+    with pytest.raises(ValueError, match="a comparison, a look, heads or claims, got 'other'"):
         render({"version": 1, "title": "", "page": "other"})
 
 

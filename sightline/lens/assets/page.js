@@ -3,23 +3,10 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 if (report.version !== 1) throw new Error(`this page reads version 1, the data say ${report.version}`);
 
-const KINDS = {
-  "self-attention": "blue", lstm: "vermillion", rnn: "orange", convolution: "green", "fully-connected": "purple",
-};
-const color = (kind) => `var(--${kind ? KINDS[kind] || "black" : "quiet"})`;
-const dot = (kind) =>
-  html("span", kind ? { class: "dot", style: `background:${color(kind)}` } : { class: "dot hollow" });
-
-// Text in which `names` stand between backticks.
-const prose = (text) => text.split("`").map((part, i) => (i % 2 ? html("code", {}, part) : part));
-
 // ---- writing numbers -------------------------------------------------------------------------------------------
 const { percent } = report.measure;
 const bare = (x) => (x === null || x === undefined ? "–" : percent ? (100 * x).toFixed(1) : String(+x.toPrecision(4)));
 const value = (x) => bare(x) + (percent ? "%" : "");
-const digits = (x) => (Math.abs(x) >= 100 ? x.toFixed(0) : String(+x.toPrecision(3)));
-const count = (x) =>
-  x >= 1e6 ? `${digits(x / 1e6)}M` : x >= 1e4 ? `${digits(x / 1e3)}k` : Math.round(x).toLocaleString("en");
 
 // ---- the table -------------------------------------------------------------------------------------------------
 // A column: {name, cell: encoder -> what stands there, spread: encoder -> what is compared, baseline: baseline -> number}

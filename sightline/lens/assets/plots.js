@@ -1,18 +1,22 @@
-// Lines with their names at their ends, and every value under the pointer; then the three plots of a comparison.
+// Lines with their names at their ends, and every value under the pointer.
 
-// ---- one plot --------------------------------------------------------------------------------------------------
 // spec: {x, y: scales, given the number of ticks; xname, yname; xtick, ytick, xhover, yhover: number -> text;
-//        lines: [{kind, label, marks: draw each point, other: a further seed,
+//        lines: [{kind, label, marks: draw each point, other: a further seed, variant?: which of its encoder, from 1,
+//                 band?: shade from low to high, stripe?: [its number, how many lie on each other],
 //                 points: [{x, y, low?, high?, apart?: not joined to its neighbours}]}],
-//        baselines: [{label, points}]}
+//        baselines: [{label, points}], upright?: [{label, x}]}
 function plot(host, spec) {
   const width = host.clientWidth;
-  const narrow = width < 560;
-  const height = narrow ? 270 : 360;
   const named = [...spec.lines.filter((line) => !line.other), ...spec.baselines];
-  const room = narrow ? 14 : 26 + 7.2 * Math.max(...named.map((line) => line.label.length));
-  const box = { left: 46, right: width - room, top: 22, bottom: height - 42 };
+  const names = 26 + 7.2 * Math.max(...named.map((line) => line.label.length));
+  const narrow = width < 460 || names > 0.45 * width;
+  const box = { left: 46, right: width - (narrow ? 14 : names), top: 22 };
   const x = spec.x(narrow ? 4 : 8);
+  const places = x.ticks.map((t) => broken(spec.xtick(t), (box.right - box.left) / x.ticks.length / 6.8));
+  box.bottom = box.top + (narrow ? 206 : 296);
+  const under = 14 * (Math.max(...places.map((rows) => rows.length)) - 1); // what long names take
+  const xname = broken(spec.xname, width / 6.8);
+  const height = box.bottom + 42 + under + 14 * (xname.length - 1);
   const y = spec.y(narrow ? 5 : 6);
   const at = {
     x: (v) => box.left + x.at(v) * (box.right - box.left),
@@ -25,14 +29,50 @@ function plot(host, spec) {
       svg("text", { x: box.left - 8, y: at.y(t) + 4, "text-anchor": "end" }, spec.ytick(t)),
     ]),
     svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
-    x.ticks.map((t) => svg("text", { x: at.x(t), y: box.bottom + 18, "text-anchor": "middle" }, spec.xtick(t))),
+    x.ticks.map((t, i) => rowed(at.x(t), box.bottom + 18, places[i])),
     svg("text", { x: 0, y: 9 }, spec.yname),
-    svg("text", { x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" }, spec.xname));
+    rowed(xname.length > 1 ? width / 2 : (box.left + box.right) / 2, box.bottom + under + 36, xname));
+  for (const mark of spec.upright || []) canvas.append(...upright(mark, at, box));
+  for (const line of spec.lines.filter((some) => some.band)) canvas.append(band(line, at));
   for (const line of [...spec.baselines, ...spec.lines]) canvas.append(...strokes(line, at));
   if (!narrow) canvas.append(...labels(named, at, box));
-  const keys = named.map((line) => html("span", {}, dot(line.kind), line.label));
+  const keys = named.map((line) => html("span", {}, dot(line.kind, line.variant), line.label));
   host.replaceChildren(...(narrow ? [html("div", { class: "keys" }, keys)] : []), canvas);
   hover(host, canvas, spec, named, at, box);
+}
+
+// A name in rows of so many letters, as far as its spaces allow.
+function broken(text, letters) {
+  const rows = [];
+  for (const word of text.split(" ")) {
+    if (rows.length && rows.at(-1).length + 1 + word.length <= letters) rows[rows.length - 1] += ` ${word}`;
+    else rows.push(word);
+  }
+  return rows;
+}
+
+const rowed = (x, y, rows) =>
+  svg("text", { y, "text-anchor": "middle" }, rows.map((row, i) => svg("tspan", { x, dy: i ? 14 : 0 }, row)));
+
+function upright({ label, x }, at, box) {
+  const place = at.x(x);
+  const right = place > (box.left + box.right) / 2;
+  return [svg("line", { class: "upright", x1: place, x2: place, y1: box.top, y2: box.bottom }),
+    svg("text", { class: "halo", x: place + (right ? -5 : 5), y: box.bottom - 7, "text-anchor": right ? "end" : "start" }, label)];
+}
+
+// What lies between the lowest and the highest seed.
+function band(line, at) {
+  const some = line.points.filter((p) => p.high !== undefined);
+  const way = (points, key) => points.map((p) => `${at.x(p.x).toFixed(1)} ${at.y(p[key]).toFixed(1)}`).join("L");
+  const d = some.length > 1 ? `M${way(some, "high")}L${way([...some].reverse(), "low")}z` : "";
+  return svg("path", { class: "band", d, style: `fill:${color(line.kind)}`, "data-kind": line.kind });
+}
+
+const STRIPE = 7; // pixels of each of the lines that lie on each other
+function striped({ variant, stripe }) {
+  if (stripe && stripe[1] > 1) return `;stroke-linecap:butt;stroke-dasharray:${STRIPE} ${STRIPE * (stripe[1] - 1)};stroke-dashoffset:${-STRIPE * stripe[0]}`;
+  return variant ? `;stroke-dasharray:${["6 5", "1 5", "9 4 1 4"][(variant - 1) % 3]}` : "";
 }
 
 function strokes(line, at) {
@@ -43,13 +83,15 @@ function strokes(line, at) {
     const alone = line.points.filter((p) => p.apart).map((p) => `M${at.x(p.x) - 8} ${at.y(p.y)}h16`);
     return [svg("path", { class: "baseline", d: d + alone.join("") })];
   }
-  const drawn = [svg("path", { class: line.other ? "line other" : "line", d, style, "data-kind": line.kind })];
-  for (const p of line.marks && !line.other ? line.points : []) {
+  const drawn = [svg("path", { class: line.other ? "line other" : "line", d, style: style + striped(line), "data-kind": line.kind, "data-name": line.label })];
+  const [turn, turns] = line.stripe || [0, 1];
+  for (const [i, p] of (line.marks && !line.other ? line.points : []).entries()) {
     const x = at.x(p.x);
+    if (i % turns !== turn) continue; // lines that lie on each other take turns
     if (p.high > p.low) drawn.push(svg("line", { class: "range", x1: x, x2: x, y1: at.y(p.low), y2: at.y(p.high), style }));
     drawn.push(svg("circle", {
-      class: "point", cx: x, cy: at.y(p.y), r: line.points.length > 12 ? 2.5 : 4, style: `fill:${color(line.kind)}`,
-      "data-kind": line.kind, "data-x": p.x, "data-y": p.y,
+      class: line.variant ? "point ring" : "point", cx: x, cy: at.y(p.y), r: line.points.length > 12 ? 2.5 : 4,
+      style: line.variant ? style : `fill:${color(line.kind)}`, "data-kind": line.kind, "data-name": line.label, "data-x": p.x, "data-y": p.y,
     }));
   }
   return drawn;
@@ -65,7 +107,7 @@ function labels(named, at, box) {
   for (let i = places.length - 2; i >= 0; i--) places[i] = Math.min(places[i], places[i + 1] - gap);
   return ends.flatMap((end, i) => [
     svg("path", {
-      class: "leader", style: `stroke:${color(end.kind)}`,
+      class: box.right - at.x(end.last.x) > 60 ? "leader far" : "leader", style: `stroke:${color(end.kind)}`,
       d: `M${at.x(end.last.x) + 7} ${at.y(end.last.y)}L${box.right + 8} ${places[i]}H${box.right + 14}`,
     }),
     svg("text", { class: end.kind ? "name" : null, x: box.right + 19, y: places[i] + 4.5 }, end.label),
@@ -80,8 +122,8 @@ function hover(host, canvas, spec, named, at, box) {
   const visible = (yes) => { tip.style.visibility = cursor.style.visibility = yes ? "visible" : "hidden"; };
   const closest = (things, where, mouse) =>
     things.reduce((a, b) => (Math.abs(where(b) - mouse) < Math.abs(where(a) - mouse) ? b : a));
-  const row = ({ line, p }) => html("div", {}, html("span", {}, dot(line.kind), line.label),
-    html("span", {}, spec.yhover(p.y), p.high > p.low ? ` (${bare(p.low)}–${bare(p.high)})` : null));
+  const row = ({ line, p }) => html("div", {}, html("span", {}, dot(line.kind, line.variant), line.label),
+    html("span", {}, spec.yhover(p.y), p.high > p.low ? ` (${spec.yhover(p.low)}–${spec.yhover(p.high)})` : null));
   const move = (event) => {
     const left = canvas.getBoundingClientRect().left;
     const mouse = Math.min(Math.max(event.clientX - left, box.left), box.right);
@@ -103,72 +145,25 @@ function hover(host, canvas, spec, named, at, box) {
   canvas.addEventListener("pointerleave", () => visible(false));
 }
 
-function figure(id, title, caption, spec) {
-  if (!spec.lines.length) return null;
-  const host = html("div", { class: "plot", id });
+// Draws it as wide as there is room, and again when that changes.
+function fitted(host, spec) {
   let drawn = 0;
   new ResizeObserver(() => {
     if (!host.clientWidth || host.clientWidth === drawn) return;
     drawn = host.clientWidth;
     plot(host, spec);
   }).observe(host);
+  return host;
+}
+
+function figure(id, title, caption, spec) {
+  if (!spec.lines.length) return null;
+  const host = fitted(html("div", { class: "plot", id }), spec);
   const heading = title[0].toUpperCase() + title.slice(1);
   return html("section", {}, html("h2", {}, heading), html("figcaption", {}, caption), html("figure", {}, host));
 }
 
-// ---- the three plots of a comparison ---------------------------------------------------------------------------
 function extent(lines, ...keys) {
   const all = lines.flatMap((line) => line.points.flatMap((p) => keys.map((key) => p[key]))).filter((v) => v !== undefined);
   return [Math.min(...all), Math.max(...all)];
-}
-
-// One run of each encoder is drawn strong; its other seeds are thin lines beneath.
-function runs(points, marks) {
-  const lines = report.encoders.flatMap((e) =>
-    e.runs.map((run) => ({ kind: e.kind, label: e.kind, points: points(run), marks, other: run.seed !== e.shown })));
-  return lines.filter((line) => line.points.length).sort((a, b) => b.other - a.other);
-}
-
-const tick = (v) => (percent ? String(+(100 * v).toPrecision(3)) : digits(v));
-
-function byDistance() {
-  const apart = (bucket) => !/^\d/.test(bucket); // such as "outside": no distance, so it stands before the lines
-  const order = [...report.buckets].sort((a, b) => apart(b) - apart(a));
-  const point = (of) => (bucket, x) => ({ x, apart: apart(bucket), ...of(bucket) });
-  const points = (of) => order.map(point(of)).filter((p) => Number.isFinite(p.y));
-  const spread = (s) => (s ? { y: s.median, low: s.low, high: s.high } : {});
-  const lines = report.encoders
-    .map((e) => ({ kind: e.kind, label: e.kind, marks: true, points: points((bucket) => spread(e.distance[bucket])) }));
-  const baselines = report.baselines.map((b) => ({ label: b.name, points: points((bucket) => ({ y: b.distance[bucket] })) }));
-  const some = (line) => line.points.length;
-  const joined = baselines.map((b) => ({ ...b, points: b.points.filter((p) => !p.apart) })); // what sets the scale
-  const [low, high] = extent([...lines, ...joined], "y", "low", "high");
-  for (const b of baselines) b.points = b.points.filter((p) => p.y >= low && p.y <= high);
-  return {
-    lines: lines.filter(some), baselines: baselines.filter(some),
-    x: () => categories(order), y: (steps) => linear(low, high, steps),
-    xname: report.distance_name, yname: report.measure.name + (percent ? ", %" : ""),
-    xtick: (i) => order[i], ytick: tick, xhover: (i) => order[i], yhover: value,
-  };
-}
-
-function byTime() {
-  const lines = runs((run) => run.loss.filter(([, , loss]) => loss > 0).map(([x, , y]) => ({ x, y })), false);
-  const end = extent(lines, "x")[1];
-  const seconds = (steps) => ({ ticks: linear(0, end, steps).ticks.filter((t) => t <= end), at: (x) => x / end });
-  return {
-    lines, baselines: [], x: seconds, y: (steps) => logarithmic(...extent(lines, "y"), steps + 1, 1.05),
-    xname: "seconds of training", yname: `${report.loss_name} (log scale)`,
-    xtick: digits, ytick: digits, xhover: (s) => `${s.toFixed(1)} s`, yhover: digits,
-  };
-}
-
-function byTokens() {
-  const lines = runs((run) => run.milestones.filter(([tokens]) => tokens > 0).map(([x, , y]) => ({ x, y })), true);
-  return {
-    lines, baselines: [],
-    x: (steps) => logarithmic(...extent(lines, "x"), steps, 1.15), y: (steps) => linear(...extent(lines, "y"), steps),
-    xname: "tokens seen in training (log scale)", yname: `validation ${report.measure.name}${percent ? ", %" : ""}`,
-    xtick: count, ytick: tick, xhover: (t) => `${count(t)} tokens`, yhover: value,
-  };
 }
