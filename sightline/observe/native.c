@@ -8,31 +8,13 @@
 
    Plain C11 with the vectors that gcc and clang have. Nothing here is shared between threads but what is only read. */
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "lanes.c"
 
-#if defined(__AVX512F__)
-enum { LANES = 16, GROUP = 8, WIDE = 3 };
-#elif defined(__AVX__)
-enum { LANES = 8, GROUP = 4, WIDE = 2 };
-#else
-enum { LANES = 4, GROUP = 4, WIDE = 2 };
-#endif
 enum {
-    PANEL = WIDE * LANES, /* keys that the product takes at once */
     CHUNK = 768,          /* keys whose scores are near; a multiple of PANEL */
     STRIP = 1024,         /* queries that share the laying out of keys */
     FLUSH = 64,           /* queries whose received mass is added up in float32 */
 };
-
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), may_alias));
-typedef float loose __attribute__((vector_size(LANES * sizeof(float)), may_alias, aligned(4)));
-typedef int32_t whole __attribute__((vector_size(LANES * sizeof(int32_t)), may_alias));
-typedef uint32_t bits __attribute__((vector_size(LANES * sizeof(uint32_t)), may_alias));
-
-static const float HIDDEN = -1e30f; /* as in calls.py */
 
 /* One call of attention and where its statistics go. Fields and their order are those of `Given` in native.py; steps count
    numbers. A step of 0 means that all share. */
@@ -70,9 +52,6 @@ typedef struct {
     double *received, *histogram;
 } Item;
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 /* The keys, from and to, that one of the queries i to stop sees. */
 static inline int64_t sees_from(const Item *item, int64_t i) {
     return most(0, i + item->m - item->n - item->given->left);
@@ -83,43 +62,6 @@ static inline int64_t sees_to(const Item *item, int64_t stop) {
 
 static inline lanes chosen(whole mask, lanes a, lanes b) {
     return (lanes)((mask & (whole)a) | (~mask & (whole)b));
-}
-
-/* The larger, or the smaller, of each pair; b where a is NaN or b is. */
-static inline lanes larger(lanes a, lanes b) {
-    for (int i = 0; i < LANES; i++) b[i] = a[i] > b[i] ? a[i] : b[i];
-    return b;
-}
-static inline lanes smaller(lanes a, lanes b) {
-    for (int i = 0; i < LANES; i++) b[i] = a[i] < b[i] ? a[i] : b[i];
-    return b;
-}
-
-static inline float total(lanes x) {
-    float sum[4] = {0};
-    for (int i = 0; i < LANES; i++) sum[i % 4] += x[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-/* e^x to about one unit in the last place; 0 below the normal numbers, NaN of NaN. Source: Cephes, expf: x = n ln 2 + r. */
-static inline lanes exponential(lanes x) {
-    const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest whole number in the last bits */
-    whole none = x < -87.33654f;
-    x = smaller((lanes){0} + 89.0f, x);
-    lanes shifted = x * 1.44269504088896341f + rounder;
-    lanes n = shifted - rounder;
-    lanes r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    bits power = (bits)shifted << 23; /* of the added number nothing is left up there */
-    lanes made = p * (lanes)(power + (127u << 23));
-    return (lanes)(~none & (whole)made);
 }
 
 /* Source: Cephes, tanhf: a polynomial near 0, where the other way would lose digits. */
@@ -133,30 +75,6 @@ static inline lanes tangent(lanes x) {
     lanes far = 1.0f - 2.0f / (exponential(size + size) + 1.0f);
     far = chosen(x < 0.0f, -far, far);
     return chosen(size > 0.625f, far, p * z * x + x);
-}
-
-/* Scores of GROUP queries against PANEL keys, less a level for each query, into rows CHUNK apart. */
-static void product(const float *restrict q, const float *restrict k, int64_t width, const float *level, float *restrict into) {
-    lanes sum[GROUP][WIDE];
-    for (int r = 0; r < GROUP; r++)
-        for (int v = 0; v < WIDE; v++) sum[r][v] = (lanes){0};
-    for (int64_t d = 0; d < width; d++, q += GROUP, k += PANEL)
-        for (int r = 0; r < GROUP; r++)
-            for (int v = 0; v < WIDE; v++) sum[r][v] += q[r] * ((const lanes *)k)[v];
-    for (int r = 0; r < GROUP; r++)
-        for (int v = 0; v < WIDE; v++) ((lanes *)(into + r * CHUNK))[v] = sum[r][v] - level[r];
-}
-
-/* Brings queries i to stop, or keys, together by `side`: [rows / side, width, side], zeros beyond the last. */
-static void lay_out(const float *from, int64_t row, int64_t one, int64_t rows, int64_t width, int64_t side, float scale, float *into) {
-    for (int64_t first = 0; first < rows; first += side, into += width * side) {
-        int64_t real = least(side, rows - first);
-        if (real < side) memset(into, 0, width * side * sizeof(float));
-        for (int64_t r = 0; r < real; r++) {
-            const float *mine = from + (first + r) * row;
-            for (int64_t d = 0; d < width; d++) into[d * side + r] = mine[d * one] * scale;
-        }
-    }
 }
 
 /* lse of query i; so large where nothing is seen that every weight is 0. */
@@ -272,7 +190,7 @@ static void tile(const Item *item, Room *room, int64_t i, int64_t stop, int64_t 
     float level[GROUP] = {0};
     for (int64_t r = i; r < stop && !item->altered; r++) level[r - i] = level_of(item, r);
     for (int64_t j = lo; j < hi; j += PANEL)
-        product(room->queries + (i - first) * g->width, room->keys + j * g->width, g->width, level, room->logs + j);
+        product(room->queries + (i - first) * g->width, room->keys + j * g->width, g->width, level, room->logs + j, CHUNK);
     for (int64_t r = i; r < stop; r++) {
         float *logs = room->logs + (r - i) * CHUNK, *weights = room->weights;
         double *sums = room->sums + 3 * (r - first);
@@ -333,8 +251,6 @@ static void head(const Item *item, Room *room, int64_t part, int64_t parts) {
     for (int64_t i = 0, turn = 0; i < item->n; i += rows, turn = (turn + 1) % (2 * parts))
         if ((turn < parts ? turn : 2 * parts - 1 - turn) == part) strip(item, room, i, least(i + rows, item->n));
 }
-
-static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
 
 /* Items `from` to `to`, where item i is head i % heads of sequence sequences[i / heads]; of each, the queries that fall to this
    part. `received` [keys of the longest sequence] holds, if there are more parts, what this part's queries give; else it is

@@ -1,7 +1,7 @@
 """The statistics in C, where the system has a compiler: `native.c`, compiled once into the user's cache, and called in threads.
 
 Where there is no compiler, or it fails, or the call is not float32 on the CPU, `statistics.py` does the same with PyTorch; so it
-does if the environment variable SIGHTLINE_NATIVE is 0. The cached library carries in its name what it was made from (source,
+does if the environment variable SIGHTLINE_NATIVE is 0. What heads do is read off in C in the same way. The cached library carries in its name what it was made from (source,
 flags, compiler, processor) and a digest of itself, without which none is loaded; it is written aside and renamed.
 """
 
@@ -19,6 +19,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from sightline.observe.calls import Call
 
-SOURCE = Path(__file__).with_name("native.c")
+LANES = Path(__file__).with_name("lanes.c")  # which every source includes
 FLAGS = (
     "-std=gnu11 -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fPIC -shared".split()
 )
@@ -36,6 +37,17 @@ FEW = 2**17  # pairs that are not worth a thread
 
 P, I, D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 STEPS = "q_row q_head q_one k_row k_head k_one lse_row lse_head".split()
+
+
+class Source(NamedTuple):
+    """A file of C, and its one function with what that takes, which gives 0 if all went well."""
+
+    file: Path
+    function: str
+    takes: tuple[type, ...]
+
+
+STATISTICS = Source(Path(__file__).with_name("native.c"), "sightline_statistics", (P, P, I, I, I, I, P, P))
 
 
 class Given(ctypes.Structure):
@@ -119,22 +131,22 @@ def _run(given: Given, offsets: np.ndarray, key_offsets: np.ndarray, received: T
 _one_at_a_time = threading.Lock()
 
 
-def library() -> ctypes.CDLL | None:
-    """What `native.c` compiles to, or None: no compiler, or it fails, or the environment says SIGHTLINE_NATIVE=0."""
+def library(source: Source = STATISTICS) -> ctypes.CDLL | None:
+    """What a source compiles to, or None: no compiler, or it fails, or the environment says SIGHTLINE_NATIVE=0."""
     if os.environ.get("SIGHTLINE_NATIVE") == "0":
         return None
     with _one_at_a_time:
-        return _library()
+        return _library(source)
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def _library(source: Source) -> ctypes.CDLL | None:
     compiler = shutil.which("cc")
     if compiler is None or os.name != "posix":
         return None
     try:
-        name, folder = _name(compiler), _folder()
-        return _cached(folder, name) or _compiled(compiler, folder, name)
+        name, folder = _name(compiler, source), _folder()
+        return _cached(source, folder, name) or _compiled(source, compiler, folder, name)
     except (
         OSError,
         AttributeError,
@@ -143,7 +155,7 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
-def _name(compiler: str) -> str:
+def _name(compiler: str, source: Source) -> str:
     """What the library is made from, in a few letters."""
     binary = Path(compiler).resolve()
     cpuinfo = Path("/proc/cpuinfo")
@@ -154,7 +166,8 @@ def _name(compiler: str) -> str:
             line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))
         }
     status = binary.stat()
-    parts = [SOURCE.read_text("utf-8"), *FLAGS, str(binary), str(status.st_size), str(status.st_mtime_ns)]
+    texts = [file.read_text("utf-8") for file in (source.file, LANES)]
+    parts = [*texts, *FLAGS, str(binary), str(status.st_size), str(status.st_mtime_ns)]
     return hashlib.sha256("\n".join([*parts, *sorted(processor)]).encode()).hexdigest()[:16]
 
 
@@ -170,20 +183,20 @@ def _folder() -> Path | None:
     return folder if ours and os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def _cached(folder: Path | None, name: str) -> ctypes.CDLL | None:
+def _cached(source: Source, folder: Path | None, name: str) -> ctypes.CDLL | None:
     """What an earlier process left, if it is whole; a damaged one is taken away."""
     for file in sorted(folder.glob(f"{name}-*.so")) if folder else ():
         if file.stem == f"{name}-{_digest(file)}":
-            return _opened(file)
+            return _opened(source, file)
         file.unlink(missing_ok=True)
     return None
 
 
-def _compiled(compiler: str, folder: Path | None, name: str) -> ctypes.CDLL | None:
+def _compiled(source: Source, compiler: str, folder: Path | None, name: str) -> ctypes.CDLL | None:
     """Compiles aside, and leaves the library in the cache if there is one."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as aside:
         made = Path(aside) / "made.so"
-        command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+        command = [compiler, *FLAGS, "-o", str(made), str(source.file), "-lm"]
         nothing = subprocess.DEVNULL
         with subprocess.Popen(
             command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
@@ -195,7 +208,7 @@ def _compiled(compiler: str, folder: Path | None, name: str) -> ctypes.CDLL | No
                 raise
         if failed:
             return None
-        opened = _opened(made)
+        opened = _opened(source, made)
         if folder is not None:
             os.replace(made, folder / f"{name}-{_digest(made)}.so")
         return opened
@@ -205,8 +218,8 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _opened(file: Path) -> ctypes.CDLL:
+def _opened(source: Source, file: Path) -> ctypes.CDLL:
     opened = ctypes.CDLL(str(file))
-    opened.sightline_statistics.argtypes = [P, P, I, I, I, I, P, P]
-    opened.sightline_statistics.restype = ctypes.c_int
+    function = getattr(opened, source.function)
+    function.argtypes, function.restype = source.takes, ctypes.c_int
     return opened

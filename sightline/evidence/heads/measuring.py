@@ -74,7 +74,7 @@ def measure(
     tap = Tap(subject)
     corpus, note = fitted(subject, corpus)
     counts = rarity(corpus)
-    tokens = tokens or (1024 if subject.device.type == "cpu" else 16_384)
+    tokens = tokens or (1536 if subject.device.type == "cpu" else 16_384)
     if process.is_main_process:
         _agree(folder, subject, corpus, tokens)
     process.wait_for_everyone()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sightline.attention import Attended, Request, watching
 from sightline.evidence.heads.looking import look
+from sightline.evidence.heads.reading import Laid, fits, read
 from sightline.evidence.heads.runs import SCORES, Item, Run
 from sightline.evidence.heads.subject import Subject
 from sightline.evidence.heads.sums import Sums
@@ -32,6 +33,7 @@ class Pack:
         ids = torch.from_numpy(np.concatenate([item.read.ids for item in items]))
         self.sequences = Sequences(ids.to(device), lengths.cumsum(0))
         self._runs: dict[tuple[int, int], list[Run]] = {}
+        self._laid: dict[tuple[int, int], Laid] = {}
 
     def runs(self, start: int, stop: int, heads: int) -> list[Run]:
         """Documents `start` to `stop` as runs of equal lengths, in as many as keep their weights few; rows count from `start`."""
@@ -44,6 +46,12 @@ class Pack:
                     made.append(Run(first + i, row + i * n, chosen, self.device))
             self._runs[start, stop] = made
         return self._runs[start, stop]
+
+    def laid(self, start: int, stop: int) -> Laid:
+        """Documents `start` to `stop` as they are read in C."""
+        if (start, stop) not in self._laid:
+            self._laid[start, stop] = Laid(self.items[start:stop])
+        return self._laid[start, stop]
 
 
 def _offsets(lengths: Tensor) -> Tensor:
@@ -99,7 +107,10 @@ class Tap:
                     f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got calls of attention "
                     "over other pieces of them; use another model"
                 )
-            look(call, pack.runs(start, start + count, self.heads), layer, sums, answers[:, layer])
+            if fits(call):
+                read(call, pack.laid(start, start + count), layer, sums, answers[:, layer])
+            else:
+                look(call, pack.runs(start, start + count, self.heads), layer, sums, answers[:, layer])
             if layer == self.layers - 1:
                 done += count
                 if done == len(pack.items):

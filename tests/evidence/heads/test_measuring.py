@@ -9,11 +9,14 @@ import pytest
 import torch
 from naive import SPECIAL, drawn, encoder, measured, subject
 
-from sightline.evidence.heads import measuring, runs
+from sightline.attention import FULL
+from sightline.evidence.heads import measuring, reading, runs
 from sightline.evidence.heads.gold import Document, Relation, asked
 from sightline.evidence.heads.measuring import measure
 from sightline.evidence.heads.subject import opened
 from sightline.evidence.heads.words import laid, paired
+from sightline.observe.calls import Call
+from sightline.observe.native import library
 
 sys.path.append(str(Path(__file__).parents[2] / "huggingface"))
 import small  # noqa: E402
@@ -33,22 +36,55 @@ def compare(found, sums, answers):
     assert np.array_equal(found.found, answers) and answers.any() and not answers.all()
 
 
+@pytest.fixture(params=["C", "PyTorch"])
+def way(request, monkeypatch):
+    """Both ways to read weights; gives whether it is C."""
+    if request.param == "C" and library(reading.HEADS) is None:
+        pytest.skip("there is no compiler here")
+    monkeypatch.setenv("SIGHTLINE_NATIVE", str(int(request.param == "C")))
+    return request.param == "C"
+
+
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 2}, {"key_heads": 1}], ids=str)
-def test_every_measure_is_what_loops_find(options, tmp_path):
+def test_every_measure_is_what_loops_find(options, way, tmp_path):
     corpus, reads = drawn(LENGTHS, seed=2)  # in which rounding decides nowhere which weight is largest
     toy = subject(reads, encoder(**options))
     found = measure(toy, corpus, tmp_path, tokens=40)
     compare(found, *measured(toy, corpus, reads))
 
 
-def test_a_long_text_goes_in_strips(tmp_path, monkeypatch):
+def test_a_long_text_goes_in_strips(way, tmp_path, monkeypatch):
     corpus, reads = drawn((53, 1, 29, 29), seed=1)
     toy = subject(reads)
     expected = measured(toy, corpus, reads)
     for scores in (1, 500, 3000):
         monkeypatch.setattr(runs, "SCORES", scores)
+        monkeypatch.setattr(reading, "ROOM", scores)
         monkeypatch.setattr("sightline.evidence.heads.packs.SCORES", scores)
         compare(measure(toy, corpus, tmp_path / str(scores)), *expected)
+
+
+@pytest.mark.skipif(library(reading.HEADS) is None, reason="there is no compiler here")
+def test_any_number_of_threads_gives_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "FEW", 0)
+    corpus, reads = drawn((*LENGTHS, 97))
+    toy, before = subject(reads, encoder(heads=5)), torch.get_num_threads()
+    alone = measure(toy, corpus, tmp_path / "alone")
+    try:
+        for threads in (1, 3, 8):
+            torch.set_num_threads(threads)
+            same(measure(toy, corpus, tmp_path / str(threads)), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_c_does_not_know_is_left_to_pytorch():
+    q = torch.zeros(3, 2, 4)
+    offsets = torch.tensor([0, 3])
+    call = Call(q, q, torch.zeros(3, 2), offsets, offsets, FULL, 1.0, torch.arange(2))
+    assert reading.fits(call) == (library(reading.HEADS) is not None)
+    assert not reading.fits(replace(call, bias=(torch.zeros(1, 3, 3),)))
+    assert not reading.fits(replace(call, softcap=3.0)) and not reading.fits(replace(call, k=q.double()))
 
 
 @pytest.fixture
