@@ -20,6 +20,13 @@ def file(tmp_path_factory):
     return write_page(claims_document(), tmp_path_factory.mktemp("page") / "claims.html")
 
 
+@pytest.fixture(scope="module")
+def shown(browser, file):
+    """The page on a wide screen, for tests that leave it as it is."""
+    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
+        yield page
+
+
 def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
@@ -83,104 +90,96 @@ def drawn(page, where, name):
 
 
 @needs_browser
-def test_lines_stand_where_the_numbers_say(browser, file):
+def test_lines_stand_where_the_numbers_say(shown):
     claims = claims_document()["claims"]
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        for one in claims[4]["pictures"][0]["series"]:  # by distance: medians, and a band from low to high
-            assert [p[:2] for p in drawn(page, "#claim-5 .lead", one["name"])] == [p[:2] for p in one["points"]]  # fmt: skip
-        first = page.locator("#claim-5 figure").first
-        assert first.locator("path.band").count() == first.locator("path.line").count() == len(ENCODERS)
-        assert first.locator("path.baseline").count() == 1
-        assert first.locator("text.halo").text_content() == "trained"
-        names = first.locator("text.name").all_text_contents()
-        assert sorted(names) == sorted(ENCODERS)
-        assert [tick for tick in first.locator("tspan").all_text_contents() if tick in DISTANCES] == DISTANCES
-        # double the length is as far to the right each time, ten times as much as far up
-        places = drawn(page, "#claim-1", "self-attention, window 16")
-        steps_right = [b[2] - a[2] for a, b in zip(places, places[1:], strict=False)]
-        assert [p[0] for p in places] == LENGTHS and max(steps_right) - min(steps_right) < 0.5
-        steps_up = [a[3] - b[3] for a, b in zip(places, places[1:], strict=False)]
-        assert min(steps_up) > 0 and max(steps_up) - min(steps_up) < 0.5
-        # on even axes they are not
-        places = [p[2] for p in drawn(page, "#claim-4", "lstm")]
-        assert places[4] - places[3] == pytest.approx(8 * (places[1] - places[0]), rel=0.01)
+    for one in claims[4]["pictures"][0]["series"]:  # by distance: medians, and a band from low to high
+        assert [p[:2] for p in drawn(shown, "#claim-5 .lead", one["name"])] == [p[:2] for p in one["points"]]  # fmt: skip
+    first = shown.locator("#claim-5 figure").first
+    assert first.locator("path.band").count() == first.locator("path.line").count() == len(ENCODERS)
+    assert first.locator("path.baseline").count() == 1
+    assert first.locator("text.halo").text_content() == "trained"
+    names = first.locator("text.name").all_text_contents()
+    assert sorted(names) == sorted(ENCODERS)
+    assert [tick for tick in first.locator("tspan").all_text_contents() if tick in DISTANCES] == DISTANCES
+    # double the length is as far to the right each time, ten times as much as far up
+    places = drawn(shown, "#claim-1", "self-attention, window 16")
+    steps_right = [b[2] - a[2] for a, b in zip(places, places[1:], strict=False)]
+    assert [p[0] for p in places] == LENGTHS and max(steps_right) - min(steps_right) < 0.5
+    steps_up = [a[3] - b[3] for a, b in zip(places, places[1:], strict=False)]
+    assert min(steps_up) > 0 and max(steps_up) - min(steps_up) < 0.5
+    # on even axes they are not
+    places = [p[2] for p in drawn(shown, "#claim-4", "lstm")]
+    assert places[4] - places[3] == pytest.approx(8 * (places[1] - places[0]), rel=0.01)
 
 
 @needs_browser
-def test_lines_on_each_other_are_striped_and_variants_dashed(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        both = drawn(page, "#claim-1", "rnn") + drawn(page, "#claim-1", "lstm")
-        assert sorted(p[0] for p in both) == LENGTHS  # they take turns
-        style = {
-            name: page.locator(f"#claim-1 path.line[data-name='{name}']").get_attribute("style")
-            for name in (one["name"] for one in steps()["series"])
-        }
-        assert style["rnn"].split("dashoffset")[1] != style["lstm"].split("dashoffset")[1]
-        assert "dasharray" not in style["self-attention"]
-        assert "dasharray" in style["self-attention, window 16"] and "var(--blue)" in style["self-attention, window 16"]  # fmt: skip
-        assert "var(--green)" in style["dilated convolution"]
+def test_lines_on_each_other_are_striped_and_variants_dashed(shown):
+    both = drawn(shown, "#claim-1", "rnn") + drawn(shown, "#claim-1", "lstm")
+    assert sorted(p[0] for p in both) == LENGTHS  # they take turns
+    style = {
+        name: shown.locator(f"#claim-1 path.line[data-name='{name}']").get_attribute("style")
+        for name in (one["name"] for one in steps()["series"])
+    }
+    assert style["rnn"].split("dashoffset")[1] != style["lstm"].split("dashoffset")[1]
+    assert "dasharray" not in style["self-attention"]
+    assert "dasharray" in style["self-attention, window 16"] and "var(--blue)" in style["self-attention, window 16"]  # fmt: skip
+    assert "var(--green)" in style["dilated convolution"]
 
 
 @needs_browser
-def test_what_a_logarithmic_axis_cannot_show_is_said(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        said = page.locator("#claim-5 figcaption").nth(1).inner_text()
-        assert "no place for 0: convolution at 8, 16, 32." in said
-        assert "what is smaller still: rnn at 16, 10⁻¹⁵; rnn at 32, 10⁻³¹." in said
-        bottom = {p[3] for p in drawn(page, "#claim-5 .pictures", "rnn")[-2:]}
-        assert len(bottom) == 1
+def test_what_a_logarithmic_axis_cannot_show_is_said(shown):
+    said = shown.locator("#claim-5 figcaption").nth(1).inner_text()
+    assert "no place for 0: convolution at 8, 16, 32." in said
+    assert "what is smaller still: rnn at 16, 10⁻¹⁵; rnn at 32, 10⁻³¹." in said
+    bottom = {p[3] for p in drawn(shown, "#claim-5 .pictures", "rnn")[-2:]}
+    assert len(bottom) == 1
 
 
 @needs_browser
-def test_maps_are_the_rows_of_the_document(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        for one in maps()["maps"]:
-            card = page.locator(f"#claim-2 .card[data-name='{one['name']}']")
-            assert card.locator(".of").inner_text() == one["name"]
-            for layer, rows in enumerate(one["layers"]):
-                seen = card.locator(f"svg[data-layer='{layer}']").evaluate(
-                    """(canvas, n) => { const path = canvas.querySelector('path');
-                    return Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) =>
-                      +path.isPointInFill(new DOMPoint(10 * j + 5, 10 * i + 5))).join('')); }""",
-                    len(rows),
-                )
-                assert seen == rows
-        under = page.locator("#claim-2 .card[data-name='convolution'] .under").all_inner_texts()
-        assert [text.replace("\n", " ") for text in under] == ["1 layer 38%", "2 layers 61%", "3 layers 79%"]
+def test_maps_are_the_rows_of_the_document(shown):
+    for one in maps()["maps"]:
+        card = shown.locator(f"#claim-2 .card[data-name='{one['name']}']")
+        assert card.locator(".of").inner_text() == one["name"]
+        for layer, rows in enumerate(one["layers"]):
+            seen = card.locator(f"svg[data-layer='{layer}']").evaluate(
+                """(canvas, n) => { const path = canvas.querySelector('path');
+                return Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) =>
+                  +path.isPointInFill(new DOMPoint(10 * j + 5, 10 * i + 5))).join('')); }""",
+                len(rows),
+            )
+            assert seen == rows
+    under = shown.locator("#claim-2 .card[data-name='convolution'] .under").all_inner_texts()
+    assert [text.replace("\n", " ") for text in under] == ["1 layer 38%", "2 layers 61%", "3 layers 79%"]
 
 
 @needs_browser
-def test_values_stand_under_the_pointer(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        series = claims_document()["claims"][4]["pictures"][0]["series"]
-        point = page.locator("#claim-5 .lead circle[data-name='lstm']").nth(2)
-        point.hover()
-        tip = page.locator("#claim-5 .lead .tip").first
-        lstm = next(one["points"][2] for one in series if one["name"] == "lstm")
-        said = " ".join(tip.inner_text().split())
-        assert (
-            "33-128" in said and "({:.1%}–{:.1%})".format(*lstm[2:]) in said and f"lstm {lstm[1]:.1%}" in said
-        )
-        page.locator("#claim-2 .card[data-name='convolution'] svg").first.hover(position={"x": 2, "y": 2})
-        tip = page.locator("#claim-2 .card[data-name='convolution'] .tip").first
-        assert tip.inner_text() == "row 0, input 0: heard"
+def test_values_stand_under_the_pointer(shown):
+    series = claims_document()["claims"][4]["pictures"][0]["series"]
+    point = shown.locator("#claim-5 .lead circle[data-name='lstm']").nth(2)
+    point.hover()
+    tip = shown.locator("#claim-5 .lead .tip").first
+    lstm = next(one["points"][2] for one in series if one["name"] == "lstm")
+    said = " ".join(tip.inner_text().split())
+    assert "33-128" in said and "({:.1%}–{:.1%})".format(*lstm[2:]) in said and f"lstm {lstm[1]:.1%}" in said
+    shown.locator("#claim-2 .card[data-name='convolution'] svg").first.hover(position={"x": 2, "y": 2})
+    tip = shown.locator("#claim-2 .card[data-name='convolution'] .tip").first
+    assert tip.inner_text() == "row 0, input 0: heard"
 
 
 @needs_browser
-def test_tables_hold_spreads_words_numbers_and_nothing(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        tables = page.locator("#claim-6 details")
-        assert not tables.first.locator("table").is_visible()
-        tables.nth(0).locator("summary").click()
-        tables.nth(1).locator("summary").click()
-        rows = tables.nth(0).locator("tbody tr").all_inner_texts()
-        assert rows[0].split() == ["self-attention", "150,788", "93.0", "90.0–96.0", "80.0", "80.0–80.3"]
-        assert rows[5].split() == ["best", "constant", "answer", "12.5", "–"]
-        assert tables.nth(0).locator("td.best").count() == 1  # the ranges of the first column meet
-        assert tables.nth(0).locator("td.best").inner_text().startswith("80.0")
-        rows = [row.split("\t") for row in tables.nth(1).locator("tbody tr").all_inner_texts()]
-        assert rows[0][:4] == ["rnn", "4,096", "0.123", "refuses"] and rows[1][:4] == ["lstm", "16", "–", "reads"]  # fmt: skip
-        assert "the last of a list" in rows[0][4]
+def test_tables_hold_spreads_words_numbers_and_nothing(shown):
+    tables = shown.locator("#claim-6 details")
+    assert not tables.first.locator("table").is_visible()
+    tables.nth(0).locator("summary").click()
+    tables.nth(1).locator("summary").click()
+    rows = tables.nth(0).locator("tbody tr").all_inner_texts()
+    assert rows[0].split() == ["self-attention", "150,788", "93.0", "90.0–96.0", "80.0", "80.0–80.3"]
+    assert rows[5].split() == ["best", "constant", "answer", "12.5", "–"]
+    assert tables.nth(0).locator("td.best").count() == 1  # the ranges of the first column meet
+    assert tables.nth(0).locator("td.best").inner_text().startswith("80.0")
+    rows = [row.split("\t") for row in tables.nth(1).locator("tbody tr").all_inner_texts()]
+    assert rows[0][:4] == ["rnn", "4,096", "0.123", "refuses"] and rows[1][:4] == ["lstm", "16", "–", "reads"]  # fmt: skip
+    assert "the last of a list" in rows[0][4]
 
 
 @needs_browser
@@ -191,35 +190,29 @@ def test_one_seed_makes_nothing_bold(browser, tmp_path):
 
 
 @needs_browser
-def test_what_was_not_run_cannot_be_overlooked(browser, file):
-    with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        missing = page.locator("#claim-5 .missing")
-        assert "Not run: 30 measurements of 60" in missing.inner_text()
-        assert "mqar-64-64 15 of 15, mqar-512-64 15 of 15" in " ".join(missing.inner_text().split())
-        assert missing.locator(".chip").inner_text() == "GPU"
-        assert page.locator("#claim-1 .missing").count() == 0
-        assert page.locator("#claim-8 .badge").inner_text() == "not run"
-        assert (
-            page.locator("#claim-8 .answer").evaluate("e => getComputedStyle(e).borderTopStyle") == "dashed"
-        )
-        assert page.locator("#claim-8 figure, #claim-8 table").count() == 0
-        run = page.locator("#claim-5 .follows dd").all_inner_texts()
-        assert run[2] == "30 measurements of 60 planned, in 67 min" and run[3] == "sightline claims --only 5"
+def test_what_was_not_run_cannot_be_overlooked(shown):
+    missing = shown.locator("#claim-5 .missing")
+    assert "Not run: 30 measurements of 60" in missing.inner_text()
+    assert "mqar-64-64 15 of 15, mqar-512-64 15 of 15" in " ".join(missing.inner_text().split())
+    assert missing.locator(".chip").inner_text() == "GPU"
+    assert shown.locator("#claim-1 .missing").count() == 0
+    assert shown.locator("#claim-8 .badge").inner_text() == "not run"
+    assert shown.locator("#claim-8 .answer").evaluate("e => getComputedStyle(e).borderTopStyle") == "dashed"
+    assert shown.locator("#claim-8 figure, #claim-8 table").count() == 0
+    run = shown.locator("#claim-5 .follows dd").all_inner_texts()
+    assert run[2] == "30 measurements of 60 planned, in 67 min" and run[3] == "sightline claims --only 5"
 
 
 @needs_browser
 def test_the_keys_go_from_claim_to_claim(browser, file):
     with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        seen = []
-        for key in ("j", "ArrowRight", "J", "k", "ArrowLeft", "ArrowLeft", "k"):
+        ways = [("j", "claim-1"), ("ArrowRight", "claim-2"), ("k", "claim-1"), ("ArrowLeft", "verdicts"), ("k", "verdicts"), ("j", "claim-1")]  # fmt: skip
+        for key, place in ways:
             page.keyboard.press(key)
-            seen.append(page.evaluate("location.hash"))
-        ways = ["#claim-1", "#claim-2", None, "#claim-1", "#verdicts", "#verdicts", "#verdicts"]
-        assert seen[:2] == ways[:2]
-        page.keyboard.press("j")
-        assert page.evaluate("location.hash") == "#claim-1"
+            assert page.evaluate("location.hash") == f"#{place}"
+            assert 0 <= page.locator(f"#{place}").evaluate("e => e.getBoundingClientRect().top") < 60
         assert page.evaluate("document.activeElement.textContent") == "One step"
-        assert page.locator("nav [aria-current]").get_attribute("href") == "#claim-1"
+        page.wait_for_selector("nav [aria-current][href='#claim-1']")
         page.keyboard.press("Control+j")  # the browser's own
         assert page.evaluate("location.hash") == "#claim-1"
         for _ in range(12):
