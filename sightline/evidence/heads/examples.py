@@ -16,14 +16,17 @@ import numpy as np
 import torch
 from numpy import ndarray
 
+from sightline.batching import sorted_batches
 from sightline.evidence.heads.gold import Corpus, Document
 from sightline.evidence.heads.measuring import Measured
+from sightline.evidence.heads.packs import Tap
 from sightline.evidence.heads.subject import Subject
 from sightline.evidence.heads.words import Read
-from sightline.observe import watch
+from sightline.observe.calls import Call, Piece
 from sightline.sequences import Sequences
 
 READ, SHOWN = 6, 2  # texts of each kind that are read again, and that are kept
+TOKENS = 2048  # of texts that are read together
 TYPICAL, MOST = 10, 32  # words
 AROUND = 6  # words to each side of one in question
 LINKS, LEAST = 6, 0.02  # of a word: the strongest, from this weight on
@@ -44,19 +47,17 @@ def examples(
 
     A text is {name, words, spaces, query, keys, weight: on the keys, links: [[word, weight]]}; words are counted in what is shown.
     """
-    chosen = [_candidates(measured, finder) for finder in finders]
-    wanted: dict[int, list[tuple[int, int]]] = {}
-    for number, questions in enumerate(chosen):
-        for question in questions:
-            wanted.setdefault(int(measured.corpus.document[question]), []).append((number, question))
+    corpus = measured.corpus
+    asked = [(number, q) for number, finder in enumerate(finders) for q in _candidates(measured, finder)]
+    asked.sort(key=lambda pair: (int(corpus.document[pair[1]]), *pair))
+    rows = _rows(subject, corpus, [(q, finders[number].layer, finders[number].head) for number, q in asked])
     found: list[list[tuple[bool, dict[str, Any]]]] = [[] for _ in finders]
-    for document, pairs in sorted(wanted.items()):
-        rows = _rows(subject, measured.corpus, document, [(q, finders[n]) for n, q in pairs])
-        for (number, question), row in zip(pairs, rows, strict=True):
-            if row is not None and row.sum() > 0:
-                finder = finders[number]
-                right = bool(measured.found[question, finder.layer, finder.head])
-                found[number].append((right, _example(measured.corpus, question, row)))
+    for number, question in asked:
+        _, layer, head = finders[number]
+        row = rows.get((question, layer, head))
+        if row is not None and row.sum() > 0:
+            right = bool(measured.found[question, layer, head])
+            found[number].append((right, _example(corpus, question, row)))
     return [
         {
             "right": _kept([one for right, one in some if right], most=True),
@@ -86,25 +87,44 @@ def _candidates(measured: Measured, finder: Finder) -> list[int]:
 
 
 def _rows(
-    subject: Subject, corpus: Corpus, document: int, asked: list[tuple[int, Finder]]
-) -> list[ndarray | None]:
-    """For each question the weights [W] that its word gives to the words in a head; None where the model does not read it."""
-    (read,) = subject.read([corpus.documents[document]])
-    if not 0 < len(read.ids) <= (subject.longest or len(read.ids)):
-        return [None] * len(asked)
-    ids = Sequences(torch.from_numpy(read.ids).to(subject.device), [0, len(read.ids)])
-    with torch.no_grad(), watch(subject.model, links=1, keep_map=True) as seen:
-        subject.run(subject.model, ids)
-    rows: list[ndarray | None] = []
-    for question, (_, layer, head) in asked:
-        mine = read.pieces[slice(*read.offsets[(word := int(corpus.query[question])) : word + 2].tolist())]
-        if not len(mine):
-            rows.append(None)
-            continue
-        first, past = int(mine.min()), int(mine.max()) + 1
-        logs = seen.layer(layer).piece(head).logs(first, past, 0, len(read.ids))[0]
-        rows.append(_by_word(logs.exp()[mine - first].mean(0).double().cpu().numpy(), read))
-    return rows
+    subject: Subject, corpus: Corpus, asked: list[tuple[int, int, int]]
+) -> dict[tuple[int, int, int], ndarray]:
+    """For each (question, layer, head) the weights [W] that its word gives to the words; not for what the model does not read."""
+    if not asked:
+        return {}
+    tap, found = Tap(subject), {}
+    numbers = sorted({int(corpus.document[question]) for question, _, _ in asked})
+    reads = dict(zip(numbers, subject.read([corpus.documents[i] for i in numbers]), strict=True))
+    numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (subject.longest or len(reads[i].ids))]
+    wanted: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of a document and layer
+    for question, layer, head in dict.fromkeys(asked):
+        wanted.setdefault((int(corpus.document[question]), layer), []).append((question, head))
+    for batch in sorted_batches([len(reads[i].ids) for i in numbers], TOKENS):
+        documents = [numbers[i] for i in batch]
+        lengths = [len(reads[i].ids) for i in documents]
+        ids = torch.from_numpy(np.concatenate([reads[i].ids for i in documents])).to(subject.device)
+
+        def each(layer: int, start: int, call: Call, documents=documents) -> None:
+            for s, document in enumerate(documents[start : start + len(call.offsets) - 1]):
+                read, row = reads[document], int(call.offsets[s])
+                for question, head in wanted.get((document, layer), ()):
+                    word = int(corpus.query[question])
+                    mine = read.pieces[slice(*read.offsets[word : word + 2].tolist())]
+                    if len(mine):
+                        piece = Piece(
+                            call, s, 1, row, row, len(read.ids), len(read.ids), slice(head, head + 1)
+                        )
+                        found[question, layer, head] = _by_word(_averaged(piece, mine), read)
+
+        tap.run(Sequences(ids, np.cumsum([0, *lengths]).tolist()), each)
+    return found
+
+
+def _averaged(piece: Piece, mine: ndarray) -> ndarray:
+    """What some pieces of a document give to all its pieces, on average [n]."""
+    first, past = int(mine.min()), int(mine.max()) + 1
+    weights = piece.logs(first, past, 0, piece.n)[0].exp()
+    return weights[mine - first].mean(0).double().cpu().numpy()
 
 
 def _by_word(weights: ndarray, read: Read) -> ndarray:

@@ -47,7 +47,7 @@ class Document:
     def text(self) -> str:
         return "".join(part for pair in zip(self.spaces, self.words, strict=True) for part in pair)
 
-    @cached_property
+    @property
     def spans(self) -> ndarray:
         """Where each word stands in the text: [W, 2] characters, from and past."""
         lengths = np.array([(len(s), len(w)) for s, w in zip(self.spaces, self.words, strict=True)], np.int64)
@@ -63,7 +63,7 @@ class Document:
     def _starts(self) -> list[int]:
         return self.spans[:, 0].tolist()
 
-    @cached_property
+    @property
     def punctuation(self) -> ndarray:
         """Which words hold no letter or digit: bool [W]."""
         return np.array([not any(map(str.isalnum, word)) for word in self.words], bool)

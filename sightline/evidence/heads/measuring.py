@@ -1,7 +1,7 @@
 """One pass of a model over a corpus: every head's sums, and whether it answers each question, in memory that does not grow.
 
     FOLDER/note.json                  the model and the corpus, which must agree when a run goes on
-    FOLDER/00000012.safetensors       window 12, some thousand documents: its sums, and its answers
+    FOLDER/00000012.safetensors       window 12, a thousand documents: its sums, and its answers
     FOLDER/found.npy                  the answers of all windows, bool [questions, layers, heads]
 
 In a window documents are sorted by length and packed. What a window gives depends on nothing else, and windows are added in
@@ -10,8 +10,10 @@ their order: after a kill, and with any number of processes, the same bits come 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from sightline.evidence.heads.sums import Sums
 from sightline.evidence.heads.words import paired
 from sightline.training import checkpoint
 
-WINDOW, CHARACTERS = 4096, 1_000_000  # documents, or letters, that are sorted together
+WINDOW, CHARACTERS = 1024, 1_000_000  # documents, or letters, that are sorted together
 NOTE, FOUND = "note.json", "found.npy"
 REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
 
@@ -83,6 +85,7 @@ def measure(
         if number % process.num_processes == process.process_index and not _file(folder, number).exists():
             made = _window(tap, corpus, start, stop, counts, tokens)
             checkpoint.write(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
+            _give_back()
         advance(stop - start)
     process.wait_for_everyone()
     if process.is_main_process:
@@ -93,7 +96,7 @@ def measure(
         one = _read(folder, number)
         sums, unread = sums + Sums.of(one), unread + int(one["unread"])
         skipped += [corpus.documents[i].name for i in one["skipped"].tolist()]
-    found = np.load(folder / FOUND, mmap_mode="r")
+    found = np.load(folder / FOUND, mmap_mode="r" if len(corpus) else None)
     return Measured(corpus, found, sums, repeated(tap), unread, tuple(skipped), note)
 
 
@@ -159,6 +162,12 @@ def repeated(tap: Tap) -> Sums:
     return sums
 
 
+def _give_back() -> None:
+    """Freed memory goes back to the system, where glibc would keep what lies between small things that stay."""
+    if trim := getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None):
+        trim(0)
+
+
 # --- the folder of what is done -----------------------------------------------------------------------------------------
 
 
@@ -173,19 +182,13 @@ def _read(folder: Path, number: int) -> dict[str, Tensor]:
 def _join(folder: Path, parts: int, questions: int, tap: Tap) -> None:
     """Writes the answers of all windows into one file, a window at a time."""
     aside, size = folder / f"{FOUND}.partial", tap.layers * tap.heads
-    shape = questions, tap.layers, tap.heads
-    found = np.lib.format.open_memmap(aside, "w+", bool, shape) if questions else np.zeros(shape, bool)
-    at = 0
-    for number in range(parts):
-        answers = _read(folder, number)["answers"].numpy()
-        rows = np.unpackbits(answers, axis=1, count=size) if len(answers) else np.zeros((0, size), bool)
-        found[at : at + len(rows)] = rows.reshape(len(rows), *shape[1:])
-        at += len(rows)
-    if questions:
-        found.flush()
-    else:
-        with open(aside, "wb") as file:
-            np.save(file, found)
+    header = {"descr": "|b1", "fortran_order": False, "shape": (questions, tap.layers, tap.heads)}
+    with open(aside, "wb") as file:  # a memory map would count as memory
+        np.lib.format.write_array_header_1_0(file, header)
+        for number in range(parts):
+            answers = _read(folder, number)["answers"].numpy()
+            if len(answers):
+                file.write(np.unpackbits(answers, axis=1, count=size).tobytes())
     aside.replace(folder / FOUND)
 
 

@@ -82,7 +82,7 @@ class Tap:
         def note(layer: int, start: int, call: Call) -> None:
             seen.append((layer, call.q.shape[1]))
 
-        self._run(Sequences(ids, [0, len(ids)]), note)
+        self.run(Sequences(ids, [0, len(ids)]), note)
         kinds = sorted({heads for _, heads in seen})
         if not seen:
             raise ValueError(
@@ -116,9 +116,10 @@ class Tap:
                 if done == len(pack.items):
                     raise _Enough
 
-        self._run(pack.sequences, each)
+        self.run(pack.sequences, each)
 
-    def _run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
+    def run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
+        """Gives each call of a pass: its layer, the first of the sequences it is of, and the call itself."""
         self._outermost, self._layer, self._passed, self._next = None, -1, 0, 0
 
         def taken(request: Request, attended: Attended) -> None:

@@ -152,7 +152,11 @@ def _of_the_hub(source, tokenizer, name: str) -> Subject:
     from sightline.huggingface.packing import run
     from sightline.huggingface.ways import base_of, most_positions, way_of
 
-    embedder = Embedder(source, tokenizer=tokenizer)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # for what a checkpoint lacks, as a pooler, is drawn: each time the same
+        torch.default_generator.manual_seed(0)
+        embedder = Embedder(source, tokenizer=tokenizer)
     base, tokenizer = base_of(embedder.model), embedder.tokenizer
     base.eval()
     if not tokenizer.is_fast:

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from test_planted import corpus, planted, tokenizer  # noqa: F401  fixtures
-from transformers import BertModel
 from typer.testing import CliRunner
 
 from sightline import cli
@@ -20,9 +19,9 @@ def folder(corpus, tokenizer, tmp_path_factory):  # noqa: F811
     """A planted model and the links of its corpus, as files."""
     folder = tmp_path_factory.mktemp("command")
     model = planted()
-    whole = BertModel(model.config)  # with the pooler that is read from a folder
-    whole.load_state_dict(model.state_dict(), strict=False)
-    whole.save_pretrained(folder / "model")
+    model.save_pretrained(
+        folder / "model"
+    )  # without the pooler that is read from a folder, and so drawn anew
     tokenizer.save_pretrained(folder / "model")
     lines = []
     for number, document in enumerate(corpus.documents[:40]):
