@@ -64,10 +64,13 @@ def heads(
     from sightline.evidence.heads.report import folder_for
     from sightline.evidence.heads.report import heads as run
     from sightline.lens import write_page
+    from sightline.training.loop import processes
 
     other = None if beside is None else read(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
     found = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True)
+    if not processes().is_main_process:  # of those that torchrun started
+        return
     data = page(found, other)
     _print(found)
     if found["ablation"]:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy import ndarray
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from sightline.evidence.heads.subject import Subject
 from sightline.evidence.heads.sums import Sums
 from sightline.evidence.heads.words import paired
 from sightline.training import checkpoint
+from sightline.training.loop import processes
 
 WINDOW, CHARACTERS = 1024, 1_000_000  # documents, or letters, that are sorted together
 NOTE, FOUND = "note.json", "found.npy"
@@ -71,7 +71,7 @@ def measure(
     a batch; `advance` hears how many more documents are done.
     Raises: ValueError where the folder holds a run of something else, or the model's attention cannot be seen.
     """
-    folder, process = Path(folder), PartialState(cpu=not torch.accelerator.is_available())
+    folder, process = Path(folder), processes()
     checkpoint.make_folder(folder)
     tap = Tap(subject)
     corpus, note = fitted(subject, corpus)

@@ -31,6 +31,7 @@ from sightline.evidence.heads.pages import FILE, FORMAT, VERSION
 from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import QUANTILES, WIDE
 from sightline.training import checkpoint
+from sightline.training.loop import processes
 
 HEADS, RELATIONS = "heads.parquet", "relations.parquet"
 PARTS = ("choose", "report", "choose-random", "report-random")
@@ -53,7 +54,8 @@ def heads(
     `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
     `corpus_of` takes, with its `kind`; heads are chosen on it, and reported on `report_on`, or on every second document. The
     same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `out` is
-    `runs/heads-<model>` by default; what is finished there is not done again.
+    `runs/heads-<model>` by default; what is finished there is not done again. Of several processes, as torchrun starts them,
+    each measures some of the texts, and the first does the rest.
     Returns: what heads.json holds.
     Raises: ValueError for a model or corpus that cannot be read, where `out` holds a run of something else, and where there is
     no task to ablate for.
@@ -72,26 +74,34 @@ def heads(
     chosen_on, reported_on = _parts(corpus, report_on, kind)
     switched = Switched(model, reported_on) if ablate else None
     folder = folder_for(subject.name) if out is None else Path(out)
-    tell(
-        f"{subject.name}: {len(chosen_on.documents):,} texts to choose on, {len(reported_on.documents):,} to report on"
-    )
+    process = processes()
+    if process.is_main_process:
+        texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
+        tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
     subjects = [subject, subject, *[subject.at_random()] * 2]
-    with Progress(disable=not progress) as bars:
+    with Progress(disable=not (progress and process.is_main_process)) as bars:
         done = []
         for name, one, part in zip(PARTS, subjects, (chosen_on, reported_on) * 2, strict=True):
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
+    if process.is_main_process:
+        _write(folder, subject, done, _digest(chosen_on, reported_on), switched)
+        tell(f"The folder: {folder}")
+    process.wait_for_everyone()
+    return json.loads((folder / FILE).read_text("utf-8"))
+
+
+def _write(
+    folder: Path, subject: Subject, done: Sequence[Measured], digest: str, switched: Switched | None
+) -> None:
     here, there, *control = done
     findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
     document = _document(subject, here, there, findings)
-    document["corpus"] = _digest(chosen_on, reported_on)
+    document["corpus"] = digest
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
-    text = json.dumps(document, allow_nan=False) + "\n"
-    files = {FILE: text.encode()}
+    files = {FILE: (json.dumps(document, allow_nan=False) + "\n").encode()}
     files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
     checkpoint.write(folder, files)
-    tell(f"The folder: {folder}")
-    return json.loads(text)
 
 
 def folder_for(model: str) -> Path:

@@ -1,12 +1,15 @@
 """`sightline heads` as it is typed: the folder it leaves, the page in it, another report beside it, and bad input."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from test_planted import corpus, planted, tokenizer  # noqa: F401  fixtures
 from typer.testing import CliRunner
 
 from sightline import cli
+from sightline.evidence.heads.measuring import WINDOW
 from sightline.lens import read_page
 
 
@@ -53,6 +56,38 @@ def test_a_page_stands_in_the_folder_and_another_beside_it(folder):
     both = read_page(folder / "one" / "heads.html")
     assert both["models"] == alone["models"] * 2
     assert both["relations"][0]["models"] == alone["relations"][0]["models"] * 2
+
+
+@pytest.mark.long
+def test_two_processes_find_the_same_bits_and_one_writes(folder, monkeypatch):
+    lines = (folder / "det.jsonl").read_text().splitlines()
+    (folder / "many.jsonl").write_text("\n".join(lines * (1 + WINDOW // len(lines))))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # products of several threads are other bits
+    for count in (1, 2):
+        torchrun = f"-m torch.distributed.run --standalone --nproc_per_node={count} -m sightline.cli".split()
+        typed = [
+            folder / "model",
+            folder / "many.jsonl",
+            "--report",
+            folder / "many.jsonl",
+            "--out",
+            folder / str(count),
+        ]
+        done = subprocess.run(
+            [sys.executable, *torchrun, "heads", *map(str, typed)],
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("The page: ") == done.stderr.count("The folder: ") == 1
+    files = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    assert files == sorted(
+        file.relative_to(folder / "2") for file in (folder / "2").rglob("*") if file.is_file()
+    )
+    assert sum(file.suffix == ".safetensors" for file in files) == 4 * 2
+    for file in files:
+        assert (folder / "1" / file).read_bytes() == (folder / "2" / file).read_bytes(), file
 
 
 def test_bad_input_is_one_sentence(folder):
