@@ -85,7 +85,6 @@ def measure(
         if number % process.num_processes == process.process_index and not _file(folder, number).exists():
             made = _window(tap, corpus, start, stop, counts, tokens)
             checkpoint.write(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
-            _give_back()
         advance(stop - start)
     process.wait_for_everyone()
     if process.is_main_process:
@@ -132,6 +131,7 @@ def _window(
         skipped += [start + i for i in batch if i not in fits]
         if fits:
             tap(Pack([items[i] for i in fits], subject.device), sums, answers)
+            _give_back()
     packed = np.packbits(
         answers.cpu().numpy().astype(bool).reshape(past - first, tap.layers * tap.heads), axis=1
     )
