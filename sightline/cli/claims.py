@@ -19,6 +19,10 @@ def claims(
     minutes: Annotated[
         float | None, typer.Option(help="Begin nothing new after so long.  [default: no end]")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Encoders trained at once, on a core each.  [default: all cores; with a GPU 1]"),
+    ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Also the larger grid, which needs a GPU.")] = False,
     data: Annotated[
         Path | None, typer.Option(help="Folder with trec, banking77, ud-english-ewt, tinyshakespeare.")
@@ -41,6 +45,9 @@ def claims(
 
     What is measured already is not measured again, so the same command goes on where it was.
     """
+    import os
+
+    import torch
     from rich.console import Console
 
     from sightline.evidence.claims import settle, table
@@ -52,6 +59,7 @@ def claims(
         quick=quick,
         gpu=gpu,
         minutes=minutes,
+        jobs=jobs if jobs is not None else 1 if torch.cuda.is_available() else os.cpu_count(),
         out=out,
         data=data,
         heads=heads or (),

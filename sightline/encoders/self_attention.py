@@ -18,7 +18,8 @@ class SelfAttention(Mixer):
     `window` is how many rows are seen to each side besides the row itself; None sees all. `rotary` is the share of each
     head that carries positions; the rest compares content alone.
     Raises: ValueError where the width does not divide into heads, or the heads into key heads.
-    Queries and keys begin as one and the same orthogonal projection, so that a row first looks at rows like itself.
+    Every second key head begins with queries and keys as one orthogonal projection, so that a row first looks at rows like
+    itself; the others begin as any layer, free to look by place. Recall needs both (docs/log.md).
     Source: Vaswani et al. 2017, section 3.2.2 (multi-head); Su et al. 2021, equation 34 (rotary); Ainslie et al. 2023
     (grouped key heads); Trockman and Kolter 2023, section 4 (alike queries and keys at the start; only that half of it).
 
@@ -51,12 +52,14 @@ class SelfAttention(Mixer):
         self.rotary_width = int(self.head_width * rotary) // 2 * 2
         self.project_in = nn.Linear(width, (heads + 2 * key_heads) * self.head_width)
         self.project_out = nn.Linear(width, width)
+        alike = nn.init.orthogonal_(torch.empty(key_heads, self.head_width, width).flatten(0, 1))
+        alike = alike.view(key_heads, 1, self.head_width, width)[::2]
         with torch.no_grad():
-            alike = nn.init.orthogonal_(torch.empty(width, width)).unflatten(0, (heads, -1))
-            first_of_group = alike[:: heads // key_heads]
-            self.project_in.weight[: width + key_heads * self.head_width] = torch.cat(
-                [alike, first_of_group]
-            ).flatten(0, 1)
+            q, k, _ = self.project_in.weight.split(
+                [heads * self.head_width] + 2 * [key_heads * self.head_width]
+            )
+            q.view(key_heads, -1, self.head_width, width)[::2] = alike
+            k.view(key_heads, -1, self.head_width, width)[::2] = alike
             self.project_in.bias.zero_()
 
     def forward(self, x: Sequences) -> Sequences:

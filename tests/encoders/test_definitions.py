@@ -188,3 +188,14 @@ def test_rotary_turns_pairs_of_columns_whatever_the_width_of_a_head(head_width, 
         expected[:, :2, 2 * pair] = a * real[:, pair, None] - b * imaginary[:, pair, None]
         expected[:, :2, 2 * pair + 1] = a * imaginary[:, pair, None] + b * real[:, pair, None]
     torch.testing.assert_close(_turn(rows.clone(), turn, 2, 4), expected)
+
+
+@pytest.mark.parametrize("heads, key_heads", [(2, 2), (4, 2), (3, 3), (1, 1), (4, 1)])
+def test_every_second_key_head_begins_looking_at_rows_like_itself(heads, key_heads):
+    mixer = SelfAttention(24, heads=heads, key_heads=key_heads)
+    q, k, _ = mixer.project_in.weight.view(-1, mixer.head_width, 24).split([heads, key_heads, key_heads])
+    for head in range(heads):
+        group = head // (heads // key_heads)
+        assert torch.equal(q[head], k[group]) == (group % 2 == 0)
+        if group % 2 == 0:
+            torch.testing.assert_close(k[group] @ k[group].t(), torch.eye(mixer.head_width))

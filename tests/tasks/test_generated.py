@@ -296,3 +296,12 @@ def test_keys_are_as_likely_in_each_pair():
 def test_many_keys_as_in_the_paper():
     examples = few("mqar:length=128,pairs=16,keys=4096,values=4096", 200).parts()["train"]
     assert int(examples.inputs.values.max()) == 8192 and int((examples.targets != NONE).sum()) == 16 * 200
+
+
+def test_pairs_of_each_sequence_are_at_most_a_third_of_it():
+    examples = few("mqar:length=3-12,pairs=1-3,keys=4,values=4", 4000).parts()["train"]
+    asked = torch.zeros(len(examples), dtype=torch.long)
+    asked.index_add_(0, examples.inputs.sequence_ids, (examples.targets != NONE).long())
+    for length in range(3, 13):
+        many = asked[examples.lengths == length]
+        assert many.unique().tolist() == list(range(1, min(3, length // 3) + 1))

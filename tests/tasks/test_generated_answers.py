@@ -106,6 +106,7 @@ NAIVE = {
     "reversal:length=1-7,examples=500": reversal,
     "selective-copy:length=4-20,examples=500": selective_copy,
     "mqar:length=20-40,pairs=5,keys=9,examples=500": mqar,
+    "mqar:length=3-40,pairs=1-9,keys=9,examples=500": mqar,
     "induction:length=2-30,symbols=9,examples=500": induction,
     "parity:examples=500": parity,
     "modular:examples=500": modular,

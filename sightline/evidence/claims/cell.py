@@ -33,9 +33,11 @@ Found = Mapping[str, Any]  # what was measured: name of a cell -> result
 class Cell:
     """One measurement: `run(place, found)` gives the result; it may write in the folder `place`, and go on with what is there.
 
-    `found` holds the cells before it in the plan. `turn` says when it comes: 0 what is exact or quick, then each encoder
-    once, then other rates, then other seeds. `seconds` is about how long it takes on two cores; `lacks` says what it
+    `found` holds the cells of its task that came before it. `turn` says when it comes: 0 what is exact or quick, then each encoder
+    once, then other rates, then other seeds. `seconds` is about how long it takes; `lacks` says what it
     needs that is not there.
+
+    Only those of turn 0 have all cores.
     """
 
     name: str
@@ -44,6 +46,11 @@ class Cell:
     turn: int = 0
     seconds: float = 5.0
     lacks: str = ""
+
+
+def task(name: str) -> str:
+    """The task of a cell, by its name: the folder of its file."""
+    return name.partition("/")[0]
 
 
 def read(folder: Path) -> dict[str, dict]:
@@ -89,7 +96,9 @@ def measure(cell: Cell, held: dict[str, dict], folder: Path) -> dict:
     """Runs a cell and writes its file; what it wrote while it ran is then removed."""
     place = folder / RUNS / cell.name
     begin = perf_counter()
-    result = cell.run(place, {name: one["result"] for name, one in held.items()})
+    result = cell.run(
+        place, {name: one["result"] for name, one in held.items() if task(name) == task(cell.name)}
+    )
     record = {
         "version": VERSION,
         "cell": cell.name,

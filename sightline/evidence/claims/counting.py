@@ -15,7 +15,7 @@ STUDIES = (
         f"parity:length={TRAINED}",
         {span: f"parity:length={span}" for span in ("21-40", "41-80", "81-160")},
         {"tokens": 512},
-        seconds=30,
+        seconds=12,
         quick_seconds=12,
     ),
     Study(
@@ -23,12 +23,13 @@ STUDIES = (
         f"modular:length={TRAINED},modulus=5",
         {span: f"modular:length={span},modulus=5" for span in ("21-40", "41-80", "81-160")},
         {"tokens": 512},
-        seconds=40,
+        seconds=15,
     ),
     Study(
         "reversal",
         f"reversal:length={TRAINED}",
         {span: f"reversal:length={span}" for span in ("21-40", "41-80")},
+        seconds=12,
     ),
 )
 

@@ -38,7 +38,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightline.evidence.claims.cell import Cell
+from sightline.evidence.claims.cell import Cell, task
 from sightline.evidence.claims.claim import VERDICTS, Claim, Stage
 from sightline.evidence.claims.study import PROTOCOL
 
@@ -109,7 +109,7 @@ def left_out(cells: Sequence[Cell], held: dict[str, dict], reasons: dict[str, st
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(cell.name.partition("/")[0], []).append(cell)
+        groups.setdefault(task(cell.name), []).append(cell)
     said = []
     for group, members in groups.items():
         missing = [reasons.get(cell.name, "not yet") for cell in members if cell.name not in held]

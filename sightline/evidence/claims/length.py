@@ -33,7 +33,7 @@ STUDIES = (
         "dyck-lengths",
         "dyck:length=2-40",
         {span: f"dyck:length={span}" for span in ("42-80", "82-160", "162-320")},
-        seconds=20,
+        seconds=8,
         quick_seconds=6,
         variants=CODES | OTHERS,
     ),
@@ -41,7 +41,8 @@ STUDIES = (
         "induction-lengths",
         "induction:length=4-32",
         {span: f"induction:length={span}" for span in ("33-64", "65-128", "129-256")},
-        seconds=40,
+        {"causal": True},
+        seconds=12,
         variants=CODES | OTHERS,
     ),
 )

@@ -45,36 +45,43 @@ def faded(model: Model, data: Data, seed: int) -> dict:
     return found
 
 
+SYMBOLS = "keys=32,values=32"
 STUDIES = (
     Study(
-        "selective-copy", "selective-copy:length=8-120,marked=4", seconds=40, quick_seconds=12, further=faded
+        "selective-copy",
+        "selective-copy:length=8-120,marked=4",
+        settings={"causal": True},
+        seconds=30,
+        quick_seconds=15,
+        further=faded,
     ),
     Study(
         "agreement",
         "agreement:attractors=0-3,by=distance",
         {f"attractors {n}": f"agreement:attractors={n},by=distance" for n in (0, 1, 2, 3, 5)},
-        seconds=20,
+        seconds=10,
         quick_seconds=8,
         further=faded,
     ),
     Study("copy", "copy:length=2-64", seconds=30, further=faded),
     Study(
         "mqar",
-        "mqar:length=48-256,pairs=16,examples=60000",
-        {f"length {n}": f"mqar:length={n},pairs=16" for n in (64, 128, 256)},
-        {"layers": 2},
-        seconds=180,
+        f"mqar:length=6-256,pairs=1-16,{SYMBOLS},examples=40000",
+        {f"length {n}": f"mqar:length={n},pairs=16,{SYMBOLS}" for n in (64, 128, 256)},
+        {"layers": 2, "causal": True, "tokens": 3072},
+        seconds=45,
         further=faded,
     ),
-    Study("adding", "adding:length=10-200", seconds=40, further=faded),
-    Study("scope", "scope", seconds=60, further=faded),
+    Study("adding", "adding:length=10-200", seconds=15, further=faded),
+    Study("scope", "scope", seconds=20, further=faded),
 )
+GRID_TEST = "longest"
 GRID = tuple(
     Study(
         f"mqar-{length}-{width}",
-        f"mqar:length={length},pairs={length // 16},examples=100000",
-        {},
-        {"width": width, "layers": 2, "tokens": 16384},
+        f"mqar:length=8-{length},pairs=1-{length // 16},examples=100000",
+        {GRID_TEST: f"mqar:length={length},pairs={length // 16}"},
+        {"width": width, "layers": 2, "causal": True, "tokens": 16384},
         seconds=20,
     )
     for length in (64, 128, 256, 512)
@@ -228,7 +235,7 @@ def _grid_table(grid: list[Outcome]) -> dict:
     rows = [
         [
             o.study.name.removeprefix("mqar-").replace("-", " × "),
-            *(o.at_end(n) if n in o.names else None for n in names),
+            *(o.on(n, GRID_TEST) if n in o.names else None for n in names),
         ]
         for o in grid
     ]

@@ -14,10 +14,10 @@ STUDIES = (
         "dyck",
         "dyck:length=2-64,kinds=4,depth=4",
         {"depth 8": "dyck:length=64,kinds=4,depth=8", "length 128": "dyck:length=128,kinds=4,depth=4"},
-        seconds=30,
+        seconds=12,
         quick_seconds=8,
     ),
-    Study("listops", "listops:depth=1-3", {f"depth {n}": f"listops:depth={n}" for n in (4, 5)}, seconds=60),
+    Study("listops", "listops:depth=1-3", {f"depth {n}": f"listops:depth={n}" for n in (4, 5)}, seconds=20),
 )
 TRAINED = {"dyck": "length 2-64, depth 4", "listops": "depth 1-3"}
 

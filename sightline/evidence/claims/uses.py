@@ -7,28 +7,23 @@ from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_ru
 from sightline.evidence.claims.memory import STUDIES as MEMORIES
 from sightline.evidence.claims.ngrams import STUDIES as TEXTS
 from sightline.evidence.claims.showing import by_bucket
-from sightline.evidence.claims.study import Outcome, Study
+from sightline.evidence.claims.study import Outcome, Study, either
 
 RECURRENT = ("rnn", "lstm")
 GOOD, LEARNED = 0.9, 0.2  # of the best skill; the least that is one
 TREC, DOCSTRINGS = TEXTS
 (SCOPE,) = (study for study in MEMORIES if study.name == "scope")
 LANGUAGE = {"context": 128}
-DOCUMENTATION = Study("documentation", "documentation", settings=LANGUAGE, seconds=40, quick_seconds=10)
-STUDIES = (
-    TREC,
-    DOCSTRINGS,
-    Study(
-        "banking77",
-        "banking77",
-        settings={"layers": 1, "pool": "max", "dropout": 0.3, "tokens": 512},
-        seconds=40,
-    ),
-    Study("ewt", "ewt", settings={"layers": 2, "dropout": 0.3}, seconds=40),
-    SCOPE,
-    Study("shakespeare", "shakespeare", settings=LANGUAGE, seconds=60),
-    DOCUMENTATION,
+SHAKESPEARE = Study("shakespeare", "shakespeare", settings=LANGUAGE, seconds=25)
+DOCUMENTATION = Study("documentation", "documentation", settings=LANGUAGE, seconds=25, quick_seconds=10)
+BANKING = Study(
+    "banking77",
+    "banking77",
+    settings={"layers": 1, "pool": "max", "dropout": 0.3, "tokens": 512},
+    seconds=15,
 )
+EWT = Study("ewt", "ewt", settings={"layers": 2, "dropout": 0.3}, seconds=15)
+STUDIES = (TREC, DOCSTRINGS, BANKING, EWT, SCOPE, SHAKESPEARE, DOCUMENTATION)
 GPU = Study(
     "shakespeare-gpu",
     "shakespeare",
@@ -46,7 +41,8 @@ GENERATORS = ("shakespeare", "documentation", "shakespeare-gpu")
 
 
 def cells(stage: Stage) -> list[Cell]:
-    studies = {"quick": (DOCSTRINGS, DOCUMENTATION), "full": STUDIES, "gpu": (GPU,)}[stage.name]
+    texts = [either(TREC, DOCSTRINGS, stage), either(SHAKESPEARE, DOCUMENTATION, stage)]
+    studies = {"quick": texts, "full": [*texts, BANKING, EWT, SCOPE], "gpu": [GPU]}[stage.name]
     return [cell for study in studies for cell in study.cells(stage)]
 
 

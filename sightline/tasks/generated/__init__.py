@@ -46,7 +46,7 @@ def named(data: str) -> Generated | None:
     task.
 
     >>> named("mqar:length=128,pairs=16")
-    Recall(examples=20000, seed=0, by='', test=None, length=Span(least=128, most=128), pairs=16, keys=64, values=64)
+    Recall(examples=20000, seed=0, by='', test=None, length=Span(least=128, most=128), pairs=Span(least=16, most=16), keys=64, values=64)
     >>> named("reviews.csv") is None
     True
     """

@@ -23,10 +23,11 @@ class Recall(Generated):
 
     `length` counts all rows. The queries stand anywhere behind the pairs, near ones more often. `keys` and `values` are
     how many different ones there are; one of each is drawn for a pair, and no key twice in a sequence. Chance is the
-    best constant answer; one who answers with any value of the sequence does better, about 1 / pairs.
-    Source: Arora et al. 2023 (zoology), section 3.1 and appendix C: lengths 64, 128, 256, 512 with 4 to 64 pairs.
+    best constant answer; one who answers with any value of the sequence does better, about 1 / pairs. With `pairs=2-16`
+    each sequence has its own number of them, at most a third of its length: the easy ones lead to the hard ones.
+    Source: Arora et al. 2023 (zoology), section 3.1 and appendix C: lengths 64, 128, 256, 512 with 4 to 64 pairs, mixed.
 
-    >>> Recall(length=Span(128, 128), pairs=16).chance
+    >>> Recall(length=Span(128, 128), pairs=Span(16, 16)).chance
     0.015625
     """
 
@@ -34,7 +35,7 @@ class Recall(Generated):
     says: ClassVar[str] = "at each key that comes again, the value it came with"
 
     length: Span = Span(64, 64)
-    pairs: int = 8
+    pairs: Span = Span(8, 8)
     keys: int = 64
     values: int = 64
 
@@ -42,13 +43,13 @@ class Recall(Generated):
         return {"pairs": 1, "keys": 2, "values": 2}
 
     def check(self) -> None:
-        if self.pairs > self.keys:
+        if self.pairs.most > self.keys:
             raise ValueError(
                 f"{self.name}: expected at least as many keys as pairs, got {self.keys} for {self.pairs}; raise keys"
             )
-        if self.length.least < 3 * self.pairs:
+        if self.length.least < 3 * self.pairs.least:
             raise ValueError(
-                f"{self.name}: expected a length of at least three times pairs={self.pairs}, to ask for each, got "
+                f"{self.name}: expected a length of at least three times pairs={self.pairs.least}, to ask for each, got "
                 f"{self.length.least}; raise length or ask for fewer pairs"
             )
 
@@ -70,24 +71,28 @@ class Recall(Generated):
 
     def draw(self, rng: Generator, count: int) -> Drawn:
         length, place = self.length.draw(rng, count)[:, None], np.arange(self.widest)
+        most = np.minimum(self.pairs.most, length // 3)
+        pairs = rng.integers(self.pairs.least, most + 1)
         keys = self._keys(rng, count)
-        told = rng.integers(self.values, size=(count, self.pairs))
-        ids = np.full((count, self.widest), self.keys + self.values)
-        ids[:, : 2 * self.pairs : 2] = keys
-        ids[:, 1 : 2 * self.pairs : 2] = told + self.keys
-        gap = np.maximum(place - 2 * self.pairs + 1, 1)
-        behind = (place >= 2 * self.pairs) & (place < length)
-        pair = chosen(behind, self.pairs, rng, (POWER - 1) * np.log(gap))
-        asked = pair >= 0
-        ids = np.where(asked, np.take_along_axis(keys, pair, 1), ids)
-        targets = np.where(asked, np.take_along_axis(told, pair, 1), NONE)
+        told = rng.integers(self.values, size=keys.shape)
+        pair, tells = np.broadcast_to(place // 2, (count, self.widest)), place < 2 * pairs
+        gap = np.maximum(place - 2 * pairs + 1, 1)
+        behind = ~tells & (place < length)
+        again = chosen(behind, pairs, rng, (POWER - 1) * np.log(gap))
+        asked = again >= 0
+        pair = np.where(tells, pair, np.where(asked, again, 0))
+        key, value = (np.take_along_axis(some, pair, 1) for some in (keys, told))
+        ids = np.where(tells & (place % 2 == 1), value + self.keys, key)
+        ids[~tells & ~asked] = self.keys + self.values
+        targets = np.where(asked, value, NONE)
         return Drawn(place < length, ids, targets, {"distance": place - 2 * pair, "length": length[:, 0]})
 
     def _keys(self, rng: Generator, count: int) -> np.ndarray:
         """Different keys for the pairs of each sequence, in any order (Floyd's way to draw without putting back)."""
-        keys = np.empty((count, self.pairs), np.int64)
-        for i in range(self.pairs):
-            last = self.keys - self.pairs + i
+        pairs = self.pairs.most
+        keys = np.empty((count, pairs), np.int64)
+        for i in range(pairs):
+            last = self.keys - pairs + i
             lot = rng.integers(last + 1, size=count)
             keys[:, i] = np.where((keys[:, :i] == lot[:, None]).any(1), last, lot)
         return rng.permuted(keys, axis=1)

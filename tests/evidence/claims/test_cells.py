@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
+from functools import partial
 
 import pytest
+import torch
 
 from sightline.evidence.claims import cell as cells
 from sightline.evidence.claims import settle
@@ -57,7 +60,7 @@ def test_each_cell_once_and_by_turns(plan, tmp_path):
     found = settle(out=tmp_path, tell=said.append)
     assert order == ["a/one", "b/early", "b/late"]
     held = read(tmp_path)
-    assert held["b/late"]["result"] == {"name": "b/late", "before": ["a/one", "b/early"]}
+    assert held["b/late"]["result"] == {"name": "b/late", "before": ["b/early"]}
     assert held["a/one"]["machine"].keys() >= {"python", "torch", "processor", "sightline"}
     assert [claim["verdict"] for claim in found["claims"]] == ["holds", "holds", "not run"]
     assert found["claims"][1]["cells"] == {"measured": 2, "planned": 3}
@@ -65,6 +68,48 @@ def test_each_cell_once_and_by_turns(plan, tmp_path):
     assert "left out: c: 1 of 1 not run (the data set c is not there)." in said
     assert read_document(tmp_path) == found
     assert not list((tmp_path / "runs").rglob("half-done"))
+
+
+def _doubled(number, place, found):
+    """Outside of the tests, so that another process finds it."""
+    if number < 0:
+        raise OSError("the disk is full")
+    before = {name: one["doubled"] for name, one in found.items()}
+    return {
+        "doubled": 2 * number,
+        "before": before,
+        "process": os.getpid(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def test_side_by_side_on_one_core_each_and_turn_by_turn(plan, tmp_path):
+    _, made = plan
+    made[1] = [Cell(f"a/{i}", {}, partial(_doubled, i), turn=min(i, 1)) for i in range(4)]
+    made[2] = [
+        Cell("a/late", {}, partial(_doubled, 4), turn=2),
+        Cell("b/late", {}, partial(_doubled, 5), turn=2),
+    ]
+    settle(jobs=2, out=tmp_path, tell=str)
+    found = {name: held["result"] for name, held in read(tmp_path).items()}
+    assert {name: one["doubled"] for name, one in found.items()} == {
+        **{f"a/{i}": 2 * i for i in range(4)},
+        "a/late": 8,
+        "b/late": 10,
+    }
+    assert found["a/late"]["before"] == {f"a/{i}": 2 * i for i in range(4)} and not found["b/late"]["before"]
+    assert found["a/0"]["process"] == os.getpid() not in {found[f"a/{i}"]["process"] for i in (1, 2, 3)}
+    assert {one["threads"] for name, one in found.items() if name != "a/0"} == {1}
+    with pytest.raises(ValueError, match="expected one job or more, got 0; give as many as there are cores"):
+        settle(jobs=0, out=tmp_path, tell=str)
+
+
+def test_what_fails_in_another_process_is_said_and_the_rest_is_kept(plan, tmp_path):
+    _, made = plan
+    made[2] = [Cell(f"a/{i}", {}, partial(_doubled, i), turn=1) for i in (1, -1)]
+    with pytest.raises(OSError, match="the disk is full"):
+        settle(only=[2], jobs=2, out=tmp_path, tell=str)
+    assert read(tmp_path).keys() == {"a/1"}
 
 
 def test_what_is_there_is_not_done_again(plan, tmp_path):

@@ -39,7 +39,7 @@ def test_the_runs_of_a_study(study):
     assert len(full) == 5 * (len(RATES) + 2) and len(gpu) == 5 * len(RATES)
     lstm = [(cell.name, cell.turn, cell.asked["seed"]) for cell in full if cell.asked["kind"] == "lstm"]
     assert lstm == [
-        ("small/lstm-rate0.003", 1, 0), ("small/lstm-rate0.001", 2, 0), ("small/lstm-rate0.01", 2, 0),
+        ("small/lstm-rate0.003", 1, 0), ("small/lstm-rate0.01", 2, 0),
         ("small/lstm-seed1", 3, 1), ("small/lstm-seed2", 4, 2),
     ]  # fmt: skip
     assert all(cell.asked["gpu"] for cell in gpu) and not any("gpu" in cell.asked for cell in full)
@@ -81,27 +81,27 @@ def run(name, rate, seed, valid, test, **more):
 
 def test_the_rate_is_chosen_on_validation_data_with_the_first_seed(study):
     runs = [
-        run("lstm", 1e-3, 0, valid=0.8, test=0.6),
+        run("lstm", 1e-2, 0, valid=0.8, test=0.6),
         run("lstm", 3e-3, 0, valid=0.7, test=0.99),
-        run("lstm", 1e-3, 1, valid=0.1, test=0.7),
-        run("lstm", 1e-3, 2, valid=0.1, test=0.9),
+        run("lstm", 1e-2, 1, valid=0.1, test=0.7),
+        run("lstm", 1e-2, 2, valid=0.1, test=0.9),
     ]
     outcome = Outcome(study, runs)
     assert outcome.at_end("lstm") == {"median": 0.7, "low": 0.6, "high": 0.9} and outcome.seeds() == 3
-    held = {"small/lstm-rate0.001": runs[0], "small/lstm-rate0.003": runs[1]}
-    assert study._chosen("lstm", RATES, held) == 1e-3
+    held = {"small/lstm-rate0.01": runs[0], "small/lstm-rate0.003": runs[1]}
+    assert study._chosen("lstm", RATES, held) == 1e-2
     assert study._chosen("lstm", RATES, {}) == RATES[0]
 
 
 def test_equal_tokens_are_those_of_the_slowest(study):
-    runs = [run("rnn", 1e-3, 0, 0.9, 0.9), run("lstm", 1e-3, 0, 0.6, 0.6, tokens=75)]
+    runs = [run("rnn", 1e-3, 0, 0.9, 0.9), run("lstm", 1e-2, 0, 0.6, 0.6, tokens=75)]
     outcome = Outcome(study, runs)
     assert outcome.at_tokens("rnn")["median"] == pytest.approx(0.7)
-    assert Outcome(study, [runs[0], run("lstm", 1e-3, 0, 0.6, 0.6, tokens=20)]).at_tokens("rnn") is None
+    assert Outcome(study, [runs[0], run("lstm", 1e-2, 0, 0.6, 0.6, tokens=20)]).at_tokens("rnn") is None
 
 
 def test_skill_and_who_is_ahead(study):
-    outcome = Outcome(study, [run("rnn", 1e-3, 0, 0.9, 0.9), run("lstm", 1e-3, 0, 0.6, 0.6)])
+    outcome = Outcome(study, [run("rnn", 1e-3, 0, 0.9, 0.9), run("lstm", 1e-2, 0, 0.6, 0.6)])
     assert outcome.skill(0.75) == 0.5 and outcome.best(["rnn", "lstm"]) == "rnn"
     high, low = {"median": 0.9, "low": 0.7, "high": 0.9}, {"median": 0.5, "low": 0.4, "high": 0.7}
     assert outcome.ahead(high, low) == 0.0  # the ranges meet

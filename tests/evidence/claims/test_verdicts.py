@@ -9,7 +9,7 @@ from sightline.evidence.claims.claim import VERDICTS
 from sightline.evidence.claims.counting import COUNTING
 from sightline.evidence.claims.length import CODES, LENGTHS
 from sightline.evidence.claims.length import STUDIES as LENGTH_STUDIES
-from sightline.evidence.claims.memory import GRID, MEMORY
+from sightline.evidence.claims.memory import GRID, GRID_TEST, MEMORY
 from sightline.evidence.claims.nesting import NESTING
 from sightline.evidence.claims.ngrams import BLOCKS, NGRAMS
 from sightline.evidence.claims.settle import CLAIMS
@@ -89,7 +89,14 @@ def test_the_larger_grid_is_shown_where_it_was_run():
     assert {study.name for study in GRID} == {
         f"mqar-{n}-{w}" for n in (64, 128, 256, 512) for w in (64, 128, 256)
     }
-    table = MEMORY.judge(FADING | runs("mqar-512-64", even(0.5, self_attention=1.0))).tables[-1]
+    table = MEMORY.judge(
+        FADING
+        | runs(
+            "mqar-512-64",
+            even(0.5),
+            tests={kind: {GRID_TEST: 1.0 if kind == "self-attention" else 0.1} for kind in KINDS},
+        )
+    ).tables[-1]
     assert table["rows"][0][0] == "512 × 64" and table["rows"][0][1]["median"] == pytest.approx(1.0)
 
 
