@@ -1,7 +1,7 @@
 """One pass of a model over a corpus: every head's sums, and whether it answers each question, in memory that does not grow.
 
     FOLDER/note.json                  the model and the corpus, which must agree when a run goes on
-    FOLDER/00000012.safetensors       window 12, a thousand documents: its sums, and its answers
+    FOLDER/00000012.safetensors       window 12, some thousand documents: its sums, and its answers
     FOLDER/found.npy                  the answers of all windows, bool [questions, layers, heads]
 
 In a window documents are sorted by length and packed. What a window gives depends on nothing else, and windows are added in
@@ -35,7 +35,7 @@ from sightline.evidence.heads.words import paired
 from sightline.training import checkpoint
 from sightline.training.loop import processes
 
-WINDOW, CHARACTERS = 1024, 1_000_000  # documents, or letters, that are sorted together
+WINDOW, CHARACTERS = 4096, 1_000_000  # documents, or letters, that are sorted together
 NOTE, FOUND = "note.json", "found.npy"
 REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
 
