@@ -75,7 +75,7 @@ def test_ten_verdicts_are_on_the_first_screen(browser, file, scheme):
             """[...document.querySelectorAll('.verdicts .badge')].map(b => [b.dataset.verdict, getComputedStyle(b).color,
                [...b.querySelectorAll('.mark *')].map(e => e.tagName).join()])"""
         )
-        assert len({tuple(one) for one in looks}) == len({one[1] for one in looks}) == len({one[2] for one in looks}) == 4  # fmt: skip
+        assert len({tuple(one) for one in looks}) == len({one[1] for one in looks}) == len({one[2] for one in looks}) == 5  # fmt: skip
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
         assert seen == {"requests": [], "errors": []}

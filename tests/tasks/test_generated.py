@@ -211,9 +211,9 @@ def test_a_name_is_the_task_and_a_path_the_file(tmp_path, monkeypatch):
         ),
         (
             "parity:lenght=3",
-            "as in parity:length=1-40, each of examples, seed, by, test, length at most once, got lenght",
+            "as in parity:length=1-40, each of examples, seed, by, test, length, each at most once, got lenght",
         ),
-        ("parity:modulus=3", "each of examples, seed, by, test, length at most once, got modulus"),
+        ("parity:modulus=3", "each of examples, seed, by, test, length, each at most once, got modulus"),
         ("parity:length=3,length=4", "at most once, got length twice; correct it"),
         ("parity:length", "at most once, got length; correct it"),
         ("listops:3", "as in listops:depth=1-4, each of .* got 3; correct it"),
@@ -228,6 +228,10 @@ def test_a_name_is_the_task_and_a_path_the_file(tmp_path, monkeypatch):
         ("parity:length=9-2", "expected length of 1 or more, the smaller number first, got 9-2; change it"),
         ("parity:test=0-2", "expected length of 1 or more, the smaller number first, got 0-2"),
         ("parity:seed=99999999999", "expected seed of at most 2,147,483,648, got 99999999999; lower it"),
+        (
+            "parity:each=2",
+            "expected each to be 1, to ask at each digit, or 0, to ask at the end, got 2; choose one",
+        ),
         ("parity:by=depth", "expected by to be length, got depth; choose one"),
         ("dyck:by=colour", "expected by to be depth or distance or length, got colour; choose one"),
         (

@@ -56,6 +56,14 @@ def modular(words):
     return {len(words) - 1: (str(sum(map(int, words[:-1])) % 5), len(words) - 1)}
 
 
+def parity_so_far(words):
+    return {i: ("even odd".split()[words[: i + 1].count("1") % 2], i + 1) for i in range(len(words))}
+
+
+def modular_so_far(words):
+    return {i: (str(sum(map(int, words[: i + 1])) % 7), i + 1) for i in range(len(words))}
+
+
 def dyck(words):
     stack, answers = [], {}
     for i, word in enumerate(words):
@@ -109,7 +117,9 @@ NAIVE = {
     "mqar:length=3-40,pairs=1-9,keys=9,examples=500": mqar,
     "induction:length=2-30,symbols=9,examples=500": induction,
     "parity:examples=500": parity,
+    "parity:length=1-30,each=1,examples=500": parity_so_far,
     "modular:examples=500": modular,
+    "modular:length=1-30,modulus=7,each=1,examples=500": modular_so_far,
     "dyck:length=2-41,examples=500": dyck,
     "listops:depth=1-5,examples=500": listops,
     "agreement:examples=500": agreement,

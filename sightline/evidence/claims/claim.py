@@ -6,7 +6,7 @@ Tables and pictures are plain data; `document` says how they look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from sightline.evidence.claims.cell import Cell, Found
 
-Verdict = Literal["holds", "holds when", "does not hold", "not run"]
-VERDICTS: tuple[Verdict, ...] = ("holds", "holds when", "does not hold", "not run")
+Verdict = Literal["holds", "holds when", "does not hold", "not settled", "not run"]
+VERDICTS: tuple[Verdict, ...] = ("holds", "holds when", "does not hold", "not settled", "not run")
 Spread = dict[str, float]  # {median, low, high}
 
 
@@ -50,6 +50,7 @@ class Claim:
     """One claim. `says` is the sentence as it is usually made, `measured` what is done about it, `rule` how the verdict follows.
 
     `cells(stage)` are its measurements; `judge(found)` makes of their results, of which some may be missing, a verdict.
+    `beside` says how a verdict stands to the article and to papers, and why, where that is not plain.
     """
 
     number: int
@@ -60,6 +61,7 @@ class Claim:
     sources: tuple[str, ...]
     cells: Callable[[Stage], list[Cell]]
     judge: Callable[[Found], Judged]
+    beside: Mapping[Verdict, str] = field(default_factory=dict)
 
 
 def spread(values: Iterable[float]) -> Spread | None:

@@ -7,14 +7,14 @@ Written to claims.json in the results folder. Version 1:
     about     [paragraph]: what was done, for somebody who reads nothing else
     stage     "quick" | "full";  gpu: whether the larger grid was run, wholly or in part
     command   what makes all this
-    verdicts  the four there are, in their order
+    verdicts  all there are, in their order
     protocol  [sentence]: what is equal between encoders, and what was chosen on which data
     machines  [{name: value}]: what it was measured on, and with which versions; each once
     claims    [claim], ten of them, by number:
 
         number, title, says (the sentence as it is usually made), measured, rule (how the verdict follows), sources [line]
-        verdict   "holds" | "holds when" | "does not hold" | "not run"
-        said      [sentence]: what the numbers say; the first explains the verdict
+        verdict   "holds" | "holds when" | "does not hold" | "not settled" (measured, but nothing learned) | "not run"
+        said      [sentence]: what the numbers say; the first explains the verdict, the last may say how it stands to papers
         tables    [table];   pictures  [picture]
         cells     {measured, planned}: how many;   seconds: it took to measure them
         left_out  [sentence]: what has not been run, and why; empty where all has
@@ -83,6 +83,7 @@ def _entry(
 ) -> dict:
     done = [cell.name for cell in cells if cell.name in held]
     judged = claim.judge({name: held[name]["result"] for name in done})
+    beside = claim.beside.get(judged.verdict)
     return {
         "number": claim.number,
         "title": claim.title,
@@ -91,7 +92,7 @@ def _entry(
         "rule": claim.rule,
         "sources": list(claim.sources),
         "verdict": judged.verdict,
-        "said": judged.said,
+        "said": judged.said + [beside] * bool(beside),
         "tables": judged.tables,
         "pictures": judged.pictures,
         "cells": {"measured": len(done), "planned": len(cells)},

@@ -122,8 +122,8 @@ def judge(found: Found) -> Judged:
     pictures = [p for outcome in outcomes if (p := drawn_by_bucket(outcome))] + _influence_drawn(outcomes)
     if not learned:
         return Judged(
-            "not run",
-            ["Not settled: self-attention learned no task in its time.", *said],
+            "not settled",
+            ["Self-attention learned no task in its time.", *said],
             shown,
             pictures,
         )

@@ -45,8 +45,8 @@ def judge(found: Found) -> Judged:
     if not learned:
         return (
             Judged(
-                "not run",
-                ["Not settled: no encoder learned a task in its time.", *said],
+                "not settled",
+                ["No encoder learned a task in its time.", *said],
                 shown,
                 pictures,
             )

@@ -58,7 +58,7 @@ def judge(found: Found) -> Judged:
         unlearned
     )
     if not outcomes:
-        return Judged("not run", ["Not settled: no encoder learned anything in its time.", *rest], shown)
+        return Judged("not settled", ["No encoder learned anything in its time.", *rest], shown)
     good = {o.study.name: [name for name in o.names if _share(o, name) >= GOOD] for o in outcomes}
     without = [o.study.name for o in outcomes if not set(RECURRENT) & set(good[o.study.name])]
     others = {

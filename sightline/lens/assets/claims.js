@@ -9,6 +9,7 @@ const SHAPES = { // each verdict has a form of its own, so that no colour is nee
   "holds": () => [svg("circle", { cx: 10, cy: 10, r: 9 }), svg("path", { class: "cut", d: "M5.6 10.4l3 3L14.6 7" })],
   "holds when": () => [svg("path", { class: "rim", d: "M10 1.6L18.4 10 10 18.4 1.6 10z" }), svg("path", { d: "M10 1.6V18.4L1.6 10z" })],
   "does not hold": () => [svg("rect", { x: 1.5, y: 1.5, width: 17, height: 17, rx: 2 }), svg("path", { class: "cut", d: "M6.2 6.2l7.6 7.6M13.8 6.2l-7.6 7.6" })],
+  "not settled": () => [svg("circle", { class: "rim", cx: 10, cy: 10, r: 8 }), svg("line", { x1: 6, y1: 10, x2: 14, y2: 10 })],
   "not run": () => [svg("circle", { class: "rim dashed", cx: 10, cy: 10, r: 8 })],
 };
 const known = (verdict) => (Object.hasOwn(SHAPES, verdict) ? verdict : "not run");

@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 from sightline.tasks.generated.drawing import ASK, Drawn, Generated, Span, nothing
 from sightline.tasks.regress import Regress
+from sightline.tasks.task import NONE
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Modular(Generated):
 
         reads    4 1 0 3 3 ?        length=5,modulus=5
         answers            1
+
+        reads    4 1 0 3 3          the same with each=1: the sum so far, at every digit
+        answers  4 0 0 3 1
 
     `length` counts the digits, which are below the modulus. Source: Deletang et al. 2023, table 1 (modular arithmetic
     without brackets; here with sums only).
@@ -32,10 +36,17 @@ class Modular(Generated):
     ways: ClassVar[tuple[str, ...]] = ("length",)
 
     length: Span = Span(1, 40)
+    each: int = 0
     modulus: int = 5
 
     def least(self) -> dict[str, int]:
         return {"modulus": 2}
+
+    def check(self) -> None:
+        if self.each > 1:
+            raise ValueError(
+                f"{self.name}: expected each to be 1, to ask at each digit, or 0, to ask at the end, got {self.each}; choose one"
+            )
 
     @property
     def vocabulary(self) -> list[str]:
@@ -56,6 +67,10 @@ class Modular(Generated):
     def draw(self, rng: Generator, count: int) -> Drawn:
         length, rows, place = self.length.draw(rng, count), np.arange(count), np.arange(self.widest)
         ids = rng.integers(self.modulus, size=(count, self.widest))
+        if self.each:
+            kept = place < length[:, None]
+            so_far = np.where(kept, ids.cumsum(1) % self.modulus, NONE)
+            return Drawn(kept, ids, so_far, {"length": np.broadcast_to(place + 1, ids.shape)})
         targets = nothing(count, self.widest)
         targets[rows, length] = np.where(place < length[:, None], ids, 0).sum(1) % self.modulus
         ids[rows, length] = self.modulus
@@ -69,7 +84,7 @@ class Parity(Modular):
         reads    1 0 1 1 ?        length=4
         answers          odd
 
-    `length` counts the bits. Source: Hahn 2020, section 5; Deletang et al. 2023, table 1 (lengths 1-40 train, 41-500 test).
+    `length` counts the bits; with each=1 the answer so far is asked at every bit. Source: Hahn 2020, section 5; Deletang et al. 2023, table 1 (lengths 1-40 train, 41-500 test).
 
     >>> Parity(length=Span(1, 40), test=Span(41, 200)).chance
     0.5

@@ -56,7 +56,7 @@ LEVEL = runs(
 @pytest.mark.parametrize(
     "found, verdict",
     [
-        ({}, "not run"), (UNLEARNED, "not run"), (FADING, "holds"), (FADING | UNLEARNED, "holds"), (FADING | STEADY, "holds when"),
+        ({}, "not run"), (UNLEARNED, "not settled"), (FADING, "holds"), (FADING | UNLEARNED, "holds"), (FADING | STEADY, "holds when"),
         (STEADY, "does not hold"), (LEVEL, "does not hold"),
     ],
 )  # fmt: skip
@@ -106,7 +106,7 @@ BEHIND = even(0.9, rnn=0.5, lstm=0.6)
 @pytest.mark.parametrize(
     "found, verdict",
     [
-        ({}, "not run"), (runs("dyck", even(0.1)), "not run"), (runs("dyck", BEHIND), "holds"), (runs("dyck", even(0.9)), "does not hold"),
+        ({}, "not run"), (runs("dyck", even(0.1)), "not settled"), (runs("dyck", BEHIND), "holds"), (runs("dyck", even(0.9)), "does not hold"),
         (runs("dyck", even(0.5, lstm=0.9)), "does not hold"), (runs("dyck", BEHIND) | runs("listops", even(0.9)), "holds when"),
         (runs("dyck", BEHIND, early=even(0.5)), "does not hold"),  # behind at equal time alone: slow, and not unable
     ],
@@ -121,7 +121,7 @@ SPANS = ("21-40", "41-80", "81-160")
 @pytest.mark.parametrize(
     "found, verdict",
     [
-        ({}, "not run"), (runs("parity", even(0.5), constant=0.5), "not run"), (runs("parity", even(1.0), constant=0.5), "holds"),
+        ({}, "not run"), (runs("parity", even(0.5), constant=0.5), "not settled"), (runs("parity", even(1.0), constant=0.5), "holds"),
         (runs("parity", even(0.5, rnn=1.0), constant=0.5), "does not hold"),
         (runs("parity", even(1.0), tests={k: dict.fromkeys(SPANS, 1.0 if k == "rnn" else 0.5) for k in KINDS}, constant=0.5), "does not hold"),
         (runs("parity", even(1.0), tests={k: dict.fromkeys(SPANS, None if k == "fully-connected" else 1.0) for k in KINDS}), "holds"),
@@ -137,7 +137,7 @@ def test_weakness(found, verdict):
 @pytest.mark.parametrize(
     "found, verdict",
     [
-        ({}, "not run"), (runs("ewt", even(0.1)), "not run"), (runs("ewt", even(0.9)), "holds"),
+        ({}, "not run"), (runs("ewt", even(0.1)), "not settled"), (runs("ewt", even(0.9)), "holds"),
         (runs("ewt", even(0.9, fully_connected=0.3)), "holds when"), (runs("ewt", even(0.9, rnn=0.3)), "holds"),
         (runs("ewt", even(0.9, rnn=0.3, lstm=0.4)), "does not hold"),
     ],
