@@ -123,7 +123,7 @@ def train(
     since_line = torch.tensor(state.since_line, device=device)
     random = torch.random.fork_rng([device] if device.type == "cuda" else [])
 
-    with Record(folder, state.step, main, progress) as record, random:
+    with Record(folder, state.step, main, progress) as record, random, _tiny_numbers_as_zero():
         while state.used < 1:
             before = replace(state)
             rate = config.rate * _schedule((state.step + 1) / steps if steps else state.used, config.warmup)
@@ -155,6 +155,17 @@ def train(
         model.load_state_dict(best)
     model.eval().zero_grad(set_to_none=True)
     return history
+
+
+@contextmanager
+def _tiny_numbers_as_zero():
+    """Below 1e-38 a processor takes many times as long for a number; gradients that fade through a recurrence lie there."""
+    flushed = (torch.full((1,), 1e-40) * 1).item() == 0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
 
 
 def processes() -> PartialState:

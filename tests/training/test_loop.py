@@ -217,6 +217,25 @@ def test_random_numbers_outside_are_left_alone(tmp_path):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_tiny_numbers_are_zero_while_training_and_as_before_after_it(tmp_path):
+    def tiny():
+        return (torch.full((1,), 1e-40) * 1).item()
+
+    class Looks(Counts):
+        def forward(self, x):
+            seen.add(tiny())
+            return super().forward(x)
+
+    for before in (False, True):
+        seen = set()
+        torch.set_flush_denormal(before)
+        try:
+            trained(tmp_path / str(before), Looks(TASK), steps=2)
+            assert seen == {0.0} and (tiny() == 0) == before
+        finally:
+            torch.set_flush_denormal(False)
+
+
 def test_the_bar_is_silent_where_not_asked_for(tmp_path, capfd):
     trained(tmp_path, steps=2)
     assert capfd.readouterr() == ("", "")
