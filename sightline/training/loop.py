@@ -14,6 +14,7 @@ import math
 import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 
@@ -169,8 +170,8 @@ def _tiny_numbers_as_zero():
 
 
 def processes() -> PartialState:
-    """The device and the processes of this run: one, or as many as torchrun started."""
-    return PartialState(cpu=not torch.accelerator.is_available())
+    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
 
 
 def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:
