@@ -34,6 +34,10 @@ from sightline.training.record import Record
 CHECKPOINT = "checkpoint.safetensors"
 
 
+class NotANumber(ValueError):
+    """A loss that is no longer a number."""
+
+
 @dataclass
 class State:
     """Where a run stands; with the tensors of a checkpoint, all that resuming needs.
@@ -227,7 +231,7 @@ def _schedule(used: float, warmup: float) -> float:
 def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> dict:
     """One line of metrics: the loss per target and the speed since the line before."""
     if not math.isfinite(loss[0]):
-        raise ValueError(
+        raise NotANumber(
             f"training: expected a loss that is a number, got {loss[0]} by step {state.step}; lower rate, now {rate:.1e} here"
         )
     last = history[-1] if history else {"tokens": 0, "seconds": 0.0}

@@ -5,7 +5,7 @@ A file holds, as JSON,
     version    of the measurements; raised whenever one changes, so that old and new results do not meet
     cell       its name, which is also that of the file: `<folder>/<name>.json` under `cells`
     asked      all settings of the measurement
-    seconds    it took, all told
+    seconds    it took, all told;  core: the share of them that the processor worked on it, above 1 with several threads
     machine    what it was measured on, and with which versions
     result     what was measured, as the claim's own file says
 """
@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from sightline.evidence.document import machine
@@ -63,7 +63,13 @@ def read(folder: Path) -> dict[str, dict]:
         name = path.relative_to(folder / CELLS).with_suffix("").as_posix()
         try:
             held = json.loads(path.read_text("utf-8"))
-            if held["version"] == VERSION and held.keys() >= {"asked", "result", "machine", "seconds"}:
+            if held["version"] == VERSION and held.keys() >= {
+                "asked",
+                "result",
+                "machine",
+                "seconds",
+                "core",
+            }:
                 found[name] = held
                 continue
             got = f"version {held['version']!r}"
@@ -95,15 +101,17 @@ def known(cell: Cell, held: dict[str, dict], folder: Path) -> bool:
 def measure(cell: Cell, held: dict[str, dict], folder: Path) -> dict:
     """Runs a cell and writes its file; what it wrote while it ran is then removed."""
     place = folder / RUNS / cell.name
-    begin = perf_counter()
+    begin, worked = perf_counter(), process_time()
     result = cell.run(
         place, {name: one["result"] for name, one in held.items() if task(name) == task(cell.name)}
     )
+    seconds, worked = perf_counter() - begin, process_time() - worked
     record = {
         "version": VERSION,
         "cell": cell.name,
         "asked": cell.asked,
-        "seconds": round(perf_counter() - begin, 2),
+        "seconds": round(seconds, 2),
+        "core": round(worked / seconds, 2),
         "machine": machine(),
         "result": result,
     }

@@ -14,7 +14,7 @@ Written to claims.json in the results folder. Version 1:
 
         number, title, says (the sentence as it is usually made), measured, rule (how the verdict follows), sources [line]
         verdict   "holds" | "holds when" | "does not hold" | "not settled" (measured, but nothing learned) | "not run"
-        said      [sentence]: what the numbers say; the first explains the verdict, the last may say how it stands to papers
+        said      [sentence]: what the numbers say; the first explains the verdict, the last, of a full run, how it stands to papers
         tables    [table];   pictures  [picture]
         cells     {measured, planned}: how many;   seconds: it took to measure them
         left_out  [sentence]: what has not been run, and why; empty where all has
@@ -74,16 +74,17 @@ def document(
         "verdicts": list(VERDICTS),
         "protocol": PROTOCOL,
         "machines": list(machines.values()),
-        "claims": [_entry(claim, plans[claim.number], held, reasons, flags) for claim in claims],
+        "claims": [_entry(claim, plans[claim.number], held, reasons, stage) for claim in claims],
     }
 
 
 def _entry(
-    claim: Claim, cells: list[Cell], held: dict[str, dict], reasons: dict[str, str], flags: str
+    claim: Claim, cells: list[Cell], held: dict[str, dict], reasons: dict[str, str], stage: Stage
 ) -> dict:
     done = [cell.name for cell in cells if cell.name in held]
     judged = claim.judge({name: held[name]["result"] for name in done})
-    beside = claim.beside.get(judged.verdict)
+    whole = all(cell.name in held or cell.asked.get("gpu") for cell in cells)
+    beside = claim.beside.get(judged.verdict) if whole and not stage.quick else None
     return {
         "number": claim.number,
         "title": claim.title,
@@ -98,7 +99,7 @@ def _entry(
         "cells": {"measured": len(done), "planned": len(cells)},
         "seconds": round(sum(held[name]["seconds"] for name in done), 1),
         "left_out": left_out(cells, held, reasons),
-        "command": f"sightline claims{flags} --only {claim.number}",
+        "command": f"sightline claims{' --quick' * stage.quick} --only {claim.number}",
     }
 
 

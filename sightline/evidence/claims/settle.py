@@ -32,6 +32,8 @@ from sightline.evidence.claims.uses import USES
 from sightline.evidence.claims.wiring import FIELDS, PATH
 from sightline.training.checkpoint import make_folder, write
 
+DISTURBED = 0.9  # of a core
+
 CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, NGRAMS, PARALLEL, MEMORY, NESTING, LENGTHS, SYNTAX, USES, COUNTING)
 
 
@@ -96,6 +98,16 @@ def settle(
     write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
     for sentence in left_out(chosen, held, reasons):
         tell(f"left out: {sentence}")
+    for cell in chosen:  # equal time is not equal where other work took the core
+        if (
+            cell.turn
+            and cell.name in held
+            and held[cell.name]["core"] < DISTURBED
+            and not cell.asked.get("gpu")
+        ):
+            tell(
+                f"disturbed: {cell.name} had {held[cell.name]['core']:.0%} of a core; remove its file to measure it again"
+            )
     return found
 
 

@@ -18,24 +18,30 @@ from sightline.evidence import report
 from sightline.evidence.claims import texts
 from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Spread, Stage, listed, spread
-from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
+from sightline.evidence.protocol import KIND_SETTINGS, SAMPLE, SETTINGS, equal, sample, trained
 from sightline.tasks import Data, Examples, load
 from sightline.tasks.generated import named
 from sightline.training.config import RunConfig
+from sightline.training.loop import NotANumber
 from sightline.training.model import Model
 
-RATES = (3e-3, 1e-2)  # the first is tried first, and alone where there is no time for more
+RATES = (3e-3, 1e-3, 1e-2)  # the first is tried first, and alone where there is no time for more
 SEEDS = 3
 TESTED = 1000  # sequences of each further test
-OVERHEAD = 1.3  # of a run, for data, milestones and tests
+OVERHEAD = 1.2  # of a run, for data, milestones and tests
 PROTOCOL = [
     "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; the mlps are "
-    "made wider or narrower until all are within 5% of one number of parameters.",
-    f"Each is trained for the same time on one core of the same machine, as many at once as there are cores. The column at equal tokens is read off milestones on a fixed sample of the "
-    f"validation data ({SAMPLE:,} tokens at most), at as many tokens as the slowest of all saw; all get the same batches in the same order, so that this is at equal steps too.",
-    f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed on validation data, and the "
-    "weights are those that were best on validation data. Test data choose nothing.",
-    f"Medians over {SEEDS} seeds, with the range from the lowest to the highest; with --quick one seed and one rate, {RATES[0]:g}.",
+    "made wider or narrower until all are within 5% of one number of parameters. Recurrences start as PyTorch starts them, self-attention "
+    "as this library does, which was chosen by trials on the scope of names and on recall (docs/log.md).",
+    "Each is trained for the same time, alone on one core, beside as many others as there are cores. All get the same batches in the same "
+    f"order. The column at equal tokens is read off milestones on a fixed sample of the validation data ({SAMPLE:,} tokens at most), at as many "
+    "tokens as the slowest of all saw, so that this is at equal steps too; a faster encoder then was in the middle of its schedule, with a "
+    "learning rate that had yet to fall.",
+    f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed, and the weights are those "
+    "that were best, both on that sample of the validation data. No rate, weights or position encodings are chosen on test data. How "
+    "long each task is trained, and how long its sequences are, was set beforehand by trials of single encoders.",
+    f"Medians over the seeds that were run, {SEEDS} where nothing is left out, with the range from the lowest to the highest; with --quick "
+    f"one seed and one rate, {RATES[0]:g}. Of one seed a range is a point, and says nothing of chance.",
     "Train, validation and test data of a generated task share no sequence. Lengths, depths and attractors beyond the trained ones "
     "are tested with the same weights, and were not seen when anything was chosen.",
 ]
@@ -71,14 +77,8 @@ class Study:
         lacks = texts.lacks(self.data, stage.data)
         found = []
         for name, (kind, own) in self.variants.items():
-            asked = {
-                "data": self.data,
-                "kind": kind,
-                "seconds": seconds,
-                "tests": self.tests,
-                **self.settings,
-                **own,
-            }
+            asked = {"data": self.data, "kind": kind, "seconds": seconds, "tests": self.tests}
+            asked |= SETTINGS | KIND_SETTINGS[kind] | self.settings | own
             if stage.name == "gpu":
                 asked["gpu"] = True
             runs = [(f"rate{rate:g}", rate, 0, 1 + (i > 0)) for i, rate in enumerate(rates)]
@@ -103,7 +103,9 @@ class Study:
     ) -> dict:
         """Trains one encoder and measures it on all test data; the record of `protocol.trained`, and more.
 
-        Adds: `name`; `measure`; `unit`, what its buckets count; `tests`: {name: measures, or {"refused": sentence}}; `further`.
+        Adds: `name`; `measure`; `unit`, what its buckets count; `constant` and `constant_valid`, the best constant answer on the
+        test data and on the sample of validation data; `tests`: {name: measures, or {"refused": sentence}}; `further`. Of a run
+        whose loss is no longer a number only: `name`, `rate`, `seed` and, as `diverged`, the sentence.
         """
         kind, own = self.variants[name]
         data = _loaded(self.data, self._settings_of_data(), folder)
@@ -112,7 +114,10 @@ class Study:
         config = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
         config = equal(config, data, [kind], given)[kind]
         sampled = replace(data, valid=sample(data.valid))
-        model, record = trained(config, sampled, place, progress=False)
+        try:
+            model, record = trained(config, sampled, place, progress=False)
+        except NotANumber as stopped:
+            return {"name": name, "rate": config.training.rate, "seed": seed, "diverged": str(stopped)}
         tests = {}
         for label, spec in self.tests.items():
             try:
@@ -126,8 +131,9 @@ class Study:
             "unit": tested.unit,
             "tests": tests,
         }
-        chance = data.task.chance(tested)[record["measure"]["name"]]
-        record["constant"] = chance[0] / chance[1]
+        for key, examples in (("constant", tested), ("constant_valid", sampled.valid)):
+            total, count = data.task.chance(examples)[record["measure"]["name"]]
+            record[key] = total / count
         record["further"] = self.further(model, data, seed) if self.further else {}
         return record
 
@@ -138,12 +144,17 @@ class Study:
 
     def _chosen(self, name: str, rates: tuple, found: Found) -> float:
         """The rate that was best on validation data in the first seed, of those that were run."""
-        tried = [found[key] for rate in rates if (key := f"{self.name}/{_file(name)}-rate{rate:g}") in found]
+        keys = [f"{self.name}/{_file(name)}-rate{rate:g}" for rate in rates]
+        tried = [found[key] for key in keys if key in found and "diverged" not in found[key]]
         return report.best_rate(tried, tried[0]["measure"]) if tried else rates[0]
 
     def outcome(self, found: Found) -> Outcome | None:
-        """What the runs come to; None where there is none."""
+        """What the runs come to; None where there is none. As long as not all encoders have tried a rate, none has."""
         runs = [one for key, one in found.items() if key.startswith(f"{self.name}/")]
+        first = [run for run in runs if run["seed"] == 0]
+        tried = {name: {run["rate"] for run in first if run["name"] == name} for name in self.variants}
+        shared = set.intersection(*(rates for rates in tried.values() if rates)) if first else set()
+        runs = [run for run in runs if "diverged" not in run and (run["rate"] in shared or not shared)]
         return Outcome(self, runs) if runs else None
 
 
@@ -170,7 +181,8 @@ def _further(spec: str) -> Examples:
 class Outcome:
     """What a study found: for each encoder the runs with its best rate, and medians and ranges over their seeds.
 
-    Attributes: `measure`; `unit`, what buckets count; `names` of the encoders, in the study's order; `constant`, the best constant answer.
+    Attributes: `measure`; `unit`, what buckets count; `names` of the encoders, in the study's order; `constant`, the best constant answer
+    on the test data, and `constant_valid` on the sample of validation data.
     """
 
     def __init__(self, study: Study, runs: list[dict]):
@@ -183,7 +195,7 @@ class Outcome:
             self.runs[name] = sorted(
                 (run for run in same if run["rate"] == rate), key=lambda run: run["seed"]
             )
-        self.constant = runs[0]["constant"]
+        self.constant, self.constant_valid = runs[0]["constant"], runs[0]["constant_valid"]
         self.shared = report.tokens_in_common([run for same in self.runs.values() for run in same])
 
     def at_end(self, name: str, bucket: str = "") -> Spread | None:
@@ -227,14 +239,15 @@ class Outcome:
         sign = 1 if self.measure["better"] == "higher" else -1
         return sign * (one["median"] - other["median"])
 
-    def skill(self, value: float) -> float:
-        """The share of the way from the best constant answer (0) to a perfect one (1); below 0 it is worse than constant."""
+    def skill(self, value: float, constant: float | None = None) -> float:
+        """The share of the way from the best constant answer (0; `constant`, or that on the test data) to a perfect one (1); below 0 it is worse."""
         perfect = 1.0 if self.measure["better"] == "higher" else 0.0
-        return (value - self.constant) / (perfect - self.constant)
+        constant = self.constant if constant is None else constant
+        return (value - constant) / (perfect - constant)
 
-    def skills(self, values: Spread | None) -> Spread | None:
+    def skills(self, values: Spread | None, constant: float | None = None) -> Spread | None:
         """A spread of the measure as one of skill."""
-        return values and spread(self.skill(value) for value in values.values())
+        return values and spread(self.skill(value, constant) for value in values.values())
 
     def seeds(self) -> int:
         return max(len(same) for same in self.runs.values())

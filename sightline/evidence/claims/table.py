@@ -5,7 +5,13 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-STYLES = {"holds": "green", "holds when": "yellow", "does not hold": "red", "not settled": "blue", "not run": "dim"}
+STYLES = {
+    "holds": "green",
+    "holds when": "yellow",
+    "does not hold": "red",
+    "not settled": "blue",
+    "not run": "dim",
+}
 
 
 def table(document: dict) -> Table:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 from functools import partial
 
 import pytest
@@ -102,6 +103,22 @@ def test_side_by_side_on_one_core_each_and_turn_by_turn(plan, tmp_path):
     assert {one["threads"] for name, one in found.items() if name != "a/0"} == {1}
     with pytest.raises(ValueError, match="expected one job or more, got 0; give as many as there are cores"):
         settle(jobs=0, out=tmp_path, tell=str)
+
+
+def _waits(place, found):
+    time.sleep(0.2)
+
+
+def test_where_other_work_took_the_core_it_is_said(plan, tmp_path):
+    _, made = plan
+    made[2] = [Cell("a/waits", {}, _waits, turn=1), Cell("a/exact", {}, _waits)]
+    said = []
+    settle(only=[2], out=tmp_path, tell=said.append)
+    assert read(tmp_path)["a/waits"]["core"] < 0.5
+    (line,) = [line for line in said if line.startswith("disturbed")]
+    assert line.startswith("disturbed: a/waits had ") and line.endswith(
+        "% of a core; remove its file to measure it again"
+    )
 
 
 def test_what_fails_in_another_process_is_said_and_the_rest_is_kept(plan, tmp_path):

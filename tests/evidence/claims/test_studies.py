@@ -39,7 +39,7 @@ def test_the_runs_of_a_study(study):
     assert len(full) == 5 * (len(RATES) + 2) and len(gpu) == 5 * len(RATES)
     lstm = [(cell.name, cell.turn, cell.asked["seed"]) for cell in full if cell.asked["kind"] == "lstm"]
     assert lstm == [
-        ("small/lstm-rate0.003", 1, 0), ("small/lstm-rate0.01", 2, 0),
+        ("small/lstm-rate0.003", 1, 0), ("small/lstm-rate0.001", 2, 0), ("small/lstm-rate0.01", 2, 0),
         ("small/lstm-seed1", 3, 1), ("small/lstm-seed2", 4, 2),
     ]  # fmt: skip
     assert all(cell.asked["gpu"] for cell in gpu) and not any("gpu" in cell.asked for cell in full)
@@ -73,7 +73,7 @@ def test_influence_before_and_after(found):
 def run(name, rate, seed, valid, test, **more):
     base = {
         "name": name, "rate": rate, "seed": seed, "valid": valid, "test": {"accuracy": test}, "tests": {}, "unit": "length",
-        "measure": {"name": "accuracy", "better": "higher", "percent": True}, "constant": 0.5, "tokens": 100,
+        "measure": {"name": "accuracy", "better": "higher", "percent": True}, "constant": 0.5, "constant_valid": 0.4, "tokens": 100,
         "milestones": [[50, 1.0, 0.5], [100, 2.0, valid]], "further": {},
     }  # fmt: skip
     return base | more
@@ -91,6 +91,29 @@ def test_the_rate_is_chosen_on_validation_data_with_the_first_seed(study):
     held = {"small/lstm-rate0.01": runs[0], "small/lstm-rate0.003": runs[1]}
     assert study._chosen("lstm", RATES, held) == 1e-2
     assert study._chosen("lstm", RATES, {}) == RATES[0]
+
+
+def test_a_rate_counts_once_all_encoders_have_tried_it(study):
+    found = {
+        "small/lstm-rate0.003": run("lstm", 3e-3, 0, 0.6, 0.6),
+        "small/rnn-rate0.003": run("rnn", 3e-3, 0, 0.5, 0.5),
+    }
+    found["small/lstm-rate0.01"] = run("lstm", 1e-2, 0, 0.9, 0.9)
+    assert study.outcome(found).at_end("lstm")["median"] == 0.6
+    found["small/rnn-rate0.01"] = run("rnn", 1e-2, 0, 0.1, 0.1)
+    outcome = study.outcome(found)
+    assert outcome.at_end("lstm")["median"] == 0.9 and outcome.at_end("rnn")["median"] == 0.5
+    assert outcome.skill(0.7, outcome.constant_valid) == pytest.approx(0.5) and outcome.skill(0.75) == 0.5
+
+
+def test_a_run_that_diverges_is_kept_as_one_and_counts_for_nothing(tmp_path):
+    study = Study("wild", DYCK, {}, SMALL | {"clip": 1e30, "weight_decay": 1e6}, quick_seconds=5.0)
+    found = {cell.name: measure(cell, {}, tmp_path)["result"] for cell in study.cells(Stage("quick"))[:2]}
+    assert {"name", "rate", "seed", "diverged"} == found["wild/rnn-rate0.003"].keys()
+    assert "expected a loss that is a number" in found["wild/rnn-rate0.003"]["diverged"]
+    assert study.outcome(found) is None and study._chosen("rnn", RATES, found) == RATES[0]
+    found["wild/lstm-rate0.003"] = run("lstm", 3e-3, 0, 0.6, 0.6)
+    assert study.outcome(found).names == ["lstm"]
 
 
 def test_equal_tokens_are_those_of_the_slowest(study):

@@ -39,6 +39,13 @@ def test_the_document_follows_from_the_cells(committed):
     assert made == committed
 
 
+def test_how_a_verdict_stands_to_papers_is_said_last(committed):
+    for claim, found in zip(CLAIMS, committed["claims"], strict=True):
+        assert claim.beside.keys() <= set(VERDICTS)
+        said = [sentence for sentence in claim.beside.values() if sentence in found["said"]]
+        assert said == [s for s in [claim.beside.get(found["verdict"])] if s] == found["said"][-1:] * len(said)
+
+
 def test_what_is_exact_is_committed(committed):
     verdicts = {claim["number"]: claim["verdict"] for claim in committed["claims"]}
     assert verdicts[1] == verdicts[2] == "holds" and verdicts[7] == "holds when"
