@@ -125,9 +125,9 @@ def judge_path(found: Found) -> Judged:
         f"By calculation and by trial, one layer of self-attention joins any two rows, at every length tried ({TRIED[0]} to {TRIED[-1]})."
         if constant and not wrong
         else f"Calculation and trial disagree for {listed(dict.fromkeys(wrong) or ['self-attention'])}.",
-        f"{checked} fields (encoders, lengths and layers) were tried; {'every one is' if layers_equal else 'not all are'} the calculated one, pair by pair.",
-        "A recurrence takes as many steps as rows lie between, plus one; its field is full after one layer because all steps are taken "
-        "inside it. The number of its steps is read from its definition, h[t] from x[t] and h[t-1].",
+        f"{checked} receptive fields (which inputs each row hears; of encoders, lengths and layers) were tried; {'every one is' if layers_equal else 'not all are'} the calculated one, pair by pair.",
+        "A recurrence takes as many steps as there are rows from the one to the other, both counted; its field is full after one layer because all steps are taken "
+        "inside it, and because rnn and lstm read both ways here. The number of its steps is read from its definition, h[t] from x[t] and h[t-1].",
         "It is the path that is short, not the work: one step of self-attention compares n * n pairs. With a window its path grows "
         "like that of a convolution, and a fully connected layer has the same path of one.",
     ]
@@ -176,14 +176,14 @@ def judge_field(found: Found) -> Judged:
     full = [name for name, lengths in whole.items() if all(lengths)]
     holds = "self-attention" in full and equal
     said = [
-        f"After one layer every row of self-attention hears the whole sequence, at every length tried ({FIELD[0]} to {FIELD[-1]})."
+        f"After one layer the field (the receptive field) of every row of self-attention is the whole sequence, at every length tried ({FIELD[0]} to {FIELD[-1]})."
         if holds
         else "Self-attention did not hear the whole sequence, or a field is not the one calculated.",
         f"It is not alone: the same is true of {listed(n for n in full if n != 'self-attention')}; of the fully connected layer up to the "
-        "length it was built for.",
-        f"A convolution of {KERNEL} taps hears {KERNEL - 1} more rows with each layer, a dilated one twice as many with each as with the "
+        "length it was built for, and of rnn and lstm because they read both ways here.",
+        f"A convolution of kernel width {KERNEL} hears {KERNEL - 1} more rows with each layer, a dilated one twice as many more with each as with the "
         f"one before: {_middle(results, 'convolution')} and {_middle(results, 'dilated convolution')} rows after {LAYERS} layers.",
-        "A field is what can be heard. It says nothing of how much is heard: see the claim on forgetting.",
+        "A field is what can be heard, and says nothing of how much is heard: see the claim on forgetting.",
     ]
     series = {}
     for name, (kind, settings) in VARIANTS.items():
@@ -224,9 +224,9 @@ PATH = Claim(
     1,
     "One step",
     "Self-attention joins any two positions in one step, whatever lies between them; a recurrence needs as many steps as there "
-    "are positions between, a convolution log n layers (dilated) or n / k.",
+    "are positions from the one to the other, a convolution about log n layers (dilated) or 2 n / (k - 1) of kernel width k.",
     "The longest of the shortest paths between two positions, calculated from the wiring; and on built encoders, layer by layer, "
-    "which rows change when one is changed.",
+    "which rows change when one is changed. A field is the receptive field: the inputs that a row hears.",
     "Holds if at every length tried every field found by trial is the calculated one, pair by pair and layer by layer, the layers "
     "found by trial are those calculated, and those of self-attention are 1. Does not hold otherwise.",
     (
