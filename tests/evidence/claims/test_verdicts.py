@@ -19,7 +19,18 @@ from sightline.evidence.claims.uses import USES
 ACCURACY = {"name": "accuracy", "better": "higher", "percent": True}
 
 
-def runs(study, scores, *, tests=None, buckets=None, constant=0.0, seeds=3, further=None, early=None):
+def runs(
+    study,
+    scores,
+    *,
+    tests=None,
+    buckets=None,
+    constant=0.0,
+    seeds=3,
+    further=None,
+    early=None,
+    valid_constant=None,
+):
     """Results of a study whose encoders reached `scores`; `tests` and `buckets` by encoder, `early` when the slowest had ended."""
     made = {}
     for name, score in scores.items():
@@ -30,7 +41,7 @@ def runs(study, scores, *, tests=None, buckets=None, constant=0.0, seeds=3, furt
                 "name": name, "kind": name, "rate": 3e-3, "seed": seed, "valid": score, "measure": ACCURACY, "unit": "distance",
                 "test": {"accuracy": score + wobble, **{f"accuracy@{b}": v + wobble for b, v in (buckets or {}).get(name, {}).items()}},
                 "tests": {t: {"refused": "too long"} if v is None else {"accuracy": v + wobble} for t, v in (tests or {}).get(name, {}).items()},
-                "parameters": 1000, "steps": 10, "tokens": 200 if early and name != "rnn" else 100, "constant": constant, "further": further or {},
+                "parameters": 1000, "steps": 10, "tokens": 200 if early and name != "rnn" else 100, "constant": constant, "constant_valid": constant if valid_constant is None else valid_constant, "further": further or {},
                 "milestones": [[100, 1.0, (early or scores)[name] + wobble], [200, 2.0, score + wobble]],
             }  # fmt: skip
     return made
@@ -195,10 +206,10 @@ def test_ngrams(same, clear, verdict):
 # ---- heads -------------------------------------------------------------------------------------------------------------
 
 
-def relation(name, accuracy, by_offset=0.4, ahead=(0.2, 0.3), random=0.1, count=200):
+def relation(name, accuracy, by_offset=0.4, ahead=(0.2, 0.3), random=0.1, count=200, nearest=0.1, same=None):
     return {
         "relation": name, "layer": 3, "head": 5, "counts": [count, count], "accuracy": accuracy, "interval": [0.7, 0.9], "by_offset": by_offset,
-        "ahead": list(ahead), "by_nearest": 0.1, "by_same_word": None, "random": random, "distances": [], "note": "",
+        "ahead": list(ahead), "by_nearest": nearest, "by_same_word": same, "random": random, "distances": [], "note": "",
     }  # fmt: skip
 
 
@@ -213,9 +224,15 @@ def relation(name, accuracy, by_offset=0.4, ahead=(0.2, 0.3), random=0.1, count=
                 relation("obj", 0.45),
                 relation("det", 0.8, ahead=(-0.1, 0.3)),
                 relation("case", 0.8, random=0.75),
+                relation("det", 0.8, nearest=0.72),
+                relation("coref", 0.8, same=0.72),
+                relation("coref:name", 0.85, same=0.71)
+                | {"interval": [0.7, 0.9]},  # the interval does not lie above it
             ],
             "does not hold",
         ),
+        ([relation("obj", 0.8), relation("coref:name", 0.8, same=0.6)], "holds"),
+        ([relation("obj", 0.8), relation("binding", 0.8)], "holds"),
         ([relation("obj", 0.8, count=50)], "not run"),
     ],
 )
@@ -225,6 +242,22 @@ def test_heads(relations, verdict, tmp_path):
     found = {"heads/relations": {"files": [read_heads(tmp_path / "heads.json")]}}
     assert SYNTAX.judge(found).verdict == verdict
     assert SYNTAX.judge({}).verdict == "not run" and "sightline heads" in SYNTAX.judge({}).said[0]
+
+
+def test_of_several_models_the_least_counts():
+    good, bad = (
+        [relation("obj", 0.8), relation("coref", 0.8)],
+        [relation("obj", 0.45), relation("coref", 0.8)],
+    )
+    files = [{"model": "one", "relations": good}, {"model": "two", "relations": bad}]
+    judged = SYNTAX.judge({"heads/relations": {"files": files}})
+    assert judged.verdict == "holds when"
+    assert (
+        "0% to 100% (by model) of the relations of syntax, 100% of the relations of reference"
+        in judged.said[0]
+    )
+    alone = [{"model": model["model"], "relations": model["relations"][:1]} for model in files]
+    assert SYNTAX.judge({"heads/relations": {"files": alone}}).verdict == "holds when"
 
 
 def test_what_cannot_be_said_of_a_head_is_not_found():
