@@ -8,6 +8,7 @@ much of the order of words an encoder uses, and over how many.
 from __future__ import annotations
 
 from collections import Counter
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def measured(model: Model, data: Data, seed: int) -> dict:
 
 
 def shuffled(examples: Examples, size: int, random: torch.Generator) -> Examples:
-    """The same sequences, each cut into blocks of so many tokens, the blocks in an order drawn by lot.
+    """The same sequences, each cut into blocks of so many tokens, the blocks in an order drawn at random.
 
     >>> ids = Sequences(torch.arange(6), [0, 6])
     >>> shuffled(Examples(ids, torch.tensor([0])), 3, torch.Generator().manual_seed(1)).inputs.values.tolist()
@@ -96,7 +97,7 @@ def fired(model: Model, examples: Examples, random: torch.Generator) -> dict:
     """Which n-grams move each filter most, and how much they have in common.
 
     A filter is an output of the convolution. Its `clearness` is the share of its TOP strongest windows that have one and the same word at one and the
-    same place, the best such; `by lot` that of as many windows drawn by lot, the median of 100 draws.
+    same place, the best such; `by lot` that of as many windows drawn at random, the median of 100 draws.
     Returns: `clearness`: for each filter; `by lot`; `clearest`: of some filters the number, the clearness and the five strongest n-grams.
     """
     model.eval()
@@ -155,19 +156,21 @@ def judge(found: Found) -> Judged:
     exact = reach("convolution", 1, kernel=N) == [(N // 2, N // 2)]
     runs = [run["further"] for o in outcomes for run in o.runs["convolution"]]
     same = min(run["same"] for run in runs)
-    clear = min(
-        sorted(run["filters"]["clearness"])[len(run["filters"]["clearness"]) // 2] - run["filters"]["by lot"]
-        for run in runs
-    )
-    detects, specific = exact and same >= SAME, clear >= CLEARER
+    filters = [(median(run["filters"]["clearness"]), run["filters"]["by lot"]) for run in runs]
+    clear, random = min(filters, key=lambda one: one[0] - one[1])
+    detects, specific = exact and same >= SAME, round(clear - random, 9) >= CLEARER
     verdict = "does not hold" if not detects else "holds" if specific else "holds when"
-    answers = f"A one-layer convolution of {N} taps answers {same:.1%} of the texts alike when each {N}-gram is read alone"
+    answers = f"A one-layer convolution of kernel width {N} answers {same:.1%} of the texts alike when each {N}-gram is read alone"
     first = {
         "holds": f"{answers}, and its filters fire on n-grams that have a word in common.",
         "holds when": f"{answers}: what it knows is which {N}-grams occur. But its filters do not clearly fire on one word each.",
-        "does not hold": f"{answers}: it uses more than the n-grams it is made of, or its field is not {N} words.",
+        "does not hold": f"{answers}: it uses more than the n-grams it is made of, or its field (the receptive field) is not {N} words.",
     }[verdict]
-    said = [first]
+    shared = f"In the median filter {clear:.1%} of the {TOP} strongest {N}-grams share one token at one place ({random:.1%} of as many drawn at random)"
+    said = [
+        first,
+        f"{shared}, the least over runs; {100 * CLEARER:.0f} points more are asked for, and <unk> counts as a token.",
+    ]
     for o in outcomes:
         alone = {name: spread(run["further"]["same"] for run in o.runs[name])["median"] for name in o.names}
         said.append(
@@ -231,11 +234,11 @@ def _table(o: Outcome) -> dict:
 
 def _filters(o: Outcome) -> dict:
     filters = o.runs["convolution"][0]["further"]["filters"]
-    middle = sorted(filters["clearness"])[len(filters["clearness"]) // 2]
+    middle = median(filters["clearness"])
     rows = [[str(e), f"{clearness:.0%}", " / ".join(grams)] for e, clearness, grams in filters["clearest"]]
     title = (
-        f"{o.study.name}: the clearest filters and the {N}-grams that fire them (clearness: the share of the {TOP} strongest with one word at one place; "
-        f"median over filters {middle:.0%}, of windows drawn by lot {filters['by lot']:.0%})"
+        f"{o.study.name}, one run: the clearest filters and the {N}-grams that fire them (clearness: the share of the {TOP} strongest with one word at one place; "
+        f"median over filters {middle:.1%}, of windows drawn at random {filters['by lot']:.1%})"
     )
     return table(title, ["filter", "clearness", "strongest first"], rows)
 
@@ -260,10 +263,10 @@ NGRAMS = Claim(
     3,
     "A detector of n-grams",
     "A convolution is a local detector of n-grams.",
-    f"The field of one layer; a classifier of texts with one layer of {N} taps, whose answers are compared with those from {N}-grams read alone, one by one; "
+    f"The field (receptive field) of one layer; a classifier of texts with one layer of kernel width {N}, whose answers are compared with those from {N}-grams read alone, one by one; "
     "the n-grams that fire each filter; and accuracy with blocks of words shuffled, for all encoders.",
-    f"Does not hold if less than {SAME:.1%} of the answers stay the same when each {N}-gram is read alone, in any run. Holds if besides the filters are clear: the {TOP} strongest n-grams of the "
-    f"median filter share a word at a place {100 * CLEARER:.0f} points more often than n-grams drawn by lot. Holds when, if they are not.",
+    f"Does not hold if less than {SAME:.1%} of the answers stay the same when each {N}-gram is read alone, in any run. Holds if besides the filters are clear, in every run: the {TOP} strongest n-grams of the "
+    f"median filter share a token at a place {100 * CLEARER:.0f} points more often than n-grams drawn at random; <unk> counts as a token. Holds when, if they are not.",
     (
         "Kim 2014, Convolutional neural networks for sentence classification",
         "Jacovi et al. 2018, Understanding convolutional neural networks for text classification",

@@ -17,6 +17,15 @@ def unit(outcome: Outcome) -> str:
     return "%" if outcome.measure["percent"] else ""
 
 
+def seeds(outcome: Outcome) -> str:
+    """How many seeds an encoder has, in words: from the fewest to the most."""
+    counts = [len(same) for same in outcome.runs.values()]
+    fewest, most = min(counts), max(counts)
+    if most == 1:
+        return "one seed"
+    return f"median and range of {most if fewest == most else f'{fewest} to {most}'} seeds"
+
+
 def by_bucket(outcome: Outcome) -> dict:
     """A row for each encoder: its size, rate and steps; at equal time on all test data, at equal tokens on validation data; then by bucket."""
     buckets = outcome.buckets()
@@ -26,10 +35,12 @@ def by_bucket(outcome: Outcome) -> dict:
         about = [f"{first['parameters']:,}", f"{first['rate']:g}", f"{first['steps']:,}"]
         both = [outcome.at_end(name), outcome.at_tokens(name)]
         rows.append([name, *about, *both, *(outcome.at_end(name, bucket) for bucket in buckets)])
-    rows.append(["best constant answer", "", "", "", outcome.constant, *[None] * (1 + len(buckets))])
+    constants = [outcome.constant, outcome.constant_valid]
+    rows.append(["best constant answer", "", "", "", *constants, *[None] * len(buckets)])
     what = f"; last columns by {outcome.unit}" * bool(buckets)
+    how = "at equal tokens: on the validation sample, while the learning rate of faster encoders was still falling"
     return table(
-        f"{outcome.study.data}: {outcome.measure['name']}{what}",
+        f"{outcome.study.data}: {outcome.measure['name']}, {seeds(outcome)}; {how}{what}",
         ["encoder", "parameters", "rate", "steps", "at equal time", "at equal tokens", *buckets],
         rows,
         unit(outcome),
@@ -43,7 +54,7 @@ def by_test(outcome: Outcome, trained: str) -> dict:
     for name in outcome.names:
         further = ["refuses" if outcome.refusal(name, test) else outcome.on(name, test) for test in tests]
         rows.append([name, outcome.at_end(name), *further])
-    title = f"Trained on {outcome.study.data}: {outcome.measure['name']} there and beyond"
+    title = f"Trained on {outcome.study.data}: {outcome.measure['name']} there and beyond, {seeds(outcome)}"
     return table(title, ["encoder", f"{trained} (trained)", *tests], rows, unit(outcome))
 
 
@@ -73,10 +84,9 @@ def _drawn(
         name: [[i, s["median"], s["low"], s["high"]] for i, s in enumerate(spreads) if s]
         for name, spreads in series.items()
     }
-    seeds = outcome.seeds()
     return lines(
         title,
-        f"After equal time, on test data; {f'median and range of {seeds} seeds' if seeds > 1 else 'one seed'}.",
+        f"After equal time, on test data; {seeds(outcome)}.",
         {"name": what, "scale": "linear", "ticks": ticks},
         {"name": outcome.measure["name"], "scale": "linear", "percent": outcome.measure["percent"]},
         points,
