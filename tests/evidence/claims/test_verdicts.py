@@ -202,12 +202,35 @@ def test_weakness_is_told_at_the_trained_the_first_and_the_farthest_lengths():
     "found, verdict",
     [
         ({}, "not run"), (runs("ewt", even(0.1)), "not settled"), (runs("ewt", even(0.9)), "holds"),
-        (runs("ewt", even(0.9, fully_connected=0.3)), "holds when"), (runs("ewt", even(0.9, rnn=0.3)), "holds"),
+        (runs("ewt", even(0.9, fully_connected=0.3)), "holds"), (runs("ewt", even(0.9, rnn=0.3)), "holds"),
         (runs("ewt", even(0.9, rnn=0.3, lstm=0.4)), "does not hold"),
+        (runs("ewt", even(0.9, rnn=0.3, lstm=0.4)) | runs("trec", even(0.9)), "holds when"),
     ],
 )  # fmt: skip
 def test_uses(found, verdict):
     assert USES.judge(found).verdict == verdict
+
+
+def test_uses_are_told_from_the_numbers():
+    far = {kind: {"1-8": 0.9, "129+": 0.6} for kind in KINDS} | {"lstm": {"1-8": 0.5, "129+": 0.8}}
+    worse = even(0.9, rnn=0.3, lstm=0.4)
+    judged = USES.judge(runs("scope", worse, buckets=far) | runs("trec", even(0.9, fully_connected=0.3)))
+    assert judged.said[0] == "On trec a recurrence reaches 90% of the best skill; on scope none does."
+    assert "self-attention on 2 of 2, convolution on 2 of 2, fully-connected on 1 of 2" in judged.said[1]
+    (apart,) = [
+        sentence for sentence in judged.said if "the better recurrence, to self-attention" in sentence
+    ]
+    assert apart.endswith("by distance: -40 at 1-8, +20 at 129+.")
+    assert any("not ahead of the better recurrence on trec. That contradicts" in s for s in judged.said)
+    ahead = USES.judge(runs("trec", even(0.8, self_attention=0.9)))
+    assert not any("contradicts" in sentence for sentence in ahead.said)
+
+
+def test_two_seeds_have_the_mean_of_both_as_their_median():
+    found = runs("shakespeare", even(0.9), seeds=2)
+    for one in found.values():
+        one["test"]["bits per character"] = 2.0 + one["seed"]
+    assert any("as a generator: self-attention 2.500" in sentence for sentence in USES.judge(found).said)
 
 
 def lengths(attention_far, studies=LENGTH_STUDIES):
