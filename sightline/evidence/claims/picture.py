@@ -22,6 +22,7 @@ COLOURS = {  # as everywhere in sightline
     "convolution": "#009e73",
     "fully-connected": "#cc79a7",
 }
+PLAIN = {"mqar": "Associative recall", "scope": "The scope of names", "adding": "Adding two numbers"}  # tasks
 INK = "#757f8a"
 LEFT, TOP, BOTTOM = 318, 84, 332  # the width of the maps; between which heights both panels stand
 RIGHT, NAMES, BETWEEN = (
@@ -65,9 +66,18 @@ def picture(document: dict) -> str:
 
 
 def _farthest(pictures: list[dict]) -> dict | None:
-    """The accuracy by distance that is told apart into most distances, and of equals the first; None of none."""
-    some = [one for one in pictures if one["shape"] == "lines" and one["x"].get("ticks") and one["y"]["percent"]]  # fmt: skip
-    return max(some, key=lambda one: len(one["x"]["ticks"]), default=None)
+    """The accuracy by distance that is told apart into most distances, since the claim is about distance, and of equals the first.
+
+    Its title names the task plainly, and says of how many it is one. None of none.
+    """
+    by_distance = [one for one in pictures if one["shape"] == "lines" and one["x"].get("ticks")]
+    some = [one for one in by_distance if one["y"]["percent"]]
+    if not some:
+        return None
+    kept = max(some, key=lambda one: len(one["x"]["ticks"]))
+    task, _, _ = kept["title"].replace(",", ":").partition(":")
+    among = f", one of {len(by_distance)} tasks" * (len(by_distance) > 1)
+    return kept | {"title": f"{PLAIN.get(task, task)} by distance{among}"}
 
 
 def _heading(left: float, title: str, said: str, claim: dict) -> list[str]:

@@ -54,16 +54,22 @@ def drawn(made):
 
 
 def test_maps_and_lines_stand_where_the_numbers_say():
-    near = lines("Near", ["1"], {"rnn": [[0, 1, 1, 1]]})
-    loss = lines("Loss", ["1", "2", "3"], {"rnn": [[0, 1, 1, 1]]}, percent=False)
+    near = lines("near, by distance", ["1"], {"rnn": [[0, 1, 1, 1]]})
+    loss = lines("adding:length=9, by distance", ["1", "2", "3"], {"rnn": [[0, 1, 1, 1]]}, percent=False)
     series = {
         "self-attention": [[0, 1.0, 0.9, 1.0], [1, 0.5, 0.25, 0.75]],
         "rnn": [[0, 0.5, 0.5, 0.5], [1, 0.0, 0.0, 0.0]],
     }
-    far = lines("Far", ["1-8", "9-32"], series, levels=[{"name": "constant", "y": 0.25}])
+    far = lines(
+        "mqar:length=6-256,pairs=1-16, by distance",
+        ["1-8", "9-32"],
+        series,
+        levels=[{"name": "constant", "y": 0.25}],
+    )
     found = drawn(picture(document(near, loss, far)))
     text = [one.text for one in found.iter(f"{SVG}text")]
-    assert "Far" in text and "Near" not in text and "Loss" not in text
+    assert "Associative recall by distance, one of 3 tasks" in text
+    assert not any(word in one for one in text for word in ("near", "adding"))
     assert "Three seeds; claim 5: holds when" in text and {"100%", "78%", "constant", "9-32"} <= {*text}
     assert "dilated convolution" not in text
     heights = [float(one.get("cy")) for one in found.iter(f"{SVG}circle")]
@@ -86,6 +92,7 @@ def test_without_distances_the_maps_stand_alone():
     )
     assert float(alone.get("width")) < 400 < float(both.get("width"))
     assert not list(alone.iter(f"{SVG}circle")) and len(list(both.iter(f"{SVG}circle"))) == 1
+    assert "Far by distance" in [one.text for one in both.iter(f"{SVG}text")]
 
 
 def test_without_maps_it_is_refused():
@@ -102,7 +109,8 @@ def test_names_are_text():
         document(lines(EVIL, [EVIL], {EVIL: [[0, 1.0]]}, levels=[{"name": EVIL, "y": 0}]), title=EVIL)
     )
     assert "<script" not in found
-    assert [one.text for one in drawn(found).iter(f"{SVG}text")].count(EVIL) == 4
+    text = [one.text for one in drawn(found).iter(f"{SVG}text")]
+    assert text.count(EVIL) == 3 and f"{EVIL} by distance" in text
 
 
 def test_it_is_written_by_a_command(tmp_path):
