@@ -24,6 +24,7 @@ from sightline.observe.calls import Call
 from sightline.observe.native import STEPS, D, I, P, Source, library
 
 ROOM = 2**16  # weights of a strip, which lie near the processor
+ROWS = 16  # of a strip, at least: fewer queries would be computed all the same
 ALIGNED = 64  # a row of weights is at most this much longer than the keys; at most so many rows more
 FEW = 2**17  # weights that are not worth a thread
 HEADS = Source(Path(__file__).with_name("reading.c"), "sightline_heads", (P, I, I))
@@ -53,6 +54,11 @@ def fits(call: Call) -> bool:
     plain = call.bias is None and call.softcap is None
     known = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (call.q, call.k, call.lse))
     return plain and known and library(HEADS) is not None
+
+
+def way(device: torch.device) -> str:
+    """How weights are read there: each way gives its own last bits."""
+    return f"{'C' if device.type == 'cpu' and library(HEADS) else 'PyTorch'} on {device.type}"
 
 
 def read(call: Call, laid: Laid, layer: int, sums: Sums, answers: Tensor) -> None:
@@ -230,4 +236,6 @@ def _strips(read: Read) -> list[tuple[int, ...]]:
     n = len(read.ids)
     if n * n <= ROOM:
         return [(0, n, 0, read.words)]
-    return [(*pair, *np.searchsorted(read.first, pair).tolist()) for pair in read.strips(max(1, ROOM // n))]
+    return [
+        (*pair, *np.searchsorted(read.first, pair).tolist()) for pair in read.strips(max(ROWS, ROOM // n))
+    ]

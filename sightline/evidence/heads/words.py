@@ -52,7 +52,7 @@ class Read:
         inside = np.zeros(len(self.ids) + 1, np.int64)
         if len(self.pieces):
             full = np.flatnonzero(np.diff(self.offsets))
-            low = np.minimum.reduceat(self.pieces, self.offsets[full])
+            low = self.first[full]  # by which a word's strip is found; pieces may fall from word to word
             high = np.maximum.reduceat(self.pieces, self.offsets[full])
             np.add.at(inside, low + 1, 1)
             np.add.at(inside, high + 1, -1)

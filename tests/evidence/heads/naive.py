@@ -112,7 +112,7 @@ def bag(read, word):
 
 
 def _pieces(sums, weights, read, document):
-    n, ids, special = len(read.ids), read.ids.tolist(), read.special
+    n, ids, special, edges = len(read.ids), read.ids.tolist(), read.special, EDGES.tolist()
     punctuation = {p for w in range(read.words) if document.punctuation[w] for p in bag(read, w)}
     for i in range(n):
         if special[i]:
@@ -135,7 +135,7 @@ def _pieces(sums, weights, read, document):
             sums["special"] += row[..., j] * special[j]
             sums["separator"] += row[..., j] * read.separator[j]
             sums["punctuation"] += row[..., j] * (j in punctuation)
-            place = max(e for e in range(len(EDGES)) if EDGES[e] <= abs(i - j))
+            place = max(e for e, edge in enumerate(edges) if edge <= abs(i - j))
             sums["distances"][..., place] += row[..., j]
             if abs(j - i) <= WIDE:
                 sums["offset_weight"][..., WIDE + j - i] += row[..., j]
