@@ -1,11 +1,12 @@
 """One pass of a model over a corpus: every head's sums, and whether it answers each question, in memory that does not grow.
 
-    FOLDER/note.json                  the model and the corpus, which must agree when a run goes on
+    FOLDER/note.json                  model, corpus and the way weights are read, which must agree when a run goes on
     FOLDER/00000012.safetensors       window 12, some thousand documents: its sums, and its answers
     FOLDER/found.npy                  the answers of all windows, bool [questions, layers, heads]
 
 In a window documents are sorted by length and packed. What a window gives depends on nothing else, and windows are added in
-their order: after a kill, and with any number of processes, the same bits come out.
+their order: after a kill, and with any number of processes, the same bits come out. Weights read in C and by PyTorch agree but
+for rounding, so the note says which it was, and on what device.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from sightline.batching import sorted_batches
 from sightline.evidence.heads.fitting import asked_of, fitted, rarest, rarity
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.packs import Pack, Tap
+from sightline.evidence.heads.reading import way
 from sightline.evidence.heads.runs import Item, Unasked
 from sightline.evidence.heads.subject import Subject
-from sightline.evidence.heads.sums import Sums
+from sightline.evidence.heads.sums import COUNTS, HEADS, Sums
 from sightline.evidence.heads.words import paired
 from sightline.training import checkpoint
 from sightline.training.loop import processes
 
 WINDOW, CHARACTERS = 4096, 1_000_000  # documents, or letters, that are sorted together
 NOTE, FOUND = "note.json", "found.npy"
+REST = ("answers", "unread", "skipped")  # of a window, beside its sums
+SAMPLE = 64  # texts that show which tokenizer there is
 REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
 
 
@@ -81,8 +85,10 @@ def measure(
         _agree(folder, subject, corpus, tokens)
     process.wait_for_everyone()
     parts = list(windows(corpus))
+    mine = _open(folder, len(parts))[process.process_index :: process.num_processes]
+    process.wait_for_everyone()  # until all have looked, none adds a window
     for number, (start, stop) in enumerate(parts):
-        if number % process.num_processes == process.process_index and not _file(folder, number).exists():
+        if number in mine:
             made = _window(tap, corpus, start, stop, counts, tokens)
             checkpoint.write(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
         advance(stop - start)
@@ -175,8 +181,22 @@ def _file(folder: Path, number: int) -> Path:
     return folder / f"{number:08d}.safetensors"
 
 
+def _open(folder: Path, parts: int) -> list[int]:
+    """The windows that are not done."""
+    return [number for number in range(parts) if not _file(folder, number).exists()]
+
+
 def _read(folder: Path, number: int) -> dict[str, Tensor]:
-    return checkpoint.read_tensors(_file(folder, number))[0]
+    file = _file(folder, number)
+    try:
+        tensors = checkpoint.read_tensors(file)[0]
+    except ValueError:
+        tensors = {}
+    if tensors.keys() != {*HEADS, *COUNTS, *REST}:
+        raise ValueError(
+            f"{file}: expected the sums and answers of a window, got a file cut short or damaged; remove it, and run again"
+        )
+    return tensors
 
 
 def _join(folder: Path, parts: int, questions: int, tap: Tap) -> None:
@@ -198,17 +218,29 @@ def _agree(folder: Path, subject: Subject, corpus: Corpus, tokens: int) -> None:
         "model": subject.name,
         "weights": _digest(_of_weights(subject)),
         "corpus": _digest(_of_corpus(corpus)),
+        "pieces": _digest(_of_pieces(subject, corpus)),
+        "measures": sorted([*HEADS, *COUNTS]),
         "settings": [WINDOW, CHARACTERS, tokens],
+        "way": way(subject.device),
     }
     path = folder / NOTE
     try:
         before = json.loads(path.read_text("utf-8")) if path.exists() else None
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected the note of a run of heads, got {error}; remove {folder}, or name another"
-        ) from None
-    if before is None:
+        before = str(error)
+    if before is None and not any(folder.glob("[0-9]" * 8 + ".safetensors")):
         checkpoint.write(folder, {NOTE: json.dumps(note, indent=1).encode()})
+    elif not isinstance(before, dict):
+        came = (
+            before
+            if isinstance(before, str)
+            else "none beside its windows"
+            if before is None
+            else "another file"
+        )
+        raise ValueError(
+            f"{path}: expected the note of a run of heads, got {came}; remove {folder}, or name another"
+        )
     elif other := [name for name in note if before.get(name) != note[name]]:
         raise ValueError(
             f"{folder}: expected the {', '.join(other)} that it was begun with, got another; give the same, or name another folder"
@@ -224,10 +256,17 @@ def _of_weights(subject: Subject) -> Iterator[bytes]:
 def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
     for document in corpus.documents:
         ids = b"" if document.ids is None else np.asarray(document.ids).tobytes()
-        yield json.dumps([document.spaces, document.words]).encode() + ids
+        mentions = np.asarray(document.mentions).tolist()
+        yield json.dumps([document.spaces, document.words, mentions]).encode() + ids
     for array in (corpus.document, corpus.relation, corpus.query, corpus.keys, corpus.offsets):
         yield array.tobytes()
     yield json.dumps(corpus.relations).encode()
+
+
+def _of_pieces(subject: Subject, corpus: Corpus) -> Iterator[bytes]:
+    some = corpus.documents[:SAMPLE]
+    for read in subject.read(some) if some else ():
+        yield json.dumps([array.tolist() for array in (read.ids, read.pieces, read.offsets)]).encode()
 
 
 def _digest(parts: Iterator[bytes]) -> str:

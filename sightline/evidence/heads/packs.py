@@ -102,10 +102,11 @@ class Tap:
             nonlocal done
             count = len(call.offsets) - 1
             expected = pack.sequences.lengths[start : start + count]
-            if layer >= self.layers or not torch.equal(call.offsets.diff(), expected):
+            whole = torch.equal(call.offsets.diff(), expected) and torch.equal(call.key_offsets, call.offsets)
+            if layer >= self.layers or not whole:
                 raise ValueError(
                     f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got calls of attention "
-                    "over other pieces of them; use another model"
+                    "over other pieces of them, or over keys that are no pieces; use another model"
                 )
             if fits(call):
                 read(call, pack.laid(start, start + count), layer, sums, answers[:, layer])

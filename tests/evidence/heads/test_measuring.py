@@ -1,5 +1,6 @@
-"""A pass over a corpus against loops over every pair of pieces; stopped, shared and damaged runs; what a model cannot take."""
+"""A pass over a corpus that is stopped, shared, damaged, or another's; models of others; what a model cannot take."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,84 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from naive import SPECIAL, drawn, encoder, measured, subject
+from naive import SPECIAL, drawn, measured, subject
 
-from sightline.attention import FULL
-from sightline.evidence.heads import measuring, reading, runs
+from sightline.attention import attention
+from sightline.evidence.heads import measuring
 from sightline.evidence.heads.gold import Document, Relation, asked
 from sightline.evidence.heads.measuring import measure
 from sightline.evidence.heads.subject import opened
 from sightline.evidence.heads.words import laid, paired
-from sightline.observe.calls import Call
-from sightline.observe.native import library
+from sightline.training import checkpoint, loop
 
 sys.path.append(str(Path(__file__).parents[2] / "huggingface"))
 import small  # noqa: E402
 
 LONG_WORD = 25 * "x"
 LENGTHS = (0, 1, 1, 2, 3, 3, 3, 5, 7, 7, 11, 13, 13, 23, 41)
-
-
-def compare(found, sums, answers):
-    assert found.sums["queries"] == sums["queries"] > 0
-    for name, expected in sums.items():
-        got = found.sums[name].numpy()
-        if got.dtype == np.int64:
-            assert np.array_equal(got, expected), name
-        else:
-            np.testing.assert_allclose(got, expected, atol=3e-5, rtol=1e-5, err_msg=name)
-    assert np.array_equal(found.found, answers) and answers.any() and not answers.all()
-
-
-@pytest.fixture(params=["C", "PyTorch"])
-def way(request, monkeypatch):
-    """Both ways to read weights; gives whether it is C."""
-    if request.param == "C" and library(reading.HEADS) is None:
-        pytest.skip("there is no compiler here")
-    monkeypatch.setenv("SIGHTLINE_NATIVE", str(int(request.param == "C")))
-    return request.param == "C"
-
-
-@pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": 2}, {"key_heads": 1}], ids=str)
-def test_every_measure_is_what_loops_find(options, way, tmp_path):
-    corpus, reads = drawn(LENGTHS, seed=2)  # in which rounding decides nowhere which weight is largest
-    toy = subject(reads, encoder(**options))
-    found = measure(toy, corpus, tmp_path, tokens=40)
-    compare(found, *measured(toy, corpus, reads))
-
-
-def test_a_long_text_goes_in_strips(way, tmp_path, monkeypatch):
-    corpus, reads = drawn((53, 1, 29, 29), seed=1)
-    toy = subject(reads)
-    expected = measured(toy, corpus, reads)
-    for scores in (1, 500, 3000):
-        monkeypatch.setattr(runs, "SCORES", scores)
-        monkeypatch.setattr(reading, "ROOM", scores)
-        monkeypatch.setattr("sightline.evidence.heads.packs.SCORES", scores)
-        compare(measure(toy, corpus, tmp_path / str(scores)), *expected)
-
-
-@pytest.mark.skipif(library(reading.HEADS) is None, reason="there is no compiler here")
-def test_any_number_of_threads_gives_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "FEW", 0)
-    corpus, reads = drawn((*LENGTHS, 97))
-    toy, before = subject(reads, encoder(heads=5)), torch.get_num_threads()
-    alone = measure(toy, corpus, tmp_path / "alone")
-    try:
-        for threads in (1, 3, 8):
-            torch.set_num_threads(threads)
-            same(measure(toy, corpus, tmp_path / str(threads)), alone)
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_what_c_does_not_know_is_left_to_pytorch():
-    q = torch.zeros(3, 2, 4)
-    offsets = torch.tensor([0, 3])
-    call = Call(q, q, torch.zeros(3, 2), offsets, offsets, FULL, 1.0, torch.arange(2))
-    assert reading.fits(call) == (library(reading.HEADS) is not None)
-    assert not reading.fits(replace(call, bias=(torch.zeros(1, 3, 3),)))
-    assert not reading.fits(replace(call, softcap=3.0)) and not reading.fits(replace(call, k=q.double()))
 
 
 @pytest.fixture
@@ -125,14 +63,98 @@ def test_a_run_of_something_else_is_not_gone_on_with(several, tmp_path):
     corpus, toy = several
     measure(toy, corpus, tmp_path)
     with pytest.raises(
-        ValueError, match="expected the corpus that it was begun with, got another; give the same"
+        ValueError, match="expected the corpus, pieces that it was begun with, got another; give the same"
     ):
         measure(toy, corpus.take(range(5)), tmp_path)
     with pytest.raises(ValueError, match="expected the model, weights that it was begun with, got another"):
         measure(toy.at_random(1), corpus, tmp_path)
-    (tmp_path / "note.json").write_text("{")
-    with pytest.raises(ValueError, match="expected the note of a run of heads, got .*; remove"):
+    mentions = [replace(document, mentions=document.mentions[1:]) for document in corpus.documents]
+    with pytest.raises(ValueError, match="expected the corpus that it was begun with"):
+        measure(toy, replace(corpus, documents=tuple(mentions)), tmp_path)
+    _, others = drawn(LENGTHS, seed=7)
+    with pytest.raises(ValueError, match="expected the pieces that it was begun with"):
+        measure(replace(toy, read=subject(others).read), corpus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, came", [("{", "Expecting property"), ("[]", "another file"), (None, "none beside its windows")]
+)
+def test_a_note_that_is_none_is_refused(several, tmp_path, text, came):
+    corpus, toy = several
+    measure(toy, corpus, tmp_path)
+    (tmp_path / "note.json").unlink()
+    if text is not None:
+        (tmp_path / "note.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=f"note.json: expected the note of a run of heads, got {came}.*; remove"
+    ):
         measure(toy, corpus, tmp_path)
+
+
+def test_what_measures_other_things_or_reads_weights_otherwise_does_not_go_on(several, tmp_path, monkeypatch):
+    corpus, toy = several
+    measure(toy, corpus, tmp_path)
+    note = json.loads((tmp_path / "note.json").read_text())
+    monkeypatch.setattr(measuring, "way", lambda device: "otherwise")
+    with pytest.raises(ValueError, match="expected the way that it was begun with"):
+        measure(toy, corpus, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(measuring, "WINDOW", 4)
+    (tmp_path / "note.json").write_text(json.dumps(note | {"measures": note["measures"][1:]}))
+    with pytest.raises(ValueError, match="expected the measures that it was begun with"):
+        measure(toy, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["cut short", "empty", "another"])
+def test_a_damaged_window_is_named_and_made_again(several, tmp_path, harm):
+    corpus, toy = several
+    whole = measure(toy, corpus, tmp_path)
+    file = tmp_path / "00000001.safetensors"
+    data = file.read_bytes()
+    another = checkpoint.as_bytes({"queries": torch.zeros(2)})
+    file.write_bytes({"cut short": data[: len(data) // 2], "empty": b"", "another": another}[harm])
+    with pytest.raises(
+        ValueError, match="00000001.safetensors: expected the sums .* damaged; remove it, and run again"
+    ):
+        measure(toy, corpus, tmp_path)
+    file.unlink()
+    same(measure(toy, corpus, tmp_path), whole)
+    assert file.read_bytes() == data
+
+
+def test_what_is_left_is_dealt_out_to_all_processes(several, tmp_path, monkeypatch):
+    corpus, toy = several
+    whole = measure(toy, corpus, tmp_path)
+    files = sorted(tmp_path.glob("0*.safetensors"))
+    kept, ran = files[0].read_bytes(), []
+    for file in files[::2]:
+        file.unlink()
+
+    class Second:
+        """One of two processes, while the other measures the first of the windows that are left."""
+
+        is_main_process, process_index, num_processes = False, 1, 2
+        waited = 0
+
+        def wait_for_everyone(self):
+            self.waited += 1
+            if self.waited == 3:
+                files[0].write_bytes(kept)
+
+    def one(tap, corpus, start, *rest):
+        ran.append(start)
+        return window(tap, corpus, start, *rest)
+
+    window = measuring._window
+    monkeypatch.setattr(measuring, "_window", one)
+    monkeypatch.setattr(measuring, "processes", Second)
+    same(measure(toy, corpus, tmp_path), whole)
+    assert ran == [8]
+
+
+def test_processes_wait_for_days(monkeypatch):
+    monkeypatch.setattr(loop, "PartialState", lambda **how: how)
+    assert loop.processes()["timeout"].days == 7
 
 
 @pytest.mark.parametrize(
@@ -182,6 +204,15 @@ def test_a_document_that_is_too_long_is_cut_and_a_word_that_is_too_long_is_left_
     assert 0 < len(found.corpus) < len(corpus) and max(len(d.words) for d in found.corpus.documents) < 12
 
 
+class Prefixed(torch.nn.Linear):
+    """Attention with two more keys than there are pieces, as prefix tuning has it."""
+
+    def forward(self, ids):
+        more = 2 * torch.arange(len(ids.offsets))
+        x = self.weight[torch.zeros(len(ids.values) + int(more[-1]), dtype=torch.long)][:, None]
+        return attention(x[: len(ids.values)], x, x, ids.offsets, key_offsets=ids.offsets + more).out
+
+
 def test_what_has_no_attention_to_see_is_refused(tmp_path):
     corpus, reads = drawn((3,))
     toy = subject(reads, torch.nn.Linear(2, 2), run=lambda model, ids: None)
@@ -189,6 +220,11 @@ def test_what_has_no_attention_to_see_is_refused(tmp_path):
         ValueError, match="toy: expected attention that can be seen, got none that goes through"
     ):
         measure(toy, corpus, tmp_path)
+    with pytest.raises(
+        ValueError,
+        match="toy: expected 1 layers that attend within whole documents, got calls .* keys that are no pieces",
+    ):
+        measure(subject(reads, Prefixed(2, 2)), corpus, tmp_path / "prefix")
     with pytest.raises(
         TypeError,
         match="heads: expected the folder of a model, its name on the hub, or a loaded model, got int",
