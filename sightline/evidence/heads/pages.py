@@ -33,6 +33,9 @@ SCALARS = {  # name in heads.json: what it is called, and its unit
     "rare": ("weight on the rarest word", "share"),
 }
 REPEATED = {"duplicate": "the same token", "induction": "what followed the same token"}
+SAID = (
+    "model layers heads corpus parts relations finds examples syntactic positional measures repeated offsets ablation"
+).split()
 RELATION = (
     "layer",
     "head",
@@ -50,7 +53,7 @@ RELATION = (
 def read(path: str | Path) -> dict[str, Any]:
     """A report that was written before, from its file or folder.
 
-    Raises: ValueError where there is none.
+    Raises: ValueError where there is none, or one that lacks what a page shows.
     """
     path = Path(path) / FILE if Path(path).is_dir() else Path(path)
     try:
@@ -66,7 +69,22 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: expected the heads.json of a report, got another file; name the folder of one"
         )
+    lacks = [key for key in SAID if key not in document]
+    lacks += [key for key in RELATION if any(key not in row for row in document.get("relations", ()))]
+    if lacks:
+        raise ValueError(
+            f"{path}: expected a whole heads.json, got one without {', '.join(lacks)}; name the folder that a run has written"
+        )
     return document
+
+
+def same_words(corpus: str, beside: dict[str, Any]) -> None:
+    """Raises: ValueError where a report is on other words than those of `corpus`, which is as heads.json has it."""
+    if beside["corpus"] != corpus:
+        raise ValueError(
+            f"heads: expected beside it a report on the same words, got one of {beside['model']} on others; "
+            "run it on the same corpus"
+        )
 
 
 def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -74,11 +92,8 @@ def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict
 
     Raises: ValueError where the other is on other words.
     """
-    if beside is not None and beside["corpus"] != document["corpus"]:
-        raise ValueError(
-            f"heads: expected beside it a report on the same words, got one of {beside['model']} on others; "
-            "run it on the same corpus"
-        )
+    if beside is not None:
+        same_words(document["corpus"], beside)
     both = [document] if beside is None else [document, beside]
     texts, words = (sum(part[what] for part in document["parts"]) for what in ("documents", "words"))
     asked = len(document["relations"])

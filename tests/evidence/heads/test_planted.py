@@ -132,6 +132,21 @@ def test_a_text_of_equal_weights_has_known_measures(found):
     assert json.loads((folder / "heads.json").read_text("utf-8")) == document
 
 
+def test_a_report_on_other_words_is_refused_before_anything_is_measured(found, corpus, tokenizer, tmp_path):
+    with pytest.raises(
+        ValueError, match="expected beside it a report on the same words, got one of BertModel"
+    ):
+        heads(
+            planted(),
+            corpus.take(range(9)),
+            beside=found[0],
+            tokenizer=tokenizer,
+            out=tmp_path / "out",
+            tell=str,
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_tables_hold_a_row_for_each_head(found):
     document, folder = found
     table = pyarrow.parquet.read_table(folder / "heads.parquet").to_pydict()
