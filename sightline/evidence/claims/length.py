@@ -184,7 +184,7 @@ def _condition(learned: list, right: bool) -> str:
 
 
 def _kept(outcome: Outcome) -> tuple[str, float] | None:
-    """The code of positions that was best at the trained lengths, and the share of its accuracy above chance kept at the longest."""
+    """The position encoding that was best at the trained lengths, and the share of its accuracy above chance kept at the longest."""
     name = outcome.best(CODES)
     above = outcome.at_end(name)["median"] - outcome.constant
     longest = outcome.on(name, list(outcome.study.tests)[-1])
@@ -264,14 +264,14 @@ LENGTHS = Claim(
     "Weights made from the data are what lets self-attention take any length; a fully connected layer, with a weight for each pair of "
     "positions, cannot.",
     "Which lengths each encoder reads that was built for fewer; how far its weights change with the input (an index of its Jacobians); and, "
-    "trained on short sequences, its accuracy on longer ones, for self-attention with three codes of positions.",
+    "trained on short sequences, its accuracy on longer ones, for self-attention with three position encodings.",
     f"Does not hold if self-attention refuses a length or the fully connected encoder takes a longer one. Holds if besides no encoder without input-made weights "
-    f"reads every length, and self-attention (the code of positions that is best at the trained lengths) keeps {KEPT:.0%} of its accuracy above chance at the longest tested, on every "
+    f"reads every length, and self-attention (the position encoding that is best at the trained lengths) keeps {KEPT:.0%} of its accuracy above chance at the longest tested, on every "
     "task that it learned. Holds when, in between.",
     (
         "Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
-        "Press et al. 2022, Train short, test long: most codes of positions fail beyond the trained length",
-        "Kazemnejad et al. 2023: codes of positions compared, out of length",
+        "Press et al. 2022, Train short, test long: most position encodings fail beyond the trained length",
+        "Kazemnejad et al. 2023: position encodings compared, out of length",
         "Tolstikhin et al. 2021 (MLP-Mixer): the fully connected encoder",
     ),
     cells,

@@ -52,8 +52,9 @@ def settle(
     """Measures the claims, or what is missing of them, and judges each by what is there.
 
     `only` are numbers of claims, or names of tasks. `quick` takes one seed and seconds of training; `gpu` adds the larger
-    grid. After `minutes` nothing new is begun. `jobs` encoders are trained at once, a process each. `out` is `runs/claims` by default (`runs/claims-quick`). `data` is a folder with
-    trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are there; `heads` files of results of `sightline heads`.
+    grid. After `minutes` nothing new is begun. `jobs` encoders are trained at once, a process each. `out` is `runs/claims` by
+    default (`runs/claims-quick`). `data` is a folder with trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are
+    there; `heads` files of results of `sightline heads`.
     Returns: the document (`document.py`), which is also written to claims.json in `out`.
     Raises: ValueError for an unknown claim or task, results of another version, no time or jobs, or no GPU where one is asked for.
 
@@ -98,17 +99,23 @@ def settle(
     write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
     for sentence in left_out(chosen, held, reasons):
         tell(f"left out: {sentence}")
-    for cell in chosen:  # equal time is not equal where other work took the core
-        if (
-            cell.turn
-            and cell.name in held
-            and held[cell.name]["core"] < DISTURBED
-            and not cell.asked.get("gpu")
-        ):
-            tell(
-                f"disturbed: {cell.name} had {held[cell.name]['core']:.0%} of a core; remove its file to measure it again"
-            )
+    for sentence in _disturbed(chosen, held):
+        tell(f"disturbed: {sentence}")
     return found
+
+
+def _disturbed(chosen: list[Cell], held: dict[str, dict]) -> list[str]:
+    """The runs whose time was not theirs alone, so that equal time was not equal."""
+    shares = {
+        cell.name: held[cell.name]["core"]
+        for cell in chosen
+        if cell.turn and cell.name in held and not cell.asked.get("gpu")
+    }
+    return [
+        f"{name} had {share:.0%} of a core; remove its file to measure it again"
+        for name, share in shares.items()
+        if share < DISTURBED
+    ]
 
 
 def _measured(

@@ -248,6 +248,3 @@ class Outcome:
     def skills(self, values: Spread | None, constant: float | None = None) -> Spread | None:
         """A spread of the measure as one of skill."""
         return values and spread(self.skill(value, constant) for value in values.values())
-
-    def seeds(self) -> int:
-        return max(len(same) for same in self.runs.values())
