@@ -68,7 +68,7 @@ def heads(
 
     other = None if beside is None else read(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
-    found = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True)
+    found = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True, beside=other)
     if not processes().is_main_process:  # of those that torchrun started
         return
     data = page(found, other)
