@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sightline.evidence.claims import table
+from sightline.evidence.claims import table, texts
 from sightline.evidence.claims.cell import known, read
 from sightline.evidence.claims.claim import VERDICTS, Stage, spread
 from sightline.evidence.claims.document import document, read_document
@@ -28,7 +28,8 @@ def test_the_text_follows_from_the_results(committed):
     assert (ROOT / "docs" / "claims.md").read_text("utf-8") == markdown(committed)
 
 
-def test_the_document_follows_from_the_cells(committed):
+def test_the_document_follows_from_the_cells(committed, monkeypatch):
+    monkeypatch.setattr(texts, "lacks", lambda name, folder: "")  # it was made with all data sets there
     held = read(RESULTS)
     plans = {claim.number: claim.cells(Stage("full")) + claim.cells(Stage("gpu")) for claim in CLAIMS}
     assert all(known(cell, held, RESULTS) for cells in plans.values() for cell in cells if cell.name in held)
