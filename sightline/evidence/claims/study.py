@@ -37,8 +37,8 @@ PROTOCOL = [
     f"order. The column at equal tokens is read off milestones on a fixed sample of the validation data ({SAMPLE:,} tokens at most), at as many "
     "tokens as the slowest of all saw, so that this is at equal steps too; a faster encoder then was in the middle of its schedule, with a "
     "learning rate that had yet to fall.",
-    f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed, and the weights are those "
-    "that were best, both on that sample of the validation data. No rate, weights or position encodings are chosen on test data. How "
+    f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed, of those that were run, and the "
+    "weights are those that were best, both on that sample of the validation data. No rate, weights or position encodings are chosen on test data. How "
     "long each task is trained, and how long its sequences are, was set beforehand by trials of single encoders.",
     f"Medians over the seeds that were run, {SEEDS} where nothing is left out, with the range from the lowest to the highest; with --quick "
     f"one seed and one rate, {RATES[0]:g}. Of one seed a range is a point, and says nothing of chance.",
