@@ -66,8 +66,8 @@ def _claim(number: int, title: str, verdict: str, seeds: int, rng: random.Random
         tables = [_accuracies(seeds, rng), _mixed()]
     planned = 60 if number == 5 else 1 if number == 8 else 10
     left = {
-        5: [f"mqar-{n}-64: 15 of 15 not run (it needs a GPU, and --gpu)." for n in (64, 512)],
-        8: ["heads: 1 of 1 not run (not yet)."],
+        5: [_left("it needs a GPU, and --gpu", {"mqar-64-64": 15, "mqar-512-64": 15})],
+        8: [_left("not yet", {"heads": 1})],
     }.get(number, [])
     return {
         "number": number,
@@ -87,11 +87,15 @@ def _claim(number: int, title: str, verdict: str, seeds: int, rng: random.Random
     }  # fmt: skip
 
 
+def _left(why: str, groups: dict[str, int]) -> dict:
+    return {"why": why, "what": [{"group": g, "missing": n, "planned": n} for g, n in groups.items()]}
+
+
 def _bare(claim: dict) -> dict:
     planned = claim["cells"]["planned"]
     return claim | {
         "verdict": "not run", "said": ["Nothing was run yet."], "tables": [], "pictures": [], "seconds": 0,
-        "cells": {"measured": 0, "planned": planned}, "left_out": [f"task: {planned} of {planned} not run (not yet)."],
+        "cells": {"measured": 0, "planned": planned}, "left_out": [_left("not yet", {"task": planned})],
     }  # fmt: skip
 
 

@@ -273,7 +273,7 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
     evil["claims"][0]["pictures"].append({"shape": EVIL, "title": EVIL, "caption": EVIL})
     evil["claims"][1]["verdict"] = "constructor"
     for one in evil["claims"]:
-        one["left_out"].append(f"{EVIL}: 1 of 2 not run ({EVIL}).")
+        one["left_out"].append({"why": EVIL, "what": [{"group": EVIL, "missing": EVIL, "planned": EVIL}]})
     evil["machines"] = [{EVIL: EVIL}]
     with opened(browser, write_page(evil, tmp_path / "evil <b>.html"), DRAWN, viewport=WIDE) as (page, seen):
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")

@@ -17,7 +17,7 @@ Written to claims.json in the results folder. Version 1:
         said      [sentence]: what the numbers say; the first explains the verdict, the last, of a full run, how it stands to papers
         tables    [table];   pictures  [picture]
         cells     {measured, planned}: how many;   seconds: it took to measure them
-        left_out  [sentence]: what has not been run, and why; empty where all has
+        left_out  [{why, what: [{group, missing, planned}]}]: what has not been run, by why it was not; empty where all has
         command   what measures it again
 
     In all sentences names stand between backticks, as in `fit`, and nothing else is marked up.
@@ -35,6 +35,7 @@ Written to claims.json in the results folder. Version 1:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,21 +104,31 @@ def _entry(
     }
 
 
-def left_out(cells: Sequence[Cell], held: dict[str, dict], reasons: dict[str, str]) -> list[str]:
-    """What was not measured, a sentence for each group of cells and reason.
+def left_out(cells: Sequence[Cell], held: dict[str, dict], reasons: dict[str, str]) -> list[dict]:
+    """What was not measured: how many of each group of cells, by the reason.
 
-    >>> left_out([Cell("mqar/a", {}, print), Cell("mqar/b", {}, print)], {}, {"mqar/a": "no GPU"})
-    ['mqar: 1 of 2 not run (no GPU).', 'mqar: 1 of 2 not run (not yet).']
+    >>> left_out([Cell("mqar/a", {}, print), Cell("mqar/b", {}, print)], {"mqar/b": {}}, {"mqar/a": "no GPU"})
+    [{'why': 'no GPU', 'what': [{'group': 'mqar', 'missing': 1, 'planned': 2}]}]
     """
-    groups: dict[str, list[Cell]] = {}
+    planned = Counter(task(cell.name) for cell in cells)
+    missing: dict[str, Counter] = {}
     for cell in cells:
-        groups.setdefault(task(cell.name), []).append(cell)
-    said = []
-    for group, members in groups.items():
-        missing = [reasons.get(cell.name, "not yet") for cell in members if cell.name not in held]
-        for reason in dict.fromkeys(missing):
-            said.append(f"{group}: {missing.count(reason)} of {len(members)} not run ({reason}).")
-    return said
+        if cell.name not in held:
+            missing.setdefault(reasons.get(cell.name, "not yet"), Counter())[task(cell.name)] += 1
+    return [
+        {"why": why, "what": [{"group": g, "missing": n, "planned": planned[g]} for g, n in what.items()]}
+        for why, what in missing.items()
+    ]
+
+
+def in_words(left_out: dict) -> str:
+    """One entry of what was left out as a sentence.
+
+    >>> in_words({"why": "no GPU", "what": [{"group": "mqar", "missing": 1, "planned": 2}]})
+    'Not run (no GPU): mqar 1 of 2.'
+    """
+    what = (f"{one['group']} {one['missing']} of {one['planned']}" for one in left_out["what"])
+    return f"Not run ({left_out['why']}): {', '.join(what)}."
 
 
 def read_document(folder: Path) -> dict:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sightline.evidence.claims.document import read_document
+from sightline.evidence.claims.document import in_words, read_document
 from sightline.training.checkpoint import write
 
 OPENING = (
@@ -47,8 +47,7 @@ def _claim(claim: dict) -> list[str]:
     ]
     for table in claim["tables"]:
         parts += [f"*{table['title']}{', %' * (table['unit'] == '%')}*", _table(table)]
-    if claim["left_out"]:
-        parts.append("**Not run.** " + " ".join(claim["left_out"]))
+    parts += map(in_words, claim["left_out"])
     parts.append("**Sources.** " + "; ".join(claim["sources"]) + f". **Command.** `{claim['command']}`")
     return parts
 

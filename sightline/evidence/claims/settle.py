@@ -21,7 +21,7 @@ import torch
 from sightline.evidence.claims.cell import Cell, known, measure, read, task
 from sightline.evidence.claims.claim import Claim, Stage
 from sightline.evidence.claims.counting import COUNTING
-from sightline.evidence.claims.document import DOCUMENT, document, left_out
+from sightline.evidence.claims.document import DOCUMENT, document, in_words, left_out
 from sightline.evidence.claims.length import LENGTHS
 from sightline.evidence.claims.memory import MEMORY
 from sightline.evidence.claims.nesting import NESTING
@@ -97,8 +97,8 @@ def settle(
     reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
     found = document(CLAIMS, plans, held, reasons, stage)
     write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
-    for sentence in left_out(chosen, held, reasons):
-        tell(f"left out: {sentence}")
+    for entry in left_out(chosen, held, reasons):
+        tell(in_words(entry))
     for sentence in _disturbed(chosen, held):
         tell(f"disturbed: {sentence}")
     return found

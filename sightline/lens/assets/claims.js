@@ -49,17 +49,10 @@ function overview() {
 }
 
 // ---- one claim ---------------------------------------------------------------------------------------------------------
-// "mqar: 1 of 2 not run (no GPU)." many times over, a group for each reason.
-function missing({ left_out: sentences, cells: { measured, planned } }) {
-  if (!sentences.length) return null;
-  const groups = new Map();
-  for (const sentence of sentences) {
-    const found = sentence.match(/^(.*): (\d+ of \d+) not run \((.*)\)\.$/s);
-    const [why, what] = found ? [found[3], [html("b", {}, found[1]), ` ${found[2]}`]] : ["", prose(sentence)];
-    groups.set(why, [...(groups.get(why) || []), what]);
-  }
-  const list = [...groups].map(([why, all]) => [html("dt", {}, /\bGPU\b/.test(why) ? html("span", { class: "chip" }, "GPU") : null, why[0] ? why[0].toUpperCase() + why.slice(1) : ""),
-    html("dd", {}, all.map((what, i) => [i ? ", " : null, what]))]);
+function missing({ left_out: entries, cells: { measured, planned } }) {
+  if (!entries.length) return null;
+  const list = entries.map(({ why, what }) => [html("dt", {}, /\bGPU\b/.test(why) ? html("span", { class: "chip" }, "GPU") : null, why[0].toUpperCase() + why.slice(1)),
+    html("dd", {}, what.map(({ group, missing: n, planned: of }, i) => [i ? ", " : null, html("b", {}, group), ` ${n} of ${of}`]))]);
   return html("aside", { class: "missing" }, html("p", {}, mark("not run"), html("b", {}, `Not run: ${times(planned - measured, "measurement", "measurements")} of ${planned.toLocaleString("en")}`)),
     html("dl", {}, list));
 }

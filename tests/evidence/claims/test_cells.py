@@ -65,8 +65,9 @@ def test_each_cell_once_and_by_turns(plan, tmp_path):
     assert held["a/one"]["machine"].keys() >= {"python", "torch", "processor", "sightline"}
     assert [claim["verdict"] for claim in found["claims"]] == ["holds", "holds", "not run"]
     assert found["claims"][1]["cells"] == {"measured": 2, "planned": 3}
-    assert found["claims"][1]["left_out"] == ["g: 1 of 1 not run (it needs a GPU, and --gpu)."]
-    assert "left out: c: 1 of 1 not run (the data set c is not there)." in said
+    left = [{"group": "g", "missing": 1, "planned": 1}]
+    assert found["claims"][1]["left_out"] == [{"why": "it needs a GPU, and --gpu", "what": left}]
+    assert "Not run (the data set c is not there): c 1 of 1." in said
     assert read_document(tmp_path) == found
     assert not list((tmp_path / "runs").rglob("half-done"))
 
@@ -175,8 +176,10 @@ def test_a_budget_leaves_out_what_would_not_fit(plan, tmp_path):
     said = []
     found = settle(minutes=1, out=tmp_path, tell=said.append)
     assert order == ["a/one", "b/late"]
-    reason = "b: 1 of 2 not run (no time left in the budget; the same command goes on)."
-    assert reason in found["claims"][1]["left_out"] and f"left out: {reason}" in said
+    reason = "no time left in the budget; the same command goes on"
+    left = [{"group": "b", "missing": 1, "planned": 2}]
+    assert {"why": reason, "what": left} in found["claims"][1]["left_out"]
+    assert f"Not run ({reason}): b 1 of 2." in said
     settle(out=tmp_path, tell=str)
     assert order == ["a/one", "b/late", "b/early"]
     for minutes in (0, -1, float("nan")):
