@@ -3,7 +3,8 @@
 What is trained on decides what travels with the model: the tokenizer is trained on the training part alone, and the
 labels are those of the file the training part comes from. Where no validation part is given, one tenth is set aside,
 and of a single file another tenth for the test: by a seeded hash of the text, so that the order of the records does
-not matter and equal texts stay together. One long plain text is cut instead: its last tenth validates.
+not matter and equal texts stay together. One long plain text is cut instead: its last tenth is the test, the one before it
+validates.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
 
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
+SHORTEST = 20  # characters of a text of which tenths are set aside
 UNITS = {"bytes": "byte", "characters": "character"}  # tokenizers of which a token is one such
 
 
@@ -243,8 +245,15 @@ def _stream(
             raise ValueError(f"{files[part]}: expected a text, got an empty file; check the file")
     if "valid" not in long_texts:
         whole = long_texts["train"]
-        at = int(0.9 * len(whole))
-        long_texts |= {"train": whole[:at], "valid": whole[at:]}
+        if len(whole) < SHORTEST:
+            raise ValueError(
+                f"{files['train']}: expected at least {SHORTEST} characters, to train, validate and test on, got {len(whole)}; "
+                "give a longer text"
+            )
+        tenth = len(whole) // 10
+        stop = len(whole) if "test" in long_texts else len(whole) - tenth
+        cuts = {"train": whole[: stop - tenth], "valid": whole[stop - tenth : stop], "test": whole[stop:]}
+        long_texts = cuts | {part: text for part, text in long_texts.items() if part == "test"}
     engine = _tokenizer(cut(long_texts["train"]), kind, vocabulary)
     task = _language("text", engine, context, kind, stream=True)
     parts = {part: task.stream_examples(engine.encode_stream(t)) for part, t in long_texts.items()}

@@ -210,18 +210,17 @@ def test_an_empty_text_is_a_sequence_of_length_0(tmp_path):
 def test_one_long_text_is_cut_where_it_was(tmp_path):
     (tmp_path / "a.txt").write_text("0123456789" * 10)
     data = load(tmp_path / "a.txt", context=8)
-    assert data.note == "task: language (a plain text); tokens: 89 train, 9 valid" and data.test is None
+    assert data.note == "task: language (a plain text); tokens: 79 train, 9 valid, 9 test"
     assert data.task == Language("text", 12, 1, 8, "character", stream=True)
-    assert data.train.inputs.lengths.tolist() == [8] * 11 + [1] and data.valid.inputs.lengths.tolist() == [
-        8,
-        1,
-    ]
+    assert data.train.inputs.lengths.tolist() == [8] * 9 + [7] and data.valid.inputs.lengths.tolist() == [8, 1]
     assert data.tokenizer.decode(data.valid.inputs[0]) == "01234567"
+    assert data.tokenizer.decode(data.test.inputs[1]) == "8"
     whole = load_test(tmp_path / "a.txt", data.task, data.tokenizer)
     assert len(whole.targets) == 99
-    (tmp_path / "train.txt").write_text("ab" * 9), (tmp_path / "test.txt").write_text("ba")
+    (tmp_path / "train.txt").write_text("ab" * 10), (tmp_path / "test.txt").write_text("ba")
     data = load(tmp_path, tokenizer="bytes")
     assert len(data.test.targets) == 1 and data.task.unit == "byte"
+    assert len(data.train.targets) == 17 and len(data.valid.targets) == 1
     assert load_test(tmp_path, data.task, data.tokenizer).targets.tolist() == data.test.targets.tolist()
 
 
@@ -322,6 +321,7 @@ def test_scope_is_at_hand():
         ),
         ({"train.csv": "text,label\n"}, {}, r"train\.csv: expected at least one record, got none"),
         ({"train.txt": ""}, {}, r"train\.txt: expected a text, got an empty file"),
+        ({"train.txt": "abc" * 6}, {}, r"train\.txt: expected at least 20 characters, .*, got 18"),
         ({"train.txt": "abc" * 20}, {"context": 0}, "context: expected at least 1 token, got 0"),
         (
             {"train.txt": "a\nb\n"},
@@ -362,7 +362,7 @@ def test_banking77():
 @pytest.mark.skipif(not (SHARED / "tinyshakespeare").exists(), reason="shared data: tinyshakespeare")
 def test_tiny_shakespeare():
     data = load(SHARED / "tinyshakespeare" / "input.txt", context=64)
-    assert data.note.endswith("tokens: 1003853 train, 111539 valid") and data.tokenizer.size == 67
+    assert data.note.endswith("tokens: 892315 train, 111538 valid, 111538 test") and data.tokenizer.size == 67
 
 
 @pytest.mark.skipif(not (SHARED / "ud-english-ewt").exists(), reason="shared data: ud-english-ewt")
