@@ -72,13 +72,14 @@ def path(kind: str, length: int, **settings) -> int | None:
         return length
     if kind in ("rnn", "lstm"):
         return length
-    first = reach(kind, 1, **settings)[0][0]
-    if first == 0:
+    if reach(kind, 1, **settings)[0][0] == 0:
         return None
     layers = 1
-    while (left := reach(kind, layers, **settings)[-1][0]) is not None and left < length - 1:
-        layers += 1
-    return layers
+    while True:
+        for layer, (left, _) in enumerate(reach(kind, layers, **settings), 1):
+            if left is None or left >= length - 1:
+                return layer
+        layers *= 2
 
 
 def heard(encoder: Encoder, length: int) -> list[Tensor]:

@@ -135,7 +135,7 @@ def _of_the_hub(source: str) -> Reader:
 
 # --- a function of scope -------------------------------------------------------------------------------------------------
 
-CLOSE, OPEN, TIGHT = set(")]},:;."), set("([{."), set("([")
+MARKS = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
 
 
 def _function(source: str) -> tuple[Text, Tensor]:
@@ -163,7 +163,7 @@ def _function(source: str) -> tuple[Text, Tensor]:
     ids = [
         names[s] if w is None else scope.WORD_IDS[w] for w, s in zip(found.words, found.spelling, strict=True)
     ]
-    units = [Unit(*pair) for pair in _laid_out(found.spelling, found.words)]
+    units = _units(found.spelling, found.words)
     gold = [(use, binding) for use, binding in enumerate(found.links) if binding >= 0]
     return Text(units, units, list(range(len(units))), [False] * len(units), gold), torch.tensor(ids)
 
@@ -173,27 +173,18 @@ def _names(function: roles.Function) -> dict[str, None]:
     return dict.fromkeys(spelled for spelled, word in pairs if word is None)
 
 
-def _laid_out(spelling: list[str], words: list[str | None]) -> list[tuple[str, str]]:
-    """Each token with the blanks before it; lines and their depth from the layout tokens, which stand at the line's end.
-
-    A name has no word: one that is spelled INDENT is a name all the same.
+def _units(spelling: list[str], words: list[str | None]) -> list[Unit]:
+    """Each token with the blanks before it; the ends of lines, and beginnings and ends of blocks, as marks.
 
     >>> tokens = ["def", "f", "(", "x", ")", ":", "NEWLINE", "INDENT", "return", "x"]
-    >>> "".join(space + token for space, token in _laid_out(tokens, [None if t in "fx" else t for t in tokens]))
+    >>> "".join(unit.space + unit.text for unit in _units(tokens, [None if t in "fx" else t for t in tokens]))
     'def f(x): \u21b5\u2192\\n    return x'
     """
-    marks = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
-    laid, depth, fresh, before = [], 0, False, ""
-    for token, word in zip(spelling, words, strict=True):
-        if word in marks:
-            depth += {"INDENT": 1, "DEDENT": -1}.get(token, 0)
-            laid.append((" " if token == "NEWLINE" else "", marks[token]))
-            fresh, before = True, ""
-            continue
-        apart = before and token not in CLOSE and before not in OPEN
-        apart = apart and not (
-            token in TIGHT and (before.isidentifier() and before not in roles.KEYWORDS or before in ")]")
-        )
-        laid.append(("\n" + "    " * depth if fresh else " " * bool(apart), shown(token)))
-        fresh, before = False, token
-    return laid
+    units, ended = [], False
+    for kind, token, space in zip(words, *roles.laid_out(spelling, words), strict=True):
+        if kind in MARKS:
+            units.append(Unit(" " if kind == "NEWLINE" else "", MARKS[kind]))
+        else:
+            units.append(Unit("\n" * ended + space, shown(token)))
+        ended = kind in MARKS
+    return units

@@ -45,12 +45,13 @@ USE, SIGNATURE_USE, BIND, MENTION = (
 OCCURRENCES = frozenset((USE, SIGNATURE_USE, BIND, MENTION))
 IMPORT = "IMPORT"  # at the first word of an import statement
 PLACEHOLDERS = ("ATTRIBUTE", "KEYWORD", "FUNCTION", "MODULE")
-LAYOUT = ("NEWLINE", "INDENT", "DEDENT")
+LAYOUT = {"NEWLINE": "\n", "INDENT": "", "DEDENT": ""}  # the layout as it is written
 SOFT_KEYWORDS = ("match", "case", "_")
 OPERATORS = tuple(sorted(set(tokenize.EXACT_TOKEN_TYPES) - {"!"}))  # "!" stands in f-strings only
 WORDS = (*LAYOUT, *PLACEHOLDERS, "STRING", "NUMBER", *keyword.kwlist, *SOFT_KEYWORDS, *OPERATORS)
 
 KEYWORDS = frozenset(keyword.kwlist)
+CLOSE, OPEN, TIGHT = set(")]},:;."), set("([{."), set("([")  # no blank before, none after, none before as a call
 DROPPED = frozenset((tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER))
 F_STRING_START = getattr(tokenize, "FSTRING_START", None)  # Python 3.12 and later
 F_STRING_END = getattr(tokenize, "FSTRING_END", None)
@@ -291,3 +292,30 @@ def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kind
         roles.append(role)
         links.append(link)
     return Function(qualname, line, spelling, words, roles, links)
+
+
+def laid_out(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of a function and what stands before each, so that together they are Python once more.
+
+    `kinds` tell the end of a line, which is a word here, from a name that is spelled NEWLINE; the beginning and the end of a
+    block are words with nothing in them.
+
+    >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
+    >>> words, spaces = laid_out(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
+    >>> "".join(space + word for space, word in zip(spaces, words))
+    'def f(INDENT):\\n    return INDENT\\n'
+    """
+    words, spaces, depth, before = [], [], 0, "\n"
+    for token, kind in zip(tokens, kinds, strict=True):
+        depth += (kind == "INDENT") - (kind == "DEDENT")
+        if kind in LAYOUT:
+            words.append(LAYOUT[kind])
+            spaces.append("")
+            before = "\n"
+            continue
+        callee = before in (")", "]") or before.isidentifier() and before not in KEYWORDS
+        apart = token not in CLOSE and before not in OPEN and not (token in TIGHT and callee)
+        words.append(token)
+        spaces.append("    " * depth if before == "\n" else " " * apart)
+        before = token
+    return tuple(words), tuple(spaces)

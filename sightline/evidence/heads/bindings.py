@@ -21,8 +21,6 @@ from sightline.evidence.heads.gold import Corpus, Document, Relation, asked
 from sightline.tasks import roles, scope
 
 RELATIONS = tuple(Relation(f"binding:{role}") for role in roles.ROLES if role != roles.ROLES[roles.OUTSIDE])
-LAYOUT = {"NEWLINE": "\n", "INDENT": "", "DEDENT": ""}
-CLOSE, OPEN, TIGHT = set(")]},:;."), set("([{."), set("([")
 
 
 def bindings() -> Corpus:
@@ -36,7 +34,7 @@ def bindings() -> Corpus:
     documents = []
     for number, (place, start, stop) in enumerate(zip(examples.texts, offsets, offsets[1:], strict=False)):
         ids = examples.inputs.values[start:stop].numpy()
-        words, spaces = laid_out(spelled[place], [scope.VOCABULARY[i] for i in ids.tolist()])
+        words, spaces = roles.laid_out(spelled[place], [scope.VOCABULARY[i] for i in ids.tolist()])
         documents.append(Document(f"{place.module}.{place.qualname}", words, spaces, ids=ids, source=number))
     rows = np.flatnonzero(examples.links.numpy() >= 0)
     document = np.searchsorted(offsets, rows, "right") - 1
@@ -61,29 +59,3 @@ def _spelled(places: list[scope.Place]) -> dict[scope.Place, list[str]]:
                     functions = roles.functions(file.read())
                 found |= {scope.Place(module, f.qualname, f.line): f.spelling for f in functions}
     return {place: found.get(place) or scope.spelling(place) for place in places}
-
-
-def laid_out(tokens: list[str], kinds: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words of a function and what stands before each, so that together they are Python once more.
-
-    `kinds` tell the end of a line from a name that is spelled NEWLINE.
-
-    >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
-    >>> words, spaces = laid_out(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
-    >>> "".join(space + word for space, word in zip(spaces, words))
-    'def f(INDENT):\\n    return INDENT\\n'
-    """
-    words, spaces, depth, before = [], [], 0, "\n"
-    for token, kind in zip(tokens, kinds, strict=True):
-        depth += (kind == "INDENT") - (kind == "DEDENT")
-        if kind in LAYOUT:
-            words.append(LAYOUT[kind])
-            spaces.append("")
-            before = "\n"
-            continue
-        callee = before in (")", "]") or before.isidentifier() and before not in roles.KEYWORDS
-        apart = token not in CLOSE and before not in OPEN and not (token in TIGHT and callee)
-        words.append(token)
-        spaces.append("    " * depth if before == "\n" else " " * apart)
-        before = token
-    return tuple(words), tuple(spaces)

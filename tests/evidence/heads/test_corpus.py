@@ -6,9 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from sightline.evidence.heads import bindings
 from sightline.evidence.heads.corpus import corpus_of
-from sightline.tasks import scope
+from sightline.tasks import roles, scope
 
 TEXT = "The cat chased its tail."
 
@@ -158,7 +157,7 @@ def test_bindings_are_those_of_scope(monkeypatch, tmp_path):
 
 def test_a_function_is_laid_out_as_it_was():
     source = 'async def f(a, *b, c=-1) -> int:\n    if a[0]:\n        return {1: (2, "x")}\n    return await g(a.b)\n'
-    (function,) = bindings.roles.functions(source)
-    words, spaces = bindings.laid_out(function.spelling, function.words)
+    (function,) = roles.functions(source)
+    words, spaces = roles.laid_out(function.spelling, function.words)
     text = "".join(np.array([spaces, words]).T.ravel())
     assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
