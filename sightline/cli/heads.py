@@ -22,7 +22,7 @@ def heads(
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Files of .conllu, .jsonl, .ann or .txt, a folder of them, or scope; heads are chosen on these.",
+            help="Files of .conllu, .jsonl, .ann or .txt, a folder of them, scope or agreement; heads are chosen on these.",
         ),
     ],
     report: Annotated[
@@ -31,7 +31,7 @@ def heads(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="dependencies, coreference, links, text or scope.  [default: as the files say]"),
+        typer.Option(help="dependencies, coreference, links or text.  [default: as the files say]"),
     ] = None,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Also switch the best heads off; for a model fitted to scope.")

@@ -4,7 +4,7 @@ What should be found            What the model does            What follows
     gold      the questions         subject  the model             baselines  what needs no model
     corpus    from a path to them   words    from pieces to words  choice     the best head: chosen here, reported there
     conllu brat links bindings      packs    one pass, tapped         examples   texts that show it
-    coreference                     measuring, and what it needs      ablation   what is lost without a head
+    coreference sentences           measuring, and what it needs      ablation   what is lost without a head
                                                                       report     all of it; pages, what its page shows
 """
 

@@ -5,6 +5,7 @@ a folder of .ann      coreference, each with the .txt beside it                 
 .jsonl                links of your own                                         `links.py`
 .txt                  a document a line, no questions                           `links.py`
 scope                 where names are bound, in Python's own library            `bindings.py`
+agreement             the subjects of the generated task, as `agreement:...`    `sentences.py`
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from sightline.evidence.heads import bindings, brat, conllu, links
 from sightline.evidence.heads.gold import Corpus
+from sightline.evidence.heads.sentences import sentences
+from sightline.tasks.generated import Agreement, named
 
 READERS = {
     (".conllu", "dependencies"): conllu.trees,
@@ -27,7 +30,7 @@ KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
 
 
 def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None) -> Corpus:
-    """The corpus in a file, several files of one format, or a folder of such; or `scope`.
+    """The corpus in a file, several files of one format, or a folder of such; or `scope`, or `agreement` with its settings.
 
     `kind` is one of KINDS; left out, the format says it, and CoNLL-U is read for its trees.
     Raises: ValueError where there is nothing to read, or it cannot be, with file and line.
@@ -43,8 +46,11 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
         raise ValueError(
             f"heads: expected as kind one of {', '.join(KINDS)}, got {kind!r}; name one, or none"
         )
-    if str(source) == "scope" and not Path("scope").exists():
-        return bindings.bindings()
+    if isinstance(source, str) and not Path(source).exists():
+        if source == "scope":
+            return bindings.bindings()
+        if isinstance(task := named(source), Agreement):
+            return sentences(task)
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
     name = ", ".join(map(str, paths)) or "heads"
     files = [file for path in paths for file in _files(path)]
@@ -56,7 +62,7 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
         wanted = f"files of {kind}" if kind else "files of one format (.conllu, .ann, .jsonl or .txt)"
         found = ", ".join(sorted(map(repr, suffixes))) or "none"
         raise ValueError(
-            f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, or scope"
+            f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, scope or agreement"
         )
     corpus = read(files)
     unasked = "" if len(corpus) or read is links.texts else "No link between two words was found."

@@ -36,7 +36,7 @@ FAMILIES = (
 )
 TASKS = {family.name: family for family in FAMILIES}
 
-__all__ = ["TASKS", "Generated", "Span", "named"]
+__all__ = ["TASKS", "Agreement", "Generated", "Span", "named"]
 
 
 def named(data: str) -> Generated | None:

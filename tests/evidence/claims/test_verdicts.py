@@ -5,7 +5,9 @@ import json
 import pytest
 
 from sightline.encoders import KINDS
-from sightline.evidence.claims.claim import VERDICTS
+from sightline.evidence.claims import syntax
+from sightline.evidence.claims.cell import measure
+from sightline.evidence.claims.claim import VERDICTS, Stage
 from sightline.evidence.claims.counting import COUNTING
 from sightline.evidence.claims.length import CODES, LENGTHS
 from sightline.evidence.claims.length import STUDIES as LENGTH_STUDIES
@@ -332,6 +334,21 @@ def test_heads(relations, verdict, tmp_path):
     found = {"heads/relations": {"files": [read_heads(tmp_path / "heads.json")]}}
     assert SYNTAX.judge(found).verdict == verdict
     assert SYNTAX.judge({}).verdict == "not run" and "sightline heads" in SYNTAX.judge({}).said[0]
+
+
+def test_without_results_minutes_fit_an_encoder_to_a_small_grammar(monkeypatch, tmp_path):
+    monkeypatch.setattr(syntax, "SECONDS", 0.5)
+    (cell,) = SYNTAX.cells(Stage("quick"))
+    result = measure(cell, {}, tmp_path)["result"]
+    ((model, relations),) = ((file["model"], file["relations"]) for file in result["files"])
+    assert model == "self-attention of 0.5 seconds on agreement:attractors=0-3"
+    assert [one["relation"] for one in relations] == ["nsubj"] and relations[0]["counts"] == [1000, 1000]
+    judged = SYNTAX.judge({cell.name: result})
+    assert judged.verdict in ("holds when", "does not hold")
+    assert any("one relation, in sentences of a small grammar" in sentence for sentence in judged.said)
+    (given,) = SYNTAX.cells(Stage("quick", heads=(tmp_path,)))
+    (full,) = SYNTAX.cells(Stage("full"))
+    assert given.name == full.name == "heads/relations" and full.lacks and not given.lacks
 
 
 def test_of_several_models_the_least_counts():

@@ -8,6 +8,7 @@ import pytest
 
 from sightline.evidence.heads.corpus import corpus_of
 from sightline.tasks import roles, scope
+from sightline.tasks.generated import named
 
 TEXT = "The cat chased its tail."
 
@@ -161,3 +162,19 @@ def test_a_function_is_laid_out_as_it_was():
     words, spaces = roles.laid_out(function.spelling, function.words)
     text = "".join(np.array([spaces, words]).T.ravel())
     assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
+
+
+def test_the_subjects_of_the_small_grammar(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    corpus = corpus_of("agreement:attractors=0-3,examples=3000")
+    assert len(corpus) == len(corpus.documents) == 300 and corpus.relations[0].name == "nsubj"
+    assert corpus.keys.tolist() == [5 if d.words[0] != "the" else 1 for d in corpus.documents]
+    assert corpus.query.tolist() == [len(d.words) - 1 for d in corpus.documents]
+    examples = named("agreement:attractors=0-3,examples=3000").parts()["test"]
+    plural = [d.words[key].endswith("s") for d, key in zip(corpus.documents, corpus.keys, strict=True)]
+    assert plural == examples.targets[examples.targets >= 0].bool().tolist()
+    (tmp_path / "agreement").mkdir()  # what bears the name is meant
+    with pytest.raises(ValueError, match="agreement: expected files of one format"):
+        corpus_of("agreement")
+    with pytest.raises(ValueError, match="parity: expected a file or a folder, got no such one"):
+        corpus_of("parity")
