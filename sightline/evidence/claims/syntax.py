@@ -129,22 +129,23 @@ def judge(found: Found) -> Judged:
             some = [one for one in asked if one["relation"].startswith(REFERENCE) == (kind == "reference")]
             if some:
                 have = [one["relation"] for one in some if captured(one)]
-                shares[kind].append(len(have) / len(some))
+                shares[kind].append((len(have), len(some)))
                 said.append(
                     f"{file['model']}, {kind}: one head finds {len(have)} of {len(some)} relations ({listed(have)})."
                 )
-    measured = {kind: (min(values), max(values)) for kind, values in shares.items() if values}
+    order = {kind: sorted(pairs, key=lambda pair: pair[0] / pair[1]) for kind, pairs in shares.items()}
+    measured = {kind: (pairs[0], pairs[-1]) for kind, pairs in order.items() if pairs}
     if not measured:
         return not_run(f"No relation has {ENOUGH} questions. `{COMMAND}`.")
-    if all(least >= 0.5 for least, _ in measured.values()) and len(measured) == 2:
+    if all(2 * have >= of for (have, of), _ in measured.values()) and len(measured) == 2:
         verdict, first = (
             "holds",
             f"For at least half of the relations of syntax, and of reference, one head is {BETTER}.",
         )
-    elif any(most > 0 for _, most in measured.values()):
+    elif any(have > 0 for _, (have, _) in measured.values()):
         verdict = "holds when"
         parts = ", ".join(
-            f"{least:.0%}{f' to {most:.0%} (by model)' * (least < most)} of the relations of {kind}"
+            f"{least[0]} of {least[1]}{f' to {most[0]} of {most[1]} (by model)' * (least != most)} relations of {kind}"
             for kind, (least, most) in measured.items()
         )
         rest = "".join(f"; {kind} was not measured" for kind in shares if kind not in measured)
@@ -156,7 +157,7 @@ def judge(found: Found) -> Judged:
         )
     if FITTED in found:
         said.append(
-            f"That is one relation, in sentences of a small grammar. Of a pretrained model and real sentences, `{COMMAND}` says more."
+            f"That is a single relation, in sentences of a small grammar. Of a pretrained model and real sentences, `{COMMAND}` says more."
         )
     said.append(
         "A head that finds a relation need not be used for it: this is correlation, chosen on one part of a corpus and reported on another."

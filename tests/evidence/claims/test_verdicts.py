@@ -345,7 +345,7 @@ def test_without_results_minutes_fit_an_encoder_to_a_small_grammar(monkeypatch, 
     assert [one["relation"] for one in relations] == ["nsubj"] and relations[0]["counts"] == [1000, 1000]
     judged = SYNTAX.judge({cell.name: result})
     assert judged.verdict in ("holds when", "does not hold")
-    assert any("one relation, in sentences of a small grammar" in sentence for sentence in judged.said)
+    assert any("a single relation, in sentences of a small grammar" in sentence for sentence in judged.said)
     (given,) = SYNTAX.cells(Stage("quick", heads=(tmp_path,)))
     (full,) = SYNTAX.cells(Stage("full"))
     assert given.name == full.name == "heads/relations" and full.lacks and not given.lacks
@@ -360,7 +360,7 @@ def test_of_several_models_the_least_counts():
     judged = SYNTAX.judge({"heads/relations": {"files": files}})
     assert judged.verdict == "holds when"
     assert (
-        "0% to 100% (by model) of the relations of syntax, 100% of the relations of reference"
+        "0 of 1 to 1 of 1 (by model) relations of syntax, 1 of 1 relations of reference"
         in judged.said[0]
     )
     alone = [{"model": model["model"], "relations": model["relations"][:1]} for model in files]
