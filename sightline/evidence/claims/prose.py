@@ -11,9 +11,8 @@ from pathlib import Path
 from sightline.evidence.claims.document import in_words, read_document
 from sightline.training.checkpoint import write
 
-OPENING = (
-    "<!-- Made from the results by `python -m sightline.evidence.claims.prose`; not written by hand. -->"
-)
+COMMAND = "python -m sightline.evidence.claims.prose benchmarks/results/claims docs/claims.md"
+OPENING = f"<!-- Made from the results by `{COMMAND}`; not written by hand. -->"
 
 
 def markdown(document: dict) -> str:
