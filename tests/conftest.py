@@ -1,4 +1,4 @@
-"""What several tests share: fresh memory that is NaN, so that a row nobody wrote cannot look right."""
+"""What several tests share: fresh memory that is NaN, so that a row nobody wrote cannot look right; a GPU that is not here."""
 
 import os
 
@@ -15,3 +15,14 @@ def poison():
     assert torch.empty(3).isnan().all() and torch.ones(3).new_empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """As where PyTorch is built for a GPU and the machine has none."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(
+        torch.accelerator,
+        "current_accelerator",
+        lambda check_available=False: None if check_available else torch.device("cuda"),
+    )

@@ -129,7 +129,7 @@ class Embedder:
             self.source = str(model)
             self.model, self.tokenizer, self.recipe = load_whole(self.source, pooling, normalize, precision)
             if device is None:
-                device = torch.accelerator.current_accelerator() or "cpu"
+                device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         try:
             self.model.to(device or self.model.device)
         except (RuntimeError, AssertionError) as error:

@@ -94,7 +94,7 @@ def _of_the_hub(source: str) -> Reader:
     from sightline.huggingface.ways import Way, base_of, most_positions, way_of
 
     model, tokenizer, _ = load_whole(source, None, None, None)
-    model.to(torch.accelerator.current_accelerator() or "cpu")
+    model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     base, way, blind = base_of(model), Way(False), None
     try:
         way = way_of(base)

@@ -80,6 +80,10 @@ def test_a_causal_model_and_one_with_heads_of_its_own(tmp_path):
         look(tmp_path / "gpt", "law " * 80)
 
 
+def test_a_torch_built_for_a_gpu_that_is_not_here_works_on_the_cpu(no_gpu):
+    assert look(MINILM, "law")["layers"] == 6
+
+
 def test_weights_are_those_of_eager_attention(tmp_path):
     torch.manual_seed(0)
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
