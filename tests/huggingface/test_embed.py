@@ -194,10 +194,6 @@ def test_prompts_that_are_not_put_in_front_are_said(tmp_path, capsys):
     assert "no prompt is put before the texts; the model knows query, write one" in capsys.readouterr().err
 
 
-def test_a_torch_built_for_a_gpu_that_is_not_here_works_on_the_cpu(plain, no_gpu):
-    assert embed(plain, TEXTS[:2]).device.type == "cpu"
-
-
 def test_no_texts_and_a_text_of_no_tokens(plain):
     assert embed(plain, []).shape == (0, 16)
     words = Tokenizer(models.WordLevel({"a": 5, "b": 6}, unk_token="a"))

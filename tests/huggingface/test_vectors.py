@@ -372,3 +372,9 @@ def test_a_terminal_sees_how_far_and_how_fast_and_a_file_nothing(here, monkeypat
                 advance(5)
             seen[kind] = sys.stderr.getvalue()
     assert "5/5" in seen[Terminal] and "texts/s" in seen[Terminal] and seen[io.StringIO] == ""
+
+
+def test_a_torch_built_for_a_gpu_that_is_not_here_works_on_the_cpu(plain, no_gpu):
+    from sightline.huggingface import embed
+
+    assert embed(plain, ["The cat sat."], pooling="mean").device.type == "cpu"

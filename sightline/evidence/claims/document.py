@@ -35,6 +35,7 @@ Written to claims.json in the results folder. Version 1:
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _entry(
         "tables": judged.tables,
         "pictures": judged.pictures,
         "cells": {"measured": len(done), "planned": len(cells)},
-        "seconds": round(sum(held[name]["seconds"] for name in done), 1),
+        "seconds": round(math.fsum(held[name]["seconds"] for name in done), 1),
         "left_out": left_out(cells, held, reasons),
         "command": f"sightline claims{' --quick' * stage.quick} --only {claim.number}",
     }
