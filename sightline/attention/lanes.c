@@ -25,15 +25,13 @@ static const float HIDDEN = -1e30f; /* as in calls.py */
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+static inline lanes chosen(whole mask, lanes a, lanes b) {
+    return (lanes)((mask & (whole)a) | (~mask & (whole)b));
+}
+
 /* The larger, or the smaller, of each pair; b where a is NaN or b is. */
-static inline lanes larger(lanes a, lanes b) {
-    for (int i = 0; i < LANES; i++) b[i] = a[i] > b[i] ? a[i] : b[i];
-    return b;
-}
-static inline lanes smaller(lanes a, lanes b) {
-    for (int i = 0; i < LANES; i++) b[i] = a[i] < b[i] ? a[i] : b[i];
-    return b;
-}
+static inline lanes larger(lanes a, lanes b) { return chosen(a > b, a, b); }
+static inline lanes smaller(lanes a, lanes b) { return chosen(a < b, a, b); }
 
 static inline float total(lanes x) {
     float sum[4] = {0};
