@@ -25,6 +25,7 @@ from side_by_side import agree, arguments, show, stop, summary, take_turns, writ
 from torch import Tensor
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
+from sightline.attention.compiling import library
 from sightline.attention.reference import visible
 from sightline.observe import native
 from sightline.observe.calls import Call
@@ -200,7 +201,7 @@ def main() -> None:
         stop(
             "memory: expected Linux, which says in /proc what a process holds, got another system; run it there"
         )
-    if native.library() is None:
+    if library(native.STATISTICS) is None:
         stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}
     rows = []

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention import blockwise, cpu, cuda, reference
+from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
 
 BACKENDS = {
+    "native": native,
     "cpu": cpu,
     "cuda": cuda,
     "blockwise": blockwise,

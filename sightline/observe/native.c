@@ -60,10 +60,6 @@ static inline int64_t sees_to(const Item *item, int64_t stop) {
     return least(item->m, stop + item->m - item->n + item->given->right);
 }
 
-static inline lanes chosen(whole mask, lanes a, lanes b) {
-    return (lanes)((mask & (whole)a) | (~mask & (whole)b));
-}
-
 /* Source: Cephes, tanhf: a polynomial near 0, where the other way would lose digits. */
 static inline lanes tangent(lanes x) {
     lanes z = x * x;

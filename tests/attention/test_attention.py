@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cases import CASES, CROSS, DTYPES, ODD, Case, answer, examine, offsets_of, tensors, through_the_door
 
 HALVES = (torch.bfloat16, torch.float16)
-CANDIDATES = [("cpu", "cpu"), ("blockwise", "cpu")]  # backend, device
+CANDIDATES = [("native", "cpu"), ("cpu", "cpu"), ("blockwise", "cpu")]  # backend, device
 if torch.cuda.is_available():
     CANDIDATES += [("cuda", "cuda"), ("blockwise", "cuda")]
 FROZEN = {"cpu": ("bias",)}  # what a backend takes only without a gradient
@@ -26,13 +26,15 @@ candidates = pytest.mark.parametrize(
 
 def taken(backend: str, dtype: torch.dtype) -> torch.dtype:
     """The dtype, or the nearest that the backend takes."""
+    if backend == "native":
+        return torch.float32
     return dtype if backend != "cuda" or dtype in HALVES else torch.bfloat16
 
 
 def refused(backend: str, case: Case) -> bool:
     """Whether the backend refuses the case, though nothing in it takes a gradient."""
-    return (case.softcap is not None and backend in ("cpu", "cuda")) or (
-        case.bias != "" and backend == "cuda"
+    return (case.softcap is not None and backend in ("native", "cpu", "cuda")) or (
+        case.bias != "" and backend in ("native", "cuda")
     )
 
 
@@ -332,6 +334,7 @@ def test_a_second_derivative_is_refused(backend, device):
 
 def test_every_backend_of_the_door_is_examined():
     assert set(BACKENDS) == {
+        "native",
         "cpu",
         "blockwise",
         "cuda",

@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from sightline.attention import CAUSAL, FULL, Attended, Pattern, Request, attention, watching
+from sightline.attention import CAUSAL, FULL, Attended, Pattern, Request, attention, native, watching
+from sightline.attention.compiling import library
 from sightline.attention.operator import BACKENDS, _choose
 
 Q = torch.randn(5, 4, 8)
@@ -168,7 +169,7 @@ FAULTS = {
     "an unknown backend": (
         lambda: attention(Q, K, K, OFFSETS, backend="flash"),
         ValueError,
-        "attention: expected a backend out of cpu, cuda, blockwise, reference, got 'flash'; leave it out to have one chosen",
+        "attention: expected a backend out of native, cpu, cuda, blockwise, reference, got 'flash'; leave it out to have one chosen",
     ),
     "dropout on the CPU's kernel": (
         lambda: attention(Q, K, K, OFFSETS, dropout=0.5, backend="cpu"),
@@ -220,7 +221,7 @@ def test_where_all_refuse_each_says_why(monkeypatch):
     for name, backend in BACKENDS.items():
         monkeypatch.setattr(backend, "refuses", lambda *request, name=name: f"{name}: no; ask another")
     with pytest.raises(
-        ValueError, match="^attention: cpu: no; .*; cuda: no; .*; blockwise: no; .*; reference: no; "
+        ValueError, match="^attention: native: no; .*; cpu: no; .*; cuda: no; .*; blockwise: no; .*; reference: no; "
     ):
         attention(Q, K, K, OFFSETS)
 
@@ -230,7 +231,9 @@ def test_the_first_backend_that_does_not_refuse_is_taken():
         return _choose(name, Request(q, k, k, OFFSETS, OFFSETS, FULL, 1.0, **asked))
 
     bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
-    assert chosen() is chosen(bias=bias.detach()) is chosen(sink=Q[0, :, 0]) is BACKENDS["cpu"]
+    first = BACKENDS["cpu" if library(native.SOURCE) is None else "native"]
+    assert chosen() is chosen(sink=Q[0, :, 0]) is first
+    assert chosen(bias=bias.detach()) is chosen(q=Q.double(), k=K.double()) is BACKENDS["cpu"]
     assert chosen(dropout=0.5) is chosen(softcap=2.0) is chosen(bias=bias) is BACKENDS["blockwise"]
     assert chosen("reference", dropout=0.5) is BACKENDS["reference"]
     assert chosen(q=Q.to("meta"), k=Q.to("meta")) is BACKENDS["blockwise"]
@@ -242,7 +245,8 @@ def test_an_error_inside_a_backend_is_not_covered_up_by_another(monkeypatch):
     def broken(*request):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(BACKENDS["cpu"], "attend", broken)
+    for name in ("native", "cpu"):
+        monkeypatch.setattr(BACKENDS[name], "attend", broken)
     with pytest.raises(RuntimeError, match="broken"):
         attention(Q, K, K, OFFSETS)
 

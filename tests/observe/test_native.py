@@ -11,11 +11,12 @@ import pytest
 import torch
 from dense import compare, made
 
-from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.attention import CAUSAL, FULL, Pattern, compiling
+from sightline.attention.compiling import library
 from sightline.observe import native
 from sightline.observe.statistics import statistics
 
-there = pytest.mark.skipif(native.library() is None, reason="there is no compiler here")
+there = pytest.mark.skipif(library(native.STATISTICS) is None, reason="there is no compiler here")
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def fresh(tmp_path, monkeypatch):
     """An empty cache, and nothing loaded; gives its folder. What is compiled is compiled in a hurry, for any processor of its kind."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        native, "FLAGS", ["-O0", *(f for f in native.FLAGS if f not in ("-O3", "-march=native"))]
+        compiling, "FLAGS", ["-O0", *(f for f in compiling.FLAGS if f not in ("-O3", "-march=native"))]
     )
-    native._library.cache_clear()
+    compiling._library.cache_clear()
     yield tmp_path / "cache" / "sightline" / "native"
-    native._library.cache_clear()
+    compiling._library.cache_clear()
 
 
 def compiler(monkeypatch, tmp_path, script):
@@ -114,7 +115,7 @@ def test_a_softcap_keeps_small_scores_exact(cap):
 
 def test_only_float32_on_the_cpu_is_compiled():
     call = made((3,))
-    assert native.fits(call) == (native.library() is not None)
+    assert native.fits(call) == (library(native.STATISTICS) is not None)
     assert not native.fits(made((3,), dtype=torch.float64)) and not native.fits(
         made((3,), dtype=torch.bfloat16)
     )
@@ -124,7 +125,7 @@ def test_only_float32_on_the_cpu_is_compiled():
 
 def test_it_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("SIGHTLINE_NATIVE", "0")
-    assert native.library() is None
+    assert library(native.STATISTICS) is None
     answers()
 
 
@@ -138,11 +139,11 @@ def test_narrow_vectors_give_the_same(fresh, pattern, poison):
 
 @there
 def test_it_is_compiled_once(fresh, monkeypatch, tmp_path):
-    assert native.library() is not None
+    assert library(native.STATISTICS) is not None
     (file,) = fresh.iterdir()  # nothing but the library is left
-    native._library.cache_clear()
-    monkeypatch.setattr(native, "_compiled", lambda *_: pytest.fail("compiled again"))
-    assert native.library() is not None
+    compiling._library.cache_clear()
+    monkeypatch.setattr(compiling, "_compiled", lambda *_: pytest.fail("compiled again"))
+    assert library(native.STATISTICS) is not None
     assert fresh.stat().st_mode & 0o777 == 0o700 and file.suffix == ".so"
 
 
@@ -150,39 +151,39 @@ def test_it_is_compiled_once(fresh, monkeypatch, tmp_path):
 @pytest.mark.parametrize("harm", ["cut short", "changed", "empty"])
 def test_a_damaged_library_is_made_anew(fresh, harm):
     """Loading one that is cut short would end the process."""
-    native.library()
+    library(native.STATISTICS)
     (file,) = fresh.iterdir()
     whole = file.read_bytes()
     middle = len(whole) // 2
     changed = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
     file.unlink()  # this process has it loaded
     file.write_bytes({"cut short": whole[:middle], "changed": changed, "empty": b""}[harm])
-    native._library.cache_clear()
-    assert native.library() is not None
+    compiling._library.cache_clear()
+    assert library(native.STATISTICS) is not None
     answers()
     (again,) = fresh.iterdir()
-    assert again.stem.endswith(native._digest(again))
+    assert again.stem.endswith(compiling._digest(again))
 
 
 @there
 def test_a_cache_that_cannot_be_written(fresh, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    assert native._folder() is None and native.library() is not None
+    assert compiling._folder() is None and library(native.STATISTICS) is not None
     answers()
 
 
 def test_a_cache_that_others_can_write_is_not_trusted(fresh):
     fresh.mkdir(parents=True)
     fresh.chmod(0o777)
-    assert native._folder() is None
+    assert compiling._folder() is None
     fresh.chmod(0o700)
-    assert native._folder() == fresh
+    assert compiling._folder() == fresh
 
 
 def test_no_home(fresh, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(native.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert native._folder() is None
+    monkeypatch.setattr(compiling.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert compiling._folder() is None
 
 
 SCRIPTS = {
@@ -197,15 +198,15 @@ SCRIPTS = {
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_compiler_that_fails_goes_unnoticed(script, fresh, monkeypatch, tmp_path, capfd):
     compiler(monkeypatch, tmp_path, script)
-    assert native.library() is None
+    assert library(native.STATISTICS) is None
     answers()
     assert list(fresh.iterdir()) == [] and capfd.readouterr() == ("", "")
 
 
 def test_a_compiler_that_hangs_is_ended_with_all_it_started(fresh, monkeypatch, tmp_path):
     compiler(monkeypatch, tmp_path, f"sleep 100 & echo $! > {tmp_path}/child; wait")
-    monkeypatch.setattr(native, "PATIENCE", 0.5)
-    assert native.library() is None
+    monkeypatch.setattr(compiling, "PATIENCE", 0.5)
+    assert library(native.STATISTICS) is None
     answers()
     child = (tmp_path / "child").read_text().strip()
     for _ in range(100):
@@ -218,14 +219,15 @@ def test_a_compiler_that_hangs_is_ended_with_all_it_started(fresh, monkeypatch, 
 
 def test_no_compiler(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert native.library() is None
+    assert library(native.STATISTICS) is None
     answers()
 
 
 @there
 def test_two_processes_compile_at_once(fresh):
     script = (
-        "from sightline.observe import native; native.FLAGS[1] = '-O0'; print(native.library() is not None)"
+        "from sightline.attention import compiling; from sightline.observe import native; compiling.FLAGS[1] = '-O0'; "
+        "print(compiling.library(native.STATISTICS) is not None)"
     )
     run = [sys.executable, "-c", script]
     both = [
@@ -233,4 +235,4 @@ def test_two_processes_compile_at_once(fresh):
     ]
     assert [process.communicate() for process in both] == [("True\n", "")] * 2
     files = list(fresh.iterdir())
-    assert files and all(file.stem.endswith(native._digest(file)) for file in files)
+    assert files and all(file.stem.endswith(compiling._digest(file)) for file in files)

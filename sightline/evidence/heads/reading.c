@@ -7,7 +7,7 @@
    by one, and answer. Sums over a row or a strip run in float32 in many lanes, all others in float64. Of a head everything is
    added by one thread, in one order, so that any number of threads gives the same bits. */
 
-#include "../../observe/lanes.c"
+#include "lanes.c"
 
 enum { AWAY = 10, OFFSETS = 2 * AWAY + 1 }; /* WIDE in sums.py */
 enum { SPARE = (AWAY + LANES - 1) / LANES * LANES };

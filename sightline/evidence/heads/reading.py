@@ -17,11 +17,12 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from sightline.attention.compiling import Source, library
 from sightline.evidence.heads.runs import Item
 from sightline.evidence.heads.sums import EDGES, SINK, WIDE, Sums
 from sightline.evidence.heads.words import Read
 from sightline.observe.calls import Call
-from sightline.observe.native import STEPS, D, I, P, Source, library
+from sightline.observe.native import STEPS, D, I, P
 
 ROOM = 2**16  # weights of a strip, which lie near the processor
 ROWS = 16  # of a strip, at least: fewer queries would be computed all the same

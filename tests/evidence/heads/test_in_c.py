@@ -7,13 +7,12 @@ import pytest
 import torch
 from naive import SPECIAL, drawn, encoder, measured, subject
 
-from sightline.attention import FULL
+from sightline.attention import FULL, compiling
+from sightline.attention.compiling import library
 from sightline.evidence.heads import reading, runs
 from sightline.evidence.heads.measuring import measure
 from sightline.evidence.heads.words import paired
-from sightline.observe import native
 from sightline.observe.calls import Call
-from sightline.observe.native import library
 
 LENGTHS = (0, 1, 1, 2, 3, 3, 3, 5, 7, 7, 11, 13, 13, 23, 41)
 PANELS = (8, 16, 48, 96)  # pieces that fill panels of any vectors, to the last key
@@ -39,17 +38,17 @@ def cache(tmp_path_factory):
 @pytest.fixture(params=["C", "narrow C", "PyTorch"])
 def way(request, monkeypatch, cache):
     """All ways to read weights; gives their names."""
-    narrow = ["-O1", *(flag for flag in native.FLAGS if flag not in ("-O3", "-march=native"))]
+    narrow = ["-O1", *(flag for flag in compiling.FLAGS if flag not in ("-O3", "-march=native"))]
     if request.param == "narrow C":
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-        monkeypatch.setattr(native, "FLAGS", narrow)
-        native._library.cache_clear()
+        monkeypatch.setattr(compiling, "FLAGS", narrow)
+        compiling._library.cache_clear()
     if request.param != "PyTorch" and library(reading.HEADS) is None:
         pytest.skip("there is no compiler here")
     monkeypatch.setenv("SIGHTLINE_NATIVE", str(int(request.param != "PyTorch")))
     yield request.param
     if request.param == "narrow C":
-        native._library.cache_clear()
+        compiling._library.cache_clear()
 
 
 EXPECTED = {}  # what loops find, which are slow: the same for each way

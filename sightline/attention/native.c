@@ -11,17 +11,17 @@
 
 #include "lanes.c"
 
-/* One call. Fields and their order are those of `Given` in compiled.py; steps count numbers. `out` and what follows has its
+/* One call. Fields and their order are those of `Given` in native.py; steps count numbers. `out` and what follows has its
    rows, heads and numbers in a row. */
 typedef struct {
     const float *q, *k, *v, *grad;
     const int64_t *offsets, *key_offsets;
     int64_t q_row, q_head, q_one, k_row, k_head, k_one, v_row, v_head, v_one, grad_row, grad_head, grad_one;
-    int64_t sequences, heads, groups, width, value_width, left, right, longest, grain;
+    int64_t sequences, heads, groups, width, value_width, left, right, longest, grain, backward;
     double scale;
     float *out, *lse;                           /* on the way back lse is read */
     const float *grad_lse;                      /* or NULL */
-    float *grad_q, *grad_k, *grad_v;            /* NULL on the way there */
+    float *grad_q, *grad_k, *grad_v;            /* on the way back */
     int64_t next, failed;                       /* shared by the threads */
 } Given;
 
@@ -232,18 +232,18 @@ static void attend(const Given *g, Room *room, int64_t sequence, int64_t group) 
     Item item = {.row = g->offsets[sequence], .key = g->key_offsets[sequence], .group = group};
     item.n = g->offsets[sequence + 1] - item.row, item.m = g->key_offsets[sequence + 1] - item.key;
     item.k = g->k + item.key * g->k_row + group * g->k_head, item.v = g->v + item.key * g->v_row + group * g->v_head;
-    Rows rows = g->grad_q ? in_whole(item.k, g->k_row, g->k_one, item.m, g->width, room->k) : in_whole(item.v, g->v_row, g->v_one, item.m, g->value_width, room->v);
-    if (g->grad_q) memset(room->grad_k, 0, item.m * k_pitch * sizeof(float)), memset(room->grad_v, 0, item.m * v_pitch * sizeof(float));
+    Rows rows = g->backward ? in_whole(item.k, g->k_row, g->k_one, item.m, g->width, room->k) : in_whole(item.v, g->v_row, g->v_one, item.m, g->value_width, room->v);
+    if (g->backward) memset(room->grad_k, 0, item.m * k_pitch * sizeof(float)), memset(room->grad_v, 0, item.m * v_pitch * sizeof(float));
     for (item.head = group * share; item.head < (group + 1) * share; item.head++) {
         item.q = g->q + item.row * g->q_row + item.head * g->q_head;
         item.grad = g->grad + item.row * g->grad_row + item.head * g->grad_head;
         for (int64_t i = 0; i < item.n; i += PANEL) {
             Strip s = strip_of(g, &item, i);
-            if (g->grad_q) back(g, &item, &s, rows, room);
+            if (g->backward) back(g, &item, &s, rows, room);
             else there(g, &item, &s, rows, room);
         }
     }
-    for (int64_t j = 0; g->grad_q && j < item.m; j++) {
+    for (int64_t j = 0; g->backward && j < item.m; j++) {
         int64_t place = (item.key + j) * g->groups + group;
         hand_out(room->grad_k + j * k_pitch, g->width, (float)g->scale, g->grad_k + place * g->width);
         hand_out(room->grad_v + j * v_pitch, g->value_width, 1, g->grad_v + place * g->value_width);
