@@ -2,7 +2,7 @@
 
 Several times faster than `cpu.py` on short sequences, whose dense kernel is made for long ones; longer ones, and what it does not
 know (bias, softcap, dropout), it leaves to others. It runs in PyTorch's own OpenMP threads, and each result is made by one thread,
-so that it does not depend on how many there are.
+so that it does not depend on how many there are; nor does what is left to others.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sightline.attention.request import Request
 
 LONGEST = 1024  # keys of a sequence; beyond, the dense kernel's tiles stay nearer to the processor
 FEW = 2**12  # pairs of all heads that are not worth a second thread
+SMALL, EVEN = 2**17, 8  # pairs of a sequence from which on no head of it may have more than an eighth of all work
 TURNS = 16  # a thread takes so many shares of the work, one after the other
 
 P, I, D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
@@ -53,10 +54,9 @@ def refuses(request: Request) -> str | None:
     longest, largest, pairs = _sizes(*_bytes(request.offsets, request.key_offsets))
     if longest > LONGEST:
         return f"native: expected at most {LONGEST} keys in a sequence, got {longest}; leave the backend to be chosen"
-    threads = _threads(pairs, q.shape[1])
-    if largest * threads > pairs * request.k.shape[1]:
-        return f"native: expected work for {threads} threads, got a sequence and head with more than one's share; leave the backend to be chosen"
-    if library(SOURCE) is None or (threads > 1 and parallel() is None):
+    if largest > SMALL and largest * EVEN > pairs * request.k.shape[1]:
+        return f"native: expected work that many threads can share, got a sequence with more than 1/{EVEN} of it in a head; leave the backend to be chosen"
+    if library(SOURCE) is None or parallel() is None:
         return "native: needs a C compiler (cc) and PyTorch's OpenMP threads; leave the backend to be chosen"
     return None
 
