@@ -73,6 +73,8 @@ def attention(
             [1.0229],
             [0.5774]])
     """
+    if torch.compiler.is_dynamo_compiling():
+        return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, softcap=softcap, bias=bias, sink=sink, backend=backend)
     key_offsets = _check(q, k, v, offsets, key_offsets, dropout)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
@@ -85,6 +87,9 @@ def attention(
     for look in _watchers.get():
         look(request, attended)
     return attended
+
+
+_untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs depends on the offsets' values
 
 
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sightline.sequences import Sequences
@@ -42,6 +43,13 @@ class Mixer(nn.Module):
         raise TypeError(
             f"{type(self).__name__}: expected a causal mixer to step, got one that is not; build it with causal=True"
         )
+
+
+def _mixed(mixer: Mixer, x: Sequences) -> Sequences:
+    return _untraced(mixer, x) if torch.compiler.is_dynamo_compiling() else mixer(x)
+
+
+_untraced = torch._disable_dynamo(_mixed)  # a compiled graph breaks here: what a mixer does depends on the lengths
 
 
 class TokenEmbedding(nn.Module):
@@ -87,7 +95,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Sequences) -> Sequences:
-        mixed = self.mixer(x.with_values(self.norm_mixer(x.values)))
+        mixed = _mixed(self.mixer, x.with_values(self.norm_mixer(x.values)))
         values = x.values + self.dropout(mixed.values)
         return x.with_values(values + self.dropout(self.mlp(self.norm_mlp(values))))
 

@@ -92,6 +92,7 @@ class StandIn(torch.Tensor):
 _HANDED_ON = (Tensor.__getitem__, Tensor.to, Tensor.contiguous, Tensor.detach, Tensor.clone, Tensor.expand)
 
 
+@torch.compiler.disable  # a compiled graph breaks here, and in `attend`: what they do depends on what is real
 def mask(
     batch_size: int,
     q_length: int,
@@ -134,6 +135,7 @@ def mask(
     return StandIn.of(rule, dtype)
 
 
+@torch.compiler.disable
 def attend(
     module: torch.nn.Module,
     query: Tensor,

@@ -155,6 +155,7 @@ def _pools(base: PreTrainedModel) -> bool:
     return getattr(base(**arguments_for(base, {"input_ids": ids})), "pooler_output", None) is not None
 
 
+@torch.compiler.disable  # it depends on what is real
 def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict):
     """(sequences, rows kept, padded shape, packed arguments) of a call that can be packed, else None."""
     if base.config._attn_implementation != NAME or packing_in_use.get() is not None:

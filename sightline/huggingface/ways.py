@@ -194,6 +194,7 @@ def _parameters(kind: type) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
+@torch.compiler.disable
 def arguments_for(base: PreTrainedModel, given: dict) -> dict:
     return {**given, "use_cache": False} if "use_cache" in _parameters(type(base)) else given
 

@@ -1,0 +1,67 @@
+"""Models under `torch.compile`: the same values, and what is refused is refused there too."""
+
+import pytest
+import torch
+from small import SMALL, bert, drawn
+from transformers import LlamaConfig, LlamaModel, ModernBertConfig, ModernBertModel
+
+from sightline.attention import watching
+from sightline.huggingface import unpad
+from sightline.huggingface.rows import NAME
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of PyTorch's own tracing
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    torch._dynamo.reset()
+
+
+def llama():
+    return drawn(LlamaModel(LlamaConfig(**SMALL, num_key_value_heads=2)))
+
+
+def padded(lengths) -> dict:
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    return {"input_ids": torch.randint(5, 100, mask.shape), "attention_mask": mask}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("make", "use"), [(llama, "attention"), (bert, "unpad")])
+def test_compiled_is_eager(make, use):
+    model, beside = make(), make()
+    beside.set_attn_implementation("eager")
+    model.set_attn_implementation(NAME) if use == "attention" else unpad(model)
+    compiled = torch.compile(model, backend="eager")
+    for lengths in ([5, 13, 1, 17], [3, 4], [9, 2, 9, 1, 1]):
+        given, rows = padded(lengths), []
+        with watching(lambda request, _, rows=rows: rows.append(len(request.q))):
+            found = compiled(**given).last_hidden_state
+        real = given["attention_mask"].bool()
+        expected = beside(**given).last_hidden_state[real]
+        torch.testing.assert_close(found[real], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        assert len(rows) == 2 and (use == "attention" or rows == [sum(lengths)] * 2)
+
+
+def test_packed_input_that_would_be_dropped_on_the_way_is_refused():
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    model = drawn(ModernBertModel(ModernBertConfig(**SMALL, **ids)))
+    model.set_attn_implementation(NAME)
+    compiled = torch.compile(model, backend="eager")
+    given = {"input_ids": torch.randint(5, 100, (1, 12)), "position_ids": torch.arange(12)[None] % 5}
+    with pytest.raises(ValueError, match="expected ModernBertModel to pass packed input on"):
+        compiled(**given)
+
+
+@torch.no_grad()
+def test_packed_input_is_taken():
+    model = llama()
+    model.set_attn_implementation(NAME)
+    compiled = torch.compile(model, backend="eager")
+    for lengths in ([5, 7], [2, 9, 4]):
+        given = torch.randint(5, 100, (1, sum(lengths)))
+        positions = torch.cat([torch.arange(n) for n in lengths])[None]
+        found = compiled(input_ids=given, position_ids=positions).last_hidden_state[0].split(lengths)
+        alone = [model(input_ids=one[None]).last_hidden_state[0] for one in given[0].split(lengths)]
+        torch.testing.assert_close(torch.cat(found), torch.cat(alone), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,47 @@
+"""`torch.compile` over attention and encoders: the graph breaks where the lengths decide, and the values are the same."""
+
+import random
+
+import pytest
+import torch
+
+import sightline
+from sightline import Sequences
+from sightline.attention import CAUSAL, attention
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of PyTorch's own tracing
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    torch._dynamo.reset()
+
+
+def packs(count: int = 12):
+    """More packs than a frame may be compiled for, all of other lengths."""
+    dice = random.Random(0)
+    for _ in range(count):
+        yield [dice.randint(0, 20) for _ in range(dice.randint(1, 6))]
+
+
+def test_attention():
+    def loss(q, offsets):
+        return attention(2 * q, q, q, offsets, CAUSAL).out.sin().sum()
+
+    compiled = torch.compile(loss, backend="eager")
+    for lengths in packs():
+        offsets = torch.tensor([0, *lengths]).cumsum(0)
+        q = torch.randn(sum(lengths), 2, 8).requires_grad_()
+        found, expected = (torch.autograd.grad(how(q, offsets), q)[0] for how in (compiled, loss))
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["self-attention", "rnn", "lstm", "convolution", "fully-connected"])
+def test_encoders(name):
+    settings = {"largest": 20} if name == "fully-connected" else {}
+    encoder = sightline.build(name, vocabulary=10, width=16, layers=1, **settings)
+    compiled = torch.compile(encoder, backend="eager")
+    for lengths in packs(3):
+        batch = Sequences.from_list([torch.randint(0, 10, (n,)) for n in lengths])
+        torch.testing.assert_close(compiled(batch).values, encoder(batch).values)
