@@ -29,7 +29,8 @@ class Layout:
 
     @cached_property
     def lengths(self) -> Tensor:
-        return self.offsets.diff()
+        with torch.inference_mode(False):
+            return self.offsets.clone().diff()
 
     @cached_property
     def runs(self) -> list[tuple[int, int, int]]:
@@ -42,15 +43,17 @@ class Layout:
     def sequence_ids(self, device: torch.device) -> Tensor:
         key = ("sequence_ids", device)
         if key not in self._on_device:
-            ids = torch.repeat_interleave(torch.arange(len(self.lengths)), self.lengths)
-            self._on_device[key] = ids.to(device)
+            with torch.inference_mode(False):  # kept for later, when it may be saved for a way back
+                ids = torch.repeat_interleave(torch.arange(len(self.lengths), device="cpu"), self.lengths)
+                self._on_device[key] = ids.to(device)
         return self._on_device[key]
 
     def positions(self, device: torch.device) -> Tensor:
         key = ("positions", device)
         if key not in self._on_device:
-            starts = torch.repeat_interleave(self.offsets[:-1], self.lengths)
-            self._on_device[key] = (torch.arange(len(starts)) - starts).to(device)
+            with torch.inference_mode(False):
+                starts = torch.repeat_interleave(self.offsets[:-1].clone(), self.lengths.clone())
+                self._on_device[key] = (torch.arange(len(starts), device="cpu") - starts).to(device)
         return self._on_device[key]
 
 
@@ -138,7 +141,7 @@ class Sequences:
                 stop = max(start, stop)
                 bounds = self.offsets[start : stop + 1]
                 return Sequences(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
-            return self._gather(torch.arange(len(self))[range(start, stop, step)])
+            return self._gather(torch.arange(len(self), device="cpu")[range(start, stop, step)])
         if isinstance(index, (list, Tensor)) and not (isinstance(index, Tensor) and index.dim() == 0):
             return self._gather(self._checked_index(index))
         try:
@@ -156,7 +159,7 @@ class Sequences:
         return self.values[self.offsets[s] : self.offsets[s + 1]]
 
     def _checked_index(self, index: list | Tensor) -> Tensor:
-        index = torch.as_tensor(index, device="cpu") if len(index) else torch.zeros(0, dtype=torch.int64)
+        index = torch.as_tensor(index, device="cpu") if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
         if index.dim() != 1 or index.is_floating_point() or index.is_complex():
             raise TypeError(
                 f"Sequences: expected one row of integers or booleans as index, got {_kind(index)}; flatten it"
@@ -176,7 +179,7 @@ class Sequences:
     def _gather(self, index: Tensor) -> Sequences:
         lengths = self.lengths[index]
         offsets = _offsets_of(lengths)
-        rows = torch.arange(int(offsets[-1])) + torch.repeat_interleave(
+        rows = torch.arange(int(offsets[-1]), device="cpu") + torch.repeat_interleave(
             self.offsets[index] - offsets[:-1], lengths
         )
         return Sequences(self.values.index_select(0, rows.to(self.values.device)), offsets)
@@ -204,7 +207,7 @@ class Sequences:
             raise ValueError(
                 f"Sequences.from_list: expected tensors [n, ...] with one row shape, got {sorted(shapes)}; make the rows alike"
             )
-        return cls(torch.cat(list(tensors)), _offsets_of(torch.tensor([len(t) for t in tensors])))
+        return cls(torch.cat(list(tensors)), _offsets_of(torch.tensor([len(t) for t in tensors], device="cpu")))
 
     def to_list(self) -> list[Tensor]:
         """One tensor [n_s, ...] for each sequence, each a view."""
@@ -228,7 +231,7 @@ class Sequences:
                 f"Sequences.from_padded: expected lengths from 0 to {padded.shape[1]}, got {int(lengths.min())} to "
                 f"{int(lengths.max())}; check that padded is [S, L, ...]"
             )
-        real = torch.arange(padded.shape[1]) < lengths[:, None]
+        real = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]
         return cls(padded[real.to(padded.device)], _offsets_of(lengths))
 
     def to_padded(self, value: float = 0) -> tuple[Tensor, Tensor]:
@@ -284,7 +287,7 @@ def _packed_order(batch_sizes: Tensor) -> Tensor:
 
 
 def _offsets_of(lengths: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.long().cumsum(0)])
+    return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), lengths.long().cumsum(0)])
 
 
 def _checked_offsets(offsets: Tensor | Sequence[int], rows: int) -> Tensor:
@@ -297,7 +300,7 @@ def _checked_offsets(offsets: Tensor | Sequence[int], rows: int) -> Tensor:
         raise TypeError(
             f"Sequences: expected offsets as one row of integers [S + 1], got {_kind(offsets)}; start them with a 0"
         )
-    offsets = offsets.long()
+    offsets = offsets.to(torch.int64, copy=True)  # the caller may fill his anew
     if int(offsets[0]) != 0:
         raise ValueError(
             f"Sequences: expected offsets that start at 0, got {int(offsets[0])}; put a 0 in front"

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import equal_runs
 from sightline.attention.reference import visible
-from sightline.attention.request import Request
+from sightline.attention.request import Request, kept
 
 BLOCK = 256  # queries of one sequence at a time, and the fewest keys in a tile that is not the last
 TILE = 2**21  # scores held at once, over all heads and sequences that go together
@@ -35,8 +36,10 @@ def refuses(request: Request) -> str | None:
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
-    seed = int(torch.randint(2**62, ())) if request.dropout else 0
-    return Attend.apply(*_tensors(request), request._replace(q=None, k=None, v=None, bias=None), seed)
+    seed = int(torch.randint(2**62, (), device="cpu")) if request.dropout else 0
+    offsets, key_offsets = kept(request.offsets, request.key_offsets)
+    rest = request._replace(q=None, k=None, v=None, bias=None, offsets=offsets, key_offsets=key_offsets)
+    return Attend.apply(*_tensors(request), rest, seed)
 
 
 def _tensors(request: Request) -> tuple:
@@ -121,8 +124,7 @@ class Attend(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, bias, out, lse)
         return out, lse
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx, grad_out, grad_lse):
         *tensors, out, lse = ctx.saved_tensors
         rest, seed = ctx.how

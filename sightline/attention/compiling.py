@@ -38,6 +38,16 @@ class Source(NamedTuple):
 _one_at_a_time = threading.Lock()
 
 
+def _unlock() -> None:
+    """In a forked child nobody is left who would open the lock that another thread had closed."""
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def library(source: Source) -> ctypes.CDLL | None:
     """What a source compiles to, or None: no compiler, or it fails, or the environment says SIGHTLINE_NATIVE=0."""
     if os.environ.get("SIGHTLINE_NATIVE") == "0":

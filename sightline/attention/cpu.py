@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
@@ -84,8 +85,7 @@ class Attend(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx, grad_out, grad_lse):
         q, k, v, bias, out, lse, *stage = ctx.saved_tensors
         plan = ctx.plan

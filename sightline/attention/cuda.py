@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sightline.attention import blockwise
+from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request
+from sightline.attention.request import Request, kept
 
 kernel = torch.ops.aten._flash_attention_forward
 kernel_backward = torch.ops.aten._flash_attention_backward
@@ -55,7 +56,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     width = v.shape[2]
     widest = -(-max(width, q.shape[2]) // STEP) * STEP
     q, k, v = (_loadable(t, widest) for t in (q, k, v))
-    out, lse = Attend.apply(q, k, v, offsets, key_offsets, pattern, scale)
+    out, lse = Attend.apply(q, k, v, *kept(offsets, key_offsets), pattern, scale)
     return out[..., :width], lse
 
 
@@ -113,8 +114,7 @@ class Attend(torch.autograd.Function):
             lse = lse.masked_fill_(lse.isinf(), -torch.inf)
         return out, lse
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx, grad_out, grad_lse):
         q, k, v, out, level = ctx.saved_tensors
         offsets, key_offsets, pattern, scale = ctx.request

@@ -196,7 +196,8 @@ static void there(const Given *g, const Item *item, const Strip *s, Rows v, Room
     }
 }
 
-/* What a strip gives to the gradients: with w the weights, dw_ij = grad_i . v_j and ds = w (dw - sum_j w dw + grad_lse). */
+/* What a strip gives to the gradients: with w the weights, dw_ij = grad_i . v_j and ds = w (dw - sum_j w dw + grad_lse).
+   Weights made from a rounded lse do not sum to one by far enough where scores are large; their own sum makes it a mean again. */
 static void back(const Given *g, const Item *item, const Strip *s, Rows k, Room *room) {
     score(g, item, s, room);
     int64_t keys = s->hi - s->lo, k_pitch = whole_lanes(g->width), v_pitch = whole_lanes(g->value_width);
@@ -205,16 +206,17 @@ static void back(const Given *g, const Item *item, const Strip *s, Rows k, Room 
     set_product(item->v + s->lo * g->v_row, g->v_row, g->v_one, room->grad_across, PANEL, g->value_width, room->grads, PANEL, keys, s->vectors);
     for (int64_t w = 0; w < s->vectors; w++) {
         float *weights = room->weights + w * LANES, *grads = room->grads + w * LANES;
-        lanes level = (lanes){0} - HIDDEN, mean = {0};
+        lanes level = (lanes){0} - HIDDEN, more = {0}, sum = {0}, mean = {0};
         for (int64_t i = 0; i < least(LANES, s->count - w * LANES); i++) {
             int64_t place = (item->row + s->first + w * LANES + i) * g->heads + item->head;
             level[i] = g->lse[place] == -INFINITY ? -HIDDEN : g->lse[place];
-            mean[i] = g->grad_lse ? -g->grad_lse[place] : 0;
+            more[i] = g->grad_lse ? g->grad_lse[place] : 0;
         }
         for (int64_t j = 0; j < keys; j++) {
             lanes weight = exponential(*(lanes *)(weights + j * PANEL) - level);
-            *(lanes *)(weights + j * PANEL) = weight, mean += weight * *(lanes *)(grads + j * PANEL);
+            *(lanes *)(weights + j * PANEL) = weight, sum += weight, mean += weight * *(lanes *)(grads + j * PANEL);
         }
+        mean = mean / chosen(sum == 0, sum + 1, sum) - more;
         for (int64_t j = 0; j < keys; j++) *(lanes *)(grads + j * PANEL) = *(lanes *)(weights + j * PANEL) * (*(lanes *)(grads + j * PANEL) - mean);
     }
     set_product(room->grads, 1, PANEL, k.at + s->lo * k.row, k.row, keys, room->made, k_pitch, s->count, k_pitch / LANES);

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sightline.attention.compiling import Source, library
+from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request
+from sightline.attention.request import Request, kept
 
 LONGEST = 1024  # keys of a sequence; beyond, the dense kernel's tiles stay nearer to the processor
 FEW = 2**12  # pairs of all heads that are not worth a second thread
@@ -63,7 +64,8 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v, offsets, key_offsets, pattern, scale = request[:7]
-    return Attend.apply(q, k, v, offsets.contiguous(), key_offsets.contiguous(), pattern, scale)
+    q, k, v = (t.resolve_neg() for t in (q, k, v))  # their numbers are read as they lie
+    return Attend.apply(q, k, v, *kept(offsets, key_offsets), pattern, scale)
 
 
 class Attend(torch.autograd.Function):
@@ -78,14 +80,14 @@ class Attend(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, lse)
         return out, lse
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx, grad, grad_lse):
         q, k, v, lse = ctx.saved_tensors
         if grad is None:
             grad = q.new_zeros(1).expand(*q.shape[:2], v.shape[2])
+        grad = grad.resolve_neg()
         if grad_lse is not None:
-            grad_lse = grad_lse.contiguous()
+            grad_lse = grad_lse.resolve_neg().contiguous()
         grads = [t.new_empty(t.shape) for t in (q, k, v)]
         held = {"q": q, "k": k, "v": v, "grad": grad, "lse": lse, "grad_lse": grad_lse}
         _run(held | dict(zip(("grad_q", "grad_k", "grad_v"), grads, strict=True)), *ctx.how)

@@ -63,7 +63,8 @@ def attention(
     bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
     is the score of one more key, whose value is zero, and lse counts it.
     Returns: out [T, H, Dv] in the input's dtype and lse [T, H] in nats, float32 or wider; a query with no visible key
-    has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink.
+    has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink; second
+    derivatives are refused, but by the backend "reference".
     Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the backend asked for refuses.
     Source: Vaswani et al. 2017, equation 1; for softcap, bias and sink see `reference.py`.
 
@@ -74,9 +75,10 @@ def attention(
             [0.5774]])
     """
     if torch.compiler.is_dynamo_compiling():
-        return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, softcap=softcap, bias=bias, sink=sink, backend=backend)
+        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
+        return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
     key_offsets = _check(q, k, v, offsets, key_offsets, dropout)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else scale
     request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
     if not (softcap is None and bias is None and sink is None):
         _check_scores(request)
@@ -94,9 +96,12 @@ _untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs d
 
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
-    sink = sink.to(lse.dtype)
+    sink = sink.to(lse.dtype).expand_as(lse)
+    nothing = (lse == -torch.inf) & (sink == -torch.inf)  # neither a key nor a sink: as without one
+    lse, sink = lse.masked_fill(nothing, 0), sink.masked_fill(nothing, 0)
     share = (lse - sink).sigmoid()  # exp(lse - lse'), and 0 with a gradient of 0 where lse = -inf
-    return Attended((out * share[..., None]).to(out.dtype), torch.logaddexp(lse, sink))
+    whole = torch.logaddexp(lse, sink).masked_fill(nothing, -torch.inf)
+    return Attended((out * share[..., None]).to(out.dtype), whole)
 
 
 _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())

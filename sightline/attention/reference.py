@@ -29,10 +29,11 @@ def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None)
     place = torch.arange(queries, device=device)[:, None] + behind
     distance = torch.arange(keys, device=device) - place
     seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    beyond = queries + keys + abs(behind)  # nothing is as far, and int64 holds no number of any size
     if pattern.left is not None:
-        seen &= distance >= -pattern.left
+        seen &= distance >= -min(pattern.left, beyond)
     if pattern.right is not None:
-        seen &= distance <= pattern.right
+        seen &= distance <= min(pattern.right, beyond)
     return seen
 
 

@@ -9,6 +9,12 @@ from torch import Tensor
 from sightline.attention.pattern import Pattern
 
 
+def kept(offsets: Tensor, key_offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Offsets for the way back, since the caller may fill his anew before; one where they are one."""
+    own = offsets.clone()
+    return own, own if key_offsets is offsets else key_offsets.clone()
+
+
 class Request(NamedTuple):
     """The arguments of `operator.attention`, checked, with every default filled in; shapes as there."""
 

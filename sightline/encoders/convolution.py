@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from sightline.attention.once import once
 from sightline.encoders.encoder import Mixer
 from sightline.encoders.grids import rows_or_zeros
 from sightline.sequences import Sequences
@@ -79,7 +79,8 @@ def window_index(offsets: bytes, shifts: tuple[int, ...], device: torch.device) 
     first, end = np.repeat(bounds[:-1], lengths)[:, None], np.repeat(bounds[1:], lengths)[:, None]
     landing = np.arange(len(first))[:, None] + np.array(shifts)
     landing[(landing < first) | (landing >= end)] = len(first)
-    return torch.from_numpy(landing.flatten()).to(device)
+    with torch.inference_mode(False):  # kept for other passes, which may save it for a way back
+        return torch.from_numpy(landing.flatten()).to(device)
 
 
 class Convolve(torch.autograd.Function):
@@ -90,8 +91,7 @@ class Convolve(torch.autograd.Function):
         ctx.save_for_backward(x, weight, seen_by)
         return torch.addmm(bias, _windows(x, seen, len(weight)), weight.flatten(0, 1))
 
-    @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         x, weight, seen_by = ctx.saved_tensors
         taps, width, out_width = weight.shape

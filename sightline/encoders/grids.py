@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from sightline.attention.once import once
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def grids_of(offsets: bytes, reverse: bool, device: torch.device) -> Grids:
         shapes.append((n, count))
     rows, places = np.concatenate(parts), np.empty(total + 1, dtype=np.int64)
     places[rows] = np.arange(len(rows))
-    return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
+    with torch.inference_mode(False):  # kept for other passes, which may save them for a way back
+        return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
 
 
 class Fill(torch.autograd.Function):
@@ -73,8 +75,7 @@ class Fill(torch.autograd.Function):
         ctx.save_for_backward(places)
         return rows_or_zeros(x, rows)
 
-    @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         return grad.index_select(0, *ctx.saved_tensors), None, None
 
@@ -87,8 +88,7 @@ class Read(torch.autograd.Function):
         ctx.save_for_backward(rows)
         return flat.index_select(0, places)
 
-    @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         return rows_or_zeros(grad, *ctx.saved_tensors), None, None
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from sightline.attention.once import once
 from sightline.encoders.encoder import Mixer
 from sightline.encoders.grids import Grids, grids_of
 from sightline.sequences import Sequences
@@ -106,8 +106,7 @@ class RnnSteps(torch.autograd.Function):
         ctx.save_for_backward(inputs, recurrent)
         return inputs
 
-    @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         states, recurrent = ctx.saved_tensors
         d_sums = grad.clone(memory_format=torch.contiguous_format)

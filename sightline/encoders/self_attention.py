@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention import Pattern, attention
+from sightline.attention.once import once
 from sightline.encoders.encoder import Mixer
 from sightline.sequences import Sequences
 
@@ -63,7 +64,10 @@ class SelfAttention(Mixer):
             self.project_in.bias.zero_()
 
     def forward(self, x: Sequences) -> Sequences:
-        rows = self.project_in(x.values).view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
+        rows = self.project_in(x.values)
+        if self.project_in._forward_hooks or self.project_in._backward_hooks:
+            rows = rows.clone()  # they have seen it, and it is rotated in place
+        rows = rows.view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
         q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
         mixed = attention(q, k, v, x.offsets, self.pattern).out
         return x.with_values(self.project_out(mixed.flatten(1)))
@@ -73,7 +77,7 @@ class SelfAttention(Mixer):
         if self.rotary_width == 0:
             return rows
         turning = self.heads + self.key_heads
-        frequency = 10000.0 ** -torch.arange(0, 1, 2 / self.rotary_width, device=rows.device)
+        frequency = 10000.0 ** -(torch.arange(0, self.rotary_width, 2, device=rows.device) / self.rotary_width)
         angle = positions[:, None].float() * frequency  # [T, R / 2]
         return Rotate.apply(rows, torch.polar(torch.ones_like(angle), angle), turning, self.rotary_width)
 
@@ -96,16 +100,16 @@ class SelfAttention(Mixer):
         rows = self._rotated(rows, torch.full((count,), length, device=x.device))
         q, k, v = rows.split([self.heads, self.key_heads, self.key_heads], 1)
         if length == keys.shape[1]:  # double the room: each row is copied once on average
-            more = keys.new_zeros(count, max(length, 16), self.key_heads, self.head_width)
-            keys, values = torch.cat([keys, more], 1), torch.cat([values, more], 1)
+            more = k.new_zeros(count, max(length, 16), self.key_heads, self.head_width)  # of autocast's dtype, if any
+            keys, values = (torch.cat([t.to(k.dtype), more], 1) for t in (keys, values))
         keys[:, length], values[:, length] = k, v
         first = 0 if self.pattern.left is None else max(0, length - self.pattern.left)
         seen = slice(first, length + 1)
-        ones = torch.arange(count + 1)
+        ones = torch.arange(count + 1, device="cpu")
         attended = attention(
             q,
-            keys[:, seen].flatten(0, 1),
-            values[:, seen].flatten(0, 1),
+            keys[:, seen].flatten(0, 1).to(q.dtype),
+            values[:, seen].flatten(0, 1).to(q.dtype),
             ones,
             key_offsets=ones * (length + 1 - first),
         )
@@ -122,8 +126,7 @@ class Rotate(torch.autograd.Function):
         ctx.mark_dirty(rows)
         return _turn(rows, turn, heads, width)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         (turn,) = ctx.saved_tensors
         return _turn(grad.clone(), turn.conj(), ctx.heads, ctx.width), None, None, None

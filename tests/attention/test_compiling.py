@@ -150,3 +150,18 @@ def test_two_processes_compile_at_once(fresh):
     assert [process.communicate() for process in both] == [("True\n", "")] * 2
     files = list(fresh.iterdir())
     assert files and all(file.stem.endswith(compiling._digest(file)) for file in files)
+
+
+def test_a_child_forked_while_another_thread_asks_does_not_wait_for_it():
+    script = """
+import os
+from sightline.attention import compiling, native
+with compiling._one_at_a_time:  # as by a thread that is not there in the child
+    child = os.fork()
+    if child == 0:
+        compiling.library(native.SOURCE)
+        os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.stdout.strip() == "0", run.stderr

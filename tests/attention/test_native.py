@@ -80,6 +80,36 @@ def test_scores_out_of_range(rows):
     torch.testing.assert_close(found.out, wanted.out, equal_nan=True)
 
 
+def test_numbers_that_are_negative_only_by_a_mark():
+    """PyTorch negates the imaginary part of a conjugate when it is read, and here the memory is read."""
+    marked = torch.randn(6, 2, 16, dtype=torch.complex64).conj().imag
+    assert marked.is_neg()
+    offsets = torch.tensor([0, 4, 6])
+    found, right = (attention(q, q, q, offsets, backend="native") for q in (marked, marked.resolve_neg()))
+    assert torch.equal(found.out, right.out)
+    q = torch.randn(6, 2, 16, requires_grad=True)
+    out = attention(q, q, q, offsets, backend="native").out
+    found, right = (torch.autograd.grad(out, q, g, retain_graph=True)[0] for g in (marked, marked.resolve_neg()))
+    assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("level", [100.0, 1000.0])
+def test_gradients_under_large_scores(level):
+    """lse is then rounded by far more than the weights may be, and what they do not sum to must not stand in the gradient."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(60, 1, 16, dtype=torch.float64) for _ in range(3))
+    q[..., 0] = k[..., 0] = (4 * level) ** 0.5
+    operands = [t.requires_grad_() for t in (q, k, v + 10)]
+    offsets = torch.tensor([0, 60])
+    right = torch.autograd.grad(attention(*operands, offsets, backend="reference").out.square().sum(), operands)
+    narrow = [t.detach().float().requires_grad_() for t in operands]
+    found = torch.autograd.grad(attention(*narrow, offsets, backend="native").out.square().sum(), narrow)
+    beside = torch.autograd.grad(attention(*narrow, offsets, backend="cpu").out.square().sum(), narrow)
+    for mine, its, exact in zip(found, beside, right, strict=True):
+        error, usual = ((t.double() - exact).norm() for t in (mine, its))
+        assert error <= 4 * usual + 1e-6 * exact.norm()
+
+
 def test_what_it_leaves_to_others(monkeypatch, threads):
     def chosen(length=9, heads=4, dtype=torch.float32, make=torch.zeros):
         q = make(length, heads, 8, dtype=dtype)

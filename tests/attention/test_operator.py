@@ -326,3 +326,13 @@ def test_watchers_in_two_threads_see_their_own():
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
     assert counts == {"a": 3, "b": 5} and main == []
+
+
+def test_widths_and_windows_at_their_ends():
+    rows, offsets = torch.randn(5, 2, 0), torch.tensor([0, 5])
+    assert attention(rows, rows, torch.ones(5, 2, 3), offsets).out.allclose(torch.ones(5, 2, 3))
+    q = torch.randn(5, 2, 8)
+    for backend in BACKENDS:
+        if backend != "cuda":
+            wide = attention(q, q, q, offsets, Pattern(10**20, 0), backend=backend).out
+            torch.testing.assert_close(wide, attention(q, q, q, offsets, CAUSAL, backend="reference").out)
