@@ -202,6 +202,10 @@ class Sequences:
             raise ValueError(
                 "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"
             )
+        if not all(isinstance(t, Tensor) for t in tensors):
+            raise TypeError(
+                f"Sequences.from_list: expected tensors, got {', '.join(sorted({type(t).__name__ for t in tensors}))}; make them with torch.tensor"
+            )
         shapes = {tuple(t.shape[1:]) for t in tensors}
         if len(shapes) > 1 or any(t.dim() == 0 for t in tensors):
             raise ValueError(

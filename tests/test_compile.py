@@ -9,7 +9,9 @@ import sightline
 from sightline import Sequences
 from sightline.attention import CAUSAL, attention
 
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of PyTorch's own tracing
+pytestmark = pytest.mark.filterwarnings(  # of PyTorch's own tracing
+    "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"
+)
 
 
 @pytest.fixture(autouse=True)

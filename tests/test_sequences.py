@@ -227,6 +227,7 @@ FAULTS = {
     "fractions": (lambda: Sequences(ONE, [0, 3])[[0.0]], TypeError, "Sequences: expected one row of integers or booleans as index, got a tensor [1] of torch.float32; flatten it"),
     "an index of two axes": (lambda: Sequences(ONE, [0, 3])[torch.tensor([[0]])], TypeError, "Sequences: expected one row of integers or booleans as index, got a tensor [1, 1] of torch.int64; flatten it"),
     "an empty list": (lambda: Sequences.from_list([]), ValueError, "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"),
+    "lists of numbers": (lambda: Sequences.from_list([[1, 2], [3]]), TypeError, "Sequences.from_list: expected tensors, got list; make them with torch.tensor"),
     "unlike rows": (lambda: Sequences.from_list([torch.ones(2, 3), torch.ones(2, 4)]), ValueError, "Sequences.from_list: expected tensors [n, ...] with one row shape, got [(3,), (4,)]; make the rows alike"),
     "tensors without rows": (lambda: Sequences.from_list([torch.tensor(1.0)]), ValueError, "Sequences.from_list: expected tensors [n, ...] with one row shape, got [()]; make the rows alike"),
     "padded without rows": (lambda: Sequences.from_padded(ONE, [1, 1, 1]), ValueError, "Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got [3] and [3]; give one length for each sequence"),

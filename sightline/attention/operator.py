@@ -77,7 +77,7 @@ def attention(
     if torch.compiler.is_dynamo_compiling():
         others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
-    key_offsets = _check(q, k, v, offsets, key_offsets, dropout)
+    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, scale, dropout)
     scale = max(1, q.shape[-1]) ** -0.5 if scale is None else scale
     request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
     if not (softcap is None and bias is None and sink is None):
@@ -135,7 +135,7 @@ def _choose(name: str | None, request: Request):
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, scale, dropout: float
 ) -> Tensor:
     """Raises if the request makes no sense; gives the key offsets."""
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
@@ -155,6 +155,12 @@ def _check(
         raise TypeError(
             f"attention: expected q, k and v of one floating dtype on one device, got {kinds}; convert them"
         )
+    if not isinstance(pattern, Pattern):
+        raise TypeError(
+            f"attention: expected a Pattern, got {type(pattern).__name__}; for everything leave it out, or CAUSAL, or Pattern(left, right)"
+        )
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        raise TypeError("attention: expected scale as a number, got what wants a gradient; multiply q by it instead")
     if not 0 <= dropout < 1:
         raise ValueError(
             f"attention: expected a dropout from 0 to below 1, got {dropout}; it is the share of weights dropped"

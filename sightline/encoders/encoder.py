@@ -61,7 +61,7 @@ class TokenEmbedding(nn.Module):
         nn.init.normal_(self.table.weight, std=1.0)
 
     def forward(self, ids: Tensor) -> Tensor:
-        if ids.is_floating_point():
+        if ids.dim() != 1 or ids.dtype not in (torch.int64, torch.int32):
             raise TypeError(
                 f"encoder: expected token ids as integers [T], got {ids.dtype} {list(ids.shape)}; build it with features= for vectors"
             )
@@ -125,6 +125,10 @@ class Encoder(nn.Module):
         return all(block.mixer.causal for block in self.blocks)
 
     def forward(self, x: Sequences) -> Sequences:
+        if not isinstance(x, Sequences):
+            raise TypeError(
+                f"encoder: expected Sequences, got {type(x).__name__}; make them with Sequences.from_list or from_padded"
+            )
         x = x.with_values(self.dropout(self.embedding(x.values)))
         for block in self.blocks:
             x = block(x)

@@ -42,7 +42,11 @@ class SelfAttention(Mixer):
         if heads is None:
             heads = next(h for h in range(max(1, width // 32), 0, -1) if width % h == 0)
         key_heads = heads if key_heads is None else key_heads
-        if width % heads or heads % key_heads:
+        if not 0 <= rotary <= 1:
+            raise ValueError(
+                f"self-attention: expected rotary from 0 to 1, the share of each head that turns, got {rotary}; change it"
+            )
+        if heads < 1 or key_heads < 1 or width % heads or heads % key_heads:
             raise ValueError(
                 f"self-attention: expected a width that is a multiple of heads, and heads a multiple of key_heads, got width {width}, "
                 f"heads {heads}, key_heads {key_heads}; change one of them"

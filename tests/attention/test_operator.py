@@ -49,6 +49,16 @@ FAULTS = {
         TypeError,
         "attention: expected q, k and v of one floating dtype on one device, got torch.int64 on cpu, torch.int64 on cpu, torch.int64 on cpu; convert them",
     ),
+    "a pair for a pattern": (
+        lambda: attention(Q, K, K, OFFSETS, (2, 0)),
+        TypeError,
+        "attention: expected a Pattern, got tuple; for everything leave it out, or CAUSAL, or Pattern(left, right)",
+    ),
+    "a scale to be learned": (
+        lambda: attention(Q, K, K, OFFSETS, scale=torch.ones((), requires_grad=True)),
+        TypeError,
+        "attention: expected scale as a number, got what wants a gradient; multiply q by it instead",
+    ),
     "all dropped": (
         lambda: attention(Q, K, K, OFFSETS, dropout=1.0),
         ValueError,

@@ -50,7 +50,8 @@ class Claim:
     """One claim. `says` is the sentence as it is usually made, `measured` what is done about it, `rule` how the verdict follows.
 
     `cells(stage)` are its measurements; `judge(found)` makes of their results, of which some may be missing, a verdict.
-    `beside` says how a verdict stands to the article and to papers, and why, where that is not plain.
+    `beside` says how a verdict stands to papers, and why, where that is not plain; `needs` are the options of the command that
+    bring along what it needs.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Claim:
     cells: Callable[[Stage], list[Cell]]
     judge: Callable[[Found], Judged]
     beside: Mapping[Verdict, str] = field(default_factory=dict)
+    needs: str = ""
 
 
 def spread(values: Iterable[float]) -> Spread | None:

@@ -74,7 +74,7 @@ def judge(found: Found) -> Judged:
         first = "On no task that an encoder learned is another one clearly ahead of self-attention."
     if {"parity", "modular"} & {*weak}:
         said.append(
-            "On counting this is in line with Hahn 2020 and Deletang et al. 2023: a recurrence carries the answer so far from token to token; self-attention takes all tokens together "
+            "On counting, the fall with length is in line with Hahn 2020 and Deletang et al. 2023: a recurrence carries the answer so far from token to token; self-attention takes all tokens together "
             "anew at each, with weights that sum to 1, and has no state to carry."
         )
     shown = [by_test(o, TRAINED) for o in outcomes]
@@ -134,6 +134,6 @@ COUNTING = Claim(
     cells,
     judge,
     beside={
-        "does not hold": "This is what seconds of training come to, which shows that a task is hard to learn for self-attention and not that it cannot be expressed."
+        "does not hold": "This is what seconds of training come to, which shows that a task is learned later by self-attention, and not that it cannot be expressed."
     },
 )

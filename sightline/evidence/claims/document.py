@@ -28,7 +28,8 @@ Written to claims.json in the results folder. Version 1:
       "lines"   x {name, scale: "linear" | "log", ticks?: [name]}     with ticks, x counts them from 0
                 y {name, scale, percent: bool}
                 series [{name, points [[x, y] or [x, median, low, high]]}]
-                levels [{name, y}]: lines across, such as chance      marks [{name, x}]: lines upright, such as a trained length
+                levels [{name, y} or {name, points [[x, y]]}]: lines across, such as chance
+                marks [{name, x}]: lines upright, such as a trained length
       "maps"    maps [{name, layers [[row of "0" and "1"]]}]: which row (down) hears of which input (across), after each layer
 """
 
@@ -64,7 +65,7 @@ def document(
     """The document of some claims; `plans` are the cells of each, `held` the files of those measured, `reasons` why a cell was not."""
     done = [cell.name for claim in claims for cell in plans[claim.number] if cell.name in held]
     machines = {json.dumps(held[name]["machine"]): held[name]["machine"] for name in done}
-    flags = " --quick" * stage.quick
+    flags = " --quick" if stage.quick else "".join(dict.fromkeys(claim.needs for claim in claims))
     return {
         "version": 1,
         "page": "claims",
@@ -101,7 +102,7 @@ def _entry(
         "cells": {"measured": len(done), "planned": len(cells)},
         "seconds": round(math.fsum(held[name]["seconds"] for name in done), 1),
         "left_out": left_out(cells, held, reasons),
-        "command": f"sightline claims{' --quick' * stage.quick} --only {claim.number}",
+        "command": f"sightline claims{' --quick' if stage.quick else claim.needs} --only {claim.number}",
     }
 
 

@@ -21,7 +21,7 @@ from sightline.sequences import Sequences
 
 BUILT_FOR, ASKED = 64, (1, 64, 65, 256, 1024)
 ROWS, WIDTH, INPUTS = 8, 16, 4  # of the Jacobians that are compared
-KEPT = 0.9  # of the accuracy above chance
+KEPT, ENOUGH = 0.9, 0.1  # of the accuracy above chance; of accuracy, above a constant answer
 CODES = {
     "self-attention": ("self-attention", {}),  # half of each head turns with the position
     "self-attention, all rotary": ("self-attention", {"rotary": 1.0}),
@@ -163,9 +163,9 @@ def judge(found: Found) -> Judged:
         "and reads any length, because they belong to a way between two positions and not to the positions."
         if without
         else "No encoder whose weights do not depend on the input reads any length.",
-        "How far the weights change with the input, untrained (0 not at all, 1 nothing in common): "
+        "How far each mixer is from a linear map, untrained (0: linear, with weights that do not depend on the input; 1: nothing in common from one input to another): "
         + ", ".join(f"{kind} {value:.2f}" for kind, value in index.items())
-        + ". Recurrent encoders make theirs from the input too.",
+        + ". Any nonlinearity is above 0, so that this tells apart only 0 from the rest.",
     ]
     for outcome, one in zip(outcomes, kept, strict=True):
         said.append(_said(outcome, one))
@@ -188,7 +188,7 @@ def _kept(outcome: Outcome) -> tuple[str, float] | None:
     name = outcome.best(CODES)
     above = outcome.at_end(name)["median"] - outcome.constant
     longest = outcome.on(name, list(outcome.study.tests)[-1])
-    return None if above < 0.1 or longest is None else (name, (longest["median"] - outcome.constant) / above)
+    return None if above < ENOUGH or longest is None else (name, (longest["median"] - outcome.constant) / above)
 
 
 def _said(outcome: Outcome, kept: tuple[str, float] | None) -> str:
@@ -263,11 +263,11 @@ LENGTHS = Claim(
     "Any length",
     "Weights made from the data are what lets self-attention take any length; a fully connected layer, with a weight for each pair of "
     "positions, cannot.",
-    "Which lengths each encoder reads that was built for fewer; how far its weights change with the input (an index of its Jacobians); and, "
+    "Which lengths each encoder reads that was built for fewer; how far its mixer is from a linear map, whose weights would not depend on the input (an index of its Jacobians); and, "
     "trained on short sequences, its accuracy on longer ones, for self-attention with three position encodings.",
     f"Does not hold if self-attention refuses a length or the fully connected encoder takes a longer one. Holds if besides no encoder without input-made weights "
     f"reads every length, and self-attention (the position encoding that is best at the trained lengths) keeps {KEPT:.0%} of its accuracy above chance at the longest tested, on every "
-    "task that it learned. Holds when, in between.",
+    f"task that it learned ({100 * ENOUGH:.0f} points above a constant answer). Holds when, in between.",
     (
         "Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
         "Press et al. 2022, Train short, test long: most position encodings fail beyond the trained length",
@@ -277,7 +277,7 @@ LENGTHS = Claim(
     cells,
     judge,
     beside={
-        "holds when": "This agrees with Press et al. 2022, and corrects the article twice. What ties a fully connected layer to a length is that it has a weight for each pair of "
+        "holds when": "This agrees with Press et al. 2022, of the rotary positions tried here, which are not all there are (theirs, ALiBi, is made to be read beyond them), and corrects the sentence twice. What ties a fully connected layer to a length is that it has a weight for each pair of "
         "positions, not that its weights are learned rather than made: a convolution's are learned, and it reads any length. And to read a length is not yet to be right there. "
         "(Kazemnejad et al. 2023 found no positions best beyond the trained length, in a decoder; what is found here stands in the tables.)",
     },

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from sightline.evidence.claims.cell import Cell, Found
-from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run
+from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run, spread, table
 from sightline.evidence.claims.showing import by_bucket, by_test, drawn_by_bucket, drawn_by_test
-from sightline.evidence.claims.study import Outcome, Study
+from sightline.evidence.claims.study import TESTED, Outcome, Study
+from sightline.evidence.field import reach
+from sightline.evidence.protocol import KIND_SETTINGS, SETTINGS
+from sightline.tasks import Data
+from sightline.tasks.generated import named
+from sightline.training.model import Model
 
 RECURRENT = ("rnn", "lstm")
-LEARNED, BEHIND = 0.3, 0.05  # skill
+LEARNED, BEHIND = 0.5, 0.05  # skill
+BRACKETS = "dyck:length=2-64,kinds=4,depth=4"
+HEARD = reach("convolution", SETTINGS["layers"], dilation=KIND_SETTINGS["convolution"]["dilation"])[-1][0]
+
+
+def by_distance(model: Model, data: Data, seed: int) -> dict:
+    """Accuracy by how far away the bracket stands that is closed: most stand near, where a convolution hears them too."""
+    tested = named(f"{BRACKETS},by=distance,examples={10 * TESTED}").parts()["test"]
+    return {key: value for key, value in model.evaluate(tested).items() if "@" in key}
+
+
 STUDIES = (
     Study(
         "dyck",
-        "dyck:length=2-64,kinds=4,depth=4",
+        BRACKETS,
         {"depth 8": "dyck:length=64,kinds=4,depth=8", "length 128": "dyck:length=128,kinds=4,depth=4"},
         seconds=12,
         quick_seconds=8,
+        further=by_distance,
     ),
     Study("listops", "listops:depth=1-3", {f"depth {n}": f"listops:depth={n}" for n in (4, 5)}, seconds=20),
 )
@@ -37,7 +53,7 @@ def judge(found: Found) -> Judged:
     shown, pictures = [], []
     for o in outcomes:
         trained = TRAINED[o.study.name]
-        shown += [by_bucket(o), by_test(o, trained)]
+        shown += [by_bucket(o), by_test(o, trained)] + [_distances(o)] * bool(_buckets(o))
         pictures += [p for p in (drawn_by_bucket(o), drawn_by_test(o, trained, "test data")) if p]
     learned = [o for o in outcomes if o.skill(o.at_end(o.best(o.names))["median"]) >= LEARNED]
     said = [_compared(o) for o in learned]
@@ -98,6 +114,9 @@ def _compared(o: Outcome) -> str:
         depth, why = FARTHEST[o.study.name]
         there = ", ".join(f"{name} {o.at_end(name, buckets[depth])['median']:.1%}" for name in o.names)
         far = f" At depth {buckets[depth]}, {why}: {there}."
+    if farthest := _buckets(o)[-1:]:
+        there = ", ".join(f"{name} {_at_distance(o, name, farthest[0])['median']:.1%}" for name in o.names)
+        far += f" Where the bracket that is closed stands {farthest[0]} tokens away (the convolution hears {HEARD}): {there}."
     both = " and ".join(
         f"{100 * other['median']:.0f}% {column} (self-attention {100 * attention['median']:.0f}%)"
         for column, (attention, other) in _skills(o).items()
@@ -106,11 +125,27 @@ def _compared(o: Outcome) -> str:
     return f"{o.study.name}, after equal time: {each}.{far} In skill, {o.best(RECURRENT)} has {both}."
 
 
+def _buckets(o: Outcome) -> list[str]:
+    """The distances that all runs were asked at."""
+    every = [one["further"] for same in o.runs.values() for one in same]
+    return [key.partition("@")[2] for key in every[0] if all(key in one for one in every)]
+
+
+def _at_distance(o: Outcome, name: str, bucket: str) -> dict:
+    return spread(one["further"][f"accuracy@{bucket}"] for one in o.runs[name])
+
+
+def _distances(o: Outcome) -> dict:
+    buckets = _buckets(o)
+    rows = [[name, *(_at_distance(o, name, bucket) for bucket in buckets)] for name in o.names]
+    return table(f"{BRACKETS}: accuracy by how many tokens lie between the two brackets", ["encoder", *buckets], rows, "%")
+
+
 NESTING = Claim(
     6,
     "Hierarchy",
     "A recurrence cannot express hierarchy well.",
-    "Accuracy by depth on brackets, Dyck-(4, 4), and on nested lists (ListOps), within the trained depths and beyond.",
+    "Accuracy by depth on brackets, Dyck-(4, 4), and on nested lists (ListOps), within the trained depths and beyond; on brackets also by how far apart they stand.",
     f"Of the tasks that some encoder learns in its time (skill of {LEARNED:.0%}): on one, the better recurrence (by validation data) is clearly behind if it has {100 * BEHIND:.0f} points of skill less than self-attention "
     "at equal time and at equal tokens, with ranges over seeds that do not meet; skill is the share of the way from the best constant answer to a perfect one. Both columns count, since the claim is about what can be expressed and not about speed. Holds if it is behind on all, holds when on some, does not hold on none.",
     (
@@ -121,7 +156,7 @@ NESTING = Claim(
     cells,
     judge,
     beside={
-        "does not hold": "This contradicts the article, and agrees with Hewitt et al. 2020 and Tran et al. 2018. Brackets of bounded depth need a stack of few items, which fits into the "
+        "does not hold": "This contradicts the sentence, and agrees with Hewitt et al. 2020 and Tran et al. 2018. Brackets of bounded depth need a stack of few items, which fits into the "
         "state of a recurrence, and a stack is worked one item after another, as a recurrence works."
     },
 )

@@ -8,6 +8,8 @@ much of the order of words an encoder uses, and over how many.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,12 +17,16 @@ from torch import Tensor
 
 from sightline.batching import sorted_batches
 from sightline.encoders.convolution import Convolution
+from sightline.evidence.claims import texts
 from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Claim, Judged, Stage, lines, not_run, spread, table
-from sightline.evidence.claims.study import Outcome, Study, either
+from sightline.evidence.claims.study import Outcome, Study, either, loaded
 from sightline.evidence.field import reach
+from sightline.evidence.protocol import SETTINGS as ENCODERS
+from sightline.evidence.protocol import equal
 from sightline.sequences import Sequences
 from sightline.tasks import Data, Examples
+from sightline.training.config import RunConfig
 from sightline.training.model import Model
 
 N = 5  # words that a filter sees
@@ -145,8 +151,31 @@ STUDIES = (
 )
 
 
+UNTRAINED, DRAWN = "untrained", 3
+
+
 def cells(stage: Stage) -> list[Cell]:
-    return [] if stage.name == "gpu" else either(*STUDIES, stage).cells(stage)
+    if stage.name == "gpu":
+        return []
+    study = either(*STUDIES, stage)
+    asked, lacks = {"data": study.data, **study.settings}, texts.lacks(study.data, stage.data)
+    control = Cell(f"{UNTRAINED}/{study.name}", asked, partial(untrained, study, stage.data), 0, 5, lacks)
+    return [control, *study.cells(stage)]
+
+
+def untrained(study: Study, folder: Path | None, place: Path, found: Found) -> dict:
+    """Returns: `clearness`: of the median filter of each of some convolutions as they are built, by `fired`."""
+    data = loaded(study.data, study.settings_of_data(), folder)
+    given = study.settings | {"seconds": study.seconds}
+    config = equal(RunConfig().changed(**ENCODERS | given, data=study.data), data, ["convolution"], given)
+    clearness = []
+    for seed in range(DRAWN):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = Model(config["convolution"], data.task, data.tokenizer)
+        random = torch.Generator().manual_seed(seed)
+        clearness.append(median(fired(model, data.valid, random)["clearness"]))
+    return {"clearness": clearness}
 
 
 def judge(found: Found) -> Judged:
@@ -156,20 +185,24 @@ def judge(found: Found) -> Judged:
     exact = reach("convolution", 1, kernel=N) == [(N // 2, N // 2)]
     runs = [run["further"] for o in outcomes for run in o.runs["convolution"]]
     same = min(run["same"] for run in runs)
-    filters = [(median(run["filters"]["clearness"]), run["filters"]["by lot"]) for run in runs]
-    clear, random = min(filters, key=lambda one: one[0] - one[1])
-    detects, specific = exact and same >= SAME, round(clear - random, 9) >= CLEARER
+    filters = [
+        (median(run["further"]["filters"]["clearness"]), run["further"]["filters"]["by lot"], _before(o, found))
+        for o in outcomes
+        for run in o.runs["convolution"]
+    ]
+    clear, random, before = min(filters, key=lambda one: one[0] - one[2])
+    detects, specific = exact and same >= SAME, round(clear - before, 9) >= CLEARER
     verdict = "does not hold" if not detects else "holds" if specific else "holds when"
     answers = f"A one-layer convolution of kernel width {N} answers {same:.1%} of the texts alike when each {N}-gram is read alone"
     first = {
-        "holds": f"{answers}, and its filters fire on n-grams that have a word in common.",
-        "holds when": f"{answers}: what it knows is which {N}-grams occur. But its filters do not clearly fire on one word each.",
+        "holds": f"{answers}, and it has learned filters that fire on n-grams with a word in common.",
+        "holds when": f"{answers}: what it knows is which {N}-grams occur. That a filter fires on n-grams with a word in common is hardly learned: untrained filters do.",
         "does not hold": f"{answers}: it uses more than the n-grams it is made of, or its field (the receptive field) is not {N} words.",
     }[verdict]
-    shared = f"In the median filter {clear:.1%} of the {TOP} strongest {N}-grams share one token at one place ({random:.1%} of as many drawn at random)"
+    shared = f"In the median filter {clear:.1%} of the {TOP} strongest {N}-grams share one token at one place; before any training {before:.1%}, of as many drawn at random {random:.1%}"
     said = [
         first,
-        f"{shared}, the least over runs; {100 * CLEARER:.0f} points more are asked for, and <unk> counts as a token.",
+        f"{shared} (the least difference over runs; {100 * CLEARER:.0f} points are asked for, and <unk> counts as a token).",
     ]
     for o in outcomes:
         alone = {name: spread(run["further"]["same"] for run in o.runs[name])["median"] for name in o.names}
@@ -187,6 +220,11 @@ def judge(found: Found) -> Judged:
         [t for o in outcomes for t in (_table(o), _filters(o))],
         [_picture(o) for o in outcomes],
     )
+
+
+def _before(o: Outcome, found: Found) -> float:
+    """How clear filters are that have learned nothing; as clear as can be, where that was not measured."""
+    return median(found.get(f"{UNTRAINED}/{o.study.name}", {"clearness": [1.0]})["clearness"])
 
 
 def _order(o: Outcome) -> str:
@@ -264,13 +302,14 @@ NGRAMS = Claim(
     "A detector of n-grams",
     "A convolution is a local detector of n-grams.",
     f"The field (receptive field) of one layer; a classifier of texts with one layer of kernel width {N}, whose answers are compared with those from {N}-grams read alone, one by one; "
-    "the n-grams that fire each filter; and accuracy with blocks of words shuffled, for all encoders.",
+    "the n-grams that fire each filter, of trained convolutions and of such that were not; and accuracy with blocks of words shuffled, for all encoders.",
     f"Does not hold if less than {SAME:.1%} of the answers stay the same when each {N}-gram is read alone, in any run. Holds if besides the filters are clear, in every run: the {TOP} strongest n-grams of the "
-    f"median filter share a token at a place {100 * CLEARER:.0f} points more often than n-grams drawn at random; <unk> counts as a token. Holds when, if they are not.",
+    f"median filter share a token at a place {100 * CLEARER:.0f} points more often than those of convolutions that were not trained; <unk> counts as a token. Holds when, if they are not.",
     (
         "Kim 2014, Convolutional neural networks for sentence classification",
         "Jacovi et al. 2018, Understanding convolutional neural networks for text classification",
     ),
     cells,
     judge,
+    needs=" --data FOLDER",
 )

@@ -279,7 +279,7 @@ def _drawn(run: dict, form: str) -> dict:
         f"Time against n: {FORMS[form]}, {run['device'].upper()} {run['name']}".strip(),
         f"One layer of width {WIDTH}, forward and backward, all in turns in one run; of one width, not of equal size; in units of self-attention's first point.",
         {"name": "length n", "scale": "log"},
-        {"name": "time", "scale": "log", "percent": False},
+        {"name": f"time, in units of {1000 * first:.2g} ms", "scale": "log", "percent": False},
         series,
     )
 
@@ -288,7 +288,7 @@ PARALLEL = Claim(
     4,
     "In parallel",
     "A recurrence cannot be computed in parallel over its positions; self-attention can.",
-    "The longest chain of dependent operations of one layer, counted in the graph of a causal pass (a recurrence row by row, as it is defined); and the time of one layer against n, in turns in one run, "
+    "The longest chain of dependent operations of one layer, counted in the graph of a causal pass (a recurrence row by row, as it is defined; a sum over all rows counts as one operation, and so does a kernel that does several things); and the time of one layer against n, in turns in one run, "
     f"for one sequence and for a batch that fills the machine, with fitted exponents and crossing points. The layers timed are of one width ({WIDTH}), not of equal size.",
     "Does not hold if the chain of self-attention grows with n, or that of a recurrence by less than one operation for each row. Holds if besides self-attention is faster than both recurrences at every length timed, on every device; "
     "holds when, if it is not, or no time was measured.",
@@ -299,6 +299,7 @@ PARALLEL = Claim(
     cells,
     judge,
     beside={
-        "holds when": "The chains grow as those that Vaswani et al. count. That a shorter chain is also less time does not follow from that."
+        "holds when": "The chains grow as those that Vaswani et al. count. That a shorter chain is also less time does not follow from that. That a recurrence cannot do with fewer is read from its "
+        "definition, h[t] from x[t] and h[t-1] through a nonlinearity, and not measured."
     },
 )

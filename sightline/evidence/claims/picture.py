@@ -137,11 +137,10 @@ def _lines(picture: dict, left: float) -> list[str]:
     parts.append(_text(left + RIGHT / 2, BOTTOM + 42, picture["x"]["name"], "middle"))
     ends = []
     for level in picture.get("levels", []):
-        height = y(level["y"])
-        parts.append(
-            f'<path d="M{left} {height:.1f}h{RIGHT}" stroke="{INK}" stroke-width="1.25" stroke-dasharray="4 4"/>'
-        )
-        ends.append((height, left + RIGHT, INK, level["name"]))
+        points = [(x(i), y(share)) for i, share in level.get("points", ())] or [(left, y(level["y"])), (left + RIGHT, y(level["y"]))]
+        way = "L".join(f"{place:.1f} {height:.1f}" for place, height in points)
+        parts.append(f'<path d="M{way}" fill="none" stroke="{INK}" stroke-width="1.25" stroke-dasharray="4 4"/>')
+        ends.append((points[-1][1], points[-1][0], INK, level["name"]))
     for one in series:
         colour = COLOURS.get(one["name"], INK)
         points = [(x(i), y(middle), *map(y, span)) for i, middle, *span in one["points"]]

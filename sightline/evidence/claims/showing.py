@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sightline.evidence.claims.claim import Spread, lines, table
+from sightline.evidence.claims.floors import GUESSED, Floors
 from sightline.evidence.claims.study import Outcome
 
 UNITS = {
@@ -26,7 +27,10 @@ def seeds(outcome: Outcome) -> str:
     return f"median and range of {most if fewest == most else f'{fewest} to {most}'} seeds"
 
 
-def by_bucket(outcome: Outcome) -> dict:
+NO_FLOORS = Floors({}, {}, {})
+
+
+def by_bucket(outcome: Outcome, floors: Floors = NO_FLOORS) -> dict:
     """A row for each encoder: its size, rate and steps; at equal time on all test data, at equal tokens on validation data; then by bucket."""
     buckets = outcome.buckets()
     rows = []
@@ -36,7 +40,10 @@ def by_bucket(outcome: Outcome) -> dict:
         both = [outcome.at_end(name), outcome.at_tokens(name)]
         rows.append([name, *about, *both, *(outcome.at_end(name, bucket) for bucket in buckets)])
     constants = [outcome.constant, outcome.constant_valid]
-    rows.append(["best constant answer", "", "", "", *constants, *[None] * len(buckets)])
+    rows.append(["best constant answer", "", "", "", *constants, *(floors.constant.get(b) for b in buckets)])
+    if floors.guess:
+        guess = [floors.guess[""], None, *(floors.guess.get(b) for b in buckets)]
+        rows.append([GUESSED, "", "", "", *guess])
     what = f"; last columns by {outcome.unit}" * bool(buckets)
     how = "at equal tokens: on the validation sample, while the learning rate of faster encoders was still falling"
     return table(
@@ -58,13 +65,18 @@ def by_test(outcome: Outcome, trained: str) -> dict:
     return table(title, ["encoder", f"{trained} (trained)", *tests], rows, unit(outcome))
 
 
-def drawn_by_bucket(outcome: Outcome) -> dict | None:
+def drawn_by_bucket(outcome: Outcome, floors: Floors = NO_FLOORS) -> dict | None:
     """The measure by distance, depth or what the buckets count; None where there are fewer than two."""
     buckets = [bucket for bucket in outcome.buckets() if bucket != "outside"]
     if len(buckets) < 2:
         return None
     series = {name: [outcome.at_end(name, bucket) for bucket in buckets] for name in outcome.names}
-    return _drawn(outcome, f"{outcome.study.data}, by {outcome.unit}", UNITS[outcome.unit], buckets, series)
+    drawn = _drawn(outcome, f"{outcome.study.data}, by {outcome.unit}", UNITS[outcome.unit], buckets, series)
+    if floors.constant:
+        name = GUESSED if floors.guess else "best constant answer"
+        points = [[i, floors.at(bucket, outcome.constant)] for i, bucket in enumerate(buckets)]
+        drawn["levels"] = [{"name": name, "points": points}]
+    return drawn
 
 
 def drawn_by_test(outcome: Outcome, trained: str, what: str) -> dict:

@@ -31,18 +31,20 @@ TESTED = 1000  # sequences of each further test
 OVERHEAD = 1.2  # of a run, for data, milestones and tests
 PROTOCOL = [
     "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; the mlps are "
-    "made wider or narrower until all are within 5% of one number of parameters. Recurrences start as PyTorch starts them, self-attention "
+    "made wider or narrower until all are within 5% of one number of parameters. Recurrences start as PyTorch starts them, an LSTM with its forget gate open (a bias of 1), self-attention "
     "as this library does, which was chosen by trials on the scope of names and on recall (docs/log.md).",
-    "Each is trained for the same time, alone on one core, beside as many others as there are cores. All get the same batches in the same "
+    "What is trained as a convolution is a dilated one (its steps double from layer to layer, at kernel width 5). The fully connected encoder's weights for pairs of positions "
+    "are cut to a low rank where the longest sequence would make it larger than the others.",
+    "Each is trained for the same time, alone on one core, as many at once as there are cores. All get the same batches in the same "
     f"order. The column at equal tokens is read off milestones on a fixed sample of the validation data ({SAMPLE:,} tokens at most), at as many "
     "tokens as the slowest of all saw, so that this is at equal steps too; a faster encoder then was in the middle of its schedule, with a "
     "learning rate that had yet to fall.",
     f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed, of those that were run, and the "
-    "weights are those that were best, both on that sample of the validation data. No rate, weights or position encodings are chosen on test data. How "
+    "weights are those that were best, both on that sample of the validation data, which holds few answers where a task asks little. Where the best rate is the lowest or the highest of them, a wider grid might find a better one. No rate, weights or position encodings are chosen on test data. How "
     "long each task is trained, and how long its sequences are, was set beforehand by trials of single encoders.",
     f"Medians over the seeds that were run, {SEEDS} where nothing is left out, with the range from the lowest to the highest; with --quick "
-    f"one seed and one rate, {RATES[0]:g}. Of one seed a range is a point, and says nothing of chance.",
-    "Train, validation and test data of a generated task share no sequence. Lengths, depths and attractors beyond the trained ones "
+    f"one seed and one rate, {RATES[0]:g}. Of one seed a range is a point, and says nothing of chance. Seeds differ in the weights at the start and in the order of the data, and not in the data.",
+    "Train, validation and test data of a generated task share no sequence; where each row asks, a short beginning may have been read in training. Lengths, depths and attractors beyond the trained ones "
     "are tested with the same weights, and were not seen when anything was chosen.",
 ]
 
@@ -108,7 +110,7 @@ class Study:
         whose loss is no longer a number only: `name`, `rate`, `seed` and, as `diverged`, the sentence.
         """
         kind, own = self.variants[name]
-        data = _loaded(self.data, self._settings_of_data(), folder)
+        data = loaded(self.data, self.settings_of_data(), folder)
         given = {**self.settings, **own, "seconds": seconds, "seed": seed}
         given["rate"] = self._chosen(name, rates, found) if rate is None else rate
         config = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
@@ -121,7 +123,7 @@ class Study:
         tests = {}
         for label, spec in self.tests.items():
             try:
-                tests[label] = model.evaluate(_further(spec))
+                tests[label] = model.evaluate(harder(spec))
             except ValueError as refused:
                 tests[label] = {"refused": str(refused)}
         tested = data.test or data.valid
@@ -137,7 +139,8 @@ class Study:
         record["further"] = self.further(model, data, seed) if self.further else {}
         return record
 
-    def _settings_of_data(self) -> tuple:
+    def settings_of_data(self) -> tuple:
+        """Those of the settings that say how the data are read."""
         return tuple(
             (name, value) for name, value in self.settings.items() if name in ("task", "context", "tokenizer")
         )
@@ -168,12 +171,12 @@ def _file(name: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _loaded(data: str, settings: tuple, folder: Path | None) -> Data:
+def loaded(data: str, settings: tuple, folder: Path | None) -> Data:
     return texts.read(data, folder, **dict(settings)) if data in texts.NAMES else load(data, **dict(settings))
 
 
 @lru_cache(maxsize=8)
-def _further(spec: str) -> Examples:
+def harder(spec: str) -> Examples:
     """The test data of a generated task, a tenth of as many as are drawn."""
     return named(f"{spec},examples={TESTED * 10}").parts()["test"]
 

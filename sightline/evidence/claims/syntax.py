@@ -127,6 +127,7 @@ def judge(found: Found) -> Judged:
         tables.append(_table(file["model"], asked))
         for kind in shares:
             some = [one for one in asked if one["relation"].startswith(REFERENCE) == (kind == "reference")]
+            some = [one for one in some if one["relation"] not in REFERENCE] or some  # all of a kind, and its parts
             if some:
                 have = [one["relation"] for one in some if captured(one)]
                 shares[kind].append((len(have), len(some)))
@@ -194,12 +195,13 @@ SYNTAX = Claim(
     "Heads capture syntax and reference: single heads follow single relations.",
     "Of a trained model, for each relation, how often the largest weight of its best head goes to a right word, beside the best fixed offset, the nearest word that can be, the nearest same word, and a model of random weights; heads are chosen "
     "on one part of a corpus and reported on another.",
-    f"A relation with {ENOUGH} questions is found if its head is {100 * CLEARLY:.0f} points more accurate than the best of what needs no trained model: the best fixed offset (with an interval of the distance that excludes 0), the nearest word, the nearest same word and random weights (with an interval of the head that lies above them). "
-    "Holds if half of the relations of syntax and half of those of reference are found, where of several models the least counts; holds when some are, in any model; does not hold if none is in any.",
+    f"A relation with {ENOUGH} questions is found if its head is {100 * CLEARLY:.0f} points more accurate than the best of what needs no trained model: the best fixed offset (with an interval of the difference that excludes 0), the nearest word, the nearest same word and random weights (with an interval of the head that lies above them). "
+    "Holds if half of the relations of syntax and half of those of reference (by their kinds, where these are told apart) are found, where of several models the least counts; holds when some are, in any model; does not hold if none is in any.",
     (
         "Clark et al. 2019, What does BERT look at?, table 1 (heads chosen on the data they are reported on)",
         "Voita et al. 2019, section 5; Htut et al. 2019; Jain and Wallace 2019, Attention is not explanation",
     ),
     cells,
     judge,
+    needs=" --heads FILE",
 )

@@ -47,8 +47,9 @@ function spec(picture, lines) {
   const { x, y, levels = [], marks = [] } = picture;
   const some = lines.filter((line) => line.points.length).sort((a, b) => (a.label === "self-attention") - (b.label === "self-attention"));
   const stations = [...new Set(some.flatMap((line) => line.points.map((p) => p.x)))].sort((a, b) => a - b);
-  const baselines = levels.filter((level) => Number.isFinite(level.y) && !(y.scale === "log" && level.y <= 0))
-    .map(({ name, y: height }) => ({ label: name, points: stations.map((at) => ({ x: at, y: height })) }));
+  const baselines = levels
+    .map(({ name, y: height, points }) => ({ label: name, points: points ? points.map(([at, v]) => ({ x: at, y: v })) : stations.map((at) => ({ x: at, y: height })) }))
+    .filter((level) => level.points.every((p) => Number.isFinite(p.y) && !(y.scale === "log" && p.y <= 0)));
   const [low, high] = extent([...some, ...baselines], "y", "low", "high");
   const [left, right] = extent([...some, { points: marks }], "x");
   const up = (steps) => (y.scale === "log" ? tall(low, high, steps)

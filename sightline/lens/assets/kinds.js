@@ -3,9 +3,9 @@ const KINDS = {
   "self-attention": "blue", lstm: "vermillion", rnn: "orange", convolution: "green", "fully-connected": "purple",
 };
 const color = (kind) => `var(--${kind ? KINDS[kind] || "black" : "quiet"})`;
-// A variant of an encoder is a ring in its colour; what is no encoder has a dashed one.
+// A variant of an encoder is a ring in its colour, its second a dotted one, as its line; what is no encoder has a dashed one.
 const dot = (kind, variant) =>
-  html("span", !kind ? { class: "dot hollow" } : variant ? { class: "dot ring", style: `border-color:${color(kind)}` }
+  html("span", !kind ? { class: "dot hollow" } : variant ? { class: "dot ring", style: `border-color:${color(kind)};border-style:${["solid", "dotted", "double"][(variant - 1) % 3]}` }
     : { class: "dot", style: `background:${color(kind)}` });
 
 // Text in which `names` stand between backticks.
