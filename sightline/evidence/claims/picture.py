@@ -27,7 +27,7 @@ INK = "#757f8a"
 LEFT, TOP, BOTTOM = 318, 84, 332  # the width of the maps; between which heights both panels stand
 RIGHT, NAMES, BETWEEN = (
     372,
-    166,
+    240,
     76,
 )  # the width of the lines and of their names; what lies between the panels
 SIDE, ACROSS = 92, 3  # of a map; so many in a row
@@ -136,16 +136,16 @@ def _lines(picture: dict, left: float) -> list[str]:
     parts += [_text(x(i), BOTTOM + 19, tick, "middle") for i, tick in enumerate(ticks)]
     parts.append(_text(left + RIGHT / 2, BOTTOM + 42, picture["x"]["name"], "middle"))
     ends = []
-    for level in picture.get("levels", []):
-        points = [(x(i), y(share)) for i, share in level.get("points", ())] or [(left, y(level["y"])), (left + RIGHT, y(level["y"]))]
-        way = "L".join(f"{place:.1f} {height:.1f}" for place, height in points)
-        parts.append(f'<path d="M{way}" fill="none" stroke="{INK}" stroke-width="1.25" stroke-dasharray="4 4"/>')
-        ends.append((points[-1][1], points[-1][0], INK, level["name"]))
     for one in series:
         colour = COLOURS.get(one["name"], INK)
         points = [(x(i), y(middle), *map(y, span)) for i, middle, *span in one["points"]]
         parts += _line(points, colour)
         ends.append((points[-1][1], points[-1][0] + 7, colour, one["name"]))
+    for level in picture.get("levels", []):
+        points = [(x(i), y(share)) for i, share in level.get("points", ())] or [(left, y(level["y"])), (left + RIGHT, y(level["y"]))]
+        way = "L".join(f"{place:.1f} {height:.1f}" for place, height in points)
+        parts.append(f'<path d="M{way}" fill="none" stroke="{INK}" stroke-width="1.25" stroke-dasharray="4 4"/>')
+        ends.append((points[-1][1], points[-1][0], INK, level["name"]))
     return parts + _names(ends, left + RIGHT)
 
 

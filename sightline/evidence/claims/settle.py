@@ -82,7 +82,7 @@ def settle(
     folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
     chosen = _chosen(plans, only)
     held = read(folder)
-    if stage.heads:  # a copy of other results, and these may be new
+    if stage.heads and any(cell.name == COPIED for cell in chosen):  # a copy of other results, and these may be new
         held.pop(COPIED, None)
     missing = [cell for cell in chosen if not known(cell, held, folder)]
     some = sum(
