@@ -7,25 +7,22 @@ that are real, calls `sightline.attention`, and puts the result back. Whatever i
 
 from __future__ import annotations
 
-import inspect
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
 from sightline.attention import Pattern, attention
+from sightline.huggingface.given import asked_packing, of_offsets, of_positions
 from sightline.huggingface.rows import (
     NAME,
     WHERE,
     Grid,
     Packing,
     Rows,
-    of_sequences,
     packed,
     packing_in_use,
     padded,
@@ -54,7 +51,7 @@ class Rule:
 
     @cached_property
     def asked(self) -> tuple[PreTrainedModel, Tensor | None] | None:
-        return _asked_packing()
+        return asked_packing()
 
     @cached_property
     def evaluated(self) -> Tensor:
@@ -303,84 +300,28 @@ def _given_packing(
     trusted = packing is not None or proving.get() or rule is not None and rule.packing is not None
     asked = None
     if not trusted and grid.queries > 1:
-        asked = _asked_packing() if rule is None else rule.asked
+        asked = asked_packing() if rule is None else rule.asked
     if asked is not None:  # by whoever called the model, which may not be made for it
         vouch(*asked)
     plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
+    # `read`: as eager finds it, in whatever positions; `masked`: by the caller, or by a model whose caller left it out and asked
+    read = plain and rule is not None and rule.reading.sequences is not None
+    masked = rule is not None and rule.arguments["attention_mask"] is not None
     if packing is None and cu_q is not None:
-        packing = _of_offsets(cu_q, cu_q if cu_k is None else cu_k)
-    if packing is None and plain and grid.queries == grid.keys and position_ids is not None:
-        packing = _of_positions(position_ids, grid)
+        packing = of_offsets(cu_q, cu_q if cu_k is None else cu_k)
+    told = plain and not read and (asked is not None or not masked)
+    if packing is None and told and grid.queries == grid.keys and position_ids is not None:
+        packing = of_positions(position_ids, grid)
     if packing is not None and not plain:
         raise ValueError(
             f"{WHERE}: expected packed input without a padding mask, got both; leave attention_mask out"
         )
-    known = packing is not None or plain and rule is not None and rule.reading.sequences is not None
-    if asked is not None and not known:
+    if asked is not None and packing is None and not read:
         raise ValueError(
             f"{WHERE}: expected {type(asked[0]).__name__} to pass packed input on to its attention, but it does not; give "
             "it padded input, or use sightline.huggingface.run(model, sequences)"
         )
     return packing
-
-
-def _of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
-    """Offsets as transformers gives them, brought to the CPU once for all layers."""
-    known = getattr(cu_q, "_sightline", None)
-    if known is None or known[0] != (cu_q._version, cu_k.data_ptr(), cu_k._version):
-        offsets = tuple(t.detach().to("cpu", torch.int64) for t in (cu_q, cu_k))
-        known = cu_q._sightline = ((cu_q._version, cu_k.data_ptr(), cu_k._version), Packing(*offsets))
-    return known[1]
-
-
-def _of_positions(positions: Tensor, grid: Grid) -> Packing | None:
-    """Where positions do not go up by one, a new sequence begins; None where none does within a row."""
-    if positions.dim() != 2 or positions.shape[1] != grid.queries or len(positions) not in (1, grid.batch):
-        return None
-    known = getattr(positions, "_sightline", None)
-    if known is None or known[0] != (positions._version, grid.batch):
-        several = positions.diff(dim=1) != 1
-        found = of_sequences(pad(several.cumsum(1), (1, 0)).expand(grid.batch, -1)) if several.any() else None
-        known = positions._sightline = ((positions._version, grid.batch), found)
-    return known[1]
-
-
-def _asked_packing() -> tuple[PreTrainedModel, Tensor | None] | None:
-    """The outermost model and its positions, if its caller gave it packed input; found in the running call itself.
-
-    Many models take such input and drop it before it comes to their attention, which then cannot tell.
-    """
-    frame, outermost = sys._getframe(1), None
-    while frame is not None:
-        held = frame.f_locals if frame.f_code.co_name in _CALLS else {}
-        if isinstance(held.get("self"), PreTrainedModel) and "kwargs" in held:
-            outermost = held
-        frame = frame.f_back
-    if outermost is None:
-        return None
-    model, others = outermost["self"], outermost["kwargs"]
-    given = (
-        inspect.signature(type(model).forward)
-        .bind_partial(model, *outermost.get("args", ()), **others)
-        .arguments
-    )
-    given = {**outermost, **given, **given.get("kwargs", {})}
-    offsets, positions, mask = (
-        given.get(name) for name in ("cu_seq_lens_q", "position_ids", "attention_mask")
-    )
-    counted = isinstance(positions, Tensor) and positions.dim() == 2
-    several = offsets is not None and len(offsets) > 2
-    if not several and counted and positions.shape[1] > 1:
-        real = mask is None or isinstance(mask, Tensor) and mask.dim() == 2 and bool(mask.all())
-        several = real and bool((positions.diff(dim=1) != 1).any())
-    return (model, positions if counted else None) if several else None
-
-
-_CALLS = (
-    "_call_impl",
-    "forward",
-    "wrapper",
-)  # torch's way into a module, the model's own, and transformers' around it
 
 
 AttentionInterface.register(NAME, attend)

@@ -37,7 +37,8 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     "sightline".
 
     Shapes: token ids, one list or tensor [n] for each sequence (or `Sequences` [T]) -> `Sequences` [T, E].
-    Raises: ValueError for a model that cannot be run so, named with the reason; for a sequence longer than its positions.
+    Raises: ValueError for a model that cannot be run so, named with the reason; for a sequence longer than its positions, and
+    for ids that it has not; TypeError for what are no ids.
 
     >>> import sightline.huggingface as hf
     >>> from transformers import BertConfig, BertModel
@@ -48,6 +49,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     base = base_of(model)
     way = way_of(base)
     inputs = _as_sequences(sequences)
+    _check_ids(base, inputs.values)
     _check_lengths(base, way, inputs.lengths)
     order, parts = [], []
     for batch in sorted_batches(inputs.lengths.tolist(), tokens or usual_tokens(base.device)):
@@ -74,8 +76,9 @@ def unpad(model: nn.Module) -> nn.Module:
 
     Takes any Hugging Face model, or an object that holds one, as a SentenceTransformer does; gives it back. A call runs packed
     if it has a mask [B, L] that is padded on the right and nothing else that fits only the padded form (a cache, asked-for
-    attentions); any other call runs as it is, on the attention "sightline". Rows of padding come back as zeros.
-    `set_attn_implementation("sdpa")` undoes it.
+    attentions); any other call runs as it is, on the attention "sightline". Rows of padding come back as zeros, and no cache
+    comes back from a packed call, even if the model's config has `use_cache`: pass `use_cache=True` for one, and the call runs
+    padded; `generate` does. `set_attn_implementation("sdpa")` undoes it.
 
     Raises: TypeError where no Hugging Face model is found; ValueError for one that cannot be packed, with the reason.
     """
@@ -104,9 +107,32 @@ def unpad(model: nn.Module) -> nn.Module:
 
 def _as_sequences(sequences: Iterable | Sequences) -> Sequences:
     if isinstance(sequences, Sequences):
+        rows = [sequences.values]
+    else:
+        try:
+            rows = [torch.as_tensor(one) for one in sequences]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"run: expected token ids, a list or tensor [n] for each sequence, got others ({error}); tokenize first"
+            ) from None
+    for row in rows:
+        if row.dim() != 1 or row.numel() and (row.is_floating_point() or row.dtype == torch.bool):
+            raise TypeError(
+                f"run: expected token ids, integers [n], for each sequence, got {row.dtype} {list(row.shape)}; tokenize first"
+            )
+    if isinstance(sequences, Sequences):
         return sequences
-    rows = [torch.as_tensor(one, dtype=torch.int64) for one in sequences]
+    rows = [row.long() for row in rows]  # an empty list says nothing of its dtype
     return Sequences.from_list(rows) if rows else Sequences(torch.zeros(0, dtype=torch.int64), [0])
+
+
+def _check_ids(base: PreTrainedModel, ids: Tensor) -> None:
+    table = getattr(base.get_input_embeddings(), "weight", None)
+    if table is not None and len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table)):
+        raise ValueError(
+            f"run: expected token ids from 0 to {len(table) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's "
+            "own tokenizer"
+        )
 
 
 def _check_lengths(base: PreTrainedModel, way: Way, lengths: Tensor) -> None:
@@ -168,8 +194,9 @@ def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict)
         isinstance(mask, Tensor) and mask.dim() == 2 and tokens is not None and mask.shape == tokens.shape[:2]
     ):
         return None
+    mask = mask != 0  # as transformers reads it, whatever the numbers and their precision
     plain = all(name in ROWS or _is_a_setting(value) for name, value in given.items())
-    padded = bool((mask[:, :-1] >= mask[:, 1:]).all()) and not bool(mask.all())  # on the right, and at all
+    padded = bool((mask[:, :-1] | ~mask[:, 1:]).all()) and not bool(mask.all())  # on the right, and at all
     asked = given.get("use_cache") or given.get("output_attentions") or given.get("return_dict") is False
     again = base.training and any(getattr(part, "gradient_checkpointing", False) for part in base.modules())
     if not (plain and padded) or asked or again:
@@ -178,7 +205,7 @@ def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict)
     rows = mask.flatten().nonzero().flatten()
     packed = {name: given[name].expand(*mask.shape, *given[name].shape[2:]) for name in ROWS & given.keys()}
     packed = {name: value.flatten(0, 1).index_select(0, rows)[None] for name, value in packed.items()}
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).long().cpu().cumsum(0)])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cpu().cumsum(0)])
     batch = Sequences(packed["input_ids"][0] if "input_ids" in packed else rows, offsets)
     if way.first is not None and "position_ids" not in packed:
         counted = way if "input_ids" in packed else Way(True, way.first)

@@ -92,9 +92,16 @@ def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:
 
 
 def _prove(base: PreTrainedModel) -> Way | str:
-    ids = probe(base, PROBE)
     base.set_attn_implementation("eager")
-    alone = torch.cat([hidden_of(base(**arguments_for(base, {"input_ids": one[None]})))[0] for one in ids])
+    try:
+        ids = probe(base, PROBE)
+        rows = [hidden_of(base(**arguments_for(base, {"input_ids": one[None]})))[0] for one in ids]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(base).__name__}: expected a model that runs on token ids alone, got {type(error).__name__} from a few: "
+            f"{error}; use it as it is, or the part of it that takes text"
+        ) from error
+    alone = torch.cat(rows)
     if not bool(alone.isfinite().all()):
         raise ValueError(
             f"{type(base).__name__}: expected finite hidden states, got NaN or infinity from a few tokens; its weights are "

@@ -1,11 +1,12 @@
 """What was seen, in a folder: written aside and renamed, read a layer at a time, and refused whole where a part is damaged.
 
-observation.json          the format's version, and for each layer what is not a tensor
+observation.json          the format's version, for each layer what is not a tensor, and the sha256 of each file and of this
 layer-000.safetensors     its statistics, offsets and lse; queries, keys and biases where the map was kept
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import fields
@@ -24,6 +25,7 @@ VERSION = 1
 NOTE = "observation.json"
 STATISTICS = [field.name for field in fields(Statistics)]
 KEPT = ("q", "k", "groups")  # of a call whose map was kept
+SAID = {"name", "heads", "pattern", "scale", "softcap", "map", "biases"}  # of each layer
 
 
 def save(seen, folder: str | Path) -> None:
@@ -44,6 +46,7 @@ def save(seen, folder: str | Path) -> None:
     aside.mkdir(parents=True)
     notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
     note = {"version": VERSION, "names": seen.names, "layers": notes}
+    note["sha256"] = _digest(note)
     (aside / NOTE).write_text(json.dumps(note, indent=1), "utf-8")
     aside.rename(folder)
 
@@ -69,19 +72,24 @@ class Stored:
             raise ValueError(
                 f"{folder}: expected an observation of version {VERSION}, got {version!r}; use the sightline that wrote it"
             )
+        missing = {key for layer in self.notes for key in SAID - layer.keys()}
+        if missing or note.get("sha256") not in (None, _digest(note)):  # older ones have none
+            what = f"none of {', '.join(sorted(missing))}" if missing else "something else"
+            raise ValueError(f"{folder}: expected {NOTE} as `save` writes it, got {what}; save it again")
         for number in range(len(self.notes)):
             self.check(number)
         self._layers: dict[str, Layer] = {}
 
     def check(self, number: int) -> None:
         """Raises ValueError unless the file is whole."""
-        file = self.folder / _file(number)
+        file, expected = self.folder / _file(number), self.notes[number].get("sha256")
         needed = {*STATISTICS, "lse", "offsets", "key_offsets"} | (
             set(KEPT) if self.notes[number].get("map") else set()
         )
         try:
             with safe_open(file, "pt") as tensors:
                 missing = needed - set(tensors.keys())
+            changed = expected is not None and expected != _digest(file)
         except (OSError, SafetensorError) as error:
             raise ValueError(
                 f"{file}: expected the tensors of a layer, got {_said(error)}; save it again"
@@ -89,6 +97,10 @@ class Stored:
         if missing:
             raise ValueError(
                 f"{file}: expected the tensors of a layer, got none named {', '.join(sorted(missing))}; save it again"
+            )
+        if changed:
+            raise ValueError(
+                f"{file}: expected the tensors of a layer, got other bytes than were written; save it again"
             )
 
     def layer(self, name: str) -> Layer | None:
@@ -119,6 +131,7 @@ def _write(layer: Layer, name: str, file: Path) -> dict:
         "softcap": call.softcap,
         "map": call.q is not None,
         "biases": 0 if call.q is None else len(call.bias or ()),
+        "sha256": _digest(file),
     }
 
 
@@ -130,6 +143,15 @@ def _read(tensors: dict, note: dict) -> Layer:
         Pattern(*note["pattern"]), note["scale"], tensors.get("groups"), note["softcap"], bias,
     )  # fmt: skip
     return Layer(note["name"], note["heads"], call, lambda: made)
+
+
+def _digest(of: Path | dict) -> str:
+    """The sha256 of a file, or of a note but for its own."""
+    if isinstance(of, dict):
+        said = json.dumps({name: value for name, value in of.items() if name != "sha256"}, sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+    with of.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file(number: int) -> str:

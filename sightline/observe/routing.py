@@ -5,6 +5,7 @@ A Hugging Face model is switched to the attention "sightline" while anybody watc
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Iterator
@@ -61,18 +62,28 @@ def asking(names: dict[int, str]) -> Asking | None:
                 outermost = frame
                 if how.get("tokens") is None:
                     how["tokens"] = _tokens(its)
+        elif code is _CALL and how.get("tokens") is None and id(frame.f_locals["self"]) in names:
+            how["tokens"] = _given(frame.f_locals)
         frame = frame.f_back
     return None if name is None else Asking(name, outermost, **how)
 
 
 def _tokens(its: dict) -> Tensor | None:
-    """The token ids that a forward was given, among its variables."""
-    for name in ("input_ids", "inputs", "token"):  # of a Hugging Face model; of ours, whole or in steps
-        given = its.get(name)
-        given = given.values if isinstance(given, Sequences) else given
-        if isinstance(given, Tensor) and not given.is_floating_point():
-            return given
-    return None
+    """The token ids that a forward was given, among its variables: of a Hugging Face model, or of a step of ours."""
+    return next((t for name in ("input_ids", "inputs", "token") if _are_ids(t := its.get(name))), None)
+
+
+_CALL = nn.Module._call_impl.__code__  # torch's way into a module, which keeps what the module was given
+
+
+def _given(its: dict) -> Tensor | None:
+    """The token ids that one of our encoders was called with; its own variable of them has moved on to their rows."""
+    given = (x.values for x in (*its["args"], *its["kwargs"].values()) if isinstance(x, Sequences))
+    return next(filter(_are_ids, given), None)
+
+
+def _are_ids(t) -> bool:
+    return isinstance(t, Tensor) and not t.is_floating_point()
 
 
 def _codes() -> dict:
@@ -81,7 +92,7 @@ def _codes() -> dict:
     if room is None:
         return {}
     return {
-        room.attend.__code__: lambda its: {
+        inspect.unwrap(room.attend).__code__: lambda its: {
             "queries": its["rows"].queries,
             "keys": its["rows"].keys,
             "shape": (its["grid"].batch, its["grid"].queries, its["grid"].keys),

@@ -139,15 +139,16 @@ def watch(
     special: Tensor | Iterable[int] | None = None,
     keep_map: bool = False,
 ) -> Iterator[Seen]:
-    """Sees what each attention layer of the model looks at while the context lasts; its outputs stay bit for bit the same.
+    """Sees what each attention layer of the model looks at while the context lasts; looking changes no bit of its outputs.
 
     Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface; that one runs on
-    the attention "sightline" for the time being. Packed, padded, `run`, `generate` and one step at a time all do. `layers`
-    (numbers or names) and `heads` choose; `links` is how many keys are kept for each query. `special` marks special tokens among
-    the keys: bool [R], or token ids, where the model is called with such. With `keep_map`, queries and keys of long input are
-    kept too, on disk, for tiles of the map.
+    the attention "sightline" for the time being: nothing moves if it does so anyway, while the outputs of one on "sdpa" or
+    "eager" move by rounding, as they do between those two, about 1e-7 of their size in float32. Packed, padded, `run`,
+    `generate` and one step at a time all do. `layers` (numbers or names) and `heads` choose; `links` is how many keys are kept
+    for each query. `special` marks special tokens among the keys: bool [R], or token ids, where the model is called with such.
+    With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
 
-    Raises: ValueError where the model has no attention that can be seen, and for layers or heads it has not.
+    Raises: ValueError where the model has no attention that can be seen, for layers or heads it has not, and for negative links.
 
     >>> from sightline.encoders import build
     >>> from sightline.sequences import Sequences
@@ -157,6 +158,10 @@ def watch(
     >>> seen.layer(1).entropy.shape, seen.layer(1).weights(sequence=0).shape
     (torch.Size([4, 4]), torch.Size([4, 3, 3]))
     """
+    if not isinstance(links, int) or links < 0:
+        raise ValueError(
+            f"watch: expected links as a number of keys, 0 or more, got {links!r}; say how many to keep for each query"
+        )
     with routed(model):
         recorder = Recorder(model, layers, heads, links, special, keep_map)
 

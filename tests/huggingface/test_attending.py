@@ -177,15 +177,13 @@ def packed_form(lengths: list[int]) -> dict:
     }
 
 
-@pytest.mark.parametrize("form", ["offsets and positions", "positions", "positions and a mask of ones"])
+@pytest.mark.parametrize("form", ["offsets and positions", "positions"])
 @pytest.mark.parametrize("make", [bert, llama, mistral])
 def test_packed_input_gives_each_sequence_what_it_gets_alone(make, form):
     model, lengths = make(), [5, 1, 13, 2]
     given = packed_form(lengths)
     if form != "offsets and positions":
         given = {name: given[name] for name in ("input_ids", "position_ids")}
-    if form == "positions and a mask of ones":
-        given["attention_mask"] = torch.ones(1, sum(lengths))
     found = under(model, NAME, **given).last_hidden_state[0]
     alone = [under(model, "eager", input_ids=one[None]) for one in given["input_ids"][0].split(lengths)]
     close(found, torch.cat([outputs.last_hidden_state[0] for outputs in alone]))

@@ -9,7 +9,9 @@ from sightline.attention import watching
 from sightline.huggingface import unpad
 from sightline.huggingface.rows import NAME
 
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of PyTorch's own tracing
+pytestmark = pytest.mark.filterwarnings(  # of PyTorch's own tracing
+    "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"
+)
 
 
 @pytest.fixture(autouse=True)

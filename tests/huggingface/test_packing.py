@@ -15,6 +15,8 @@ from transformers import (
     DebertaV2Model,
     MambaConfig,
     MambaModel,
+    ViTConfig,
+    ViTModel,
 )
 
 from sightline.attention import watching
@@ -151,6 +153,30 @@ def test_a_model_that_looks_across_a_pack_by_other_means_runs_in_equal_lengths_o
         run(model, [[5, 6], [7, 8, 9]])
 
 
+def test_a_model_of_something_else_than_text_is_refused():
+    config = ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
+    model = ViTModel(config).eval()
+    for use in (lambda: run(model, [[5, 6]]), lambda: unpad(model)):
+        with pytest.raises(ValueError, match="ViTModel: expected a model that runs on token ids alone, got"):
+            use()
+
+
+@pytest.mark.parametrize(
+    "wrong", [[[1.5, 2]], [[[1, 2]]], [["a"]], [1, 2], Sequences(torch.randn(2), [0, 2])]
+)
+def test_what_are_no_ids_are_refused(wrong):
+    with pytest.raises(TypeError, match=r"run: expected token ids, .* for each sequence, got .*; tokenize"):
+        run(bert(), wrong)
+
+
+@pytest.mark.parametrize("beyond", [-1, 100])
+def test_ids_that_the_model_has_not_are_refused(beyond):
+    with pytest.raises(
+        ValueError, match="run: expected token ids from 0 to 99, got .* to .*; use the model's"
+    ):
+        run(bert(), [[5, 6], [7, beyond]])
+
+
 def test_damaged_weights_are_said():
     model = bert()
     model.encoder.layer[0].output.dense.bias.data[3] = torch.nan
@@ -195,6 +221,20 @@ def test_a_padded_call_runs_packed_and_comes_back_padded(make):
         close(one[real], other[real])
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.uint8, torch.bool])
+def test_a_mask_of_any_kind_is_counted_exactly(kind):
+    model = llama()  # whose positions have no end
+    mask = (torch.arange(400) < torch.tensor([[400], [259]])).to(kind)
+    mask = mask if kind == torch.bool else 2 * mask  # not zero is real, as transformers reads it
+    given = {"input_ids": torch.randint(5, 100, (2, 400)), "attention_mask": mask}
+    with torch.no_grad():
+        expected = _eager(model, given)[mask != 0]
+        unpad(model)
+        found = []
+        assert rows_attended(lambda: found.append(model(**given).logits[mask != 0])) == 659
+    close(found[0], expected)
+
+
 def test_the_pooled_output_and_the_head_on_top_are_the_padded_ones():
     model = drawn(BertForSequenceClassification(BertConfig(**SMALL, num_labels=3)))
     given = padded([one for one in drawn_sequences() if len(one)])
@@ -224,6 +264,7 @@ def test_what_fits_only_the_padded_form_runs_padded():
     left = {name: value.flip(1) for name, value in given.items()}
     close(model(**left).logits[real.flip(1)], _eager(model, left)[real.flip(1)])
     assert isinstance(model(**given, return_dict=False), tuple)
+    assert model(**given).past_key_values is None  # packed, as `unpad` says, unless a cache is asked for
 
 
 def _eager(model, given):

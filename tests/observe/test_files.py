@@ -99,9 +99,35 @@ def test_damaged_folders_are_refused(tmp_path):
         note.write_text(damaged)
         with pytest.raises(ValueError, match="expected observation.json"):
             load(tmp_path / "seen")
+    pieces = json.loads(said)
+    del pieces["layers"][1]["pattern"]
+    note.write_text(json.dumps(pieces))
+    with pytest.raises(
+        ValueError, match="expected observation.json as `save` writes it, got none of pattern"
+    ):
+        load(tmp_path / "seen")
     note.write_text(json.dumps(json.loads(said) | {"version": 99}))
     with pytest.raises(ValueError, match="expected an observation of version 1, got 99"):
         load(tmp_path / "seen")
+
+
+def test_one_other_byte_is_enough_and_older_folders_have_no_digest(tmp_path):
+    seen_of().save(tmp_path / "seen")
+    file, note = tmp_path / "seen" / "layer-001.safetensors", tmp_path / "seen" / "observation.json"
+    whole, said = file.read_bytes(), json.loads(note.read_text())
+    file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    with pytest.raises(ValueError, match=r"layer-001.*got other bytes than were written; save it again"):
+        load(tmp_path / "seen")
+    file.write_bytes(whole)
+    other = json.loads(json.dumps(said))
+    other["layers"][0]["scale"] *= 2
+    note.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="expected observation.json as `save` writes it, got something else"):
+        load(tmp_path / "seen")
+    for one in (said, *said["layers"]):
+        del one["sha256"]
+    note.write_text(json.dumps(said))
+    assert load(tmp_path / "seen").layer(1).entropy.isfinite().all()
 
 
 def test_the_table_says_the_same():

@@ -81,6 +81,25 @@ def test_steps_are_one_text(window):
             torch.testing.assert_close(a.weights(s), b.weights(s), atol=1e-6, rtol=1e-5)
 
 
+def test_special_tokens_by_their_ids_in_our_own_encoder():
+    encoder, x = build("self-attention", vocabulary=11, width=8, layers=2), _pack()
+    for call in (lambda: encoder(x), lambda: encoder(x=x), lambda: torch.nn.Sequential(encoder)(x)):
+        with torch.no_grad(), watch(encoder, special=[3, 4]) as by_id:
+            call()
+        with torch.no_grad(), watch(encoder, special=(x.values == 3) | (x.values == 4)) as by_row:
+            call()
+        for layer in range(2):
+            assert torch.equal(by_id.layer(layer).special, by_row.layer(layer).special)
+
+
+@pytest.mark.parametrize("links", [-1, 1.5])
+def test_a_number_of_links_that_is_none_is_refused(links):
+    encoder = build("self-attention", vocabulary=11, width=8, layers=1)
+    with pytest.raises(ValueError, match="expected links as a number of keys, 0 or more, got"):
+        with watch(encoder, links=links):
+            pass
+
+
 def test_layers_heads_and_links_are_chosen():
     encoder = build("self-attention", vocabulary=11, width=16, layers=3, heads=4, key_heads=2)
     with torch.no_grad(), watch(encoder) as whole:
