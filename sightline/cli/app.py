@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -22,28 +24,57 @@ GO_ON = {
 }
 
 
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "size calculation overflowed",
+    "integer multiplication overflow",
+    "Overflow when unpacking",
+)
+
+
 class Commands(TyperGroup):
     """The commands in the order in which they are defined, with errors as sentences."""
 
     def list_commands(self, ctx) -> list[str]:
         return list(self.commands)
 
+    def make_context(self, *args, **options) -> Any:
+        with _sentences():  # --version and --help print here
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx) -> Any:
-        try:
-            result = super().invoke(ctx)
+        if hasattr(sys.stdout, "reconfigure"):  # a terminal that knows few letters is no reason to fail
+            sys.stdout.reconfigure(errors="backslashreplace")
+        with _sentences():
+            try:
+                result = super().invoke(ctx)
+            except KeyboardInterrupt:
+                _fail(f"stopped; {GO_ON.get(ctx.invoked_subcommand, 'nothing was kept')}", code=130)
             sys.stdout.flush()  # a full disk shows here, or too late
             return result
-        except BrokenPipeError:  # whoever reads has seen enough
-            _silence(sys.stdout)
-            raise typer.Exit(0) from None
-        except OSError as error:
-            _silence(sys.stdout)
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error}")
-        except (ValueError, TypeError) as error:
-            _fail(" ".join(str(error).split()))
-        except KeyboardInterrupt:
-            _fail(f"stopped; {GO_ON.get(ctx.invoked_subcommand, 'nothing was kept')}", code=130)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What a person can get wrong, or a machine lack, as one sentence."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads has seen enough
+        _silence(sys.stdout)
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _silence(sys.stdout)
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+    except (ValueError, TypeError, MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY):
+            _fail(
+                "expected memory for all that was asked for, got too little; ask for less: width, layers, tokens"
+            )
+        if isinstance(error, RuntimeError):
+            raise
+        _fail(" ".join(str(error).split()))
 
 
 def _fail(sentence: str, code: int = 2) -> None:
@@ -72,7 +103,7 @@ def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        print(f"sightline {version('sightline')}")
+        print(f"sightline {version('sightline')}", flush=True)
         raise typer.Exit()
 
 

@@ -58,6 +58,7 @@ SETTINGS = (
     "seconds",
 )
 SETTINGS += ("rate", "seed", "precision")
+INSTEAD = {"encoder": "name it with --encoder, of compare with --encoders", "data": "name it as the argument"}
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a fitted model.")]
 
 
@@ -117,15 +118,18 @@ def fit(
     _print_measures({part: model.results[part] for part in ("valid", "test") if part in model.results})
 
 
-@app.command()
+@app.command(short_help="Measure a fitted model on labelled data.")
 def evaluate(
     model: Model,
     data: Annotated[
-        str, typer.Argument(help="A labelled file, or what the model was fitted on (its test part).")
+        str, typer.Argument(help="A labelled file, or what the model was fitted on, of which its test part.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")] = False,
 ) -> None:
     """Measure a fitted model on labelled data.
+
+    A file is measured whole, unless it is the one that the model was fitted on: of that it is the part that was set aside to
+    test on, as it is of a folder, of scope and of a generated task.
 
     \b
     Examples:
@@ -185,8 +189,9 @@ def generate(
     """
     from sightline.training.fit import generate as run
 
-    sys.stdout.write(prompt)
-    for piece in run(model, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed):
+    pieces = run(model, prompt, length=length, temperature=temperature, top_k=top_k, seed=seed)
+    _in_utf8(sys.stdout).write(prompt)
+    for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     print()
@@ -231,14 +236,15 @@ def compare(
 
     What is finished in the folder is not done again.
     """
-    from rich.console import Console
-
+    from sightline.cli.look import check_page  # here, since commands are listed in the order of their import
     from sightline.encoders import KINDS
     from sightline.evidence import compare as run
     from sightline.evidence import table
     from sightline.lens import write_page
 
+    settings = _settings(ctx)
     if report is not None:  # not after the minutes this takes
+        check_page(report, "--report")
         report.parent.mkdir(parents=True, exist_ok=True)
     found = run(
         data,
@@ -247,12 +253,10 @@ def compare(
         rates=_numbers("--rates", rates),
         out=out,
         progress=sys.stderr.isatty(),
-        **_settings(ctx),
+        **settings,
     )
-    shown = table(found)
-    whole = Console(width=1000).measure(shown).maximum
-    console = Console(width=max(Console().width, whole))  # no number is cut in two
-    console.print(shown)
+    console = _wide_enough(table(found))
+    console.print(table(found))
     console.print()
     for sentence in found["sentences"] + found["notes"]:
         console.print(sentence, markup=False, highlight=False)
@@ -265,14 +269,19 @@ def compare(
 
 def _settings(ctx: typer.Context) -> dict[str, Any]:
     """The options that are settings of a run, by name; of --set, a value that reads as JSON is what it says, else text."""
+    from sightline.training.config import nearest, setting_names
+
     settings = {name: ctx.params[name] for name in SETTINGS if name in ctx.params}
     for pair in ctx.params["others"] or []:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--set: expected NAME=VALUE, as in heads=8, got {pair!r}")
+        if name not in setting_names() or name == "data":
+            hint = INSTEAD.get(name) or nearest(name, list(setting_names()))
+            raise ValueError(f"--set: expected the name of a setting, got {name}; {hint}")
         try:
             settings[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             settings[name] = value
     return settings
 
@@ -287,27 +296,46 @@ def _numbers(option: str, given: str) -> list[float]:
 
 
 def _print_measures(parts: dict[str, dict[str, float]]) -> None:
-    """A row for each part of the data, a column for each measure."""
-    from rich.console import Console
+    """A row for each measure, of which there may be many, a column for each part of the data."""
     from rich.markup import escape
     from rich.table import Table
 
-    names = dict.fromkeys(name for measures in parts.values() for name in measures)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     shown.add_column("")
-    for name in names:
-        shown.add_column(name, justify="right")
-    for part, measures in parts.items():
-        shown.add_row(escape(part), *(f"{measures[name]:.4g}" if name in measures else "–" for name in names))
-    Console().print(shown)
+    for part in parts:
+        shown.add_column(escape(part), justify="right")
+    for name in dict.fromkeys(name for measures in parts.values() for name in measures):
+        cells = (f"{found[name]:.4g}" if name in found else "–" for found in parts.values())
+        shown.add_row(escape(name), *cells)
+    _wide_enough(shown).print(shown)
+
+
+def _wide_enough(table: Any) -> Any:
+    """A console in which no number of the table is cut in two, nor any heading."""
+    from rich.console import Console
+
+    return Console(width=max(Console().width, Console(width=1000).measure(table).maximum))
+
+
+def _in_utf8(stream: TextIO) -> TextIO:
+    """A stream in which programs, too, read what is written, whatever the letters of the terminal are."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return stream
 
 
 @contextmanager
 def _lines_to(path: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when it is whole and leaves no trace otherwise."""
+    """Standard output, or a file that appears when it is whole and leaves no trace otherwise; a device or pipe stays one."""
     if path is None:
-        yield sys.stdout
+        yield _in_utf8(sys.stdout)
         return
+    if path.exists() and not path.is_file():
+        with open(path, "w", encoding="utf-8") as stream:
+            yield stream
+        return
+    if path.is_symlink():  # or the link would be replaced, and not what it stands for
+        path = path.resolve()
     aside = path.with_name(path.name + ".partial")
     try:
         with open(aside, "w", encoding="utf-8") as file:

@@ -71,20 +71,32 @@ def _told(address: str) -> None:
 
 def _write(model: str, text: str, out: Path, asked: dict) -> None:
     from sightline.lens import look as run
-    from sightline.lens import read_page, write_page
+    from sightline.lens import write_page
 
-    if out.exists():  # not after the seconds this takes, and not over another's work
-        try:
-            read_page(out)
-        except ValueError:
-            raise ValueError(
-                f"{out}: expected a page of ours to write over, got another file; name another --out"
-            ) from None
+    check_page(out, "--out")  # not after the seconds this takes
     data = run(model, _read(text), **asked)
     if data["link"]:
         _print_link(data)
     out.parent.mkdir(parents=True, exist_ok=True)
     print(f"The page: {write_page(data, out)}")
+
+
+def check_page(path: Path, option: str) -> None:
+    """Refuses to write a page over another's work. Raises: ValueError where a file that is no page of ours stands there."""
+    from sightline.lens import read_page
+
+    if path.is_dir():
+        raise ValueError(
+            f"{path}: expected a file to write the page to, got a folder; name a file in it with {option}"
+        )
+    if not path.is_file():  # none yet, or a device or a pipe, in which nothing is lost
+        return
+    try:
+        read_page(path)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{path}: expected a page of ours to write over, got another file; name another {option}"
+        ) from None
 
 
 def _read(text: str) -> str:

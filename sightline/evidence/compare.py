@@ -54,6 +54,9 @@ def compare(
     ['lstm', 'rnn']
     """
     kinds = _checked(encoders, seeds)
+    for name, option in (("kind", "encoders"), ("seed", "seeds")):  # each run has its own
+        if settings.get(name) is not None:
+            raise ValueError(f"compare: expected no {name}, got {settings[name]}; say it by {option}")
     given = {"seconds": seconds, "steps": steps, **settings}
     given = {name: value for name, value in given.items() if value is not None}
     if not given.keys() & {"seconds", "steps", "epochs"}:

@@ -18,6 +18,7 @@ from sightline.tasks import Data, Examples
 from sightline.training.config import RunConfig
 from sightline.training.fit import fit
 from sightline.training.model import Model
+from sightline.training.record import METRICS
 
 SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
 CURVE = 60  # points of a loss curve at most, so that it is a curve and no noise
@@ -75,7 +76,12 @@ def trained(config: RunConfig, data: Data, place: Path, progress: bool) -> tuple
     )
     measure = report.MEASURES[data.task.name]
     lines = [line for line in model.history if "valid" in line]
-    last = model.history[-1]
+    last = model.history[-1] if model.history else {"step": 0}
+    if last["step"] != model.results["steps"]:  # where the curves, the seconds and the tokens are read
+        raise ValueError(
+            f"{place / METRICS}: expected the lines of the run up to its last step, {model.results['steps']}, got them up "
+            f"to {last['step']}; move {place} away, so that the run is done anew"
+        )
     return model, {
         "kind": kind,
         "seed": config.training.seed,

@@ -12,6 +12,7 @@ A run is a dict that JSON can hold; `compare.py` makes and keeps them:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
 from rich.markup import escape
@@ -126,10 +127,14 @@ def sentences(
 
 def _winner(encoders: list[dict], column: str, measure: dict, opening: str) -> str:
     first, *others = sorted(encoders, key=lambda e: _merit(e[column]["median"], measure), reverse=True)
-    best = f"{opening} {first['kind']} is best: {measure['name']} {written(first[column]['median'], measure)}"
+    reached = f"{measure['name']} {written(first[column]['median'], measure)}"
     if not others:
+        return f"{opening} {first['kind']} reaches {reached}."
+    alike = [e["kind"] for e in (first, *others) if e[column]["median"] == first[column]["median"]]
+    best = f"{opening} {_praised(alike, encoders)}: {reached}"
+    if len(alike) == len(encoders):
         return f"{best}."
-    second = others[0]
+    second = others[len(alike) - 1]
     gap = abs(first[column]["median"] - second[column]["median"])
     ahead = f"{100 * gap:.1f} points" if measure["percent"] else f"{gap:.3g}"
     luck = ""
@@ -146,20 +151,19 @@ def _by_distance(encoders: list[dict], measure: dict, unit: str) -> list[str]:
     ]
     if len(far_and_near) < 2 or len(encoders) < 2:
         return []
-    best = {
-        b: max(encoders, key=lambda e: _merit(e["distance"][b]["median"], measure))["kind"]
-        for b in far_and_near
-    }
-    winners = {kind: [b for b in far_and_near if best[b] == kind] for kind in dict.fromkeys(best.values())}
+    best = {b: _best_at(b, encoders, measure) for b in far_and_near}
+    winners = {kinds: [b for b in far_and_near if best[b] == kinds] for kinds in dict.fromkeys(best.values())}
     near, far = far_and_near[0], far_and_near[-1]
     if len(winners) == 1:
         one = "number of attractors" if unit == "attractors" else unit
         tokens = " tokens" if unit in IN_TOKENS else ""
-        said = f"At every {one}, from {near} to {far}{tokens}, {best[near]} is best."
+        said = f"At every {one}, from {near} to {far}{tokens}, {_praised(best[near], encoders)}."
     else:
         said = (
             f"By {unit}{' in tokens' * (unit in IN_TOKENS)}, the best is "
-            + "; ".join(f"{k} at {_listed(w)}" for k, w in winners.items())
+            + "; ".join(
+                f"{_listed(k)}{' equally' * (len(k) > 1)} at {_listed(w)}" for k, w in winners.items()
+            )
             + "."
         )
     least, most = ("nearest", "farthest") if unit == "distance" else ("lowest", "highest")
@@ -168,6 +172,19 @@ def _by_distance(encoders: list[dict], measure: dict, unit: str) -> list[str]:
         said,
         f"From the {least} ({near}) to the {most} ({far}) the {measure['name']} changes by: {changes}.",
     ]
+
+
+def _best_at(bucket: str, encoders: list[dict], measure: dict) -> tuple[str, ...]:
+    """The kind that is best in a bucket, or all that are equally so."""
+    merits = {e["kind"]: _merit(e["distance"][bucket]["median"], measure) for e in encoders}
+    return tuple(kind for kind, merit in merits.items() if merit == max(merits.values()))
+
+
+def _praised(kinds: Sequence[str], encoders: list[dict]) -> str:
+    """That one kind is best, or that several are equal."""
+    if len(kinds) == 1:
+        return f"{kinds[0]} is best"
+    return f"{_listed(kinds)} are {'best, and ' * (len(kinds) < len(encoders))}equal"
 
 
 def _change(encoder: dict, near: str, far: str, measure: dict) -> str:
@@ -234,7 +251,7 @@ def written(value: float | None, measure: dict) -> str:
     return "–" if value is None else f"{100 * value:.1f}%" if measure["percent"] else f"{value:.4g}"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

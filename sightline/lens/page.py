@@ -119,12 +119,19 @@ def _laid_out(title: str, style: str, scripts: list[str], data: list[str], serve
 
 
 def write_page(data: dict, path: str | os.PathLike) -> Path:
-    """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole."""
-    path = Path(path)
-    aside = path.with_name(path.name + ".tmp")
+    """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole.
+
+    A device or a pipe is written into, and of a link what it stands for.
+    """
+    path, page = Path(path), render(data)
+    if path.exists() and not path.is_file():
+        path.write_text(page, encoding="utf-8")
+        return path
+    meant = path.resolve() if path.is_symlink() else path
+    aside = meant.with_name(meant.name + ".tmp")
     try:
-        aside.write_text(render(data), encoding="utf-8")
-        os.replace(aside, path)
+        aside.write_text(page, encoding="utf-8")
+        os.replace(aside, meant)
     finally:
         aside.unlink(missing_ok=True)
     return path

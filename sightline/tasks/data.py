@@ -34,6 +34,7 @@ from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
 SHORTEST = 20  # characters of a text of which tenths are set aside
+SCOPE = Tag("tokens", "roles", tuple(scope.ROLES))
 UNITS = {"bytes": "byte", "characters": "character"}  # tokenizers of which a token is one such
 
 
@@ -120,6 +121,11 @@ def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encodin
     Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
     """
     if str(data) == "scope":
+        if (task, _symbols(tokenizer)) != (SCOPE, _symbols(_scope_engine())):
+            raise ValueError(
+                f"{data}: expected the symbols and labels that the model has learned, got others; name the model of a run on "
+                f"{data}"
+            )
         return scope.load()["test"]
     if drawn := generated.named(str(data)):
         if (task, _symbols(tokenizer)) != (drawn.task, _symbols(_engine(drawn))):
@@ -279,11 +285,13 @@ def _built_in(name: str, task: str | None, given: dict) -> Data:
 
 def _scope() -> Data:
     parts = scope.load()
-    engine = Tokenizer.of(list(scope.VOCABULARY))
-    task = Tag("tokens", "roles", tuple(scope.ROLES))
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
     note = f"task: tag (what each use of a name stands for) in the functions of Python {platform.python_version()}; {counts}"
-    return Data(task, engine, parts["train"], parts["valid"], parts["test"], note)
+    return Data(SCOPE, _scope_engine(), parts["train"], parts["valid"], parts["test"], note)
+
+
+def _scope_engine() -> Tokenizer:
+    return Tokenizer.of(list(scope.VOCABULARY))
 
 
 def _generated(drawn: generated.Generated) -> Data:

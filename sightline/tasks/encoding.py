@@ -64,6 +64,9 @@ def texts(records: Iterable[Record], column: str, split: bool) -> list[str] | li
 
 
 def _inputs(records: Sequence[Record], task: Task, tokenizer: Tokenizer | None) -> tuple[Encoded, list]:
+    for record in records:
+        if task.text not in record.fields and task.label in record.fields:
+            record.get(task.text)  # raises: a label alone is not to be read as the text
     if tokenizer is None:
         arrays = _vectors(records, task.text)
         lengths = torch.tensor([0] + [len(array) for array in arrays])

@@ -4,6 +4,7 @@ Every task, reader and built-in data set ends here, and the training loop starts
 number (`take`), and the per-token columns travel with them.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +63,15 @@ class Examples:
     def lengths(self) -> Tensor:
         """The number of tokens of each sequence, int64 [S] on the CPU."""
         return self.inputs.lengths
+
+    def fingerprint(self) -> str:
+        """A hash of inputs and targets, to know the same data again. They are read once; order counts."""
+        digest = hashlib.blake2b(digest_size=16)
+        for tensor in (self.inputs.values, self.inputs.offsets, self.targets):
+            if tensor is not None:
+                digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def take(self, indices: list[int] | Tensor) -> "Examples":
         """The sequences of these numbers, in this order."""

@@ -16,6 +16,8 @@ from sightline.tasks.readers import Record
 from sightline.tasks.task import Measures, Task, short
 from sightline.tasks.tokenizing import Encoded
 
+LARGEST = 1e140  # of a number, so that squares and their sums are numbers, too
+
 
 @dataclass(frozen=True)
 class Regress(Task):
@@ -52,7 +54,14 @@ class Regress(Task):
         """Targets are standardised: what the read-out is to give."""
         rows = _all_numbers(records, self.label, self.outputs)
         numbers = torch.tensor(rows, dtype=torch.float64).reshape(-1, self.outputs)
-        return Examples(inputs.ids, ((numbers - _row(self.mean)) / _row(self.deviation)).float())
+        targets = ((numbers - _row(self.mean)) / _row(self.deviation)).float()
+        if not targets.isfinite().all():
+            first = int((~targets.isfinite()).any(1).nonzero()[0])
+            raise ValueError(
+                f"{records[first].where}: expected in column {self.label!r} a number like those the model was fitted on, got "
+                f"{short(records[first].get(self.label))}; correct it, train on it or leave the record out"
+            )
+        return Examples(inputs.ids, targets)
 
     def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
         return Examples(inputs.ids)
@@ -108,5 +117,10 @@ def _numbers(value: Any, record: Record, column: str) -> list[float]:
     if not numbers or not all(map(math.isfinite, numbers)):
         raise ValueError(
             f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; correct it"
+        )
+    if max(map(abs, numbers)) > LARGEST:
+        raise ValueError(
+            f"{record.where}: expected numbers up to {LARGEST:g} in column {column!r}, got {short(value)}; write it in a "
+            "larger unit"
         )
     return numbers

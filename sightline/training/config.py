@@ -4,6 +4,7 @@ Names are unique over all sections, so that `width=64, rate=3e-3` say where they
 """
 
 import json
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -124,7 +125,7 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the products: float32 or bfloat16"
     )
-    seed: int = Field(0, ge=0, description="of weights, order and dropout")
+    seed: int = Field(0, ge=0, lt=2**64, description="of weights, order and dropout")
     evaluate_every: Every = Field("10%", description="10%, 500 steps, 100000 tokens or 30 seconds")
     checkpoint_every: Every = Field("60 seconds", description="in the same units")
     log_every: int = Field(10, ge=1, description="steps per line of metrics.jsonl")
@@ -167,7 +168,7 @@ class RunConfig(Section):
         for name, value in settings.items():
             homes = [section for section in sections.values() if name in section]
             if not homes:
-                raise ValueError(f"settings: expected a known name, got {name}; {_nearest(name)}")
+                raise ValueError(f"settings: expected a known name, got {name}; {nearest(name)}")
             homes[0][name] = value
         return _checked("settings", sections)
 
@@ -186,7 +187,7 @@ class RunConfig(Section):
             raise ValueError(
                 f"{path}: expected a configuration to read, got {error.strerror}; check the path"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: expected JSON, got {error}; mend the file") from None
         return _checked(str(path), sections)
 
@@ -209,7 +210,7 @@ def _checked(where: str, sections) -> RunConfig:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         raise ValueError(
-            f"{where}: expected a known name, got {place}; {_nearest(str(first['loc'][-1]))}"
+            f"{where}: expected a known name, got {place}; {nearest(str(first['loc'][-1]))}"
         ) from None
     if first["type"] == "value_error":
         raise ValueError(f"{where}: {place}: {message}") from None
@@ -221,6 +222,7 @@ def _checked(where: str, sections) -> RunConfig:
     ) from None
 
 
-def _nearest(name: str) -> str:
-    near = get_close_matches(name, [*setting_names(), "encoder", "training"], n=2, cutoff=0.6)
+def nearest(name: str, among: Sequence[str] | None = None) -> str:
+    """Which name was meant: one of the settings and sections, unless others are given."""
+    near = get_close_matches(name, among or [*setting_names(), "encoder", "training"], n=2, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"the names are {', '.join(setting_names())}"

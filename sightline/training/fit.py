@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from sightline.tasks import Data, Examples, load, load_test, read
+from sightline.tasks import Data, Examples, load, load_test, read, task_from_json
 from sightline.training import checkpoint
 from sightline.training.config import RunConfig
-from sightline.training.loop import merit, processes, train
-from sightline.training.model import CONFIG, Model
+from sightline.training.loop import State, processes, train
+from sightline.training.model import CONFIG, TASK, Model
 
 RESULTS = "results.json"
 
@@ -37,7 +37,8 @@ def fit(
 
     `data` is what `tasks.load` takes, or gave. `encoder` is self-attention, rnn, lstm, convolution or fully-connected.
     `settings` are those of `RunConfig` by name: task, text, label, width, layers, steps or seconds, rate, ... ; one that is
-    None is left as it is. `config` is a configuration to start from, such as the config.json of another run.
+    None is left as it is. `config` is a configuration to start from, such as the config.json of another run, of which what the
+    data decided (causal, and for other data largest) is decided anew.
     `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on.
     Raises: ValueError for data, settings or a folder that cannot be.
 
@@ -51,8 +52,7 @@ def fit(
     given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
     if not isinstance(data, Data):
         given["data"] = str(data)
-    base = config if isinstance(config, RunConfig) else RunConfig.read(config) if config else RunConfig()
-    asked = base.changed(**given)
+    asked = _to_start_from(config, given.get("data")).changed(**given)
     name = Path(asked.data.data).stem.replace(":", "-") or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
     process = processes()
@@ -74,8 +74,11 @@ def fit(
             model.check_lengths(getattr(data, name).lengths, f"{name} data")
     if process.is_main_process:
         _begin(folder, model, resume)
-    model.history = train(model, data.train, data.valid, asked.training, folder, resume, progress)
-    model.results = _results(model, data)
+    parts = [part.fingerprint() for part in (data.train, data.valid, data.test) if part is not None]
+    model.history, end = train(
+        model, data.train, data.valid, asked.training, folder, resume, progress, fingerprints=parts
+    )
+    model.results, model.trained_on = _results(model, data, end), parts[0]
     if process.is_main_process:
         model.save(folder)
         checkpoint.write(folder, {RESULTS: (json.dumps(model.results, indent=2) + "\n").encode()})
@@ -85,6 +88,7 @@ def fit(
 def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str, float]:
     """The measures of a model on labelled data: a file, the test part of a folder or of built-in data, or examples.
 
+    Of the very file that the model was fitted on it is the test part, too; any other file is measured whole.
     Raises: ValueError where there is no such model, or the data does not go with it.
 
     >>> evaluate("runs/reviews-lstm", "new-reviews.csv")  # doctest: +SKIP
@@ -92,7 +96,9 @@ def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str
     """
     model = _loaded(model)
     if not isinstance(data, Examples):
-        data = load_test(data, model.task, model.tokenizer, model.config.data.encoding)
+        data = _own_test(model, data) or load_test(
+            data, model.task, model.tokenizer, model.config.data.encoding
+        )
     return model.evaluate(data)
 
 
@@ -120,6 +126,40 @@ def generate(model: Model | str | Path, prompt: str = "", **options) -> Iterator
 
 def _loaded(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else Model.load(model).to(processes().device)
+
+
+def _own_test(model: Model, data: str | Path) -> Examples | None:
+    """The test part of the file that a model was fitted on, split as then; None where `data` is anything else."""
+    settings = model.config.data
+    if model.trained_on is None or Path(data).name != Path(settings.data).name or not Path(data).is_file():
+        return None
+    try:
+        own = load(**{**settings.model_dump(), "data": str(data)})
+    except ValueError:  # another file of that name, which need not do for training
+        return None
+    if own.train.fingerprint() != model.trained_on:
+        return None
+    if own.test is None:
+        raise ValueError(
+            f"{data}: expected other data than the model was fitted on, got the same, of which no test part was set "
+            "aside; name another file"
+        )
+    return own.test
+
+
+def _to_start_from(given: RunConfig | str | Path | None, data: str | None) -> RunConfig:
+    """The configuration of a file; of a run's own, without what its data decided, since other data decides it anew."""
+    if not given or isinstance(given, RunConfig):
+        return given or RunConfig()
+    config, task = RunConfig.read(given), Path(given).with_name(TASK)
+    if not task.exists():  # written by hand
+        return config
+    decided: dict[str, Any] = {}
+    if config.encoder.causal == task_from_json(json.loads(task.read_text("utf-8"))).causal:
+        decided["causal"] = None
+    if data != config.data.data:  # on the same, a largest that was asked for is to stay
+        decided["largest"] = None
+    return config.changed(**decided)
 
 
 def _completed(config: RunConfig, data: Data) -> RunConfig:
@@ -161,15 +201,14 @@ def _begin(folder: Path, model: Model, resume: bool) -> None:
     checkpoint.write(folder, files)
 
 
-def _results(model: Model, data: Data) -> dict[str, Any]:
+def _results(model: Model, data: Data, end: State) -> dict[str, Any]:
     """What came of it: the measures of the best step on the validation data and, if there is some, on the test data."""
-    best = max(
-        (line for line in model.history if "valid" in line), key=lambda line: merit(data.task, line["valid"])
-    )
+    valid = dict(end.best)  # not from the lines, of which a damaged metrics.jsonl may lack some
     results = {
         "note": data.note,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "step": best["step"],
-        "valid": best["valid"],
+        "step": valid.pop("step"),
+        "steps": end.step,
+        "valid": valid,
     }
     return results if data.test is None else results | {"test": model.evaluate(data.test)}

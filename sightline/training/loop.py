@@ -12,6 +12,7 @@ The loss is thus the sum over targets divided by their number in the whole step,
 
 import math
 import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
@@ -53,9 +54,8 @@ class State:
         default_factory=lambda: [0.0, 0.0]
     )  # loss sum and targets since the last line
     best: dict | None = None  # the step and the measures of the best validation
-    data: list[int] = field(
-        default_factory=list
-    )  # sequences and tokens of the training data, to know it again
+    # To know the data again: sequences and tokens of the training data, and the fingerprints of all parts.
+    data: list[int | str] = field(default_factory=list)
 
     def passed(self, every: str) -> int:
         """How many marks lie behind, where `every` is like "10%", "500 steps", "100000 tokens" or "30 seconds"."""
@@ -106,10 +106,12 @@ def train(
     folder: Path,
     resume: bool = False,
     progress: bool = True,
-) -> list[dict]:
-    """Trains a model in place and leaves in it the best weights by validation, or without one the last; returns its lines.
+    fingerprints: Sequence[str] = (),
+) -> tuple[list[dict], State]:
+    """Trains a model in place and leaves in it the best weights by validation, or without one the last.
 
-    With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the
+    Returns its lines of metrics, and where it stands at the end. `fingerprints` of the data are kept, and must be the same
+    to go on. With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the
     CPU, and with as many processes as before, the weights are then to the bit what they were had it never stopped.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
@@ -120,7 +122,7 @@ def train(
     model.to(device).train()
     optimizer = _optimizer(model, config)
     path, best = folder / CHECKPOINT, {}
-    state = State(data=[len(data), int(plan.lengths.sum())])
+    state = State(data=[len(data), int(plan.lengths.sum()), *fingerprints])
     if resume and path.exists():
         best, state = _resumed(path, model, optimizer, state)
     _made_alike(model, process)
@@ -159,7 +161,7 @@ def train(
     if best:
         model.load_state_dict(best)
     model.eval().zero_grad(set_to_none=True)
-    return history
+    return history, state
 
 
 @contextmanager
@@ -268,12 +270,17 @@ def _resumed(path: Path, model, optimizer, fresh: State) -> tuple[dict, State]:
         raise ValueError(
             f"{path}: expected the state of a run, got {', '.join(found) or 'none'}; start it anew"
         )
-    if found["data"] != fresh.data:
+    if found["data"][:2] != fresh.data[:2]:
         raise ValueError(
             f"{path}: expected the training data it was made with, {found['data'][0]} sequences of {found['data'][1]} tokens, "
             f"got {fresh.data[0]} of {fresh.data[1]}; restore the data, or start anew in another folder"
         )
-    return best, State(**found)
+    if found["data"] != fresh.data[: len(found["data"])]:  # an older version kept no fingerprints
+        raise ValueError(
+            f"{path}: expected the data that it was begun with, got others, though as many; restore the data, or start "
+            "anew in another folder"
+        )
+    return best, State(**{**found, "data": fresh.data})
 
 
 def _made_alike(model: nn.Module, process: PartialState) -> None:

@@ -7,6 +7,7 @@ model.safetensors   the weights                                    tokenizer.jso
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Model(nn.Module):
     """An encoder with a read-out for a task: ids [T] or vectors [T, F] to scores [T, outputs] or [S, outputs].
 
     Attributes: `encoder`, `readout`, `task`, `tokenizer` (None for vectors), `config`; after `fit` also `history`, the lines
-    of metrics.jsonl, and `results`, what results.json holds.
+    of metrics.jsonl, and `results`, what results.json holds; `trained_on`, the fingerprint of its training data, if known.
     Raises: ValueError where the configuration does not go with the task.
     """
 
@@ -47,6 +48,7 @@ class Model(nn.Module):
         self.readout = Readout(config.encoder.width, task.outputs, config.encoder.pool or task.pool)
         self.history: list[dict] = []
         self.results: dict[str, Any] = {}
+        self.trained_on: str | None = None
 
     def forward(self, inputs: Sequences) -> Tensor:
         return self.readout(self.encoder(inputs))
@@ -64,7 +66,9 @@ class Model(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Writes the model's files into a folder. Raises: ValueError where they cannot be written."""
         checkpoint.make_folder(Path(folder))
-        checkpoint.write(Path(folder), self.description() | {WEIGHTS: checkpoint.as_bytes(self.state_dict())})
+        about = {"trained_on": self.trained_on} if self.trained_on else None
+        weights = checkpoint.as_bytes(self.state_dict(), about)
+        checkpoint.write(Path(folder), self.description() | {WEIGHTS: weights})
 
     def description(self) -> dict[str, bytes]:
         """The files of a model but for its weights."""
@@ -89,14 +93,15 @@ class Model(nn.Module):
             raise ValueError(f"{folder}: expected a trained model, got a run that did not end; resume it")
         try:
             task = task_from_json(json.loads((folder / TASK).read_text("utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{folder / TASK}: expected the task of the model, got: {error}; use another copy"
             ) from None
         tokenizer = Tokenizer.load(folder) if config.encoder.features is None else None
         model = cls(config, task, tokenizer)
-        tensors, _ = checkpoint.read_tensors(folder / WEIGHTS)
+        tensors, about = checkpoint.read_tensors(folder / WEIGHTS)
         checkpoint.fill(folder / WEIGHTS, model.state_dict(), tensors)
+        model.trained_on = about.get("trained_on")
         return model.eval()
 
     # --- what one does with it ----------------------------------------------------------------------------------------
@@ -138,6 +143,10 @@ class Model(nn.Module):
         A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
         an array of vectors. Raises: ValueError for a record that cannot be read.
         """
+        if isinstance(records, (str, bytes, dict, Record)):  # of which each letter or key would be a record
+            raise ValueError(
+                f"predict: expected records one after the other, got one {type(records).__name__}; put it in a list"
+            )
         self.eval()
         places: list[str] = []
 
@@ -176,10 +185,16 @@ class Model(nn.Module):
             raise ValueError(
                 f"generate: expected a model of language, got one of {self.task.name}; fit with task language"
             )
-        if length < 0 or not temperature >= 0 or (top_k is not None and top_k < 1):
+        if length < 0 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
             raise ValueError(
-                f"generate: expected length and temperature of 0 or more and top_k of 1 or more, got {length}, {temperature} "
-                f"and {top_k}; correct them"
+                f"generate: expected length and a finite temperature of 0 or more and top_k of 1 or more, got {length}, "
+                f"{temperature} and {top_k}; correct them"
+            )
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise ValueError(
+                "generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
             )
         ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()
         return self._pieces(ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
@@ -223,11 +238,13 @@ class Model(nn.Module):
 
 def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
     """A token, by its score."""
-    if temperature == 0:
+    limits = torch.finfo(scores.dtype)
+    if temperature < limits.tiny:
         return int(scores.argmax())
     if top_k is not None and top_k < len(scores):
         scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
-    return int(torch.multinomial((scores / temperature).softmax(-1), 1, generator=random))
+    scaled = (scores - scores.max()) / min(temperature, limits.max)
+    return int(torch.multinomial(scaled.softmax(-1), 1, generator=random))
 
 
 def average(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:

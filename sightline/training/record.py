@@ -3,6 +3,7 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from sightline.training.checkpoint import write
 
 METRICS = "metrics.jsonl"
+NUMBERS = ("step", "seconds", "tokens", "loss", "rate", "tokens_per_second")  # of each line
 
 
 class Record:
@@ -81,12 +83,19 @@ class Record:
 def _lines_until(path: Path, step: int) -> list[dict]:
     """The lines up to a step; those after it will come again, and the last may have been cut short by a kill."""
     lines = []
-    for text in path.read_text("utf-8").splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
-        if line["step"] > step:
+        if not _is_line(line) or line["step"] > step:
             break
         lines.append(line)
     return lines
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it is what `loop._line` makes, and not what something else has left in the file."""
+    if not isinstance(line, dict) or not isinstance(line.get("valid", {}), dict):
+        return False
+    return all(isinstance(line.get(name), (int, float)) for name in NUMBERS)

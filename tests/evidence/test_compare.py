@@ -96,6 +96,28 @@ def test_a_stopped_comparison_goes_on(reviews, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_other_data_of_the_same_size_is_not_mixed_in(reviews, tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text(reviews.read_text())
+    options = {"encoders": ["rnn"], "out": tmp_path / "runs", "tell": str, **SMALL}
+    compare(path, **options)
+    swapped = {"0": "1", "1": "0", "2": "2"}
+    rows = [row.rpartition(",") for row in path.read_text().splitlines()]
+    path.write_text("".join(f"{text},{swapped.get(label, label)}\n" for text, _, label in rows))
+    with pytest.raises(ValueError, match="expected the data that it was begun with, got others"):
+        compare(path, **options)
+
+
+def test_a_curve_that_was_lost_is_said(reviews, tmp_path):
+    options = {"encoders": ["rnn"], "out": tmp_path, "tell": str, **SMALL}
+    compare(reviews, **options)
+    (tmp_path / "rnn-rate0.003-seed0" / "metrics.jsonl").unlink()
+    with pytest.raises(
+        ValueError, match="metrics.jsonl: expected the lines of the run up to its last step, 4, got"
+    ):
+        compare(reviews, **options)
+
+
 def test_the_page_holds_the_comparison(found, tmp_path):
     comparison, _, _ = found
     assert read_page(write_page(comparison, tmp_path / "page.html")) == comparison
@@ -155,6 +177,8 @@ def test_a_sample_of_validation_data():
         ({"seeds": 0}, "expected at least 1 seed, got 0"),
         ({"seconds": 1, "steps": 3}, "expected one budget"),
         ({"kernal": 3}, "did you mean kernel"),
+        ({"kind": "lstm"}, "expected no kind, got lstm; say it by encoders"),
+        ({"seed": 3}, "expected no seed, got 3; say it by seeds"),
     ],
 )
 def test_what_cannot_be_compared(options, message, reviews, tmp_path):

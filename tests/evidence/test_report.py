@@ -136,7 +136,24 @@ def test_a_measure_that_should_fall():
 
 
 def test_one_encoder_alone():
-    assert sentences([made("rnn", 0.8)]) == ["With 50 s each, rnn is best: accuracy 80.0%."]
+    assert sentences([made("rnn", 0.8)]) == ["With 50 s each, rnn reaches accuracy 80.0%."]
+
+
+def test_equal_encoders_are_called_equal():
+    assert sentences([made("rnn", 0.8), made("lstm", 0.8)]) == [
+        "With 50 s each, rnn and lstm are equal: accuracy 80.0%.",
+        "At equal tokens (1,000), rnn and lstm are equal: accuracy 80.0%.",
+    ]
+    three = [made("rnn", 0.8), made("convolution", 0.5), made("lstm", 0.8)]
+    assert sentences(three)[0] == (
+        "With 50 s each, rnn and lstm are best, and equal: accuracy 80.0%, 30.0 points ahead of convolution (50.0%)."
+    )
+    runs = [made("rnn", 0.7, near=0.9, far=0.7), made("lstm", 0.6, near=0.9, far=0.8)]
+    assert (
+        sentences(runs)[2] == "By distance in tokens, the best is rnn and lstm equally at 1-8; lstm at 9-32."
+    )
+    runs = [made(kind, 0.7, near=0.9, far=0.7) for kind in ("rnn", "lstm")]
+    assert sentences(runs)[2] == "At every distance, from 1-8 to 9-32 tokens, rnn and lstm are equal."
 
 
 def test_the_table_of_the_terminal():

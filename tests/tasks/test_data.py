@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.tasks import Language, load, load_test, questions, read, scope
+from sightline.tasks import Classify, Language, load, load_test, questions, read, scope
 from sightline.tasks.columns import choose
 from sightline.tasks.data import split
 from sightline.tasks.readers import Record
@@ -295,6 +295,8 @@ def test_scope_is_at_hand():
         "task: tag (what each use of a name stands for) in the functions of Python 3."
     )
     assert len(load_test("scope", data.task, data.tokenizer)) == len(data.test)
+    with pytest.raises(ValueError, match="scope: expected the symbols and labels that the model has learned"):
+        load_test("scope", Classify("text", "label", ("a", "b")), data.tokenizer)
     (asked,) = questions(
         [Record({"tokens": ["def", "name0", "oops"]}, "a.jsonl", 1)], data.task, data.tokenizer
     )

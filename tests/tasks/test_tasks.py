@@ -209,6 +209,8 @@ REFUSED = [
     ),
     (TASKS[1], fields(text="x", y="much"), r"a\.jsonl:7: expected a finite number in column 'y', got 'much'"),
     (TASKS[1], fields(text="x", y="nan"), r"a\.jsonl:7: expected a finite number in column 'y', got 'nan'"),
+    (TASKS[1], fields(text="x", y=1e200), r"a\.jsonl:7: expected numbers up to 1e\+140 in column 'y', got 1e\+200"),
+    (TASKS[1], fields(text="x", y=1e139), r"a\.jsonl:7: .* a number like those the model was fitted on, got 1e\+139"),
     (TASKS[1], fields(text="x", y=[]), r"a\.jsonl:7: expected a finite number in column 'y', got \[\]"),
     (TASKS[1], fields(text="x", y=[1, 2]), r"a\.jsonl:7: expected 1 numbers in column 'y', got 2"),
     (

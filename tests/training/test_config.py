@@ -47,6 +47,7 @@ def test_names_are_unique_over_sections():
             "settings: expected a known name, got zzz; the names are data, valid, test, task, text, ",
         ),
         ({"width": 0}, "settings: expected width to be greater than or equal to 1, got 0; correct it"),
+        ({"seed": 10**20}, "settings: expected seed to be less than 18446744073709551616, got 1"),
         ({"rate": "fast"}, "settings: expected rate to be a valid number, unable to parse"),
         ({"kind": "gru"}, "settings: expected kind to be 'self-attention', 'rnn', 'lstm',"),
         (
@@ -78,6 +79,7 @@ def test_wrong_settings(settings, message):
     [
         (None, "expected a configuration to read, got No such file or directory; check the path"),
         ("{", "expected JSON, got Expecting property name"),
+        ("[" * 100_000, "expected JSON, got maximum recursion depth exceeded"),
         ("[]", "to be a valid dictionary or"),
         (
             json.dumps({"encoder": {"widths": 3}}),

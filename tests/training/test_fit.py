@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sightline.encoders import KINDS
-from sightline.tasks import load
+from sightline.tasks import load, load_test
 from sightline.training.config import RunConfig
 from sightline.training.fit import evaluate, fit, generate, predict
 from sightline.training.model import Model
@@ -134,6 +134,71 @@ def test_resuming_asks_for_the_same(reviews, tmp_path):
     assert "expected the same as the data gives now, got another; restore the data" in said(
         lambda: fit(reviews, out=out, resume=True)
     )
+
+
+def swapped(path):
+    """The same texts, with the other label each."""
+    rows = path.read_text().replace(",5\n", ",five\n").replace(",1\n", ",5\n").replace(",five\n", ",1\n")
+    path.write_text(rows)
+
+
+def test_resuming_asks_for_the_same_labels(reviews, tmp_path):
+    out = tmp_path / "run"
+    fit(reviews, out=out, steps=2, **SMALL)
+    swapped(reviews)
+    assert "expected the data that it was begun with, got others" in said(
+        lambda: fit(reviews, out=out, resume=True, progress=False)
+    )
+
+
+def test_a_finished_run_whose_lines_are_lost_still_has_its_results(reviews, tmp_path):
+    first = fit(reviews, out=tmp_path / "run", steps=3, **SMALL)
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert fit(reviews, out=tmp_path / "run", resume=True, progress=False).results == first.results
+
+
+@pytest.mark.parametrize("name", ["reviews.csv", "plays.txt"])
+def test_of_its_own_file_a_model_is_measured_on_the_test_part(reviews, tmp_path, name):
+    path = reviews.parent / name
+    if name == "plays.txt":
+        path.write_text("to be or not to be " * 60)
+    model = fit(path, out=tmp_path / "run", steps=2, **SMALL)
+    assert evaluate(tmp_path / "run", path) == evaluate(model, path) == model.results["test"]
+    other = tmp_path / "other" / name
+    other.parent.mkdir()
+    other.write_text(path.read_text() + path.read_text().removeprefix("review,stars\n"))
+    whole = evaluate(model, other)
+    assert whole != model.results["test"]
+    if name == "reviews.csv":
+        assert whole == pytest.approx(evaluate(model, load_test(path, model.task, model.tokenizer)))
+        swapped(path)
+        assert evaluate(model, path)["accuracy"] == pytest.approx(1 - whole["accuracy"])
+
+
+def test_its_own_file_without_a_test_part_is_refused(reviews, tmp_path):
+    (tmp_path / "valid.csv").write_text("review,stars\ngood,5\nbad,1\n")
+    model = fit(reviews, valid=str(tmp_path / "valid.csv"), out=tmp_path / "run", steps=1, **SMALL)
+    assert "expected other data than the model was fitted on, got the same" in said(
+        lambda: evaluate(model, reviews)
+    )
+
+
+def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path):
+    (tmp_path / "plays.txt").write_text("to be or not to be " * 60)
+    fit(tmp_path / "plays.txt", out=tmp_path / "plays", steps=1, context=16, **SMALL)
+    start = tmp_path / "plays" / "config.json"
+    assert fit(reviews, config=start, out=tmp_path / "a", progress=False).config.encoder.causal is False
+    given = fit(reviews, config=start, causal=True, out=tmp_path / "b", progress=False)
+    assert given.config.encoder.causal is True
+    kept = fit(reviews, config=tmp_path / "b" / "config.json", out=tmp_path / "c", progress=False)
+    assert kept.config.encoder.causal is True  # which that data had not decided
+    (tmp_path / "short.csv").write_text("text,label\n" + "so so,1\nfine,0\n" * 9)
+    asked = {"encoder": "fully-connected", "steps": 1, "largest": 100}
+    fit(tmp_path / "short.csv", out=tmp_path / "d", **asked, **SMALL)
+    start = tmp_path / "d" / "config.json"
+    same = fit(tmp_path / "short.csv", config=start, out=tmp_path / "e", progress=False)
+    other = fit(reviews, config=start, out=tmp_path / "f", progress=False)
+    assert (same.config.encoder.largest, other.config.encoder.largest) == (100, 91)
 
 
 def test_nothing_is_made_where_the_data_or_a_setting_is_wrong(reviews, tmp_path):

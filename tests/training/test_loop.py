@@ -57,9 +57,10 @@ def trained(folder, model=None, valid=True, resume=False, **settings):
     model = Counts(TASK) if model is None else model
     config = TrainingConfig(**{"tokens": 64, "log_every": 1, **settings})
     folder.mkdir(exist_ok=True)
-    return model, loop.train(
+    history, _ = loop.train(
         model, data(), data(seed=1) if valid else None, config, folder, resume, progress=False
     )
+    return model, history
 
 
 def test_learns_and_writes_a_line_for_each_step(tmp_path):
@@ -192,6 +193,32 @@ def test_other_data_is_refused(tmp_path):
     with pytest.raises(ValueError) as error:
         loop.train(model, data(100), None, TrainingConfig(steps=2), tmp_path, resume=True, progress=False)
     assert "expected the training data it was made with, 200 sequences of" in str(error.value)
+
+
+def test_fingerprints_tell_data_apart_that_are_as_many(tmp_path):
+    def run(*fingerprints):
+        options = {"resume": True, "progress": False, "fingerprints": fingerprints}
+        return loop.train(Counts(TASK), data(), None, TrainingConfig(steps=2), tmp_path, **options)
+
+    run()  # as an older version left it
+    run("a")
+    (tmp_path / "checkpoint.safetensors").unlink()
+    run("a", "b")
+    run("a", "b")
+    with pytest.raises(
+        ValueError, match="expected the data that it was begun with, got others, though as many"
+    ):
+        run("a", "c")
+
+
+@pytest.mark.parametrize("bad", [b"", b"[1]\n", b'{"loss": 1}\n', b"\xff\xfe\n", b"[" * 100_000, None])
+def test_a_damaged_line_is_the_end_of_the_lines(tmp_path, bad):
+    trained(tmp_path, steps=5)
+    path = tmp_path / "metrics.jsonl"
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    path.unlink() if bad is None else path.write_bytes(first + bad)
+    _, history = trained(tmp_path, steps=5, resume=True)
+    assert [line["step"] for line in history] == ([] if bad is None else [1])
 
 
 def test_a_loss_that_is_no_number_stops(tmp_path):

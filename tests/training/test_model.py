@@ -206,6 +206,14 @@ def test_a_sequence_beyond_the_largest_is_named():
     )
 
 
+def test_any_finite_temperature_draws():
+    def told(temperature):
+        return "".join(speaker(text="abc ").generate("a", length=20, temperature=temperature))
+
+    assert told(1e-40) == told(1e-300) == told(0.0) != told(1.0)
+    assert len(told(1e300)) == len(told(1e38)) == 20
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -219,11 +227,29 @@ def test_a_sequence_beyond_the_largest_is_named():
         ),
         (
             lambda: speaker().generate("a", length=-1),
-            "generate: expected length and temperature of 0 or more and top_k of 1",
+            "generate: expected length and a finite temperature of 0 or more and top_k of 1",
         ),
         (
             lambda: speaker().generate("a", temperature=float("nan")),
-            "generate: expected length and temperature of 0 or more",
+            "generate: expected length and a finite temperature of 0 or more",
+        ),
+        (
+            lambda: speaker().generate("a", temperature=float("inf")),
+            "generate: expected length and a finite temperature of 0 or more",
+        ),
+        (
+            lambda: speaker().generate("a", seed=10**20),
+            "generate: expected a seed from 0 to 2**64 - 1, got 1",
+        ),
+        (lambda: speaker().generate("a\udcff"), "generate: expected a text, got half of a surrogate pair"),
+        (lambda: list(small().predict("good")), "predict: expected records one after the other, got one str"),
+        (
+            lambda: list(small().predict({"text": "a"})),
+            "predict: expected records one after the other, got one d",
+        ),
+        (
+            lambda: list(small().predict([{"label": "yes"}])),
+            "predict:1: expected a column 'text', got the columns label",
         ),
         (lambda: speaker().generate(""), "generate: expected a prompt"),
         (

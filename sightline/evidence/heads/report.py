@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from numpy import ndarray
+from rich.console import Console
 from rich.progress import Progress
 
 from sightline.evidence.heads.ablation import Switched
@@ -84,7 +85,7 @@ def heads(
         texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
         tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
     subjects = [subject, subject, *[subject.at_random()] * 2]
-    with Progress(disable=not (progress and process.is_main_process)) as bars:
+    with Progress(console=Console(stderr=True), disable=not (progress and process.is_main_process)) as bars:
         done = []
         for name, one, part in zip(PARTS, subjects, (chosen_on, reported_on) * 2, strict=True):
             task = bars.add_task(name, total=len(part.documents))
