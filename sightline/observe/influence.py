@@ -289,7 +289,7 @@ def _made_again(mixer: encoders.Mixer) -> encoders.Mixer | None:
     """A new mixer of the same build; None for one that is not ours."""
     match mixer:
         case encoders.SelfAttention(heads=heads, key_heads=key_heads, causal=causal, head_width=width):
-            rotary = (mixer.rotary_width + 0.5) / width  # half a number more, as it is rounded down
+            rotary = min(1.0, (mixer.rotary_width + 0.5) / width)  # half a number more, as it is rounded down
             return encoders.SelfAttention(heads * width, heads, key_heads, causal, mixer.pattern.left, rotary)
         case encoders.Recurrent(causal=causal, directions=cells):
             cell = "lstm" if isinstance(cells[0], nn.LSTM) else "rnn"
