@@ -1,4 +1,5 @@
-"""What several tests share: fresh memory that is NaN, so that a row nobody wrote cannot look right; a GPU that is not here."""
+"""What several tests share: fresh memory that is NaN, so that a row nobody wrote cannot look right; a GPU that is not here; what was
+compiled, forgotten."""
 
 import os
 
@@ -15,6 +16,13 @@ def poison():
     assert torch.empty(3).isnan().all() and torch.ones(3).new_empty(3).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def forgotten():
+    """What torch.compile made in a test is not there in the next."""
+    yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture

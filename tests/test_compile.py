@@ -9,15 +9,8 @@ import sightline
 from sightline import Sequences
 from sightline.attention import CAUSAL, attention
 
-pytestmark = pytest.mark.filterwarnings(  # of PyTorch's own tracing
-    "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def forgotten():
-    yield
-    torch._dynamo.reset()
+OF_TRACING = "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"  # PyTorch's own
+pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.filterwarnings(*OF_TRACING)]
 
 
 def packs(count: int = 12):

@@ -9,15 +9,8 @@ from sightline.attention import watching
 from sightline.huggingface import unpad
 from sightline.huggingface.rows import NAME
 
-pytestmark = pytest.mark.filterwarnings(  # of PyTorch's own tracing
-    "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def forgotten():
-    yield
-    torch._dynamo.reset()
+OF_TRACING = "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"  # PyTorch's own
+pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.filterwarnings(*OF_TRACING)]
 
 
 def llama():

@@ -14,8 +14,6 @@ from sightline.evidence.claims.claim import Claim, Judged, Stage, lines, listed,
 from sightline.evidence.claims.floors import Floors, cell
 from sightline.evidence.claims.showing import by_bucket, by_test, drawn_by_bucket
 from sightline.evidence.claims.study import Outcome, Study
-from sightline.evidence.field import reach
-from sightline.evidence.protocol import KIND_SETTINGS, SETTINGS
 from sightline.observe import influence, untrained
 from sightline.tasks import Data
 from sightline.training.model import Model
@@ -179,16 +177,10 @@ def _forgets(outcome: Outcome, floors: Floors, near: str, far: str) -> tuple[str
         f"{outcome.study.name}: from {near} to {far} tokens the skill of {recurrent} changes by {changes[recurrent]} points and that of self-attention "
         f"by {changes['self-attention']}; at {far} they have {ends[recurrent][1]:.0%} and {ends['self-attention'][1]:.0%}"
     )
-    if _beyond_convolution(outcome.study, far) and outcome.at_end("convolution", far):
+    beyond = int(far.rstrip("+").partition("-")[0]) > outcome.study.heard
+    if beyond and outcome.at_end("convolution", far):
         sentence += f", and the convolution, which does not hear that far, {_skill(outcome, floors, 'convolution', far):.0%}"
     return f"{sentence}.", forgets
-
-
-def _beyond_convolution(study: Study, bucket: str) -> bool:
-    """Whether all of a bucket is farther away than the convolution hears."""
-    settings = SETTINGS | study.settings
-    how = {"causal": settings.get("causal", False), "dilation": KIND_SETTINGS["convolution"]["dilation"]}
-    return int(bucket.rstrip("+").partition("-")[0]) > reach("convolution", settings["layers"], **how)[-1][0]
 
 
 def _recall(outcome: Outcome, floors: Floors) -> str | None:

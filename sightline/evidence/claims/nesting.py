@@ -6,8 +6,6 @@ from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run, spread, table
 from sightline.evidence.claims.showing import by_bucket, by_test, drawn_by_bucket, drawn_by_test
 from sightline.evidence.claims.study import Outcome, Study
-from sightline.evidence.field import reach
-from sightline.evidence.protocol import KIND_SETTINGS, SETTINGS
 from sightline.tasks import Data
 from sightline.tasks.generated import named
 from sightline.training.model import Model
@@ -16,7 +14,6 @@ RECURRENT = ("rnn", "lstm")
 LEARNED, BEHIND = 0.5, 0.05  # skill
 BRACKETS = "dyck:length=2-64,kinds=4,depth=4"
 APART = "dyck:length=64,kinds=4,depth=4,by=distance,examples=30000"  # of which a thousand stand far apart
-HEARD = reach("convolution", SETTINGS["layers"], dilation=KIND_SETTINGS["convolution"]["dilation"])[-1][0]
 
 
 def by_distance(model: Model, data: Data, seed: int) -> dict:
@@ -117,7 +114,7 @@ def _compared(o: Outcome) -> str:
         far = f" At depth {buckets[depth]}, {why}: {there}."
     if farthest := _buckets(o)[-1:]:
         there = ", ".join(f"{name} {_at_distance(o, name, farthest[0])['median']:.1%}" for name in o.names)
-        far += f" Where the bracket that is closed stands {farthest[0]} tokens away (the convolution hears {HEARD}): {there}."
+        far += f" Where the bracket that is closed stands {farthest[0]} tokens away (the convolution hears {o.study.heard}): {there}."
     both = " and ".join(
         f"{100 * other['median']:.0f}% {column} (self-attention {100 * attention['median']:.0f}%)"
         for column, (attention, other) in _skills(o).items()

@@ -22,11 +22,8 @@ from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Claim, Judged, Stage, lines, not_run, spread, table
 from sightline.evidence.claims.study import Outcome, Study, either, loaded
 from sightline.evidence.field import reach
-from sightline.evidence.protocol import SETTINGS as ENCODERS
-from sightline.evidence.protocol import equal
 from sightline.sequences import Sequences
 from sightline.tasks import Data, Examples
-from sightline.training.config import RunConfig
 from sightline.training.model import Model
 
 N = 5  # words that a filter sees
@@ -166,13 +163,12 @@ def cells(stage: Stage) -> list[Cell]:
 def untrained(study: Study, folder: Path | None, place: Path, found: Found) -> dict:
     """Returns: `clearness`: of the median filter of each of some convolutions as they are built, by `fired`."""
     data = loaded(study.data, study.settings_of_data(), folder)
-    given = study.settings | {"seconds": study.seconds}
-    config = equal(RunConfig().changed(**ENCODERS | given, data=study.data), data, ["convolution"], given)
+    config = study.config("convolution", data, study.settings | {"seconds": study.seconds})
     clearness = []
     for seed in range(DRAWN):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            model = Model(config["convolution"], data.task, data.tokenizer)
+            model = Model(config, data.task, data.tokenizer)
         random = torch.Generator().manual_seed(seed)
         clearness.append(median(fired(model, data.valid, random)["clearness"]))
     return {"clearness": clearness}

@@ -18,6 +18,7 @@ from sightline.evidence import report
 from sightline.evidence.claims import texts
 from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Spread, Stage, listed, spread
+from sightline.evidence.field import reach
 from sightline.evidence.protocol import KIND_SETTINGS, SAMPLE, SETTINGS, equal, sample, trained
 from sightline.tasks import Data, Examples, load
 from sightline.tasks.generated import named
@@ -113,8 +114,7 @@ class Study:
         data = loaded(self.data, self.settings_of_data(), folder)
         given = {**self.settings, **own, "seconds": seconds, "seed": seed}
         given["rate"] = self._chosen(name, rates, found) if rate is None else rate
-        config = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
-        config = equal(config, data, [kind], given)[kind]
+        config = self.config(kind, data, given)
         sampled = replace(data, valid=sample(data.valid))
         try:
             model, record = trained(config, sampled, place, progress=False)
@@ -138,6 +138,18 @@ class Study:
             record[key] = total / count
         record["further"] = self.further(model, data, seed) if self.further else {}
         return record
+
+    def config(self, kind: str, data: Data, given: dict) -> RunConfig:
+        """An encoder of as many parameters as all others, with the settings that are given."""
+        base = RunConfig().changed(**{**SETTINGS, **given, "data": self.data})
+        return equal(base, data, [kind], given)[kind]
+
+    @property
+    def heard(self) -> int:
+        """How many rows back its convolution hears."""
+        settings = SETTINGS | KIND_SETTINGS["convolution"] | self.settings
+        how = {"causal": settings.get("causal", False), "dilation": settings["dilation"]}
+        return reach("convolution", settings["layers"], **how)[-1][0]
 
     def settings_of_data(self) -> tuple:
         """Those of the settings that say how the data are read."""
