@@ -16,7 +16,7 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"lens", "evidence"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
-    {"batching"},
+    {"batching", "textfiles"},
     {"sequences", "attention"},
 ]
 CORE = {"sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
