@@ -66,7 +66,7 @@ def compare(
         Path("runs", f"compare-{Path(data).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
     )
     loaded = load(**config.data.model_dump())
-    tell(loaded.note)
+    tell(loaded.chosen or loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
     configs = equal(config, loaded, kinds, given)
 

@@ -14,7 +14,8 @@ from sightline.tasks.data import Data, load, load_test
 from sightline.tasks.encoding import encode, questions
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import Record, read
+from sightline.tasks.readers import read
+from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
 from sightline.tasks.tag import Tag
 from sightline.tasks.task import Task

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
+from sightline.tasks.records import Record
 from sightline.tasks.task import Measures, Task
 from sightline.tasks.tokenizing import Encoded
 
@@ -37,7 +37,7 @@ class Classify(Task):
 
         Raises: ValueError where there are fewer than two.
         """
-        labels = sorted({shared.as_class(record.get(label), record, label) for record in records})
+        labels = shared.classes(((record.get(label), record) for record in records), label)
         if len(labels) < 2:
             raise ValueError(
                 f"{records[0].file}: expected at least two different labels in column {label!r}, got only {labels[0]!r}; "

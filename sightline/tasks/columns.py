@@ -1,40 +1,51 @@
-"""Picks, where nobody said, which column is the text, which the label, and which task that makes.
+"""Picks, where nobody said, which column is the text, which the label, and which task that makes; all records decide.
 
-The rules, in order:
+Columns:
 
 1. CoNLL-U: FORM is the text, UPOS the label. Vectors are the text wherever there are any.
 2. Else the text is the column of text or lists of words that is on average twice as long as the next; between two lists of words,
    the one with twice as many different words.
-3. The label is the only other column; or, beside a list of words, the only other list.
-4. No label: language. A list for each word or row: tag. Text, or whole numbers of at most FEW values: classify. Other
-   numbers: regress.
+3. The label is the only other column with anything in it; or, beside a list of words, the only other list.
 
-What the rules leave open is asked for, never guessed.
+The task, by what the label holds in the records that have one:
+
+    a tag for each word or row, as a list or with blanks between     tag
+    true and false; texts and codes that repeat                      classify
+    whole numbers: at most FEW different ones, or 0 to K (1 to K)    classify
+      with hardly a gap, each REPEATED times on average
+    other numbers; lists of numbers, as many in each                 regress
+    anything else                                                    refused
+    no label                                                         refused: a table is language only if the task says so
+
+What the rules leave open is asked for, never guessed; what they chose is said with the option that changes it.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sightline.tasks.readers import CONLLU, Record
+from sightline.tasks.readers import CONLLU
+from sightline.tasks.records import Record, named, short
+from sightline.tasks.values import column_kind, label_of, missing, number_of
 
 TASKS = ("classify", "regress", "tag", "language")
-FEW = 20  # different whole numbers, up to which they are taken for labels
-LOOK = 1000  # records looked at to tell what a column holds
+FEW = 20  # different whole numbers, up to which they are labels
+REPEATED, DENSE = 2, 0.8  # beyond: how often each is there on average, and the least share of 0 to K that is
 
 
 class Choice(NamedTuple):
-    """The task's name, its columns, what the text column holds (text, words, vectors), and why this was chosen."""
+    """The task's name, its columns, what the text column holds (text, words, vectors), why, and what to say for another."""
 
     task: str
     text: str
     label: str | None
     holds: str
     reason: str
+    instead: str = ""
 
 
 def choose(records: Sequence[Record], task: str | None, text: str | None, label: str | None) -> Choice:
@@ -43,48 +54,51 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     Raises: ValueError where the columns leave it open, or hold nothing of the kind.
 
     >>> rows = [("Rather good", "4"), ("I liked all of it", "5"), ("No", "1")]
-    >>> choose([Record({"review": r, "stars": s}, "a.csv", 2) for r, s in rows], None, None, None)
-    Choice(task='classify', text='review', label='stars', holds='text', reason="column 'stars' has 3 values")
+    >>> choose([Record({"review": r, "stars": s}, "a.csv", 2) for r, s in rows], None, None, None)[:4]
+    ('classify', 'review', 'stars', 'text')
     """
     if task is not None and task not in TASKS:
         raise ValueError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}; choose one")
+    columns = dict.fromkeys(column for record in records for column in record.fields)
     for column in (text, label):
-        if column is not None:
-            records[0].get(column)
-    if tuple(records[0].fields) == CONLLU:
+        if column is not None and column not in columns:
+            Record(columns, records[0].file, records[0].line).get(column)  # raises
+    if tuple(columns) == CONLLU:
         text = text or "FORM"
         label = label or (None if task == "language" else "UPOS")
-    look = records[:LOOK]
-    kinds = {column: _kind([r.fields.get(column) for r in look]) for column in records[0].fields}
-    text = text or _text(look, kinds, label)
-    holds = kinds[text] if kinds[text] in ("words", "vectors") else "text"
+    kinds = {column: column_kind(r.fields.get(column) for r in records) for column in columns}
+    text = text or _text(records, kinds, label)
+    holds = {"words": "words", "vectors": "vectors", "numbers": "vectors"}.get(kinds[text], "text")
     if task == "language":
         if label is not None or holds == "vectors":
             got = f"--label {label}" if label is not None else "vectors"
             raise ValueError(
                 f"{records[0].file}: expected a text and no label for language, got {got}; leave it out"
             )
-        return Choice(task, text, None, holds, "as asked")
+        return Choice(task, text, None, holds, "as --task says")
     label = label or _label(records[0].file, kinds, text)
     if label is None:
-        if task is not None or holds == "vectors":
-            raise ValueError(
-                f"{records[0].file}: expected a column of labels for {task or 'vectors'}, got only {text!r}; add one"
-            )
-        return Choice("language", text, None, holds, f"column {text!r} is all there is")
-    if task is not None:
-        return Choice(task, text, label, holds, "as asked")
-    task, reason = _task(records, holds, label)
-    return Choice(task, text, label, holds, reason)
+        advice = "" if task or holds == "vectors" else ", or ask for --task language to learn the text itself"
+        raise ValueError(
+            f"{records[0].file}: expected a column of labels for {task or holds}, got only {text!r}; add one{advice}"
+        )
+    filled = [record for record in records if not missing(record.fields.get(label))]
+    if not filled:
+        raise ValueError(
+            f"{records[0].file}: expected labels in column {label!r}, got none in {len(records):,} records; fill them in, or name "
+            "another column with --label"
+        )
+    decided, reason, instead = _task(filled, kinds[label], holds, text, label, task)
+    return Choice(decided, text, label, holds, reason, instead)
 
 
 def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -> str:
-    vectors = [column for column, kind in kinds.items() if kind == "vectors"]
+    vectors = [column for column, kind in kinds.items() if kind == "vectors" and column != label]
     if len(vectors) == 1:
         return vectors[0]
-    found = [c for c, kind in kinds.items() if c != label and kind in ("text", "words", "vectors")]
-    sizes = {c: sum(_characters(r.fields.get(c)) for r in records) for c in found}
-    first, second = (sorted(found, key=lambda c: -sizes[c]) + [None, None])[:2]
+    candidates = [c for c, kind in kinds.items() if c != label and kind in ("text", "words", "vectors")]
+    sizes = {c: sum(_characters(r.fields.get(c)) for r in records) for c in candidates}
+    first, second = (sorted(candidates, key=lambda c: -sizes[c]) + [None, None])[:2]
     if first is None:
         raise ValueError(
             f"{records[0].file}: expected a column of text, got {_listed(kinds)}; name one with --text"
@@ -103,85 +117,138 @@ def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -
 
 
 def _label(file: str, kinds: dict[str, str], text: str) -> str | None:
-    others = [column for column, kind in kinds.items() if column != text and kind != "empty"]
+    others = [column for column, kind in kinds.items() if column != text and kind != "nothing"]
     lists = [column for column in others if kinds[column] in ("words", "numbers")]
     if len(others) > 1 and kinds[text] in ("words", "vectors") and len(lists) == 1:
         return lists[0]
     if len(others) > 1:
         raise ValueError(
-            f"{file}: expected one column beside the text {text!r}, got {', '.join(others)}; name the label with --label, "
+            f"{file}: expected one column beside the text {text!r}, got {named(others)}; name the label with --label, "
             "or ask for --task language"
         )
     return others[0] if others else None
 
 
-def _task(records: Sequence[Record], holds: str, label: str) -> tuple[str, str]:
-    values = [record.fields.get(label) for record in records]
-    kind, many = _kind(values), len({str(value) for value in values})
-    if kind == "words" or (kind == "numbers" and holds != "text" and _whole(values)):
-        return "tag", f"column {label!r} has lists of tags"
-    if kind in ("number", "numbers") or (kind == "whole number" and many > FEW):
-        return "regress", f"column {label!r} has {many} different numbers"
-    if kind == "whole number" or (kind == "text" and (many <= FEW or many * 2 <= len(values))):
-        return "classify", f"column {label!r} has {many} values"
+# --- the task ---------------------------------------------------------------------------------------------------------
+
+
+def _task(
+    records: Sequence[Record], kind: str, holds: str, text: str, label: str, task: str | None
+) -> tuple[str, str, str]:
+    """The task that a label of a kind makes, why, and what changes it; `records` have one. What is `task` is kept."""
+    values = [record.fields[label] for record in records]
+    _refuse_lists(records, values, kind, holds, text, label, task)
+    if task is not None:
+        return task, "as --task says", ""
+    other = "--label names another column"
+    if kind in ("words", "numbers", "text") and _are_tags(records, values, holds, text):
+        return "tag", f"column {label!r} has a tag for each {'row' if holds == 'vectors' else 'word'}", other
+    if kind == "numbers":
+        return "regress", f"column {label!r} has lists of numbers", other
+    many = len({label_of(value) for value in values})
+    if kind == "boolean":
+        return "classify", f"column {label!r} has true and false", other
+    if kind in ("text", "code", "power") and (many <= FEW or many * 2 <= len(values)):
+        return "classify", f"column {label!r} has {many:,} values", other
+    if kind == "whole number" and (many <= FEW or _are_numbered(values, many)):
+        reason = f"column {label!r} has {many:,} different whole numbers{' without gaps' if many > FEW else ''}"
+        return "classify", reason, "--task regress takes them as quantities"
+    if kind in ("number", "whole number"):
+        numbers = "whole numbers" if kind == "whole number" else "numbers"
+        return "regress", f"column {label!r} has {many:,} different {numbers}", "--task classify takes them as labels"
+    raise ValueError(_no_label(records, values, kind, label, many))
+
+
+def _are_numbered(values: list[Any], many: int) -> bool:
+    numbers = [number_of(value) for value in values]
+    if None in numbers:  # too large for one
+        return False
+    least, most = min(numbers), max(numbers)
+    return least in (0, 1) and many >= DENSE * (most - least + 1) and len(values) >= REPEATED * many
+
+
+def _are_tags(records: Sequence[Record], values: list[Any], holds: str, text: str) -> bool:
+    """Whether the label has an item for each word or row: in each record, of a text; of listed ones in half of them."""
+    written = all(isinstance(value, str) for value in values)
+    items = [value.split() if written else value for value in values]
+    asked = [_units(record.fields.get(text)) for record in records]
+    right = sum(isinstance(item, list) and len(item) == n for item, n in zip(items, asked, strict=True))
+    if written:  # a label of one word beside one word is a label; and tags repeat
+        different = len({tag for item in items for tag in item})
+        return right == len(records) and max(asked) > 2 and 2 * different <= sum(asked)
+    return 2 * right >= len(records) and (holds != "text" or max(asked) > 1)
+
+
+def _units(value: Any) -> int:
+    return len(value.split()) if isinstance(value, str) else len(value) if isinstance(value, (list, np.ndarray)) else 0
+
+
+# --- what is no label -------------------------------------------------------------------------------------------------
+
+
+def _refuse_lists(
+    records: Sequence[Record], values: list[Any], kind: str, holds: str, text: str, label: str, task: str | None
+) -> None:
+    """Raises where a label is several labels: lists that are neither tags nor quantities."""
+    where, first = f"{records[0].where}: expected one label in column {label!r}", short(values[0])
+    written = kind == "list as text"
+    if written:
+        values = [_as_list(value) for value in values]
+        if None in values:
+            raise ValueError(f"{where}, got text in brackets, such as {first}; take them off, or give lists in JSON Lines")
+        kind = "numbers" if all(number_of(x) is not None for value in values for x in value) else "words"
+    elif kind not in ("words", "numbers") or task == "tag":
+        return
+    if task is None and _are_tags(records, values, holds, text):
+        if written:
+            raise ValueError(f"{where}, got lists as text, such as {first}; give tags with blanks between, or lists in JSON Lines")
+        return
+    binary = kind == "numbers" and all(number_of(x) in (0, 1) for value in values for x in value)
+    if kind == "numbers" and (task == "regress" or not binary):
+        if written:
+            raise ValueError(f"{where}, got lists as text, such as {first}; give lists of numbers in JSON Lines")
+        return
+    got = short(next((value for value in values if len(value) != 1), values[0]))
+    if binary and all(sum(map(number_of, value)) == 1 and len(value) > 1 for value in values):
+        raise ValueError(f"{where}, got a row with one 1, such as {got}; give the number of the class, its argmax, instead")
     raise ValueError(
-        f"{records[0].file}: expected labels or numbers in column {label!r}, got {kind}, {many} different in "
-        f"{len(values)} records; name the label with --label, or the task with --task"
+        f"{where}, got a list of them, such as {got}; several labels for a text are not learned at once: keep one, or fit a model "
+        "for each label, with a column of true and false"
     )
 
 
-# --- what a column holds ----------------------------------------------------------------------------------------------
+def _as_list(text: Any) -> list | None:
+    try:
+        items = json.loads(text.replace("'", '"'))
+    except (ValueError, RecursionError, AttributeError):
+        items = text.strip("[] ").split() if isinstance(text, str) else None  # as NumPy writes one
+    return items if isinstance(items, list) and all(isinstance(x, (str, int, float)) for x in items) else None
 
 
-def _kind(values: list[Any]) -> str:
-    """One of: vectors, words, numbers (lists of them), whole number, number, text, empty; what all values are at once."""
-    kinds = {_kind_of(value) for value in values if value is not None and not _is_empty(value)}
-    for narrow, wide in (
-        ("whole number", "number"),
-        ("number", "text"),
-        ("numbers", "words"),
-        ("numbers", "vectors"),
-    ):
-        if {narrow, wide} <= kinds:
-            kinds -= {narrow}
-    return kinds.pop() if len(kinds) == 1 else "mixed values" if kinds else "empty"
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, (str, list)) and len(value) == 0
-
-
-def _kind_of(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return "vectors"
-    if isinstance(value, list):
-        if isinstance(value[0], list):
-            return "vectors"
-        return "numbers" if all(isinstance(item, (int, float)) for item in value) else "words"
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
-        return "whole number"
-    if isinstance(value, (bool, str)):
-        try:
-            float(value if isinstance(value, str) else "true")
-        except ValueError:
-            return "text"
-        return "number"
-    return "whole number" if isinstance(value, int) else "number" if isinstance(value, float) else "objects"
-
-
-def _whole(values: list[Any]) -> bool:
-    return all(isinstance(item, int) for value in values for item in value or ())
+def _no_label(records: Sequence[Record], values: list[Any], kind: str, label: str, many: int) -> str:
+    where = f"{records[0].file}: expected labels or numbers in column {label!r}"
+    if kind == "comma number":
+        return (
+            f"{where}, got numbers with a decimal comma, such as {short(next(v for v in values if number_of(v) is None))}; write them "
+            "with a point, as in 0.5, or ask for --task classify to take them as labels"
+        )
+    numbers = [number_of(value) is not None for value in values]
+    if kind == "text" and 2 * sum(numbers) > len(numbers):
+        odd = numbers.index(False)
+        return (
+            f"{where}, got numbers but for {len(numbers) - sum(numbers):,}, the first {short(values[odd])} in line {records[odd].line}; "
+            "correct them, leave them empty, or ask for --task classify"
+        )
+    return (
+        f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task with --task"
+    )
 
 
 def _characters(value: Any) -> int:
-    return (
-        sum(map(_characters, value))
-        if isinstance(value, list)
-        else len(value)
-        if isinstance(value, str)
-        else 0
-    )
+    if isinstance(value, list):
+        return sum(len(item) for item in value if isinstance(item, (str, list)))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _listed(kinds: dict[str, str]) -> str:
-    return ", ".join(f"{column} ({kind})" for column, kind in kinds.items()) or "no columns"
+    return named(f"{column} ({kind})" for column, kind in kinds.items())

@@ -4,7 +4,7 @@ What is trained on decides what travels with the model: the tokenizer is trained
 labels are those of the file the training part comes from. Where no validation part is given, one tenth is set aside,
 and of a single file another tenth for the test: by a seeded hash of the text, so that the order of the records does
 not matter and equal texts stay together. One long plain text is cut instead: its last tenth is the test, the one before it
-validates.
+validates. A record without a label is left out of what is fitted, and counted; one to measure on is refused.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import SUFFIXES, Record, hub, read, read_text
+from sightline.tasks.readers import SUFFIXES, hub, read
+from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
 from sightline.tasks.tag import Tag
 from sightline.tasks.task import Task
 from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
+from sightline.tasks.values import missing
+from sightline.textfiles import read_text, shown
 
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
@@ -40,7 +43,11 @@ UNITS = {"bytes": "byte", "characters": "character"}  # tokenizers of which a to
 
 @dataclass(frozen=True)
 class Data:
-    """What a run needs of its data; `tokenizer` is None for vectors, and `note` says in a sentence what was chosen."""
+    """What a run needs of its data; `tokenizer` is None for vectors.
+
+    `note` says in a sentence what was chosen; `chosen` says it in two lines, of the data and of the task, with the options
+    that change it.
+    """
 
     task: Task
     tokenizer: Tokenizer | None
@@ -48,6 +55,7 @@ class Data:
     valid: Examples
     test: Examples | None
     note: str
+    chosen: str = ""
 
 
 def load(
@@ -61,7 +69,8 @@ def load(
     tokenizer: str | Path | None = None,
     vocabulary: int | None = None,
     context: int = 256,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    separator: str | None = None,
     seed: int = 0,
 ) -> Data:
     """Reads data and says what is learned from it.
@@ -71,7 +80,8 @@ def load(
     these names is reached as `./scope`. `valid` and `test` are files. `task`, `text` and `label` are picked from the
     columns where they are not given. `tokenizer` is bytes, characters, words, bpe or the path of a tokenizer.json (if none
     is given: characters for language, else words), trained to at most `vocabulary` ids. `context` (tokens) cuts what
-    language modelling reads.
+    language modelling reads. `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv
+    (as the file says if None).
 
     Raises: ValueError, with file and line, where the data does not hold what is asked of it.
 
@@ -79,7 +89,7 @@ def load(
     >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
     >>> _ = path.write_text("review,stars\\n" + "\\n".join(f"It is number {i},{i % 2}" for i in range(50)))
     >>> load(path).note
-    "task: classify (column 'stars' has 2 values) from text 'review'; 40 train, 5 valid, 5 test"
+    "task: classify (column 'stars' has 2 different whole numbers) from text 'review'; 40 train, 5 valid, 5 test"
     """
     if str(data) == "scope" or generated.named(str(data)):
         own = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
@@ -88,7 +98,7 @@ def load(
     plain = "train" in files and all(file.suffix.lower() == ".txt" for file in files.values())
     if plain and task in (None, "language"):
         return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
-    records = {part: list(read(file, encoding)) for part, file in files.items()}
+    records = {part: list(read(file, encoding, separator)) for part, file in files.items()}
     if "train" not in files:
         records = _from_hub(str(data)) | records
     for part, rows in records.items():
@@ -96,8 +106,9 @@ def load(
             raise ValueError(
                 f"{files.get(part, data)}: expected at least one record, got none; check the file"
             )
+    choice = choose(records["train"], task, text, label)
+    records, left_out = _labelled(records, choice.label)
     whole = records["train"]
-    choice = choose(whole, task, text, label)
     if "valid" not in records:
         records |= split(whole, choice.text, seed, ("valid",) if "test" in records else ("valid", "test"))
     engine = None
@@ -111,10 +122,17 @@ def load(
     parts = {part: encode(records[part], made, engine) for part in PARTS if records.get(part)}
     counts = ", ".join(f"{len(records[part])} {part}" for part in parts)
     note = f"task: {choice.task} ({choice.reason}) from text {choice.text!r}; {counts}"
-    return Data(made, engine, parts["train"], parts["valid"], parts.get("test"), note)
+    chosen = _chosen(str(data), choice, made, len(left_out) + sum(map(len, records.values())), counts, left_out)
+    return Data(made, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
 
 
-def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encoding: str = "utf-8") -> Examples:
+def load_test(
+    data: str | Path,
+    task: Task,
+    tokenizer: Tokenizer | None,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> Examples:
     """Labelled examples to measure a trained model on: all of a file, or the test part of a folder, of a dataset on the
     hub, of `scope` or of a generated task.
 
@@ -138,11 +156,17 @@ def load_test(data: str | Path, task: Task, tokenizer: Tokenizer | None, encodin
     part = "train" if "train" in files and not Path(data).is_dir() else "test"
     file = files.get(part)
     if isinstance(task, Language) and task.stream and file and file.suffix.lower() == ".txt":
-        return task.stream_examples(tokenizer.encode_stream(read_text(file, encoding)))
-    records = list(read(file, encoding)) if file else [] if files else _from_hub(str(data)).get(part)
+        return task.stream_examples(tokenizer.encode_stream(_one_line_end(read_text(file, encoding))))
+    records = list(read(file, encoding, separator)) if file else [] if files else _from_hub(str(data)).get(part)
     if not records:
         raise ValueError(
             f"{data}: expected at least one record to test on, got none; name a file that has some"
+        )
+    named = {column for record in records for column in record.fields}
+    if task.label in named and (empty := [r for r in records if missing(r.fields.get(task.label))]):
+        raise ValueError(
+            f"{empty[0].where}: expected a label in column {task.label!r}, got none, as in {len(empty):,} of {len(records):,} records; "
+            "fill them in or take them out"
         )
     return encode(records, task, tokenizer)
 
@@ -209,8 +233,38 @@ def split(records: Sequence[Record], column: str, seed: int, aside: Sequence[str
 
 
 def _lot(value, seed: int) -> bytes:
-    content = value.tobytes() if isinstance(value, np.ndarray) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.blake2b(f"{seed}:".encode() + content, digest_size=16).digest()
+    if not isinstance(value, np.ndarray):
+        value = np.frombuffer(json.dumps(value, sort_keys=True, default=str).encode(), np.uint8)
+    return hashlib.blake2b(f"{seed}:".encode() + value.tobytes(), digest_size=16).digest()
+
+
+def _labelled(
+    records: dict[str, list[Record]], label: str | None
+) -> tuple[dict[str, list[Record]], list[Record]]:
+    """Each part without the records that have no label, and these."""
+    if label is None:
+        return records, []
+    kept = {part: [r for r in rows if not missing(r.fields.get(label))] for part, rows in records.items()}
+    for part, rows in records.items():
+        if not kept[part]:
+            raise ValueError(
+                f"{rows[0].file}: expected labels in column {label!r}, got none in {len(rows):,} records; fill them in"
+            )
+    return kept, [r for rows in records.values() for r in rows if missing(r.fields.get(label))]
+
+
+def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left_out: list[Record]) -> str:
+    """What was read, and what is learned from it: a line each, with the options that change it."""
+    columns, others = f"text {choice.text!r}", "--text names another column"
+    if choice.label is not None:
+        values = f" ({task.outputs:,} values)" if task.name in ("classify", "tag") else ""
+        columns, others = f"{columns}, label {choice.label!r}{values}", "--text and --label name other columns"
+    without = f"; {len(left_out):,} without a label left out, the first {left_out[0].where}" if left_out else ""
+    since = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
+    return (
+        f"data: {whole:,} records of {shown(Path(data).name)}: {columns}; {counts}{without}; {others}\n"
+        f"task: {choice.task}, {since}{'; ' * bool(choice.instead)}{choice.instead}"
+    )
 
 
 # --- making task and tokenizer ----------------------------------------------------------------------------------------
@@ -242,10 +296,15 @@ def _language(column: str, engine: Tokenizer, context: int, kind: str | Path, st
     return Language(column, engine.size, engine.end, context, UNITS.get(str(kind)), stream)
 
 
+def _one_line_end(text: str) -> str:
+    """A text with line ends of one kind, so that it is the same from every system."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _stream(
-    files: dict[str, Path], kind: str | Path, vocabulary: int | None, context: int, encoding: str
+    files: dict[str, Path], kind: str | Path, vocabulary: int | None, context: int, encoding: str | None
 ) -> Data:
-    long_texts = {part: read_text(file, encoding) for part, file in files.items()}
+    long_texts = {part: _one_line_end(read_text(file, encoding)) for part, file in files.items()}
     for part, long_text in long_texts.items():
         if not long_text:
             raise ValueError(f"{files[part]}: expected a text, got an empty file; check the file")
@@ -265,7 +324,11 @@ def _stream(
     parts = {part: task.stream_examples(engine.encode_stream(t)) for part, t in long_texts.items()}
     counts = ", ".join(f"{len(parts[part].targets)} {part}" for part in PARTS if part in parts)
     note = f"task: language (a plain text); tokens: {counts}"
-    return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note)
+    chosen = (
+        f"data: the text of {shown(files['train'].name)}; tokens: {counts}\n"
+        "task: language, since a .txt is plain text; labels are learned from a table, such as a .csv"
+    )
+    return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
 
 
 # --- data that are built in ---------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import torch
 
 from sightline.sequences import Sequences
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
-from sightline.tasks.task import Task, short
+from sightline.tasks.records import Record, short
+from sightline.tasks.task import Task
 from sightline.tasks.tokenizing import Encoded, Tokenizer
 
 AT_ONCE = 1024  # records answered together, when they come from a pipe
@@ -59,8 +59,19 @@ def texts(records: Iterable[Record], column: str, split: bool) -> list[str] | li
                 f"{record.where}: expected in column {column!r} a text, or a list of words, as in the records before, "
                 f"got {short(value)}; give each record the same kind"
             )
+        if not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
+            raise ValueError(
+                f"{record.where}: expected a text in column {column!r}, got half of a surrogate pair in {short(value)}; decode it anew as UTF-8"
+            )
         found.append(value)
     return found
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _inputs(records: Sequence[Record], task: Task, tokenizer: Tokenizer | None) -> tuple[Encoded, list]:
@@ -90,7 +101,7 @@ def _vectors(records: Sequence[Record], column: str) -> list[np.ndarray]:
         try:
             with np.errstate(over="ignore"):
                 array = np.asarray(value, dtype=np.float32)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             array = np.zeros(())
         array = array[:, None] if array.ndim == 1 and array.size else array
         if array.ndim != 2 and array.size:

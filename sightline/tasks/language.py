@@ -19,7 +19,7 @@ from torch import Tensor
 from sightline.sequences import Sequences
 from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
+from sightline.tasks.records import Record
 from sightline.tasks.task import Measures, Task
 from sightline.tasks.tokenizing import Encoded
 

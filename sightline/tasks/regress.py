@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
-from sightline.tasks.task import Measures, Task, short
+from sightline.tasks.records import Record, short
+from sightline.tasks.task import Measures, Task
 from sightline.tasks.tokenizing import Encoded
+from sightline.tasks.values import number_of
 
 LARGEST = 1e140  # of a number, so that squares and their sums are numbers, too
 
@@ -110,13 +110,11 @@ def _all_numbers(records: Sequence[Record], column: str, count: int | None) -> l
 
 
 def _numbers(value: Any, record: Record, column: str) -> list[float]:
-    try:
-        numbers = [float(number) for number in (value if isinstance(value, list) else [value])]
-    except (TypeError, ValueError, OverflowError):
-        numbers = []
-    if not numbers or not all(map(math.isfinite, numbers)):
+    numbers = [number_of(number) for number in (value if isinstance(value, list) else [value])]
+    if not numbers or None in numbers:
+        advice = "write it with digits and a point, as in 1000.5" if isinstance(value, str) else "correct it"
         raise ValueError(
-            f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; correct it"
+            f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; {advice}"
         )
     if max(map(abs, numbers)) > LARGEST:
         raise ValueError(

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
+from sightline.tasks.records import Record, short
 from sightline.tasks.task import NONE, Measures, Task
 from sightline.tasks.tokenizing import Encoded
+from sightline.tasks.values import no_tag
 
 
 @dataclass(frozen=True)
 class Tag(Task):
     """Cross-entropy over tags at the first piece of each word; the answer is a tag for each word.
 
-    A tag of None (null in JSON) asks for nothing.
+    Where no tag is known (`_` in CoNLL-U, null in JSON, -100) no answer is asked for: it counts in no loss and no measure.
 
     >>> task = Tag("words", "tags", ("DET", "NOUN"))
     >>> row = Record({"words": ["the", "duck"], "tags": ["DET", "NOUN"]}, "a.jsonl", 1)
@@ -47,9 +48,7 @@ class Tag(Task):
 
         Raises: ValueError where there are fewer than two.
         """
-        labels = sorted(
-            {shared.as_class(t, r, label) for r in records for t in _tags(r, label) if t is not None}
-        )
+        labels = shared.classes(((t, r) for r in records for t in _tags(r, label) if not no_tag(t)), label)
         if len(labels) < 2:
             raise ValueError(
                 f"{records[0].file}: expected at least two different tags in column {label!r}, got {labels}; name another column"
@@ -74,7 +73,7 @@ class Tag(Task):
                     f"{len(given)}; give each one"
                 )
             tags += [
-                NONE if tag is None else shared.class_number(tag, numbers, record, self.label)
+                NONE if no_tag(tag) else shared.class_number(tag, numbers, record, self.label)
                 for tag in given
             ]
         targets = torch.full((len(first),), NONE)
@@ -98,17 +97,22 @@ class Tag(Task):
     def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
         best = scores.argmax(-1).split(examples.lengths.tolist())
         asked = (examples.targets != NONE).split(examples.lengths.tolist())
+        tags = [[self.labels[i] for i in row[where].tolist()] for row, where in zip(best, asked, strict=True)]
+        words = examples.texts or [None] * len(tags)  # none for vectors
         return [
-            {"tags": [self.labels[i] for i in tags[where].tolist()]}
-            for tags, where in zip(best, asked, strict=True)
+            {"words": word, "tags": tag} if isinstance(word, list) else {"tags": tag}
+            for word, tag in zip(words, tags, strict=True)
         ]
 
 
 def _tags(record: Record, column: str) -> list:
     tags = record.get(column)
+    if isinstance(tags, str):  # as a text is split
+        return tags.split()
     if not isinstance(tags, list):
         raise ValueError(
-            f"{record.where}: expected a list of tags in column {column!r}, got {shared.short(tags)}; give one for each word"
+            f"{record.where}: expected tags in column {column!r}, got {short(tags)}; give a list, or a text with blanks between, "
+            "of one for each word"
         )
     return tags
 

@@ -8,7 +8,7 @@ measures and answers. Measures are sums with counts, so that those of batches, r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.tasks.examples import Examples
-from sightline.tasks.readers import Record
+from sightline.tasks.records import Record, short
 from sightline.tasks.tokenizing import Encoded
+from sightline.tasks.values import label_of, missing
 
 NONE = -100  # an int64 target that is none
 BUCKETS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129+": (129, 2**62), "outside": (-1, -1)}
@@ -120,16 +121,32 @@ def majority(examples: Examples) -> Measures:
 
 
 def as_class(value: Any, record: Record, column: str) -> str:
-    """A class as it is called: numbers and booleans by their spelling, text without blanks around it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, (str, int, float)):
+    """A class as it is called, whatever the format spells it like.
+
+    Raises: ValueError with file and line where there is no label, or more than one.
+    """
+    if missing(value):
+        raise ValueError(f"{record.where}: expected a label in column {column!r}, got none; fill it in")
+    if (name := label_of(value)) is None:
         raise ValueError(
             f"{record.where}: expected one label in column {column!r}, got {short(value)}; give a text or a number"
         )
-    if not (name := str(value).strip()):
-        raise ValueError(f"{record.where}: expected a label in column {column!r}, got none; fill it in")
     return name
+
+
+def classes(values: Iterable[tuple[Any, Record]], column: str) -> list[str]:
+    """The classes that occur, sorted.
+
+    Raises: ValueError with file and line where one is none, or where true and false stand beside 0 and 1.
+    """
+    first: dict[str, Record] = {}
+    for value, record in values:
+        first.setdefault(as_class(value, record, column), record)
+    for pair in (("true", "1"), ("false", "0")):
+        if set(pair) <= first.keys():
+            both = " and ".join(f"{name} ({first[name].where})" for name in pair)
+            raise ValueError(f"{first[pair[1]].where}: expected one way to write a label in column {column!r}, got {both}; keep one")
+    return sorted(first)
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:
@@ -149,9 +166,3 @@ def class_number(value: Any, numbers: dict[str, int], record: Record, column: st
             "leave the record out"
         )
     return numbers[name]
-
-
-def short(value: Any) -> str:
-    """A value as an error shows it."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -41,7 +41,7 @@ WORDS = [["the", "duck"], ["a", "goose"], ["some", "birds"]]
         ({"t": SENTENCES, "y": ["1", "2", "3"]}, {"task": "regress"}, ("regress", "t", "y", "text")),
         ({"t": SENTENCES * 10, "y": list(range(30))}, {}, ("regress", "t", "y", "text")),
         ({"t": SENTENCES, "y": [[1.5, 2], [2, 3], [1, 1]]}, {}, ("regress", "t", "y", "text")),
-        ({"t": SENTENCES}, {}, ("language", "t", None, "text")),
+        ({"t": SENTENCES}, {"task": "language"}, ("language", "t", None, "text")),
         ({"t": SENTENCES, "y": ["1", "2", "3"]}, {"task": "language"}, ("language", "t", None, "text")),
         (
             {"id": ["1", "2", "3"], "t": SENTENCES, "y": ["a", "b", "b"]},
@@ -226,13 +226,13 @@ def test_one_long_text_is_cut_where_it_was(tmp_path):
 
 def test_language_over_records(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"body": f"text {i}"}) + "\n" for i in range(20)))
-    data = load(tmp_path / "a.jsonl", context=4)
+    data = load(tmp_path / "a.jsonl", task="language", context=4)
     assert (
         data.task.text == "body"
         and not data.task.stream
         and (data.train.targets == data.task.end).sum() == 16
     )
-    words = load(tmp_path / "a.jsonl", tokenizer="words", vocabulary=3)
+    words = load(tmp_path / "a.jsonl", task="language", tokenizer="words", vocabulary=3)
     assert words.task.vocabulary == 3 and words.task.unit is None
 
 

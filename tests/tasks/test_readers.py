@@ -101,11 +101,8 @@ def test_encodings(tmp_path):
     assert read_text(tmp_path / "b.txt") == "a\r\nb\n"
     with pytest.raises(ValueError, match="a.txt:1: expected UTF-8, got the byte 0xe9"):
         read_text(tmp_path / "a.txt")
-    for encoding in ("utf-16", "klingon"):
-        with pytest.raises(
-            ValueError, match=f"expected an encoding in which a line ends .* got '{encoding}'"
-        ):
-            list(read(tmp_path / "a.txt", encoding))
+    with pytest.raises(ValueError, match="expected the name of an encoding, such as .* got 'klingon'"):
+        list(read(tmp_path / "a.txt", "klingon"))
 
 
 HOSTILE = [

@@ -220,8 +220,8 @@ REFUSED = [
     ),
     (
         TASKS[2],
-        fields(words=["a"], tags="a"),
-        r"a\.jsonl:7: expected a list of tags in column 'tags', got 'a'",
+        fields(words=["a"], tags=5),
+        r"a\.jsonl:7: expected tags in column 'tags', got 5; give a list, or a text with blanks between",
     ),
     (TASKS[2], fields(words=["a"], tags=["z"]), r"a\.jsonl:7: expected in column 'tags' one of the 4 labels"),
 ]

@@ -1,0 +1,124 @@
+"""JSON Lines, an object a line; or one array of objects, which may spread over lines.
+
+What JSON allows and no record can be is refused with its line: half of a surrogate pair, a name twice in one object, numbers of
+thousands of digits, and more than DEEPEST lists in lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sightline.tasks.records import Record
+
+DEEPEST = 16
+TOO_DEEP = f"too deep a recursion: more than {DEEPEST} lists in lists"
+STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
+BRACKETS = re.compile(r"[\[\]{}]")
+BLANKS = re.compile(r"[ \t\r\n]*")
+
+
+def objects(lines: Iterable[str], name: str) -> Iterator[Record]:
+    """The records of JSON Lines, as the lines come, or of one array, in which case all are read first.
+
+    Raises: ValueError, with file and line, at what is no JSON object.
+
+    >>> [record.fields for record in objects(["[\\n", '{"a": 1},\\n', '{"a": 2}]'], "a.json")]
+    [{'a': 1}, {'a': 2}]
+    """
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if not line.isspace() and line)
+    first = next(numbered, None)
+    if first is None:
+        return
+    if first[1].lstrip().startswith("["):
+        text = "\n" * (first[0] - 1) + first[1] + "".join(_with_blank_lines(numbered, first[0]))
+        yield from _array(text, name)
+        return
+    for number, line in itertools.chain([first], numbered):
+        value, end = _value(line, BLANKS.match(line).end(), name, number)
+        if line[end:].strip():
+            raise _fault(name, number, f"Extra data, column {end + 1}")
+        yield _record(value, name, number)
+
+
+def _with_blank_lines(numbered: Iterable[tuple[int, str]], last: int) -> Iterator[str]:
+    """Lines with the empty ones between them, so that they can be counted."""
+    for number, line in numbered:
+        yield "\n" * (number - last - 1) + line
+        last = number
+
+
+def _array(text: str, name: str) -> Iterator[Record]:
+    at = text.index("[") + 1
+    number = 1 + text.count("\n", 0, at)
+    while True:
+        start = BLANKS.match(text, at).end()
+        number, at = number + text.count("\n", at, start), start
+        if text[at : at + 1] == "]":
+            break
+        value, end = _value(text, at, name, number)
+        yield _record(value, name, number, listed=True)
+        after = BLANKS.match(text, end).end()
+        number += text.count("\n", at, after)
+        at = after
+        if text[at : at + 1] == ",":
+            at += 1
+        elif text[at : at + 1] != "]":
+            raise _fault(name, number, "expected a comma or the end of the array")
+    if text[at + 1 :].strip():
+        raise _fault(name, number, "Extra data after the array")
+
+
+def _value(text: str, start: int, name: str, number: int) -> tuple[Any, int]:
+    try:
+        value, end = DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise _fault(name, number, TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise _fault(name, number, f"{error.msg}, column {error.colno}") from None
+    except ValueError as error:
+        reason = "a number of thousands of digits" if "integer string" in str(error) else str(error)
+        raise _fault(name, number, reason) from None
+    source = text[start:end]
+    if source.count("[") + source.count("{") > DEEPEST and _depth(source) > DEEPEST:
+        raise _fault(name, number, TOO_DEEP)
+    if "\\ud" in source.lower():  # half of a surrogate pair is JSON, but not text
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise _fault(name, number, f"{error.reason}: half of a surrogate pair") from None
+    return value, end
+
+
+def _depth(source: str) -> int:
+    signs = BRACKETS.findall(STRINGS.sub("", source))
+    return max(itertools.accumulate(1 if sign in "[{" else -1 for sign in signs))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} twice in one object")
+    return fields
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _record(value: Any, name: str, number: int, listed: bool = False) -> Record:
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{name}:{number}: expected a JSON object on one line, got {'a list of ' * listed}{type(value).__name__}; "
+            'write one {"column": value} a line, or an array of such objects'
+        )
+    return Record(value, name, number)
+
+
+def _fault(name: str, number: int, reason: str) -> ValueError:
+    return ValueError(
+        f"{name}:{number}: expected a JSON object on one line, got a fault ({reason}); correct it, or give an array of objects"
+    )

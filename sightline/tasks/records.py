@@ -1,0 +1,48 @@
+"""One record of a data set, and where it stands: what all readers make, and all tasks read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+NAMED = 20  # columns that a message names
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row, line, object or sentence, and where it stands."""
+
+    fields: dict[str, Any]
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def get(self, column: str) -> Any:
+        """The value in a column.
+
+        Raises: ValueError where there is no such column, or nothing in it.
+        """
+        if column not in self.fields:
+            raise ValueError(
+                f"{self.where}: expected a column {column!r}, got the columns {named(self.fields)}; name one of these"
+            )
+        if self.fields[column] is None:
+            raise ValueError(f"{self.where}: expected a value in column {column!r}, got none; fill it in")
+        return self.fields[column]
+
+
+def named(columns: Iterable[str]) -> str:
+    """Columns as a message names them: the first of many."""
+    columns = list(columns)
+    more = f", and {len(columns) - NAMED:,} more" if len(columns) > NAMED else ""
+    return ", ".join(map(str, columns[:NAMED])) + more if columns else "none"
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it."""
+    shown = repr(value[:20] if isinstance(value, list) else value[:100] if isinstance(value, (str, bytes)) else value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
