@@ -34,7 +34,7 @@ def table(lines: list[str], name: str, separator: str | None = None, tabs: bool 
     >>> [record.fields for record in table(["text; label\\n", '"so; so"; 1\\n'], "a.csv")]
     [{'text': 'so; so', 'label': '1'}]
     """
-    separator = checked_separator(separator)
+    separator, lines = checked_separator(separator), list(map(_without_returns, lines))
     marked = _marked(lines)
     used, rows = _rows(lines, name, separator or marked, tabs, skip=marked is not None)
     header, unnamed = _header(rows, name)
@@ -68,6 +68,12 @@ def checked_separator(separator: str | None) -> str | None:
             f"--separator: expected one character, such as ';', or tab, got {separator!r}; name what stands between the columns"
         )
     return character
+
+
+def _without_returns(line: str) -> str:
+    """A lone \\r within a line is a blank to us, and an error to csv: it is NUL, which text never holds, until csv is done."""
+    end = len(line) - len(line.rstrip("\r\n"))
+    return line[: len(line) - end].replace("\r", "\0") + line[len(line) - end :] if "\r" in line else line
 
 
 # --- the separator ----------------------------------------------------------------------------------------------------
@@ -141,6 +147,7 @@ def _parsed(lines: list[str], name: str, separator: str, skip: bool) -> Rows:
 def _read(lines: list[str], name: str, separator: str, quotes: bool, skip: bool) -> Rows:
     """The rows that are not empty."""
     reader, rows = _reader(lines[skip:], separator, quotes), []
+    returns = any("\0" in line for line in lines)
     while True:
         start = reader.line_num + 1 + skip
         try:
@@ -153,7 +160,7 @@ def _read(lines: list[str], name: str, separator: str, quotes: bool, skip: bool)
         if row is None:
             return rows
         if any(row) or (row and not rows):
-            rows.append((start, row))
+            rows.append((start, [cell.replace("\0", "\r") for cell in row] if returns else row))
 
 
 def _odd_row(rows: Rows) -> tuple[int, list[str]] | None:
