@@ -95,7 +95,15 @@ def test_every_option_is_a_setting_and_tells_its_default():
 
 def test_fit_says_what_it_chose_and_leaves_a_model(fitted, here):
     result = succeed("fit", fitted / "reviews.csv", *SMALL, "--set", "heads=2", "--set", "context=9")
-    assert "column 'stars' has 2 values" in result.stdout and "accuracy" in result.stdout
+    said = result.stderr.splitlines()
+    assert said[0] == (
+        "data: 60 records of reviews.csv: text 'review', label 'stars' (2 values); 48 train, 6 valid, 6 test; "
+        "--text and --label name other columns"
+    )
+    assert said[1] == (
+        "task: classify, since column 'stars' has 2 different whole numbers; --task regress takes them as quantities"
+    )
+    assert "loss" not in "".join(said[:2]) and "accuracy" in result.stdout
     folder = here / "runs" / "reviews-self-attention"
     assert (folder / "model.safetensors").exists()
     config = json.loads((folder / "config.json").read_text())

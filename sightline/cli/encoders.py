@@ -32,6 +32,14 @@ Tokenizer = Annotated[
 ]
 Valid = Annotated[str | None, typer.Option(help="A file to validate on.  [default: a tenth of the data]")]
 Test = Annotated[str | None, typer.Option(help="A file to test on.  [default: a tenth of a single file]")]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Of text files, such as latin-1 or cp1252.  [default: utf-8, or as a file's mark says]"),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="What parts the columns of a .csv or .tsv: ';', tab, ...  [default: by the file]"),
+]
 Width = Annotated[int | None, typer.Option(help="Numbers per row.  [default: 128; compare: 64]")]
 Layers = Annotated[int | None, typer.Option(help="Blocks.  [default: 3]")]
 Tokens = Annotated[int | None, typer.Option(help="Tokens per batch.  [default: 4096; compare: 1024]")]
@@ -50,6 +58,8 @@ SETTINGS = (
     "tokenizer",
     "valid",
     "test",
+    "encoding",
+    "separator",
     "width",
     "layers",
     "tokens",
@@ -72,6 +82,8 @@ def fit(
     tokenizer: Tokenizer = None,
     valid: Valid = None,
     test: Test = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -100,8 +112,12 @@ def fit(
 ) -> None:
     """Train an encoder on your sequences.
 
-    The task is chosen from the columns: a label of few values is classified, numbers are regressed, a list of tags as long
-    as the text is tagged, and plain text is learned as language. --task, --text and --label say otherwise.
+    The task is chosen from the columns: a label of few values is classified, numbers are regressed, tags, one for each word, are
+    tagged, and a .txt is learned as language. What was chosen is said before training; --task, --text and --label say otherwise.
+
+    Reads .csv, .tsv, .jsonl, .json, .parquet, .conllu, .txt and .npz, which holds sequences of vectors: values [T, F], the rows of all
+    sequences, one after the other; offsets [S + 1], where each begins, from 0 to T; and any other array of a label for each
+    sequence [S] or each row [T].
 
     \b
     Examples:
@@ -113,7 +129,6 @@ def fit(
     from sightline.training.fit import fit as run
 
     model = run(data, encoder=encoder, config=config, out=out, resume=resume, **_settings(ctx))
-    print(model.results["note"])
     print(f"{model.results['parameters']:,} parameters; best at step {model.results['step']:,}")
     _print_measures({part: model.results[part] for part in ("valid", "test") if part in model.results})
 
@@ -125,6 +140,8 @@ def evaluate(
         str, typer.Argument(help="A labelled file, or what the model was fitted on, of which its test part.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON instead of a table.")] = False,
+    encoding: Encoding = None,
+    separator: Separator = None,
 ) -> None:
     """Measure a fitted model on labelled data.
 
@@ -138,7 +155,7 @@ def evaluate(
     """
     from sightline.training.fit import evaluate as run
 
-    measures = run(model, data)
+    measures = run(model, data, encoding=encoding, separator=separator)
     if as_json:
         print(json.dumps(measures))
     else:
@@ -152,6 +169,8 @@ def predict(
         str, typer.Argument(help="What to answer for; - is standard input: JSON Lines or plain lines.")
     ] = "-",
     out: Annotated[Path | None, typer.Option(help="A file to write instead of standard output.")] = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
 ) -> None:
     """Answer for each record, as JSON Lines.
 
@@ -163,7 +182,7 @@ def predict(
     from sightline.training.fit import predict as run
 
     with _lines_to(out) as stream:
-        for answer in run(model, file):
+        for answer in run(model, file, encoding=encoding, separator=separator):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
@@ -214,6 +233,8 @@ def compare(
     tokenizer: Tokenizer = None,
     valid: Valid = None,
     test: Test = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
     width: Width = None,
     layers: Layers = None,
     tokens: Tokens = None,

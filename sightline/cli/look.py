@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
+from sightline.textfiles import read_text, shown
 
 LISTED = 5  # heads, of those that join two words
 FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html", ".xml", ".log")
@@ -36,6 +37,9 @@ def look(
         bool, typer.Option("--serve", help="Serve the page to a browser on this machine; for long texts.")
     ] = False,
     port: Annotated[int | None, typer.Option(help="Of the server.  [default: any that is free]")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a file, such as latin-1.  [default: utf-8, or as its mark says]")
+    ] = None,
 ) -> None:
     """See what each head of a model looks at in a text: one HTML file that needs no network.
 
@@ -61,20 +65,20 @@ def look(
     if serve:
         from sightline.lens.server import serve as run
 
-        return run(model, _read(text), **asked, port=port or 0, progress=sys.stderr.isatty(), told=_told)
-    _write(model, text, Path("look.html") if out is None else out, asked)
+        return run(model, _read(text, encoding), **asked, port=port or 0, progress=sys.stderr.isatty(), told=_told)
+    _write(model, text, Path("look.html") if out is None else out, asked, encoding)
 
 
 def _told(address: str) -> None:
     print(f"The page: {address}\nCtrl-C ends it.", flush=True)
 
 
-def _write(model: str, text: str, out: Path, asked: dict) -> None:
+def _write(model: str, text: str, out: Path, asked: dict, encoding: str | None) -> None:
     from sightline.lens import look as run
     from sightline.lens import write_page
 
     check_page(out, "--out")  # not after the seconds this takes
-    data = run(model, _read(text), **asked)
+    data = run(model, _read(text, encoding), **asked)
     if data["link"]:
         _print_link(data)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,20 +103,16 @@ def check_page(path: Path, option: str) -> None:
         ) from None
 
 
-def _read(text: str) -> str:
+def _read(text: str, encoding: str | None) -> str:
     """The text itself, or of a file, or of standard input."""
-    if text == "-":
-        return sys.stdin.read()
     try:
-        path = Path(text)
-        if path.is_file():
-            return path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{text}: expected a text in UTF-8, got other bytes; convert it") from None
+        is_file = text == "-" or Path(text).is_file()
     except (OSError, ValueError):  # too long for a name, or holds what no name may
         return text
+    if is_file:
+        return read_text(text, encoding)
     if not any(map(str.isspace, text)) and text.lower().endswith(FILES):
-        raise ValueError(f"{text}: expected a text or a file, got the name of no file; check the path")
+        raise ValueError(f"{shown(text)}: expected a text or a file, got the name of no file; check the path")
     return text
 
 

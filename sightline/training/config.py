@@ -50,7 +50,12 @@ class DataConfig(Section):
         None, ge=1, description="most tokens the tokenizer may know [default: by its kind]"
     )
     context: int = Field(256, ge=1, description="language: tokens read at once")
-    encoding: str = Field("utf-8", description="of text files")
+    encoding: str | None = Field(
+        None, description="of text files, such as latin-1 [default: utf-8, or as a file's mark says]"
+    )
+    separator: str | None = Field(
+        None, description="what parts the columns of a .csv or .tsv, such as ; or tab [default: by the file]"
+    )
 
 
 class EncoderConfig(Section):

@@ -37,7 +37,8 @@ def fit(
 
     `data` is what `tasks.load` takes, or gave. `encoder` is self-attention, rnn, lstm, convolution or fully-connected.
     `settings` are those of `RunConfig` by name: task, text, label, width, layers, steps or seconds, rate, ... ; one that is
-    None is left as it is. `config` is a configuration to start from, such as the config.json of another run, of which what the
+    None is left as it is. What was read and chosen is said in two lines on standard error before the first step, and a bar shows
+    how far it is, unless `progress` is False. `config` is a configuration to start from, such as the config.json of another run, of which what the
     data decided (causal, and for other data largest) is decided anew.
     `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on.
     Raises: ValueError for data, settings or a folder that cannot be.
@@ -65,7 +66,10 @@ def fit(
             f"{folder}: expected a new or empty folder, got one with files; resume the run, or name another out"
         )
 
-    data = data if isinstance(data, Data) else load(**asked.data.model_dump())
+    said = ""  # data that comes loaded is known to whoever loaded it
+    if not isinstance(data, Data):
+        data = load(**asked.data.model_dump())
+        said = data.chosen or data.note
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(asked.training.seed)
         model = Model(_completed(asked, data), data.task, data.tokenizer)
@@ -76,7 +80,7 @@ def fit(
         _begin(folder, model, resume)
     parts = [part.fingerprint() for part in (data.train, data.valid, data.test) if part is not None]
     model.history, end = train(
-        model, data.train, data.valid, asked.training, folder, resume, progress, fingerprints=parts
+        model, data.train, data.valid, asked.training, folder, resume, progress, parts, note=said
     )
     model.results, model.trained_on = _results(model, data, end), parts[0]
     if process.is_main_process:
@@ -85,10 +89,16 @@ def fit(
     return model
 
 
-def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str, float]:
+def evaluate(
+    model: Model | str | Path,
+    data: str | Path | Examples,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> dict[str, float]:
     """The measures of a model on labelled data: a file, the test part of a folder or of built-in data, or examples.
 
-    Of the very file that the model was fitted on it is the test part, too; any other file is measured whole.
+    Of the very file that the model was fitted on it is the test part, too; any other file is measured whole. `encoding` (UTF-8 if
+    None) and `separator` (as the file says if None) are those of this file, whatever the model was fitted with.
     Raises: ValueError where there is no such model, or the data does not go with it.
 
     >>> evaluate("runs/reviews-lstm", "new-reviews.csv")  # doctest: +SKIP
@@ -97,21 +107,28 @@ def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str
     model = _loaded(model)
     if not isinstance(data, Examples):
         data = _own_test(model, data) or load_test(
-            data, model.task, model.tokenizer, model.config.data.encoding
+            data, model.task, model.tokenizer, encoding, separator
         )
     return model.evaluate(data)
 
 
-def predict(model: Model | str | Path, data: str | Path | Iterable) -> Iterator[dict[str, Any]]:
+def predict(
+    model: Model | str | Path,
+    data: str | Path | Iterable,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> Iterator[dict[str, Any]]:
     """An answer for each record of a file, of standard input (`-`) or of an iterable, in order, as soon as it is there.
 
+    The answer of a tagger has the words and their tags. `encoding` (UTF-8 if None) and `separator` (as the file says if None) are
+    those of this file, whatever the model was fitted with.
     Raises: ValueError where there is no such model, or a record cannot be read.
 
     >>> list(predict("runs/reviews-lstm", ["A joy to read."]))  # doctest: +SKIP
     [{'label': '5', 'probability': 0.93}]
     """
     model = _loaded(model)
-    return model.predict(read(data, model.config.data.encoding) if isinstance(data, (str, Path)) else data)
+    return model.predict(read(data, encoding, separator) if isinstance(data, (str, Path)) else data)
 
 
 def generate(model: Model | str | Path, prompt: str = "", **options) -> Iterator[str]:

@@ -107,12 +107,14 @@ def train(
     resume: bool = False,
     progress: bool = True,
     fingerprints: Sequence[str] = (),
+    note: str = "",
 ) -> tuple[list[dict], State]:
     """Trains a model in place and leaves in it the best weights by validation, or without one the last.
 
     Returns its lines of metrics, and where it stands at the end. `fingerprints` of the data are kept, and must be the same
     to go on. With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the
     CPU, and with as many processes as before, the weights are then to the bit what they were had it never stopped.
+    `note` is said with the progress, before the first step.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -130,7 +132,7 @@ def train(
     since_line = torch.tensor(state.since_line, device=device)
     random = torch.random.fork_rng([device] if device.type == "cuda" else [])
 
-    with Record(folder, state.step, main, progress) as record, random, _tiny_numbers_as_zero():
+    with Record(folder, state.step, main, progress, note) as record, random, _tiny_numbers_as_zero():
         while state.used < 1:
             before = replace(state)
             rate = config.rate * _schedule((state.step + 1) / steps if steps else state.used, config.warmup)

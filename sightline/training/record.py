@@ -20,7 +20,7 @@ class Record:
     A process that is not the main one keeps the history and writes nothing.
     """
 
-    def __init__(self, folder: Path, step: int, main: bool, progress: bool):
+    def __init__(self, folder: Path, step: int, main: bool, progress: bool, note: str = ""):
         self.path = folder / METRICS
         self.main = main
         self.history = _lines_until(self.path, step) if step else []
@@ -42,8 +42,11 @@ class Record:
             disable=not (main and progress),
         )
         self.task = self.bar.add_task(folder.name, total=1.0, told="")
+        self.note = note if main and progress else ""
 
     def __enter__(self) -> "Record":
+        if self.note:
+            self.bar.console.print(self.note, markup=False, highlight=False, soft_wrap=True)
         self.bar.start()
         return self
 

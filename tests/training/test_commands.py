@@ -91,7 +91,7 @@ def test_a_terminal_of_few_letters(fitted, here):
     assert "öde" in answered.stdout.decode("utf-8") or "süß" in answered.stdout.decode("utf-8")
     (here / "few.csv").write_text("tëxt,lâbel\n" + "so so,1\nfine,0\n" * 9, "utf-8")
     noted = started("fit", "few.csv", *SMALL, env=few, stdout=subprocess.PIPE)
-    assert noted.returncode == 0 and b"column 'l\\xe2bel' has 2 values" in noted.stdout, noted.stderr
+    assert noted.returncode == 0 and b"task: classify, since column 'l\\xe2bel' has 2" in noted.stderr, noted.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
