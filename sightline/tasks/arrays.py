@@ -49,6 +49,8 @@ def sequences(stream: BinaryIO, name: str) -> Iterator[Record]:
         advice = "give real and imaginary parts as two features" if values.dtype.kind == "c" else "convert them"
         raise ValueError(f"{name}: expected real numbers in values, got {values.dtype}; {advice}")
     values = values[:, None] if values.ndim == 1 else values
+    if offsets.dtype.kind not in "iuf":
+        raise ValueError(f"{name}: expected integers in offsets, got {offsets.dtype}; convert them")
     bounds = _bounds(offsets, len(values), name)
     count = len(bounds) - 1
     for key, array in arrays.items():
@@ -108,9 +110,9 @@ def _array(file: BinaryIO, size: int, key: str, name: str) -> np.ndarray:
 
 
 def _bounds(offsets: np.ndarray, rows: int, name: str) -> list[int]:
-    native = offsets.astype(np.int64) if offsets.dtype.kind in "iu" and offsets.dtype != np.uint64 else offsets
+    offsets = offsets.astype(np.int64 if offsets.dtype.kind in "iu" else np.float64)  # of this machine's byte order
     try:
-        return Sequences(torch.empty(rows), torch.from_numpy(np.array(native))).offsets.tolist()
+        return Sequences(torch.empty(rows), torch.from_numpy(offsets)).offsets.tolist()
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name}: {error}") from None
 

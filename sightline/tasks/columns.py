@@ -23,6 +23,7 @@ What the rules leave open is asked for, never guessed; what they chose is said w
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,10 +79,7 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
         return Choice(task, text, None, holds, "as --task says")
     label = label or _label(records[0].file, kinds, text)
     if label is None:
-        advice = "" if task or holds == "vectors" else ", or ask for --task language to learn the text itself"
-        raise ValueError(
-            f"{records[0].file}: expected a column of labels for {task or holds}, got only {text!r}; add one{advice}"
-        )
+        raise ValueError(_no_column(records[0].file, kinds, text, task or holds, language=not task and holds != "vectors"))
     filled = [record for record in records if not missing(record.fields.get(label))]
     if not filled:
         raise ValueError(
@@ -100,9 +98,10 @@ def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -
     sizes = {c: sum(_characters(r.fields.get(c)) for r in records) for c in candidates}
     first, second = (sorted(candidates, key=lambda c: -sizes[c]) + [None, None])[:2]
     if first is None:
-        raise ValueError(
-            f"{records[0].file}: expected a column of text, got {_listed(kinds)}; name one with --text"
-        )
+        advice = "name one with --text"
+        if "objects" in kinds.values():
+            advice += "; records are objects one a line, or in one array, as pandas writes them with orient='records'"
+        raise ValueError(f"{records[0].file}: expected a column of text, got {_listed(kinds)}; {advice}")
     if second is None or sizes[first] >= 2 * sizes[second]:
         return first
     if kinds[first] == kinds[second] == "words":
@@ -148,6 +147,11 @@ def _task(
     many = len({label_of(value) for value in values})
     if kind == "boolean":
         return "classify", f"column {label!r} has true and false", other
+    if kind == "text" and (several := _several({label_of(value) for value in values})):
+        raise ValueError(
+            f"{records[0].file}: expected one label for each text in column {label!r}, got several in one, such as {several!r}; they are "
+            "not learned at once: keep one, or ask for --task classify to take each as one label"
+        )
     if kind in ("text", "code", "power") and (many <= FEW or many * 2 <= len(values)):
         return "classify", f"column {label!r} has {many:,} values", other
     if kind == "whole number" and (many <= FEW or _are_numbered(values, many)):
@@ -217,6 +221,17 @@ def _refuse_lists(
     )
 
 
+def _several(labels: set[str | None]) -> str | None:
+    """A label that is several with a sign between, if each part of all such labels is part of another label, too."""
+    for sign in "|;,":
+        parts = {label: [part.strip() for part in label.split(sign)] for label in labels if label}
+        joined = [label for label, of in parts.items() if len(of) > 1]
+        counts = Counter(part for of in parts.values() for part in set(of))
+        if joined and all(counts[part] > 1 and part for label in joined for part in parts[label]):
+            return min(joined)
+    return None
+
+
 def _as_list(text: Any) -> list | None:
     try:
         items = json.loads(text.replace("'", '"'))
@@ -230,7 +245,7 @@ def _no_label(records: Sequence[Record], values: list[Any], kind: str, label: st
     if kind == "comma number":
         return (
             f"{where}, got numbers with a decimal comma, such as {short(next(v for v in values if number_of(v) is None))}; write them "
-            "with a point, as in 0.5, or ask for --task classify to take them as labels"
+            "with a point for the fraction and nothing for thousands, as in 1000.5, or ask for --task classify to take them as labels"
         )
     numbers = [number_of(value) is not None for value in values]
     if kind == "text" and 2 * sum(numbers) > len(numbers):
@@ -239,6 +254,8 @@ def _no_label(records: Sequence[Record], values: list[Any], kind: str, label: st
             f"{where}, got numbers but for {len(numbers) - sum(numbers):,}, the first {short(values[odd])} in line {records[odd].line}; "
             "correct them, leave them empty, or ask for --task classify"
         )
+    if kind == "bytes":
+        return f"{where}, got bytes that are not UTF-8, such as {short(values[0])}; save them as text"
     return (
         f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task with --task"
     )
@@ -248,6 +265,17 @@ def _characters(value: Any) -> int:
     if isinstance(value, list):
         return sum(len(item) for item in value if isinstance(item, (str, list)))
     return len(value) if isinstance(value, str) else 0
+
+
+def _no_column(file: str, kinds: dict[str, str], text: str, what: str, language: bool) -> str:
+    empty = [column for column in kinds if column != text]
+    got = f"only {text!r}" + (f", with nothing in {named(empty)}" if empty else "")
+    advice = ["add one"]
+    if file.lower().endswith((".csv", ".tsv")) and not empty:
+        advice.append("say what parts the columns with --separator")
+    if language:
+        advice.append("ask for --task language to learn the text itself")
+    return f"{file}: expected a column of labels for {what}, got {got}; {', or '.join(advice)}"
 
 
 def _listed(kinds: dict[str, str]) -> str:

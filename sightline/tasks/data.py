@@ -259,7 +259,7 @@ def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left
     if choice.label is not None:
         values = f" ({task.outputs:,} values)" if task.name in ("classify", "tag") else ""
         columns, others = f"{columns}, label {choice.label!r}{values}", "--text and --label name other columns"
-    without = f"; {len(left_out):,} without a label left out, the first {left_out[0].where}" if left_out else ""
+    without = f"; {len(left_out):,} without a label left out, the first {Path(left_out[0].where).name}" if left_out else ""
     since = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
     return (
         f"data: {whole:,} records of {shown(Path(data).name)}: {columns}; {counts}{without}; {others}\n"

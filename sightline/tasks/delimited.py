@@ -155,7 +155,7 @@ def _read(lines: list[str], name: str, separator: str, quotes: bool, skip: bool)
         except csv.Error as error:
             raise ValueError(
                 f"{name}:{start}: expected a row of {SEPARATORS.get(separator, short(separator))}-separated values, got one that "
-                f'does not parse ({error}); close each quote, and double those inside ("")'
+                f'does not parse ({error}); close each quote, with no blank behind, and double those inside ("")'
             ) from None
         if row is None:
             return rows

@@ -118,7 +118,7 @@ def number_of(value: Any) -> float | None:
 
 
 def column_kind(values: Iterable[Any]) -> str:
-    """What all values of a column are at once, those missing left out; `mixed values`, or `nothing` if all are missing.
+    """What all values of a column are at once, those missing left out; `mixed values (...)`, or `nothing` if all are missing.
 
     One of: vectors, words (lists of texts), numbers (lists), boolean, whole number, number, power (1e2), code (007),
     comma number (0,5), list as text, text, objects, bytes.
@@ -127,7 +127,7 @@ def column_kind(values: Iterable[Any]) -> str:
     for narrow, wide in WIDER:
         if {narrow, wide} <= kinds:
             kinds -= {narrow}
-    return kinds.pop() if len(kinds) == 1 else "mixed values" if kinds else "nothing"
+    return kinds.pop() if len(kinds) == 1 else f"mixed values ({', '.join(sorted(kinds))})" if kinds else "nothing"
 
 
 def kind_of(value: Any) -> str:

@@ -44,7 +44,10 @@ def test_tags(tmp_path):
     rows = [{"words": ["the", "duck", f"w{n}"], "tags": ["D", "N", "X"]} for n in range(30)]
     (tmp_path / "tags.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fit(tmp_path / "tags.jsonl", out=tmp_path / "run", steps=60, rate=1e-2, **SMALL)
-    assert list(predict(tmp_path / "run", [["the", "duck"], []])) == [{"tags": ["D", "N"]}, {"tags": []}]
+    assert list(predict(tmp_path / "run", [["the", "duck"], []])) == [
+        {"words": ["the", "duck"], "tags": ["D", "N"]},
+        {"words": [], "tags": []},
+    ]
 
 
 def test_vectors(tmp_path):
