@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows: no lock
     fcntl = None
 
-LOCK = ".lock"
+LOCK = ".sightline.lock"
 ASIDE = re.compile(r".+\.([0-9a-f]{12}\.)?partial")  # earlier versions wrote without the random part
 MOST_JSON = 2**27  # bytes; the largest tokenizers take a quarter of that
 ADVICE = {
@@ -282,14 +282,16 @@ def read(path: str | os.PathLike, most: int = 2**40) -> bytes:
 
     Raises: ValueError where there is none, or it is larger, or cannot be read.
     """
+    content = bytearray()
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > most else file.read(most + 1)
+        while size <= most and len(content) <= most and (piece := file.read(2**20)):
+            content += piece
     if max(size, len(content)) > most:
         raise ValueError(
             f"{path}: expected at most {most:,} bytes, got {max(size, len(content)):,}; check the file"
         )
-    return content
+    return bytes(content)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Names are unique over all sections, so that `width=64, rate=3e-3` say where they belong by themselves.
 """
 
-import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sightline.files import read_json
+
+MOST_BYTES = 2**20  # of a config.json
 NUMBER = r"(\d*[1-9]\d*(\.\d+)?|\d+\.\d*[1-9]\d*)"  # above 0
 Every = Annotated[str, Field(pattern=rf"^\s*{NUMBER}\s*(%|steps?|tokens?|seconds?)\s*$")]
 
@@ -117,6 +119,9 @@ class TrainingConfig(Section):
     seconds: float | None = Field(
         None, gt=0, description="budget: seconds of training (not reproducible to the bit)"
     )
+    evaluation_counts: bool = Field(
+        False, description="the seconds include the evaluations [default: they do, but not in compare]"
+    )
     rate: float = Field(1e-3, gt=0, description="learning rate at its peak")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the budget in which the rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay, of matrices only")
@@ -181,14 +186,7 @@ class RunConfig(Section):
 
         Raises: ValueError, naming the file, where it is missing, is no JSON, or has a key or value that cannot be.
         """
-        try:
-            sections = json.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise ValueError(
-                f"{path}: expected a configuration to read, got {error.strerror}; check the path"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: expected JSON, got {error}; mend the file") from None
+        sections = read_json(path, MOST_BYTES)
         return _checked(str(path), sections)
 
 

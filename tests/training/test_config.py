@@ -77,9 +77,9 @@ def test_wrong_settings(settings, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "expected a configuration to read, got No such file or directory; check the path"),
-        ("{", "expected JSON, got Expecting property name"),
-        ("[" * 100_000, "expected JSON, got maximum recursion depth exceeded"),
+        (None, "expected a file to read, got: No such file or directory; check the path"),
+        ("{", "expected JSON, got: Expecting property name"),
+        ("[" * 100_000, "expected JSON, got: maximum recursion depth exceeded"),
         ("[]", "to be a valid dictionary or"),
         (
             json.dumps({"encoder": {"widths": 3}}),
