@@ -182,6 +182,8 @@ def replacing(path: str | os.PathLike, *, named: bool = False) -> Iterator[Binar
             yield file
         return
     place = path.resolve() if named and path.is_symlink() else path
+    if place.is_dir() and not place.is_symlink():  # not after all was written aside
+        raise ValueError(f"{path}: expected a file to write, got a folder; name a file in it")
     aside = place.with_name(f"{place.name[:200]}.{secrets.token_hex(6)}.partial")
     try:
         with _created(aside) as file:

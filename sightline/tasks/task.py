@@ -77,6 +77,12 @@ class Task(ABC):
     def answers(self, scores: Tensor, examples: Examples) -> list[dict[str, Any]]:
         """One answer for each sequence, ready for JSON."""
 
+    def probabilities(self, scores: Tensor, examples: Examples) -> list[Any]:
+        """The probability of every class, for each sequence, ready for JSON. Raises: ValueError where there are no classes."""
+        raise ValueError(
+            f"predict: expected a model that classifies or tags for probabilities, got one of {self.name}; leave the option out"
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {"task": self.name, **asdict(self)}
 
@@ -130,6 +136,14 @@ def as_class(value: Any, record: Record, column: str) -> str:
     if not (name := str(value).strip()):
         raise ValueError(f"{record.where}: expected a label in column {column!r}, got none; fill it in")
     return name
+
+
+def by_class(labels: Sequence[str], scores: Tensor) -> list[dict[str, float]]:
+    """The probability of every class by its name, for each row of scores [N, C]."""
+    return [
+        {label: round(p, 6) for label, p in zip(labels, row, strict=True)}
+        for row in scores.float().softmax(-1).tolist()
+    ]
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from sightline.files import read_json
 
 MOST_BYTES = 2**20  # of a config.json
 NUMBER = r"(\d*[1-9]\d*(\.\d+)?|\d+\.\d*[1-9]\d*)"  # above 0
+Count = Annotated[int, Field(ge=1, lt=2**62)]  # of something that is counted, in the integers of PyTorch
 Every = Annotated[str, Field(pattern=rf"^\s*{NUMBER}\s*(%|steps?|tokens?|seconds?)\s*$")]
 
 CONCERNS = {  # the options that only some kinds of encoder have
@@ -48,10 +49,10 @@ class DataConfig(Section):
         None,
         description="bytes, characters, words, bpe, or a tokenizer.json [default: words; for language characters]",
     )
-    vocabulary: int | None = Field(
-        None, ge=1, description="most tokens the tokenizer may know [default: by its kind]"
+    vocabulary: Count | None = Field(
+        None, description="most tokens the tokenizer may know [default: by its kind]"
     )
-    context: int = Field(256, ge=1, description="language: tokens read at once")
+    context: Count = Field(256, description="language: tokens read at once")
     encoding: str = Field("utf-8", description="of text files")
 
 
@@ -77,7 +78,7 @@ class EncoderConfig(Section):
         None, ge=1, description="self-attention: heads of keys and values [default: heads]"
     )
     window: int | None = Field(
-        None, ge=0, description="self-attention: rows seen to each side [default: all]"
+        None, ge=0, lt=2**62, description="self-attention: rows seen to each side [default: all]"
     )
     rotary: float | None = Field(
         None, ge=0, le=1, description="self-attention: share of each head that carries positions"
@@ -110,12 +111,12 @@ class EncoderConfig(Section):
 class TrainingConfig(Section):
     """How it is learned: AdamW with warm-up and cosine to a tenth, within one budget of steps, epochs or seconds."""
 
-    tokens: int = Field(4096, ge=1, description="tokens per batch; a longer sequence is a batch of its own")
-    accumulate: int = Field(1, ge=1, description="batches per step")
-    steps: int | None = Field(
-        None, ge=1, description="budget: steps [default: 1000 where no budget is given]"
+    tokens: Count = Field(4096, description="tokens per batch; a longer sequence is a batch of its own")
+    accumulate: Count = Field(1, description="batches per step")
+    steps: Count | None = Field(
+        None, description="budget: steps [default: 1000 where no budget is given]"
     )
-    epochs: int | None = Field(None, ge=1, description="budget: passes over the data")
+    epochs: Count | None = Field(None, description="budget: passes over the data")
     seconds: float | None = Field(
         None, gt=0, description="budget: seconds of training (not reproducible to the bit)"
     )
@@ -133,7 +134,7 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0, lt=2**64, description="of weights, order and dropout")
     evaluate_every: Every = Field("10%", description="10%, 500 steps, 100000 tokens or 30 seconds")
     checkpoint_every: Every = Field("60 seconds", description="in the same units")
-    log_every: int = Field(10, ge=1, description="steps per line of metrics.jsonl")
+    log_every: Count = Field(10, description="steps per line of metrics.jsonl")
 
     @model_validator(mode="before")
     @classmethod
@@ -203,8 +204,9 @@ def _checked(where: str, sections) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    if where == "settings":  # given without their section
+    if where == "settings":  # given without their section, and the kind by another name
         place = place.partition(".")[2] or place
+        place = "encoder" if place == "kind" else place
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         raise ValueError(
@@ -212,12 +214,18 @@ def _checked(where: str, sections) -> RunConfig:
         ) from None
     if first["type"] == "value_error":
         raise ValueError(f"{where}: {place}: {message}") from None
-    if first["type"] == "string_pattern_mismatch":
+    if place.endswith(("evaluate_every", "checkpoint_every")):
         message = "a share or a number with its unit, as in 10%, 500 steps, 100000 tokens or 30 seconds"
+    elif "betas" in place:
+        message = "two numbers, as in [0.9, 0.99]"
+    elif first["type"] == "int_parsing_size":
+        message = f"a whole number below {2**62}"
+    elif first["type"] == "string_type":
+        message = f"a text: {setting_names()[str(first['loc'][-1])]}"
     expected = message.removeprefix("Input should be ").removeprefix("Input should have ")
-    raise ValueError(
-        f"{where}: expected {place} to be {expected}, got {first['input']!r}; correct it"
-    ) from None
+    got = repr(first["input"])
+    got = got if len(got) <= 60 else f"{got[:57]}..."
+    raise ValueError(f"{where}: expected {place} to be {expected}, got {got}; correct it") from None
 
 
 def nearest(name: str, among: Sequence[str] | None = None) -> str:

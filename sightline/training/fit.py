@@ -134,16 +134,20 @@ def evaluate(model: Model | str | Path, data: str | Path | Examples) -> dict[str
     return model.evaluate(data)
 
 
-def predict(model: Model | str | Path, data: str | Path | Iterable) -> Iterator[dict[str, Any]]:
+def predict(
+    model: Model | str | Path, data: str | Path | Iterable, probabilities: bool = False
+) -> Iterator[dict[str, Any]]:
     """An answer for each record of a file, of standard input (`-`) or of an iterable, in order, as soon as it is there.
 
-    Raises: ValueError where there is no such model, or a record cannot be read.
+    With `probabilities`, an answer also has {label: probability} for every label, of a tagger for each word.
+    Raises: ValueError where there is no such model, it has no classes, or a record cannot be read.
 
     >>> list(predict("runs/reviews-lstm", ["A joy to read."]))  # doctest: +SKIP
     [{'label': '5', 'probability': 0.93}]
     """
     model = _loaded(model)
-    return model.predict(read(data, model.config.data.encoding) if isinstance(data, (str, Path)) else data)
+    records = read(data, model.config.data.encoding) if isinstance(data, (str, Path)) else data
+    return model.predict(records, probabilities)
 
 
 def generate(model: Model | str | Path, prompt: str = "", **options) -> Iterator[str]:
@@ -213,6 +217,7 @@ def _as_begun(folder: Path, asked: RunConfig) -> RunConfig:
         for name, value in wanted:
             before = getattr(getattr(begun, section), name)
             if value is not None and value != before:
+                name = "encoder" if name == "kind" else name
                 raise ValueError(
                     f"{folder}: expected the settings the run began with, {name} {before}, got {value}; leave it out, or "
                     "start anew in another folder"

@@ -145,8 +145,10 @@ class Model(nn.Module):
             )
 
     @torch.no_grad()
-    def predict(self, records: Iterable[Record | dict | Any]) -> Iterator[dict]:
-        """An answer for each record, in order, reading only some records ahead.
+    def predict(
+        self, records: Iterable[Record | dict | Any], probabilities: bool = False
+    ) -> Iterator[dict]:
+        """An answer for each record, in order, reading only some records ahead; with `probabilities`, of every class.
 
         A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
         an array of vectors. Raises: ValueError for a record that cannot be read.
@@ -172,7 +174,12 @@ class Model(nn.Module):
             answers: list[dict] = [{}] * len(asked)
             for batch in sorted_batches(asked.lengths, self.config.training.tokens):
                 part = asked.take(batch).to(self.device)
-                for index, answer in zip(batch, self.task.answers(self(part.inputs), part), strict=True):
+                scores = self(part.inputs)
+                some = self.task.answers(scores, part)
+                if probabilities:
+                    every = self.task.probabilities(scores, part)
+                    some = [one | {"probabilities": each} for one, each in zip(some, every, strict=True)]
+                for index, answer in zip(batch, some, strict=True):
                     answers[index] = answer
             yield from answers
 
