@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sightline.files import read_json
 
 MOST_BYTES = 2**20  # of a config.json
+MOST = 2**40  # far from where products of two counts leave 64 bits
 NUMBER = r"(\d*[1-9]\d*(\.\d+)?|\d+\.\d*[1-9]\d*)"  # above 0
-Count = Annotated[int, Field(ge=1, lt=2**62)]  # of something that is counted, in the integers of PyTorch
+Count = Annotated[int, Field(ge=1, lt=MOST)]  # of something that is counted
 Every = Annotated[str, Field(pattern=rf"^\s*{NUMBER}\s*(%|steps?|tokens?|seconds?)\s*$")]
 
 CONCERNS = {  # the options that only some kinds of encoder have
@@ -78,7 +79,7 @@ class EncoderConfig(Section):
         None, ge=1, description="self-attention: heads of keys and values [default: heads]"
     )
     window: int | None = Field(
-        None, ge=0, lt=2**62, description="self-attention: rows seen to each side [default: all]"
+        None, ge=0, lt=MOST, description="self-attention: rows seen to each side [default: all]"
     )
     rotary: float | None = Field(
         None, ge=0, le=1, description="self-attention: share of each head that carries positions"
@@ -219,7 +220,7 @@ def _checked(where: str, sections) -> RunConfig:
     elif "betas" in place:
         message = "two numbers, as in [0.9, 0.99]"
     elif first["type"] == "int_parsing_size":
-        message = f"a whole number below {2**62}"
+        message = f"a whole number below {MOST}"
     elif first["type"] == "string_type":
         message = f"a text: {setting_names()[str(first['loc'][-1])]}"
     expected = message.removeprefix("Input should be ").removeprefix("Input should have ")
