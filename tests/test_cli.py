@@ -222,14 +222,14 @@ def checkpoint_cut_short(folder, fitted):
         "--out",
         folder / "cut",
         "--resume",
-    ], r"cut.checkpoint.safetensors.*another or a damaged one; restore it"
+    ], r"cut.checkpoint.safetensors.*bytes instead of .*restore it"
 
 
 def weights_cut_short(folder, fitted):
     succeed("fit", _csv(folder, GOOD), *SMALL, "--out", folder / "cut")
     whole = (folder / "cut" / "model.safetensors").read_bytes()
     (folder / "cut" / "model.safetensors").write_bytes(whole[:-100])
-    return ["predict", folder / "cut", folder / "bad.csv"], r"cut.model.safetensors.*another or a damaged one; restore it"
+    return ["predict", folder / "cut", folder / "bad.csv"], r"cut.model.safetensors.*bytes instead of .*restore it"
 
 
 def config_with_an_unknown_key(folder, fitted):

@@ -84,6 +84,8 @@ def _sentences() -> Iterator[None]:
 
 
 def _fail(sentence: str, code: int = 2) -> None:
+    if len(sentence) > 1500:  # it quotes what a file or an option holds
+        sentence = f"{sentence[:1000]} ... {sentence[-400:]}"
     print(f"sightline: {sentence}", file=sys.stderr)
     raise typer.Exit(code) from None
 

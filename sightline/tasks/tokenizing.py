@@ -111,11 +111,13 @@ class Tokenizer:
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
-            return cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer = cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer.encode(["\U0010ffff"])  # what is unknown must have an id
+            return tokenizer
         except BaseException as error:  # the engine raises plain Exception, and PanicException, which is none
             if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
                 raise
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew"
         )

@@ -16,6 +16,7 @@ MOST_BYTES = 2**20  # of a config.json
 MOST = 2**40  # far from where products of two counts leave 64 bits
 NUMBER = r"(\d*[1-9]\d*(\.\d+)?|\d+\.\d*[1-9]\d*)"  # above 0
 Count = Annotated[int, Field(ge=1, lt=MOST)]  # of something that is counted
+Size = Annotated[int, Field(ge=1, lt=2**31)]  # of a tensor
 Every = Annotated[str, Field(pattern=rf"^\s*{NUMBER}\s*(%|steps?|tokens?|seconds?)\s*$")]
 
 CONCERNS = {  # the options that only some kinds of encoder have
@@ -63,20 +64,18 @@ class EncoderConfig(Section):
     kind: Literal["self-attention", "rnn", "lstm", "convolution", "fully-connected"] = Field(
         "self-attention", description="self-attention, rnn, lstm, convolution or fully-connected"
     )
-    width: int = Field(128, ge=1, description="numbers per row")
-    layers: int = Field(3, ge=0, description="blocks")
-    hidden: int | None = Field(None, ge=1, description="width inside a block's mlp [default: 4 x width]")
+    width: Size = Field(128, description="numbers per row")
+    layers: int = Field(3, ge=0, lt=2**16, description="blocks")
+    hidden: Size | None = Field(None, description="width inside a block's mlp [default: 4 x width]")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the numbers dropped while training")
     causal: bool | None = Field(None, description="see no later rows [default: only if the task needs it]")
-    features: int | None = Field(
-        None, ge=1, description="numbers in each vector read [default: as in the data]"
-    )
+    features: Size | None = Field(None, description="numbers in each vector read [default: as in the data]")
     pool: Literal["mean", "max", "last", "attention"] | None = Field(
         None, description="how rows become one answer per sequence [default: the task's]"
     )
-    heads: int | None = Field(None, ge=1, description="self-attention, fully-connected: heads")
-    key_heads: int | None = Field(
-        None, ge=1, description="self-attention: heads of keys and values [default: heads]"
+    heads: Size | None = Field(None, description="self-attention, fully-connected: heads")
+    key_heads: Size | None = Field(
+        None, description="self-attention: heads of keys and values [default: heads]"
     )
     window: int | None = Field(
         None, ge=0, lt=MOST, description="self-attention: rows seen to each side [default: all]"
@@ -84,15 +83,15 @@ class EncoderConfig(Section):
     rotary: float | None = Field(
         None, ge=0, le=1, description="self-attention: share of each head that carries positions"
     )
-    kernel: int | None = Field(None, ge=1, description="convolution: rows seen at once")
+    kernel: Size | None = Field(None, description="convolution: rows seen at once")
     dilation: Literal["plain", "dilated"] | None = Field(
         None, description="convolution: plain, or dilated (1, 2, 4, ... by layer)"
     )
-    largest: int | None = Field(
-        None, ge=1, description="fully-connected: longest sequence [default: longest in the data]"
+    largest: Size | None = Field(
+        None, description="fully-connected: longest sequence [default: longest in the data]"
     )
-    rank: int | None = Field(
-        None, ge=1, description="fully-connected: rank of the matrix over positions [default: full]"
+    rank: Size | None = Field(
+        None, description="fully-connected: rank of the matrix over positions [default: full]"
     )
 
     @model_validator(mode="after")
@@ -114,9 +113,7 @@ class TrainingConfig(Section):
 
     tokens: Count = Field(4096, description="tokens per batch; a longer sequence is a batch of its own")
     accumulate: Count = Field(1, description="batches per step")
-    steps: Count | None = Field(
-        None, description="budget: steps [default: 1000 where no budget is given]"
-    )
+    steps: Count | None = Field(None, description="budget: steps [default: 1000 where no budget is given]")
     epochs: Count | None = Field(None, description="budget: passes over the data")
     seconds: float | None = Field(
         None, gt=0, description="budget: seconds of training (not reproducible to the bit)"

@@ -1,7 +1,7 @@
 """The sha256 of every file of a run, so that damage is named: in digests.json, and inside each file of tensors.
 
-    digests.json     {"version": 1, "sha256": {"config.json": "9f86...", ...}}, written last; whatever is not exactly what
-                     `save` writes is damaged
+    digests.json     {"version": 1, "files": {"config.json": {"bytes": 968, "sha256": "9f86..."}, ...}, "sha256": of the files},
+                     written last; whatever is not to the letter what `save` writes is damaged
     *.safetensors    metadata sha256: of the whole file, with zeros in place of these 64 letters. So a checkpoint, which is
                      replaced again and again, is always one file, and a kill leaves the old or the new one
 
@@ -10,9 +10,11 @@ A run of an earlier version has neither, and is read as it is.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from sightline.files import opened, read, write
 
@@ -30,16 +32,16 @@ def save(folder: Path, files: dict[str, bytes], there: Iterable[str] = ()) -> No
     The digest of a file that changes is taken away first: a kill in between leaves a run to resume, and not a damaged one.
     """
     before = listed(folder) or {}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    digests |= {name: _digest(folder / name) for name in there if (folder / name).exists()}
-    if any(before.get(name, digest) != digest for name, digest in digests.items()):
-        write(folder, {DIGESTS: _text({name: d for name, d in before.items() if name not in digests})})
+    notes = {name: _note(len(content), hashlib.sha256(content)) for name, content in files.items()}
+    notes |= {name: _measured(folder / name) for name in there if (folder / name).exists()}
+    if any(before.get(name, note) != note for name, note in notes.items()):
+        write(folder, {DIGESTS: _text({name: note for name, note in before.items() if name not in notes})})
     write(folder, files)
-    write(folder, {DIGESTS: _text(before | digests)})
+    write(folder, {DIGESTS: _text(before | notes)})
 
 
-def listed(folder: Path) -> dict[str, str] | None:
-    """The digests of a folder by the names of their files; None for a run of an earlier version.
+def listed(folder: Path) -> dict[str, dict] | None:
+    """The bytes and digests of a folder's files by their names; None for a run of an earlier version.
 
     Raises: ValueError where digests.json is damaged.
     """
@@ -48,8 +50,8 @@ def listed(folder: Path) -> dict[str, str] | None:
         return None
     content = read(path, MOST)
     try:
-        digests = json.loads(content)["sha256"]
-        whole = _text(digests) == content and all(map(DIGEST.fullmatch, digests.values()))
+        notes = json.loads(content)["files"]
+        whole = _text(notes) == content and all(note.keys() == {"bytes", STAMP} for note in notes.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
@@ -57,12 +59,15 @@ def listed(folder: Path) -> dict[str, str] | None:
             f"{path}: expected the digests of the run, got a damaged file; restore it from a copy, or remove it to "
             "take the other files as they are"
         )
-    return digests
+    return notes
 
 
 def identity(files: dict[str, bytes]) -> str:
     """Tells runs apart by what they began with."""
-    return hashlib.sha256(_text({n: hashlib.sha256(content).hexdigest() for n, content in files.items()})).hexdigest()
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(hashlib.sha256(files[name]).digest())
+    return digest.hexdigest()
 
 
 def check(folder: Path, names: Iterable[str] | None = None, optional: Collection[str] = ()) -> None:
@@ -70,24 +75,39 @@ def check(folder: Path, names: Iterable[str] | None = None, optional: Collection
 
     Raises: ValueError, naming the file, where one is missing, unless it is optional, or has changed.
     """
-    digests = listed(folder) or {}
-    for name in digests if names is None else names:
-        if name not in digests or name in optional and not (folder / name).exists():
+    notes = listed(folder) or {}
+    for name in notes if names is None else names:
+        path = folder / name
+        if name not in notes or name in optional and not path.exists():
             continue
-        if _digest(folder / name) != digests[name]:
-            raise ValueError(
-                f"{folder / name}: expected the file that the run wrote, got another or a damaged one; restore it from a copy, "
-                f"or if the change is yours remove {DIGESTS}"
-            )
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+        if size != notes[name]["bytes"]:
+            got = f"one of {size:,} bytes instead of {notes[name]['bytes']:,}"
+        elif _measured(path) != notes[name]:
+            got = "another or a damaged one"
+        else:
+            continue
+        raise ValueError(
+            f"{path}: expected the file that the run wrote, got {got}; restore it from a copy, or if the change is yours "
+            f"remove {DIGESTS}"
+        )
 
 
-def _digest(path: Path) -> str:
+def _measured(path: Path) -> dict:
     with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _note(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256"))
 
 
-def _text(digests: dict[str, str]) -> bytes:
-    return (json.dumps({"version": 1, "sha256": digests}, indent=2, sort_keys=True) + "\n").encode()
+def _note(size: int, digest: Any) -> dict:
+    return {"bytes": size, STAMP: digest.hexdigest()}
+
+
+def _text(notes: dict[str, dict]) -> bytes:
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode()).hexdigest()
+    return (
+        json.dumps({"version": 1, "files": notes, STAMP: digest}, indent=2, sort_keys=True) + "\n"
+    ).encode()
 
 
 # --- inside a file of tensors -------------------------------------------------------------------------------------------

@@ -233,7 +233,11 @@ def _clear(folder: Path, overwrite: bool) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in {*FILES, LOCK})
     if not overwrite or others or not (folder / CONFIG).is_file():
         got = f"one with files of another kind ({others[0]})" if overwrite and others else "one with files"
-        way = "name another out" if overwrite else "resume the run, write over it with overwrite, or name another out"
+        way = (
+            "name another out"
+            if overwrite
+            else "resume the run, write over it with overwrite, or name another out"
+        )
         raise ValueError(f"{folder}: expected a new or empty folder, got {got}; {way}")
     for path in sorted(map(folder.joinpath, FILES), key=lambda path: path.name != DIGESTS):
         if path.is_dir() and not path.is_symlink():
@@ -252,7 +256,9 @@ def _begin(folder: Path, model: Model, resume: bool) -> None:
                 f"{folder / name}: expected the same as the data gives now, got another; restore the data, or start anew "
                 "in another folder"
             )
-    if resume and digests.listed(folder) is None:  # of an earlier version, or killed before these were written
+    if (
+        resume and digests.listed(folder) is None
+    ):  # of an earlier version, or killed before these were written
         write(folder, files)
     else:
         digests.save(folder, files)

@@ -12,12 +12,13 @@ The loss is thus the sum over targets divided by their number in the whole step,
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -304,10 +305,8 @@ def merit(task: Task, measures: dict[str, float]) -> tuple[float, float]:
 def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict, State]:
     """Takes up a checkpoint, if it is one of this run."""
     best, found = checkpoint.load(path, model, optimizer, run)
-    if not isinstance(found, dict) or asdict(fresh).keys() - found.keys() - LATER or found.keys() - asdict(fresh):
-        raise ValueError(
-            f"{path}: expected the state of a run, got {', '.join(found) or 'none'}; start it anew"
-        )
+    if not _is_state(found, asdict(fresh).keys()):
+        raise ValueError(f"{path}: expected the state of a run, got something else; start it anew")
     if found["data"][:2] != fresh.data[:2]:
         raise ValueError(
             f"{path}: expected the training data it was made with, {found['data'][0]} sequences of {found['data'][1]} tokens, "
@@ -319,6 +318,29 @@ def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict
             "anew in another folder"
         )
     return best, State(**{**found, "data": fresh.data})
+
+
+def _is_state(found: Any, names: Collection[str]) -> bool:
+    """Whether it is what `asdict` makes of a `State`, here or in an earlier version."""
+
+    def numbers(some: Any) -> bool:
+        return all(type(one) in (int, float) and math.isfinite(one) for one in some)
+
+    if not isinstance(found, dict) or not names - LATER <= found.keys() <= names:
+        return False
+    single = [value for name, value in found.items() if name not in ("since_line", "best", "data")]
+    best, since, data = found["best"], found["since_line"], found["data"]
+    return (
+        numbers(single)
+        and all(0 <= value < 2**62 for value in single)
+        and isinstance(found["step"], int)
+        and isinstance(since, list)
+        and len(since) == 2
+        and numbers(since)
+        and (best is None or isinstance(best, dict) and "step" in best)
+        and isinstance(data, list)
+        and len(data) >= 2
+    )
 
 
 def _made_alike(model: nn.Module, process: PartialState) -> None:

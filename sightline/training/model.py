@@ -145,9 +145,7 @@ class Model(nn.Module):
             )
 
     @torch.no_grad()
-    def predict(
-        self, records: Iterable[Record | dict | Any], probabilities: bool = False
-    ) -> Iterator[dict]:
+    def predict(self, records: Iterable[Record | dict | Any], probabilities: bool = False) -> Iterator[dict]:
         """An answer for each record, in order, reading only some records ahead; with `probabilities`, of every class.
 
         A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
@@ -261,13 +259,17 @@ def _task(path: Path) -> Task:
         if not all(isinstance(column, str) for column in columns):
             raise ValueError("a column that is no text")
         if labels is not None and not (
-            isinstance(labels, tuple) and len(set(labels)) == len(labels) > 1 and all(isinstance(x, str) for x in labels)
+            isinstance(labels, tuple)
+            and len(set(labels)) == len(labels) > 1
+            and all(isinstance(x, str) for x in labels)
         ):
             raise ValueError("labels that are not two or more different texts")
         if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
             raise ValueError(f"{task.outputs} outputs")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected the task of the model, got: {error}; use another copy") from None
+        raise ValueError(
+            f"{path}: expected the task of the model, got: {str(error)[:200]}; use another copy"
+        ) from None
     return task
 
 
@@ -289,8 +291,10 @@ def _check_sizes(folder: Path, config: RunConfig, task: Task, tokenizer: Tokeniz
         with torch.device("meta"):
             wanted = Model(config, task, tokenizer).state_dict()
     except (RuntimeError, OverflowError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder}: expected sizes of the weights in {WEIGHTS}, got others ({reason}); use another copy") from None
+        reason = str(error).partition("\n")[0][:200]
+        raise ValueError(
+            f"{folder}: expected sizes of the weights in {WEIGHTS}, got others ({reason}); use another copy"
+        ) from None
     checkpoint.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, shapes)
 
 
