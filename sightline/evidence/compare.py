@@ -16,8 +16,8 @@ from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
+from sightline.files import locked, make_folder, write
 from sightline.tasks import Data, load
-from sightline.training.checkpoint import write
 from sightline.training.config import RunConfig
 
 COMPARISON = "comparison.json"
@@ -70,18 +70,25 @@ def compare(
     sampled = replace(loaded, valid=sample(loaded.valid))
     configs = equal(config, loaded, kinds, given)
 
+    with locked(folder):
+        runs = _runs(kinds, configs, sampled, rates, seeds, folder, tell, progress)
+        comparison = document(config, loaded, runs, SAMPLE)
+        write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
+    return comparison
+
+
+def _runs(kinds, configs, data: Data, rates, seeds: int, folder: Path, tell, progress: bool) -> list[dict]:
+    """Every kind with every rate, then with every other seed at its best rate."""
     runs: list[dict] = []
+    measure = report.MEASURES[data.task.name]
     for kind in kinds:
         rate, choices = configs[kind].training.rate, list(rates or ())
         for choice in choices or [rate]:
-            runs.append(_run(configs[kind].changed(rate=choice, seed=0), sampled, folder, tell, progress))
-        measure = report.MEASURES[loaded.task.name]
+            runs.append(_run(configs[kind].changed(rate=choice, seed=0), data, folder, tell, progress))
         rate = report.best_rate([run for run in runs if run["kind"] == kind], measure)
         for seed in range(1, seeds):
-            runs.append(_run(configs[kind].changed(rate=rate, seed=seed), sampled, folder, tell, progress))
-    comparison = document(config, loaded, runs, SAMPLE)
-    write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
-    return comparison
+            runs.append(_run(configs[kind].changed(rate=rate, seed=seed), data, folder, tell, progress))
+    return runs
 
 
 def _checked(encoders: Iterable[str], seeds: int) -> list[str]:
@@ -100,6 +107,7 @@ def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None
     """A run in a folder of its own, told of in a line."""
     kind, training = config.encoder.kind, config.training
     place = folder / f"{kind}-rate{training.rate:g}-seed{training.seed}"
+    make_folder(place, inside=folder)
     done = (place / "results.json").exists()
     _, run = trained(config, data, place, progress)
     measure = report.MEASURES[data.task.name]

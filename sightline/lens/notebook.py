@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from sightline.files import replacing
 from sightline.lens.pieces import said
 from sightline.observe import Seen
 from sightline.observe import watch as watch_model
@@ -46,14 +47,9 @@ class Page:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Writes the page, aside and then renamed: a file that opens in any browser."""
-        path = Path(path)
-        aside = path.with_name(path.name + ".tmp")
-        try:
-            aside.write_text(self.html, encoding="utf-8")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        return path
+        with replacing(path, named=True) as file:
+            file.write(self.html.encode())
+        return Path(path)
 
     def _repr_html_(self) -> str:
         return _paragraphs(self.notes) + (

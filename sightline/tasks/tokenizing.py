@@ -13,7 +13,6 @@ itself. A `tokenizer.json` from elsewhere keeps its ids; `<end>` is added to it 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -24,6 +23,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
+from sightline.files import MOST_JSON, read, write
 from sightline.sequences import Sequences
 
 UNKNOWN, END = "<unk>", "<end>"
@@ -111,20 +111,20 @@ class Tokenizer:
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
-            return cls(Engine.from_str(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            reason = error.strerror
-        except Exception as error:  # the engine raises plain Exception
-            reason = str(error)
+            tokenizer = cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer.encode(["\U0010ffff"])  # what is unknown must have an id
+            return tokenizer
+        except BaseException as error:  # the engine raises plain Exception, and PanicException, which is none
+            if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+                raise
+            reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew"
         )
 
     def save(self, folder: str | Path) -> None:
         """Writes `tokenizer.json` into a folder, aside first and then renamed."""
-        aside = Path(folder) / (FILE + ".part")
-        aside.write_text(self.engine.to_str(), encoding="utf-8")
-        os.replace(aside, Path(folder) / FILE)
+        write(Path(folder), {FILE: self.engine.to_str().encode()})
 
     # --- using it -----------------------------------------------------------------------------------------------------
 
