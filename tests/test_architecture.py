@@ -16,14 +16,9 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"lens", "evidence"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
-<<<<<<< HEAD
     {"batching", "textfiles"},
     {"sequences", "attention", "files"},
-=======
-    {"batching"},
-    {"sequences", "attention"},
     {"tabular"},
->>>>>>> 4ebb678 (tabular: tables, columns and lists are taken for what they are, or refused)
 ]
 CORE = {"tabular", "sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
 BESIDES = {  # opened when asked for
