@@ -118,22 +118,22 @@ def described(thing: Any) -> str:
     name = kind.__name__ if library in ("builtins", "__main__") else f"{library} {kind.__name__}"
     names = _names(thing) if is_table(thing) else []
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    columns = f" with the columns {', '.join(names[:SHOWN])}{more}" if names else ""
+    columns = f" with the columns {', '.join(map(str, names[:SHOWN]))}{more}" if names else ""
     return f"a{'n' * (name[0] in 'aeio')} {name}{columns}"
 
 
-def _names(table: Any) -> list[str]:
+def _names(table: Any) -> list[Any]:
     if isinstance(table, Mapping):
-        return [str(name) for name in table]
+        return list(table)
     if isinstance(table, np.ndarray):
         return list(table.dtype.names)
     if hasattr(type(table), "collect_schema"):  # without reading a lazy table, or a warning that it would be
-        return [str(name) for name in table.collect_schema()]
+        return list(table.collect_schema())
     names = next(
         (getattr(table, name) for name in ("column_names", "columns") if hasattr(type(table), name)), None
     )
     named = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
-    return [str(getattr(name, "_name", name)) for name in names] if named else []
+    return list(names) if named else []
 
 
 def _refusal(column: Any, what: str) -> str | None:

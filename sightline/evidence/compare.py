@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
 from sightline.files import locked, make_folder, write
+from sightline.tabular import items_of
 from sightline.tasks import Data, load
+from sightline.tasks.readers import TABLE, called, in_memory
 from sightline.training.config import RunConfig
 
 COMPARISON = "comparison.json"
@@ -25,7 +28,7 @@ SECONDS = 40.0  # of training for each encoder
 
 
 def compare(
-    data: str | Path,
+    data: Any,
     *,
     encoders: Iterable[str] = KINDS,
     seconds: float | None = None,
@@ -61,11 +64,12 @@ def compare(
     given = {name: value for name, value in given.items() if value is not None}
     if not given.keys() & {"seconds", "steps", "epochs"}:
         given["seconds"] = SECONDS
-    config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
+    tables, name = in_memory(given | {"data": data}), called(data)
+    config = RunConfig().changed(**{**SETTINGS, **given, "data": name, **dict.fromkeys(tables, TABLE)})
     folder = (
-        Path("runs", f"compare-{Path(data).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
+        Path("runs", f"compare-{Path(name).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
     )
-    loaded = load(**config.data.model_dump())
+    loaded = load(**config.data.model_dump() | tables)
     tell(loaded.chosen or loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
     configs = equal(config, loaded, kinds, given)
@@ -92,7 +96,7 @@ def _runs(kinds, configs, data: Data, rates, seeds: int, folder: Path, tell, pro
 
 
 def _checked(encoders: Iterable[str], seeds: int) -> list[str]:
-    kinds = list(dict.fromkeys(encoders))
+    kinds = list(dict.fromkeys(items_of(encoders, "compare", "encoders")))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(

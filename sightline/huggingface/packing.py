@@ -27,6 +27,7 @@ from sightline.huggingface.ways import (
     way_of,
 )
 from sightline.sequences import Sequences
+from sightline.tabular import items_of
 
 
 def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int | None = None) -> Sequences:
@@ -109,8 +110,9 @@ def _as_sequences(sequences: Iterable | Sequences) -> Sequences:
     if isinstance(sequences, Sequences):
         rows = [sequences.values]
     else:
+        ids = items_of(sequences, "run", "token ids")
         try:
-            rows = [torch.as_tensor(one) for one in sequences]
+            rows = [torch.as_tensor(one) for one in ids]
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
                 f"run: expected token ids, a list or tensor [n] for each sequence, got others ({error}); tokenize first"

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sightline.files import MOST_JSON, read, write
 from sightline.sequences import Sequences
+from sightline.tabular import items_of
 
 UNKNOWN, END = "<unk>", "<end>"
 FILE = "tokenizer.json"
@@ -81,6 +82,7 @@ class Tokenizer:
                 f"tokenizer: expected a vocabulary of {least}{' or more' * (kind != 'bytes')} for {kind}, got {size}; "
                 "change it or leave it out"
             )
+        texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         listed = bool(texts) and not isinstance(texts[0], str)
         strings = list(chain.from_iterable(texts)) if listed else texts
         match kind:
@@ -130,6 +132,7 @@ class Tokenizer:
 
     def encode(self, texts: list[str] | list[list[str]]) -> Encoded:
         """One sequence of ids for each text or list of words; a listed word that gives no piece becomes one unknown."""
+        texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         if texts and not isinstance(texts[0], str):
             return self._encode_words(texts)
         parts: list[list[int]] = []

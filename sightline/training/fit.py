@@ -20,7 +20,9 @@ import torch
 
 from sightline.files import LOCK, is_empty, locked, sweep, write
 from sightline.files import read as read_file
+from sightline.tabular import rows_of
 from sightline.tasks import Data, Examples, load, load_test, read, task_from_json
+from sightline.tasks.readers import TABLE, called, in_memory
 from sightline.training import digests
 from sightline.training.config import RunConfig
 from sightline.training.digests import DIGESTS
@@ -33,7 +35,7 @@ FILES = (CONFIG, TASK, TOKENIZER, WEIGHTS, CHECKPOINT, METRICS, RESULTS, DIGESTS
 
 
 def fit(
-    data: str | Path | Data,
+    data: Any,
     *,
     encoder: str | None = None,
     out: str | Path | None = None,
@@ -45,11 +47,12 @@ def fit(
 ) -> Model:
     """Trains an encoder on data and leaves the model, with the best weights by validation, in a folder.
 
-    `data` is what `tasks.load` takes, or gave. `encoder` is self-attention, rnn, lstm, convolution or fully-connected.
+    `data` is what `tasks.load` takes (a file, a folder, a name, or a table such as a DataFrame), or gave. `encoder` is
+    self-attention, rnn, lstm, convolution or fully-connected.
     `settings` are those of `RunConfig` by name: task, text, label, width, layers, steps or seconds, rate, ... ; one that is
-    None is left as it is. What was read and chosen is said in two lines on standard error before the first step, and a bar shows
-    how far it is, unless `progress` is False. `config` is a configuration to start from, such as the config.json of another run, of which what the
-    data decided (causal, and for other data largest) is decided anew.
+    None is left as it is. What was read and chosen is said in two lines on standard error before the first step, and
+    a bar shows how far it is, unless `progress` is False. `config` is a configuration to start from, such as the config.json of
+    another run, of which what the data decided (causal, and for other data largest) is decided anew.
     `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on; with `overwrite`, a run
     there is removed, once data and settings are known to do. A budget of `seconds` includes the evaluations on validation data
     (reading, and the measures of the test part, come on top), unless `evaluation_counts` is False.
@@ -63,8 +66,9 @@ def fit(
     dict_keys(['label', 'probability'])
     """
     given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
+    tables = {} if isinstance(data, Data) else in_memory(given | {"data": data})
     if not isinstance(data, Data):
-        given["data"] = str(data)
+        given |= {"data": called(data)} | dict.fromkeys(tables, TABLE)
     asked = _to_start_from(config, given.get("data")).changed(**given)
     name = Path(asked.data.data).stem.replace(":", "-") or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
@@ -85,7 +89,7 @@ def fit(
             asked = asked.changed(evaluation_counts=True)
         note = ""  # data that comes loaded is known to whoever loaded it
         if not isinstance(data, Data):
-            data = load(**asked.data.model_dump())
+            data = load(**asked.data.model_dump() | tables)
             note = data.chosen or data.note
         model = _untrained(asked, data)
         if main:
@@ -126,14 +130,14 @@ def _trained(
 
 def evaluate(
     model: Model | str | Path,
-    data: str | Path | Examples,
+    data: Any,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> dict[str, float]:
-    """The measures of a model on labelled data: a file, the test part of a folder or of built-in data, or examples.
+    """The measures of a model on labelled data: a file, a table, the test part of a folder or of built-in data, or examples.
 
-    Of the very file that the model was fitted on it is the test part, too; any other file is measured whole. `encoding` (UTF-8 if
-    None) and `separator` (as the file says if None) are those of this file, whatever the model was fitted with.
+    Of the very file or table that the model was fitted on it is the test part, too; any other file is measured whole. `encoding`
+    (UTF-8 if None) and `separator` (as the file says if None) are those of this file, whatever the model was fitted with.
     Raises: ValueError where there is no such model, or the data does not go with it.
 
     >>> evaluate("runs/reviews-lstm", "new-reviews.csv")  # doctest: +SKIP
@@ -141,6 +145,8 @@ def evaluate(
     """
     model = _loaded(model)
     if not isinstance(data, Examples):
+        if not isinstance(data, (str, Path)) and not hasattr(type(data), "features"):
+            data = list(rows_of(data, TABLE))  # since some can be gone through only once
         data = _own_test(model, data) or load_test(
             data, model.task, model.tokenizer, encoding, separator
         )
@@ -154,7 +160,7 @@ def predict(
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """An answer for each record of a file, of standard input (`-`) or of an iterable, in order, as soon as it is there.
+    """An answer for each record of a file, of standard input (`-`), of a table or of an iterable, in order, as soon as it is there.
 
     With `probabilities`, an answer also has {label: probability} for every label, of a tagger for each word. The answer of a
     tagger has the words and their tags. `encoding` (UTF-8 if None) and `separator` (as the file says if None) are
@@ -183,20 +189,24 @@ def _loaded(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else Model.load(model).to(processes().device)
 
 
-def _own_test(model: Model, data: str | Path) -> Examples | None:
-    """The test part of the file that a model was fitted on, split as then; None where `data` is anything else."""
+def _own_test(model: Model, data: Any) -> Examples | None:
+    """The test part of the file or table that a model was fitted on, split as then; None where `data` is anything else."""
     settings = model.config.data
-    if model.trained_on is None or Path(data).name != Path(settings.data).name or not Path(data).is_file():
+    same = called(data) == settings.data == TABLE
+    if model.trained_on is None or not (
+        same or Path(called(data)).name == Path(settings.data).name and Path(called(data)).is_file()
+    ):
         return None
+    tables = {name: data for name in ("valid", "test") if getattr(settings, name) == TABLE}  # no longer here
     try:
-        own = load(**{**settings.model_dump(), "data": str(data)})
+        own = load(**settings.model_dump() | tables | {"data": data})
     except ValueError:  # another file of that name, which need not do for training
         return None
     if own.train.fingerprint() != model.trained_on:
         return None
-    if own.test is None:
+    if own.test is None or "test" in tables:
         raise ValueError(
-            f"{data}: expected other data than the model was fitted on, got the same, of which no test part was set "
+            f"{called(data)}: expected other data than the model was fitted on, got the same, of which no test part was set "
             "aside; name another file"
         )
     return own.test

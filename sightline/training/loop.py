@@ -137,10 +137,9 @@ def train(
     """Trains a model in place and leaves in it the best weights by validation, or without one the last.
 
     Returns its lines of metrics, and where it stands at the end. `fingerprints` of the data are kept, and must be the same
-    to go on; `run`, if known, is what its checkpoints belong to. With `resume` it goes on from the checkpoint in the folder, if
-    there is one. With a budget of steps or epochs, on the CPU, and with as many processes as before, the weights are then to the
-    bit what they were had it never stopped.
-    `note` is said with the progress, before the first step.
+    to go on; `run`, if known, is what its checkpoints belong to; `note` is printed before the first step. With `resume` it goes
+    on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the CPU, and with as many
+    processes as before, the weights are then to the bit what they were had it never stopped.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -181,7 +180,7 @@ def train(
                     state.evaluation = _of_main(took[0], process)
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
-                    if state.best is None or merit(model.task, line["valid"]) > merit(model.task, state.best):
+                    if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
                         state.best = {"step": state.step, **line["valid"]}
                         best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                 record.line(line)
@@ -190,11 +189,9 @@ def train(
                 with clock.stopped():
                     checkpoint.save(path, model, optimizer, best, asdict(state), run)
             record.show(state.used, state.seconds)
-        history = record.history
-    if best:
-        model.load_state_dict(best)
+    model.load_state_dict(best or model.state_dict())
     model.eval().zero_grad(set_to_none=True)
-    return history, state
+    return record.history, state
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sightline.batching import sorted_batches
 from sightline.encoders import Readout, build
 from sightline.files import read_json
 from sightline.sequences import Sequences
+from sightline.tabular import described, is_table, items_of, rows_of
 from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
 from sightline.training import checkpoint, digests
 from sightline.training.config import RunConfig
@@ -145,16 +146,18 @@ class Model(nn.Module):
             )
 
     @torch.no_grad()
-    def predict(self, records: Iterable[Record | dict | Any], probabilities: bool = False) -> Iterator[dict]:
+    def predict(self, records: Any, probabilities: bool = False) -> Iterator[dict]:
         """An answer for each record, in order, reading only some records ahead; with `probabilities`, of every class.
 
-        A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
-        an array of vectors. Raises: ValueError for a record that cannot be read.
+        `records` are an iterable, a table such as a DataFrame, or one column. A record is a `Record`, a dict of columns, or just
+        what stands in the text column: a string, a list of words, an array of vectors.
+        Raises: ValueError for a record that cannot be read; TypeError for a set, bytes, a path.
         """
         if isinstance(records, (str, bytes, dict, Record)):  # of which each letter or key would be a record
             raise ValueError(
                 f"predict: expected records one after the other, got one {type(records).__name__}; put it in a list"
             )
+        records = rows_of(records, "predict") if is_table(records) else items_of(records, "predict", "records")
         self.eval()
         places: list[str] = []
 
@@ -205,6 +208,8 @@ class Model(nn.Module):
             )
         if not 0 <= seed < 2**64:
             raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
+        if not isinstance(prompt, str):
+            raise TypeError(f"generate: expected a text, got {described(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError(
                 "generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
