@@ -57,6 +57,7 @@ SCRIPTS = {  # of each page, in order
         "look-pictures",
         "look-tiles",
         "look-profile",
+        "look-predicts",
         "look",
         "look-notes",
     ),
