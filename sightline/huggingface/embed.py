@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
+from sightline.huggingface.packability import base_of, evaluating, most_positions, way_of
 from sightline.huggingface.packing import run, usual_tokens
-from sightline.huggingface.ways import base_of, evaluating, most_positions, way_of
 from sightline.sequences import Sequences
 
 WINDOW = 2048  # texts that are sorted together ...
