@@ -11,7 +11,6 @@ classes, with the same forwards and the same settings; a model that has changed,
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import threading
@@ -22,11 +21,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from sightline.attention import watching
 from sightline.huggingface.rows import NAME, Packing, packing_in_use, proving
+from sightline.huggingface.structure import Structure, hooked, normalizes_the_batch
 from sightline.huggingface.twin import apart, plain_class
 from sightline.sequences import Sequences
 
@@ -37,21 +36,7 @@ CLOSE = {
     torch.bfloat16: 5e-2,
     torch.float16: 1e-2,
 }  # relative to the largest
-PROVED = {torch.bfloat16: 5e-2, torch.float16: 1e-2, torch.float64: 1e-6}  # else 1e-4; what is 16 bits wide is widened first
-UNHEEDED = {  # settings that do not change how a model packs
-    "_attn_implementation_internal",
-    "_experts_implementation_internal",
-    "_output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "use_cache",
-    "problem_type",
-    "architectures",
-    "dtype",
-    "transformers_version",
-    "_name_or_path",
-}
-LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks look at no row of another sequence
+PROVED = {torch.bfloat16: 5e-2, torch.float16: 1e-2, torch.float64: 1e-5}  # else 1e-4; what is 16 bits wide is widened first
 
 
 @dataclass(frozen=True)
@@ -74,32 +59,27 @@ def way_of(base: PreTrainedModel) -> Way:
     return way
 
 
-def proved(base: PreTrainedModel) -> Way:
-    """The same, and the model stays on the attention that it has."""
-    proof = _proof(base, again=True)
-    if proof.way is None:
-        raise ValueError(proof.reason)
-    return proof.way
-
-
 def packable(base: PreTrainedModel) -> Way | None:
-    """The way in which a padded call may run packed; None: it must run as it is.
+    """The way in which a padded call may run packed; None: it must run padded, since hooks of the caller's own are on its parts.
 
-    That is so where the model cannot be packed, as it is now, or where hooks of the caller's own on its parts expect the
-    padded form.
+    Raises: ValueError where the model, as it is now, cannot be packed.
     """
-    way = None if hooked(base) else _proof(base, again=False).way
-    return way if way is not None and way.packed else None
+    try:
+        way = packed_way(base)
+    except ValueError as error:
+        raise ValueError(f'{error}; set_attn_implementation("sdpa") undoes unpad') from error
+    return None if hooked(base) else way
 
 
-def hooked(base: PreTrainedModel, itself: bool = False) -> bool:
-    """Whether a caller's own hooks are on its parts (or on the model itself), which may look at all rows that they get."""
-    return any(
-        (getattr(hook, "__module__", None) or type(hook).__module__).partition(".")[0] not in LIBRARIES
-        for part in _parts(base)[not itself :]
-        if part._forward_hooks or part._forward_pre_hooks
-        for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
-    )
+def packed_way(base: PreTrainedModel) -> Way:
+    """As `proved`, of a model that can be packed into one row; else ValueError."""
+    way = proved(base)
+    if not way.packed:
+        raise ValueError(
+            f"unpad: expected a model that can be packed into one row, but {plain_class(type(base)).__name__} looks or counts "
+            "across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
+        )
+    return way
 
 
 @contextmanager
@@ -135,48 +115,16 @@ def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """What a trial said (a way, or the reason why there is none), and the structure of the model that it said it of.
+    """A way that was proved, and the structure of the model that it was proved for.
 
     It lies on the model itself, so that it goes where the model goes; a copy or a pickle leaves it behind.
     """
 
-    way: Way | None
-    reason: str
-    parts: list[nn.Module]  # without the model itself, which would hold itself
-    kinds: list[type]
-    forwards: list  # that are set on a part itself
-    settings: list[dict]
+    way: Way
+    structure: Structure
 
     def __reduce__(self):
         return type(None), ()
-
-    def holds_for(self, parts: list[nn.Module]) -> bool:
-        if _kinds(parts) != self.kinds or _settings(parts) != self.settings:
-            return False
-        same = all(a is b for a, b in zip(parts[1:], self.parts, strict=True))
-        if same:
-            return all(a is b for a, b in zip(_forwards(parts), self.forwards, strict=True))
-        return all(map(_is_replica, parts[1:], self.parts))
-
-
-def _proof(base: PreTrainedModel, again: bool) -> Proof:
-    """The proof that holds for the model as it is; `again`: what was refused is tried once more."""
-    name, parts = plain_class(type(base)).__name__, _parts(base)
-    if any(isinstance(part, _BatchNorm) and part.training for part in parts):
-        reason = "in training it normalizes over the whole batch; call model.eval()"
-        return Proof(None, f"{name}: cannot run without padding: {reason}", [], [], [], [])
-    proof = _kept(base, parts, again)
-    if proof is None:
-        with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
-            proof = _kept(base, parts, again)  # by another thread, meanwhile
-            if proof is None:
-                structure = parts[1:], _kinds(parts), _forwards(parts), copy.deepcopy(_settings(parts))
-                try:
-                    proof = Proof(_trial(base), "", *structure)
-                except ValueError as error:
-                    proof = Proof(None, str(error), *structure)
-                object.__setattr__(base, "_sightline_proof", proof)
-    return proof
 
 
 _one_at_a_time = threading.Lock()
@@ -192,50 +140,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
-def _kept(base: PreTrainedModel, parts: list[nn.Module], again: bool) -> Proof | None:
+@torch.compiler.disable
+def proved(base: PreTrainedModel) -> Way:
+    """As `way_of`, but the model keeps its attention. What is refused is tried anew when asked again."""
+    if normalizes_the_batch(base):
+        raise ValueError(
+            f"{plain_class(type(base)).__name__}: expected a model that looks at one sequence at a time, but in training this "
+            "one normalizes over the whole batch; call model.eval()"
+        )
+    way = _kept(base)
+    if way is None:
+        with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
+            way = _kept(base)  # from another thread, meanwhile
+            if way is None:
+                structure = Structure.of(base)  # before the trial: what changes during it is seen
+                way = _trial(base)
+                object.__setattr__(base, "_sightline_proof", Proof(way, structure))
+    return way
+
+
+def _kept(base: PreTrainedModel) -> Way | None:
     proof = vars(base).get("_sightline_proof")
-    if proof is None or again and proof.way is None or not proof.holds_for(parts):
-        return None
-    return proof
-
-
-def _parts(base: nn.Module) -> list[nn.Module]:
-    """The module and all within it, a shared one as often as it is named; as cheap as can be, since each call asks."""
-    parts = [base]
-    for part in parts:
-        parts.extend(one for one in part._modules.values() if one is not None)
-    return parts
-
-
-def _kinds(parts: list[nn.Module]) -> list[type]:
-    return [plain_class(type(parts[0])), *map(type, parts[1:])]
-
-
-def _forwards(parts: list[nn.Module]) -> list:
-    return [vars(part).get("forward") for part in parts]
-
-
-def _settings(parts: list[nn.Module]) -> list[dict]:
-    configs = {id(config): config for part in parts if (config := vars(part).get("config")) is not None}
-    return [_of_config(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
-
-
-def _of_config(config: PreTrainedConfig) -> dict:
-    return {
-        name: _of_config(value) if isinstance(value, PreTrainedConfig) else value
-        for name, value in vars(config).items()
-        if name not in UNHEEDED
-    }
-
-
-def _is_replica(part: nn.Module, other: nn.Module) -> bool:
-    """Whether all but the weights is the other's own, as in the replicas that DataParallel makes for each call."""
-    own = vars(part)
-    return part is other or all(
-        own.get(name) is value
-        for name, value in vars(other).items()
-        if name not in ("_parameters", "_buffers", "_modules", "_former_parameters")
-    )
+    return proof.way if proof is not None and proof.structure.is_of(base) else None
 
 
 # --- the trial --------------------------------------------------------------------------------------------------------------
@@ -284,8 +210,8 @@ def _prove(twin: PreTrainedModel) -> Way:
     if not errors:
         detail = "; ".join(reasons) or "each sequence got something else than alone"
         raise ValueError(f"{name}: cannot run without padding: {detail}; use it as it is")
-    least = min(errors.values())
-    return next(way for way, error in errors.items() if error <= 4 * least)  # more is no rounding
+    least = max(4 * min(errors.values()), 0.1)  # more is no rounding
+    return next(way for way, error in errors.items() if error <= least)
 
 
 def _alone(twin: PreTrainedModel) -> tuple[Sequences, Tensor]:
@@ -401,12 +327,17 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part that turns tokens into hidden states."""
     if not isinstance(model, PreTrainedModel):
         raise TypeError(
-            f"run: expected a Hugging Face model, got {type(model).__name__}; load one with AutoModel.from_pretrained"
+            f"run: expected a Hugging Face model, got {type(model).__name__}; "
+            + ("pass the model in it" if _holds_one(model) else "load one with AutoModel.from_pretrained")
         )
     base = model.base_model
     if model.config.is_encoder_decoder and (hasattr(model, "decoder") or hasattr(base, "decoder")):
         return model.get_encoder()
     return getattr(model, "model", model) if base is model else base
+
+
+def _holds_one(model) -> bool:
+    return isinstance(model, nn.Module) and any(isinstance(part, PreTrainedModel) for part in model.modules())
 
 
 def most_positions(base: PreTrainedModel, way: Way) -> int | None:

@@ -14,14 +14,14 @@ from sightline.huggingface.packability import (
     Way,
     arguments_for,
     base_of,
-    hooked,
     most_positions,
     packed_rows,
+    packed_way,
     probe,
-    proved,
     rows_in_runs,
     way_of,
 )
+from sightline.huggingface.structure import hooked
 from sightline.huggingface.twin import apart, plain_class
 from sightline.huggingface.unpadded import unpadded_class
 from sightline.sequences import Sequences
@@ -80,7 +80,7 @@ def unpad(model: nn.Module) -> nn.Module:
     `use_cache=True` for one, and the call runs padded; `generate` does.
 
     Copies, pickles and replicas of the model stay so; what `save_pretrained` writes is the plain model. A model that is changed
-    afterwards (an adapter, quantized parts) is tried anew, and runs padded if it cannot be packed any more.
+    afterwards (an adapter, quantized parts) is tried anew by its next call, and refused if it cannot be packed any more.
     `set_attn_implementation("sdpa")` undoes it.
 
     Raises: TypeError where no Hugging Face model is found; ValueError for one that cannot be packed, with the reason; then
@@ -98,11 +98,7 @@ def unpad(model: nn.Module) -> nn.Module:
                 f"unpad: expected the forward of {name} itself, got another set in its place (by accelerate's prepare, or a "
                 "compiled one); call unpad before that"
             )
-        if not proved(base).packed:
-            raise ValueError(
-                f"unpad: expected a model that can be packed into one row, but {name} looks or counts "
-                "across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
-            )
+        packed_way(base)
         if not hasattr(base, "pooler") and apart(base, _pools):
             raise ValueError(
                 f"unpad: expected a model whose pooled output is made by its `pooler`, but {name} takes it from the "
