@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from sightline.attention import watching
 from sightline.huggingface.rows import NAME, Packing, packing_in_use, proving
-from sightline.huggingface.structure import Structure, hooked, normalizes_the_batch
+from sightline.huggingface.structure import Structure
 from sightline.huggingface.twin import apart, plain_class
 from sightline.sequences import Sequences
 
@@ -53,7 +53,7 @@ def way_of(base: PreTrainedModel) -> Way:
 
     Raises: ValueError where no way gives each sequence what it gets alone.
     """
-    way = proved(base)
+    way = proved(base, Structure.of(base))
     if base.config._attn_implementation != NAME:
         base.set_attn_implementation(NAME)
     return way
@@ -64,16 +64,17 @@ def packable(base: PreTrainedModel) -> Way | None:
 
     Raises: ValueError where the model, as it is now, cannot be packed.
     """
+    structure = Structure.of(base)
     try:
-        way = packed_way(base)
+        way = packed_way(base, structure)
     except ValueError as error:
         raise ValueError(f'{error}; set_attn_implementation("sdpa") undoes unpad') from error
-    return None if hooked(base) else way
+    return None if structure.hooked else way
 
 
-def packed_way(base: PreTrainedModel) -> Way:
+def packed_way(base: PreTrainedModel, structure: Structure) -> Way:
     """As `proved`, of a model that can be packed into one row; else ValueError."""
-    way = proved(base)
+    way = proved(base, structure)
     if not way.packed:
         raise ValueError(
             f"unpad: expected a model that can be packed into one row, but {plain_class(type(base)).__name__} looks or counts "
@@ -141,27 +142,27 @@ if hasattr(os, "register_at_fork"):
 
 
 @torch.compiler.disable
-def proved(base: PreTrainedModel) -> Way:
+def proved(base: PreTrainedModel, structure: Structure) -> Way:
     """As `way_of`, but the model keeps its attention. What is refused is tried anew when asked again."""
-    if normalizes_the_batch(base):
+    if structure.normalizes:
         raise ValueError(
             f"{plain_class(type(base)).__name__}: expected a model that looks at one sequence at a time, but in training this "
             "one normalizes over the whole batch; call model.eval()"
         )
-    way = _kept(base)
+    way = _kept(base, structure)
     if way is None:
         with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
-            way = _kept(base)  # from another thread, meanwhile
+            way = _kept(base, structure)  # from another thread, meanwhile
             if way is None:
-                structure = Structure.of(base)  # before the trial: what changes during it is seen
+                before = structure.kept()
                 way = _trial(base)
-                object.__setattr__(base, "_sightline_proof", Proof(way, structure))
+                object.__setattr__(base, "_sightline_proof", Proof(way, before))
     return way
 
 
-def _kept(base: PreTrainedModel) -> Way | None:
+def _kept(base: PreTrainedModel, structure: Structure) -> Way | None:
     proof = vars(base).get("_sightline_proof")
-    return proof.way if proof is not None and proof.structure.is_of(base) else None
+    return proof.way if proof is not None and structure.is_as(proof.structure) else None
 
 
 # --- the trial --------------------------------------------------------------------------------------------------------------
@@ -172,6 +173,11 @@ class _CannotRun(ValueError):
 
 
 def _trial(base: PreTrainedModel) -> Way:
+    if _device(base).type == "meta":
+        raise ValueError(
+            f"{plain_class(type(base)).__name__}: expected a model with its weights in memory, got weights that are not "
+            "loaded, or lie elsewhere until they are needed; load it whole"
+        )
     try:
         return apart(base, _prove)
     except _CannotRun:  # perhaps a model that insists on its 16 bits
@@ -253,8 +259,17 @@ def probe(base: PreTrainedModel, lengths: tuple[int, ...]) -> Sequences:
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id")
     }
     ids = [i for i in range(min(config.vocab_size, 100)) if i not in special]
-    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(lengths))], device=base.device)
+    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(lengths))], device=_device(base))
     return Sequences(rows, [0, *torch.tensor(lengths).cumsum(0).tolist()])
+
+
+def _device(model: nn.Module) -> torch.device:
+    """Where its weights are, which a replica of DataParallel holds as attributes."""
+    for part in model.modules():
+        for one in (*part._parameters.values(), *vars(part).values(), *part._buffers.values()):
+            if isinstance(one, Tensor):
+                return one.device
+    return torch.device("cpu")
 
 
 def _error(rows: Tensor, expected: Tensor) -> float:

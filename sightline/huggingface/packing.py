@@ -21,7 +21,7 @@ from sightline.huggingface.packability import (
     rows_in_runs,
     way_of,
 )
-from sightline.huggingface.structure import hooked
+from sightline.huggingface.structure import Structure, has_hooks
 from sightline.huggingface.twin import apart, plain_class
 from sightline.huggingface.unpadded import unpadded_class
 from sightline.sequences import Sequences
@@ -46,7 +46,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     """
     base = base_of(model)
     way = way_of(base)
-    packs = way.packed and not hooked(base, itself=True)
+    packs = way.packed and not has_hooks(base) and not Structure.of(base).hooked
     inputs = _as_sequences(sequences)
     _check_ids(base, inputs.values)
     _check_lengths(base, way, inputs.lengths)
@@ -98,7 +98,7 @@ def unpad(model: nn.Module) -> nn.Module:
                 f"unpad: expected the forward of {name} itself, got another set in its place (by accelerate's prepare, or a "
                 "compiled one); call unpad before that"
             )
-        packed_way(base)
+        packed_way(base, Structure.of(base))
         if not hasattr(base, "pooler") and apart(base, _pools):
             raise ValueError(
                 f"unpad: expected a model whose pooled output is made by its `pooler`, but {name} takes it from the "

@@ -7,7 +7,7 @@ has been replaced is another object. Weights are no structure.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,64 +31,59 @@ UNHEEDED = {  # settings that do not change how a model packs
 LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks look at no row of another sequence
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Structure:
     """A model's structure at one moment."""
 
-    parts: list[nn.Module]  # without the model itself, which lies below what it holds
+    parts: list[nn.Module]  # the model first; a shared one as often as it is named
     kinds: list[type]
-    forwards: list
+    forwards: dict[int, object]  # number of the part -> what is set on it
     settings: list[dict]
+    hooked: bool  # hooks of the caller's own are on parts of the model, which may look at all rows that they get
+    normalizes: bool  # it is in training and has batch norms, which then look at all rows
 
     @classmethod
     def of(cls, model: nn.Module) -> Structure:
-        parts = parts_of(model)
-        return cls(parts[1:], _kinds(parts), _forwards(parts), copy.deepcopy(_settings(parts)))
+        """In one walk, since each call of a model asks."""
+        parts, kinds, forwards, configs, hooked, normalizes = [model], [], {}, {}, False, False
+        for i, part in enumerate(parts):
+            own = vars(part)
+            if part._modules:
+                parts += [one for one in part._modules.values() if one is not None]
+            if part._forward_hooks or part._forward_pre_hooks:
+                hooked = hooked or i > 0 and has_hooks(part)
+            if "forward" in own:
+                forwards[i] = own["forward"]
+            if "config" in own:
+                configs[id(own["config"])] = own["config"]
+            if part.training and isinstance(part, _BatchNorm):
+                normalizes = True
+            kinds.append(type(part))
+        kinds[0] = getattr(kinds[0], "padded_class", kinds[0])  # `unpad` comes after the trial
+        settings = [_of_config(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
+        return cls(parts, kinds, forwards, settings, hooked, normalizes)
 
-    def is_of(self, model: nn.Module) -> bool:
-        """Whether the model has this structure, or is a replica of a model that has."""
-        parts = parts_of(model)
-        if _kinds(parts) != self.kinds or _settings(parts) != self.settings:
+    def kept(self) -> Structure:
+        """The same, to be compared with later: it does not change with the model, nor hold it, which would hold itself."""
+        return replace(self, parts=[None, *self.parts[1:]], settings=copy.deepcopy(self.settings))
+
+    def is_as(self, before: Structure) -> bool:
+        """Whether the model is still what it was, or a replica of it."""
+        same = self.kinds == before.kinds or [*map(plain_class, self.kinds)] == [*map(plain_class, before.kinds)]
+        if not same or self.settings != before.settings:
             return False
-        if all(a is b for a, b in zip(parts[1:], self.parts, strict=True)):
-            return all(a is b for a, b in zip(_forwards(parts), self.forwards, strict=True))
-        return all(map(_is_replica, parts[1:], self.parts))
+        if self.parts[1:] == before.parts[1:]:  # modules are equal if they are the same
+            return self.forwards.keys() == before.forwards.keys() and all(
+                forward is before.forwards[i] for i, forward in self.forwards.items()
+            )
+        return all(map(_is_replica, self.parts[1:], before.parts[1:]))
 
 
-def parts_of(model: nn.Module) -> list[nn.Module]:
-    """The module and all within it, a shared one as often as it is named."""
-    parts = [model]
-    for part in parts:
-        parts.extend(one for one in part._modules.values() if one is not None)
-    return parts
-
-
-def hooked(model: nn.Module, itself: bool = False) -> bool:
-    """Whether a caller's own hooks are on its parts (or on the model itself), which may look at all rows that they get."""
-    return any(
-        (getattr(hook, "__module__", None) or type(hook).__module__).partition(".")[0] not in LIBRARIES
-        for part in parts_of(model)[not itself :]
-        if part._forward_hooks or part._forward_pre_hooks
-        for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
-    )
-
-
-def normalizes_the_batch(model: nn.Module) -> bool:
-    """Whether it is in training and has batch norms, which then look at all rows."""
-    return any(part.training and isinstance(part, _BatchNorm) for part in parts_of(model))
-
-
-def _kinds(parts: list[nn.Module]) -> list[type]:
-    return [plain_class(type(parts[0])), *map(type, parts[1:])]
-
-
-def _forwards(parts: list[nn.Module]) -> list:
-    return [vars(part).get("forward") for part in parts]
-
-
-def _settings(parts: list[nn.Module]) -> list[dict]:
-    configs = {id(config): config for part in parts if (config := vars(part).get("config")) is not None}
-    return [_of_config(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
+def has_hooks(module: nn.Module) -> bool:
+    """Whether hooks of the caller's own are on the module itself."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    homes = (getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks)
+    return any(home.partition(".")[0] not in LIBRARIES for home in homes)
 
 
 def _of_config(config: PreTrainedConfig) -> dict:
