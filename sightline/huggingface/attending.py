@@ -17,6 +17,7 @@ from transformers.masking_utils import sdpa_mask
 
 from sightline.attention import Pattern, attention
 from sightline.huggingface.given import asked_packing, of_offsets, of_positions
+from sightline.huggingface.packability import vouch
 from sightline.huggingface.rows import (
     NAME,
     WHERE,
@@ -29,7 +30,6 @@ from sightline.huggingface.rows import (
     proving,
 )
 from sightline.huggingface.rules import Reading, read
-from sightline.huggingface.ways import vouch
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
 from sightline.huggingface.loading import load, load_whole, longest_text
 from sightline.huggingface.model_files import EXPECTED, line
+from sightline.huggingface.packability import base_of, evaluating, way_of
 from sightline.huggingface.packing import run, usual_tokens
-from sightline.huggingface.ways import base_of, evaluating, way_of
 from sightline.sequences import Sequences
 from sightline.tabular import described, is_missing, items_of
 

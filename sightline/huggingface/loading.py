@@ -21,7 +21,7 @@ from transformers import (
 
 from sightline.huggingface import recipe as recipes
 from sightline.huggingface.model_files import EXPECTED, NOWHERE, line, where_to_look
-from sightline.huggingface.ways import most_positions
+from sightline.huggingface.packability import most_positions
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REPEATED = re.compile(

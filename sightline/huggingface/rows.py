@@ -15,7 +15,15 @@ from torch import Tensor
 from sightline.attention import Pattern
 from sightline.huggingface.rules import Reading
 
-NAME = "sightline"
+
+class Name(str):
+    """A name that a pickle looks up in this package, so that who loads a model which is set to it has registered it."""
+
+    def __reduce__(self):
+        return Name, (str(self),)
+
+
+NAME = Name("sightline")
 WHERE = f"attention {NAME!r}"
 
 

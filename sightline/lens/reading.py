@@ -93,8 +93,8 @@ def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
 
 def _of_the_hub(source: str) -> Reader:
     from sightline.huggingface.embed import load_whole
+    from sightline.huggingface.packability import Way, base_of, most_positions, way_of
     from sightline.huggingface.packing import run
-    from sightline.huggingface.ways import Way, base_of, most_positions, way_of
 
     model, tokenizer, _ = load_whole(source, None, None, None)
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")

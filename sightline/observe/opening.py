@@ -39,7 +39,7 @@ def opened(model: nn.Module) -> Opened:
 
 
 def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.ways import CLOSE, arguments_for, base_of, hidden_of
+    from sightline.huggingface.packability import CLOSE, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()

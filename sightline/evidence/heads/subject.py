@@ -150,8 +150,8 @@ def _texts(model: Model, before: tuple[int, ...]) -> Callable[[Sequence[Document
 
 def _of_the_hub(source, tokenizer, name: str) -> Subject:
     from sightline.huggingface.embed import Embedder
+    from sightline.huggingface.packability import base_of, most_positions, way_of
     from sightline.huggingface.packing import run
-    from sightline.huggingface.ways import base_of, most_positions, way_of
 
     with torch.random.fork_rng(
         devices=[]
