@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -112,12 +113,23 @@ def outermost_call() -> tuple[PreTrainedModel, dict] | None:
         frame = frame.f_back
     if outermost is None:
         return None
-    model, signature = outermost["self"], inspect.signature(type(outermost["self"]).forward)
-    arguments = {name: outermost[name] for name in signature.parameters if name in outermost}
-    arguments |= signature.bind_partial(model, *outermost.get("args", ()), **outermost["kwargs"]).arguments
-    arguments |= arguments.pop("kwargs", {})
-    arguments.pop("self")
-    return model, arguments
+    model, forward = outermost["self"], type(outermost["self"]).forward
+    local = {  # where `forward` itself was called, past torch's way into a module
+        name: outermost[name]
+        for name, parameter in list(inspect.signature(forward).parameters.items())[1:]
+        if name in outermost and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    return model, local | arguments_by_name(forward, model, outermost.get("args", ()), outermost["kwargs"])
+
+
+def arguments_by_name(forward: Callable, model: PreTrainedModel, args: tuple, kwargs: dict) -> dict:
+    """The arguments of a call of the model's forward, without the model."""
+    bound = inspect.signature(forward).bind_partial(model, *args, **kwargs)
+    kinds = {name: parameter.kind for name, parameter in bound.signature.parameters.items()}
+    arguments = dict(list(bound.arguments.items())[1:])
+    for name in [name for name in arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD]:
+        arguments |= arguments.pop(name)
+    return arguments
 
 
 _CALLS = (

@@ -19,8 +19,6 @@ from sightline.huggingface.ways import (
     base_of,
     most_positions,
     packed_rows,
-    packing,
-    positions_in,
     probe,
     rows_in_runs,
     way_of,

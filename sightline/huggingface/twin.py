@@ -50,8 +50,10 @@ def plain_class(kind: type) -> type:
 
 def _tried(module: nn.Module, trial: Callable[[nn.Module], Result], widen: bool) -> Result:
     proving.set(True)
-    with torch.no_grad(), _WithoutRandomNumbers():
-        return trial(_twin(module, widen))
+    with torch.no_grad():
+        twin = _twin(module, widen)
+        with _WithoutRandomNumbers():
+            return trial(twin)
 
 
 def _twin(module: nn.Module, widen: bool) -> nn.Module:

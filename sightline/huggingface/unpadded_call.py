@@ -6,22 +6,21 @@ and a pooled output that is proved to be made of the first token's. Any other ca
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from sightline.huggingface.given import arguments_by_name
 from sightline.huggingface.head_rows import ROWS, gives_tuple, needs_padding, side_of_padding
 from sightline.huggingface.rows import NAME, packing_in_use
-from sightline.huggingface.twin import apart
+from sightline.huggingface.twin import apart, plain_class
 from sightline.huggingface.ways import Way, arguments_for, packing, positions_in, probe, way_of
 from sightline.sequences import Sequences
 
-OUTPUTS = {"last_hidden_state", "hidden_states", "pooler_output"}  # all others fit the padded form only
+OUTPUTS = {"last_hidden_state", "hidden_states"}  # beside a pooled one; all others fit the padded form only
 SETTINGS = {"output_hidden_states", "use_cache", "return_dict", "num_items_in_batch"}
 
 
@@ -44,11 +43,11 @@ def call_unpadded(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: d
         outputs = whole(base, **arguments_for(base, call.arguments))
     pools = outputs.get("pooler_output") is not None
     pool = _pooling(base) if pools else None
-    unknown = any(value is not None and name not in OUTPUTS for name, value in outputs.items())
-    if unknown or pools and pool is None:
+    rows = {name: outputs[name] for name in list(outputs.keys()) if name != "pooler_output"}
+    if pools and pool is None or not all(_is_of_rows(name, value, call) for name, value in rows.items()):
         return whole(base, *args, **kwargs)
-    for name in list(outputs.keys()):
-        outputs[name] = _unpacked(outputs[name], call)
+    for name, value in rows.items():
+        outputs[name] = _unpacked(value, call)
     if pools:  # it was made from the first token of the one long row
         outputs["pooler_output"] = pool(base, outputs["last_hidden_state"])
     return outputs
@@ -58,9 +57,8 @@ def call_unpadded(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: d
 def _packed_call(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict) -> PackedCall | None:
     if base.config._attn_implementation != NAME or packing_in_use.get() is not None:
         return None
-    arguments = dict(inspect.signature(whole).bind_partial(base, *args, **kwargs).arguments)
-    arguments.update(arguments.pop("kwargs", {}))
-    arguments = {name: value for name, value in arguments.items() if value is not None and name != "self"}
+    arguments = arguments_by_name(whole, base, args, kwargs)
+    arguments = {name: value for name, value in arguments.items() if value is not None}
     mask, tokens = arguments.pop("attention_mask", None), arguments.get("input_ids")
     tokens = arguments.get("inputs_embeds") if tokens is None else tokens
     if not (isinstance(mask, Tensor) and mask.dim() == 2 and isinstance(tokens, Tensor)):
@@ -89,7 +87,13 @@ def _packed_call(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: di
 def _is_known(base: PreTrainedModel, arguments: dict) -> bool:
     """Whether nothing is given or configured that fits the padded form only: a cache, weights, a router's numbers, a tuple."""
     for name, value in arguments.items():
-        if name in ROWS or value is False or name in SETTINGS and not (name == "use_cache" and value):
+        if (
+            name in ROWS
+            or value is False
+            or "label" in name
+            or name in SETTINGS
+            and not (name == "use_cache" and value)
+        ):
             continue
         if isinstance(value, Tensor) or value not in (0, ""):
             return False
@@ -108,13 +112,22 @@ def _packed(name: str, value: Tensor, rows: Tensor, mask: Tensor) -> Tensor | No
     return value.expand(*mask.shape, *value.shape[2:]).flatten(0, 1).index_select(0, rows)[None]
 
 
-def _unpacked(value, call: PackedCall):
-    if isinstance(value, Tensor) and value.shape[:2] == (1, len(call.rows)):
-        padded = value.new_zeros(call.shape[0] * call.shape[1], *value.shape[2:])
-        return padded.index_copy(0, call.rows, value[0]).unflatten(0, call.shape)
+def _is_of_rows(name: str, value, call: PackedCall) -> bool:
+    if value is None:
+        return True
+    layers = value if isinstance(value, tuple | list) else (value,)
+    return name in OUTPUTS and all(
+        isinstance(one, Tensor) and one.dim() == 3 and one.shape[:2] == (1, len(call.rows)) for one in layers
+    )
+
+
+def _unpacked(value: Tensor | tuple | list | None, call: PackedCall):
     if isinstance(value, tuple | list):
         return type(value)(_unpacked(one, call) for one in value)
-    return value
+    if value is None:
+        return None
+    padded = value.new_zeros(call.shape[0] * call.shape[1], value.shape[2])
+    return padded.index_copy(0, call.rows, value[0]).unflatten(0, call.shape)
 
 
 # --- the pooled output --------------------------------------------------------------------------------------------------
@@ -128,18 +141,24 @@ def _by_first_row(base: PreTrainedModel, hidden: Tensor) -> Tensor:  # as ALBERT
     return base.pooler_activation(base.pooler(hidden[:, 0]))
 
 
-_poolings: WeakKeyDictionary[PreTrainedModel, Callable | None] = WeakKeyDictionary()
+_poolings: dict[
+    tuple, Callable | None
+] = {}  # class of the model and of its pooler -> by which of these it is made
 
 
 @torch.compiler.disable
 def _pooling(base: PreTrainedModel) -> Callable | None:
     """How the model makes its pooled output of its hidden states [B, L, E], found by trial; None: in another way."""
-    if base not in _poolings:
+    kinds = (
+        plain_class(type(base)),
+        *(type(getattr(base, name, None)) for name in ("pooler", "pooler_activation")),
+    )
+    if kinds not in _poolings:
         try:
-            _poolings[base] = apart(base, _try_poolings)
+            _poolings[kinds] = apart(base, _try_poolings)
         except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
-            _poolings[base] = None
-    return _poolings[base]
+            _poolings[kinds] = None
+    return _poolings[kinds]
 
 
 def _try_poolings(base: PreTrainedModel) -> Callable | None:
@@ -151,6 +170,8 @@ def _try_poolings(base: PreTrainedModel) -> Callable | None:
             pooled = pooling(base, outputs.last_hidden_state)
         except (AttributeError, TypeError, RuntimeError, IndexError):
             continue
-        if pooled.shape == outputs.pooler_output.shape and torch.allclose(pooled, outputs.pooler_output, 1e-4, 1e-5):
+        if pooled.shape == outputs.pooler_output.shape and torch.allclose(
+            pooled, outputs.pooler_output, 1e-4, 1e-5
+        ):
             return pooling
     return None
