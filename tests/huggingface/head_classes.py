@@ -89,7 +89,7 @@ def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) 
     }.get(head, {})
 
 
-def differences(got, expected, mask: Tensor) -> list[str]:
+def differences(got, expected, mask: Tensor, close: float = CLOSE) -> list[str]:
     """What differs between two calls' outputs, beside what stands in rows of padding."""
     if isinstance(expected, tuple):
         got, expected = ({str(i): one for i, one in enumerate(outputs)} for outputs in (got, expected))
@@ -98,7 +98,7 @@ def differences(got, expected, mask: Tensor) -> list[str]:
     for name in set(names) - set(wrong):
         pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=False))
         same = len(list(tensors(got[name]))) == len(list(tensors(expected[name])))
-        if not same or not all(_same(a, b, mask) for a, b in pairs):
+        if not same or not all(_same(a, b, mask, close) for a, b in pairs):
             wrong.append(name)
     return sorted(wrong)
 
@@ -112,7 +112,7 @@ def tensors(value) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(tensors, value))
 
 
-def _same(got: Tensor, expected: Tensor, mask: Tensor) -> bool:
+def _same(got: Tensor, expected: Tensor, mask: Tensor, close: float) -> bool:
     if got.shape != expected.shape:
         return False
     if expected.shape[:2] == mask.shape:
@@ -122,7 +122,7 @@ def _same(got: Tensor, expected: Tensor, mask: Tensor) -> bool:
     elif expected.dim() > 1 and len(expected) == mask.numel():
         got, expected = got[mask.flatten()], expected[mask.flatten()]
     scale = float(expected.nan_to_num().abs().max()) if expected.numel() else 0.0
-    return torch.allclose(got, expected, rtol=0, atol=CLOSE * max(scale, 1e-30), equal_nan=True)
+    return torch.allclose(got, expected, rtol=0, atol=close * max(scale, 1e-30), equal_nan=True)
 
 
 Call = tuple[str, dict[str, Tensor], Tensor]  # what it tries, its arguments, and which rows are real
