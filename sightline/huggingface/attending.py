@@ -201,7 +201,8 @@ def attend(
         out = out.new_zeros(batch * queries, *out.shape[1:]).index_copy(0, rows.queries, out)
     out = out.unflatten(0, (batch, queries))
     if rule is not None and (rule.every_row or rule.reading is None) and bool(rule.blind.any()):
-        out = torch.where(rule.blind.transpose(1, 2), _alike(query, key, value, position_bias, how), out)
+        alike = _alike(query, key, value, position_bias, how)
+        out = torch.where(rule.blind.transpose(1, 2), alike, out).contiguous()
     return out, None
 
 

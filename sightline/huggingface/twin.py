@@ -44,7 +44,9 @@ def apart(module: nn.Module, trial: Callable[[nn.Module], Result], *, widen: boo
 
 
 def plain_class(kind: type) -> type:
-    """The class that a model had before `unpad`."""
+    """The class that a model had before `unpad`, or before its weights were sharded."""
+    if kind.__bases__[0].__name__ == "FSDPModule":  # by torch.distributed.fsdp.fully_shard
+        kind = kind.__bases__[1]
     return getattr(kind, "padded_class", kind)
 
 
