@@ -66,7 +66,14 @@ def examined(family: str, head: str) -> Cell | None:
         try:
             with torch.no_grad():
                 expected = model(**given)
-        except (ValueError, AttributeError, RuntimeError, TypeError, AssertionError, IndexError):  # no call for it
+        except (
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            TypeError,
+            AssertionError,
+            IndexError,
+        ):  # no call for it
             continue
         with torch.no_grad(), watching(lambda *_, p=packed: p.append(packing_in_use.get() is not None)):
             try:
@@ -92,7 +99,9 @@ def _same_gradients(model, beside, given) -> bool:
         for part in one.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0  # some heads drop out whatever the configuration says
-        parameters = [parameter for parameter in one.parameters() if parameter.numel()]
+        parameters = [
+            parameter for parameter in one.parameters() if parameter.numel() and parameter.requires_grad
+        ]
         grads.append(torch.autograd.grad(one(**given).loss, parameters, allow_unused=True))
         one.eval()
     pairs = [pair for pair in zip(*grads, strict=True) if pair != (None, None)]
