@@ -75,10 +75,11 @@ def unpad(model: nn.Module) -> nn.Module:
     """From now on padded calls of this model run packed inside: the same call, the same outputs, without the padding's work.
 
     Takes any Hugging Face model, or an object that holds some, as a SentenceTransformer does; gives it back. A call runs packed
-    if it has a mask [B, L] that is padded on the right and nothing else that fits only the padded form (a cache, asked-for
-    attentions, your own hooks on the model's parts); any other call runs as it is, on the attention "sightline". Rows of
-    padding come back as zeros, and no cache comes back from a packed call, even if the model's config has `use_cache`: pass
-    `use_cache=True` for one, and the call runs padded; `generate` does.
+    if its mask [B, L] is padded on the right, each text has a token, and nothing that it gives back depends on rows of padding:
+    labels there are -100, and the head reads other rows. What a head reads is tried, once for each class and each set of
+    arguments. Any other call (with a cache, routers' numbers, a tuple, your own hooks on the model's parts) runs padded, on the
+    attention "sightline", and every value is eager attention's. Rows of padding come back as zeros from a packed call, and no
+    cache does, even if the model's config has `use_cache`: pass `use_cache=True` for one; `generate` does.
 
     Copies, pickles and replicas of the model stay so; what `save_pretrained` writes is the plain model. A model that is changed
     afterwards (an adapter, quantized parts) is tried anew by its next call, and refused if it cannot be packed any more.
