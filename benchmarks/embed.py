@@ -1,6 +1,6 @@
 """Says how much faster a real encoder is without padding: texts to vectors, ours against its rivals, taking turns.
 
-    python benchmarks/embed.py              # --quick: few texts and one turn, to see that all sides agree
+    python benchmarks/embed.py
     python benchmarks/embed.py --profile    # where the time of ours goes
 
 The encoder is all-MiniLM-L6-v2; the 512 texts, of 3 to 512 tokens, come from the interpreter's own documentation. A side
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+import embed_onnx
 import embed_rivals as rivals
 import finetuning
 import torch
@@ -76,7 +77,7 @@ def sides(texts: list[str], dtype: torch.dtype, device: str) -> dict[str, Callab
     }
     if dtype == torch.float32:
         all_sides["Hugging Face, batches as given"] = rivals.hugging_face(texts, False, *how)
-        all_sides["ONNX Runtime, fused"] = rivals.onnx_runtime(texts, torch.get_num_threads())
+        all_sides["ONNX Runtime, fused"] = embed_onnx.onnx_runtime(texts, torch.get_num_threads())
     return all_sides
 
 
@@ -98,7 +99,7 @@ def measure(texts: list[str], exact: Tensor, dtype: torch.dtype, device: str, re
     errors = check(all_sides, exact, dtype, reference)
     products = rivals.Products(rivals.lengths(texts), dtype, device, TOKENS)
     callables = {**all_sides, FLOOR: products}
-    turns = take_turns({name: _finished(side, device) for name, side in callables.items()}, repeats)
+    turns = take_turns(callables, repeats)
     base = median(turns["sightline"])
     return {
         "dtype": str(dtype),
@@ -113,15 +114,6 @@ def measure(texts: list[str], exact: Tensor, dtype: torch.dtype, device: str, re
             "per_second": products.operations / median(turns[FLOOR]),
         },
     }
-
-
-def _finished(side: Callable[[], Any], device: str) -> Callable[[], None]:
-    def call() -> None:
-        side()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return call
 
 
 # --- where the time goes ------------------------------------------------------------------------------------------------
@@ -181,17 +173,18 @@ def show_table(row: dict[str, Any], tokens: int) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__.split("\n")[0], repeats=7)
+    parser = arguments(__doc__.split("\n")[0], repeats=7, smoke={"texts": 6, "batches": 2, "longest": 32})
     parser.add_argument("--texts", type=int, default=512, help="how many")
-    parser.add_argument("--quick", action="store_true", help="32 texts, one turn, and nothing is written")
+    parser.add_argument("--longest", type=int, default=rivals.LONGEST, help="tokens at which texts are cut")
+    parser.add_argument("--batches", type=int, default=8, help="training steps of a turn")
     parser.add_argument("--profile", action="store_true", help="says where the time goes, and nothing else")
     given = parser.parse_args()
-    texts = rivals.texts(32 if given.quick else given.texts)
+    texts = rivals.texts(given.texts, given.longest)
     if given.profile:
         for dtype in TARGETS:
             show_profile(texts, dtype)
         return
-    repeats = 1 if given.quick else given.repeats
+    repeats = given.repeats
     lengths = rivals.lengths(texts)
     exact = rivals.hugging_face(texts, True, torch.float64, "cpu")()
     rows = [measure(texts, exact, dtype, "cpu", repeats) for dtype in TARGETS]
@@ -199,17 +192,13 @@ def main() -> None:
         rows.append(measure(texts, exact, torch.bfloat16, "cuda", repeats))
     for row in rows:
         show_table(row, sum(lengths))
-    steps = finetuning.measure(given.data, batches=2 if given.quick else 8, repeats=repeats)
+    sizes = finetuning.TINY if given.smoke else finetuning.SMALL
+    steps = finetuning.measure(given.data, given.batches, repeats, sizes)
     finetuning.show_steps(steps)
-    if not given.quick:
-        about = {"count": len(texts), "tokens": sum(lengths), "mean": sum(lengths) / len(texts)}
-        about["longest"] = max(lengths)
-        figures = {"model": "all-MiniLM-L6-v2", "texts": about, "tokens_in_a_pack": TOKENS}
-        write(
-            given.results,
-            "embed",
-            {**figures, "versions": rivals.versions(), "repeats": repeats, "rows": rows, "training": steps},
-        )
+    about = {"count": len(texts), "tokens": sum(lengths), "mean": sum(lengths) / len(texts)}
+    about["longest"] = max(lengths)
+    figures = {"model": "all-MiniLM-L6-v2", "texts": about, "tokens_in_a_pack": TOKENS}
+    write(given.results, "embed", {**figures, "repeats": repeats, "rows": rows, "training": steps})
 
 
 if __name__ == "__main__":

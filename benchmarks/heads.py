@@ -1,6 +1,6 @@
 """Says how much faster every head of a model is measured on a corpus than in the usual way, and that memory does not grow with it.
 
-    python benchmarks/heads.py CORPUS.conllu ...     # --quick: 400 sentences of it and one turn
+    python benchmarks/heads.py CORPUS.conllu ...
     python benchmarks/heads.py CORPUS.conllu --long  # also one text of 50,000 tokens
 
 The encoder is all-MiniLM-L6-v2. The usual way is in `heads_usual.py`: eager attention, `output_attentions=True`, batches of 32
@@ -22,7 +22,7 @@ import embed_rivals as rivals
 import numpy as np
 import torch
 from heads_usual import Usual
-from side_by_side import against, agree, arguments, needed, show, stop, summary, write
+from side_by_side import against, agree, arguments, needed, show, stop, summary, timed, write
 from transformers import AutoModel, BertModel
 
 from sightline.encoders import build
@@ -82,9 +82,10 @@ def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"sightline": [], "usual": []}
     for _ in range(repeats):
         for name, side in (("sightline", ours), ("usual", partial(usual, model))):
-            began = process_time()
-            side(subject, corpus)
-            found[name].append(process_time() - began)
+            with timed():
+                began = process_time()
+                side(subject, corpus)
+                found[name].append(process_time() - began)
     return found
 
 
@@ -108,7 +109,7 @@ def held(*arguments: str) -> dict[str, float]:
 def hold(corpus: Corpus) -> None:
     """Prints what measuring takes: bytes before and at most, and seconds."""
     subject = opened(rivals.MODEL)
-    ours(subject, corpus.take(range(100)))
+    ours(subject, corpus.take(range(min(100, len(corpus.documents)))))
     before, began = peak(), process_time()
     ours(subject, corpus)
     print(before, peak(), process_time() - began)
@@ -136,10 +137,27 @@ def off_the_line(sizes: list[float]) -> float:
     return z / (y + (y - x) / (b - a) * (c - b))
 
 
+def memory(files: list[str], long: bool) -> dict:
+    """What reading a corpus holds, once and several times over, and one long text at three lengths."""
+    figures: dict = {"memory": {f"{n}x": held(*files, "--hold", str(n)) for n in (1, TIMES)}}
+    show("memory, MiB", ["corpus", "before", "most"], [
+        [name, *(f"{one[key] / 2**20:.0f}" for key in ("before", "peak"))]
+        for name, one in figures["memory"].items()
+    ])  # fmt: skip
+    if long:
+        texts = {str(n): held("--hold-long", str(n)) for n in LONG}
+        grown = [one["peak"] - one["before"] for one in texts.values()]
+        figures["long"] = texts | {"of the line": off_the_line(grown)}
+        print(
+            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, {off_the_line(grown):.2f} of the line (aim {LINE})"
+        )
+    return figures
+
+
 def main() -> None:
-    parser = arguments(__doc__.partition("\n")[0], repeats=2)
+    parser = arguments(__doc__.partition("\n")[0], repeats=2, smoke={"sentences": 24})
     parser.add_argument("corpus", type=Path, nargs="*", help="files of CoNLL-U")
-    parser.add_argument("--quick", action="store_true", help="400 sentences and one turn")
+    parser.add_argument("--sentences", type=int, help="only so many of the corpus")
     parser.add_argument("--long", action="store_true", help="also one text of 50,000 tokens")
     parser.add_argument("--hold", type=int, help="print the memory of reading the corpus so often, and stop")
     parser.add_argument("--hold-long", type=int, help="print the memory of one text so long, and stop")
@@ -147,35 +165,28 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.hold_long:
         return hold_long(given.hold_long)
+    if given.smoke and not given.corpus:
+        given.corpus = [given.data / "ud-english-ewt" / "en_dev.conllu"]
     if not given.corpus:
         stop("heads: expected files of CoNLL-U to measure on, got none; name them")
-    corpus = corpus_of([needed(path) for path in given.corpus] * (given.hold or 1))
-    if given.quick:
-        corpus = corpus.take(range(min(400, len(corpus.documents))))
+    corpus = corpus_of([needed(path, "another file") for path in given.corpus] * (given.hold or 1))
+    if given.sentences:
+        corpus = corpus.take(range(min(given.sentences, len(corpus.documents))))
     if given.hold:
         return hold(corpus)
     figures: dict = {"documents": len(corpus.documents), "questions": len(corpus)}
     figures["errors"] = errors(corpus)
-    turns = seconds(corpus, 1 if given.quick else given.repeats)
+    turns = seconds(corpus, given.repeats)
     ratio = median(turns["usual"]) / median(turns["sightline"])
     figures |= {"seconds": {name: summary(each) for name, each in turns.items()}, "faster": ratio}
     rows = [[name, f"{median(each):.1f}"] for name, each in turns.items()]
     show(f"{len(corpus.documents):,} sentences, every head: {against(ratio, FASTER)}", ["", "seconds"], rows)
-    files = [str(path) for path in given.corpus]
-    sizes = {f"{times}x": held(*files, "--hold", str(times)) for times in (1, TIMES)}
-    figures["memory"] = sizes
-    show("memory, MiB", ["corpus", "before", "most"], [
-        [name, *(f"{one[key] / 2**20:.0f}" for key in ("before", "peak"))] for name, one in sizes.items()
-    ])  # fmt: skip
-    if given.long:
-        found = {str(n): held("--hold-long", str(n)) for n in LONG}
-        grown = [one["peak"] - one["before"] for one in found.values()]
-        figures["long"] = found | {"of the line": off_the_line(grown)}
-        print(
-            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, {off_the_line(grown):.2f} of the line (aim {LINE})"
-        )
-    if not given.quick:
-        write(given.results, "heads", figures)
+    if given.smoke:  # memory is told by processes of their own; here only what these do
+        hold(corpus)
+        hold_long(64)
+    else:
+        figures |= memory([str(path) for path in given.corpus], given.long)
+    write(given.results, "heads", figures)
 
 
 if __name__ == "__main__":

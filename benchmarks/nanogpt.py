@@ -6,7 +6,8 @@ The settings are those of nanoGPT's README for a CPU: 4 layers, 4 heads, width 1
 2000 iterations, no dropout, AdamW with rate 1e-3. Batches and schedule are those of its train.py, the same for both sides,
 which take turns of 50 iterations; the model and what follows its gradient (clipping, AdamW) are each side's own, ours from
 the library, the other as in train.py. nanoGPT's estimate is the best of some means over 20 random batches of validation
-text; beside it stands the loss over all of that text.
+text; beside it stands the loss over all of that text. First both sides are shown to mean the same by a loss, and to see no
+character that they foresee. Without --nanogpt ours is trained alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from side_by_side import agree, arguments, needed, show, write
+from side_by_side import agree, arguments, needed, show, timed, write
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -27,33 +28,36 @@ from sightline.sequences import Sequences
 from sightline.training.loop import Gradients
 
 WIDTH, LAYERS, HEADS = 128, 4, 4
-ROWS, BLOCK, ITERATIONS, WARMUP = 12, 64, 2000, 100
+ROWS, BLOCK, WARMUP = 12, 64, 100
 RATE, LEAST_RATE, DECAY, BETAS, CLIP = 1e-3, 1e-4, 0.1, (0.9, 0.99), 1.0
 EVALUATE_EVERY, EVALUATE_ON, TURN = 250, 20, 50
 TARGET = 1.88
 
 
 class Side:
-    """A model, its loss and what it does with a gradient at a rate, in nanoGPT's loop."""
+    """A model, its scores [rows, L, V], its loss and what it does with a gradient at a rate, in nanoGPT's loop."""
 
     def __init__(
         self,
         model: nn.Module,
+        scores: Callable[[Tensor], Tensor],
         loss: Callable[[Tensor, Tensor], Tensor],
         update: Callable[[float], None],
         train: Tensor,
         valid: Tensor,
     ):
-        self.model, self.loss, self.update, self.train, self.valid = model, loss, update, train, valid
+        self.model, self.scores, self.loss, self.update = model, scores, loss, update
+        self.train, self.valid = train, valid
         self.batches, self.looks = (torch.Generator().manual_seed(seed) for seed in (1337, 1338))
         self.iteration, self.seconds, self.estimates = 0, 0.0, []
 
-    def turn(self, iterations: int) -> None:
+    def turn(self, count: int, iterations: int) -> None:
         began = perf_counter()
-        for _ in range(iterations):
-            self.loss(*draw(self.train, self.batches)).backward()
-            self.update(rate_at(self.iteration))
-            self.iteration += 1
+        with timed():
+            for _ in range(count):
+                self.loss(*draw(self.train, self.batches)).backward()
+                self.update(rate_at(self.iteration, iterations))
+                self.iteration += 1
         self.seconds += perf_counter() - began
 
     @torch.no_grad()
@@ -79,10 +83,10 @@ def draw(text: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
-def rate_at(iteration: int) -> float:
+def rate_at(iteration: int, iterations: int) -> float:
     if iteration < WARMUP:
         return RATE * (iteration + 1) / (WARMUP + 1)
-    done = (iteration - WARMUP) / (ITERATIONS - WARMUP)
+    done = (iteration - WARMUP) / (iterations - WARMUP)
     return LEAST_RATE + 0.5 * (1 + math.cos(math.pi * done)) * (RATE - LEAST_RATE)
 
 
@@ -93,9 +97,11 @@ def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     )
     model = nn.Sequential(encoder, Readout(WIDTH, vocabulary))
 
+    def scores(x: Tensor) -> Tensor:
+        return model(Sequences(x.flatten(), torch.arange(0, x.numel() + 1, x.shape[1]))).view(*x.shape, -1)
+
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        rows = Sequences(x.flatten(), torch.arange(0, x.numel() + 1, x.shape[1]))
-        return cross_entropy(model(rows), y.flatten())
+        return cross_entropy(scores(x).flatten(0, 1), y.flatten())
 
     matrices, others = (
         [p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False)
@@ -109,12 +115,14 @@ def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
         step(optimizer, rate)
         gradients.zero_()
 
-    return Side(model, loss, update, train, valid)
+    return Side(model, scores, loss, update, train, valid)
 
 
 def theirs(path: Path, vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     """nanoGPT's own model and optimizer, from its model.py."""
-    spec = importlib.util.spec_from_file_location("nanogpt_model", needed(path / "model.py"))
+    spec = importlib.util.spec_from_file_location(
+        "nanogpt_model", needed(path / "model.py", "its folder with --nanogpt")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     torch.manual_seed(1337)
@@ -133,7 +141,7 @@ def theirs(path: Path, vocabulary: int, train: Tensor, valid: Tensor) -> Side:
         step(optimizer, rate)
         optimizer.zero_grad(set_to_none=True)
 
-    return Side(model, lambda x, y: model(x, y)[1], update, train, valid)
+    return Side(model, lambda x: model(x, x)[0], lambda x, y: model(x, y)[1], update, train, valid)
 
 
 def step(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -143,18 +151,33 @@ def step(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def check(side: Side) -> float:
-    """A model of language must not see what it foresees: changing a row's second half must leave the first as it was."""
+def check(name: str, side: Side) -> None:
+    """Its loss is the cross-entropy of its scores, and changing a row's second half leaves the scores of the first as they were."""
     rows = side.valid[: 2 * BLOCK].view(2, BLOCK).clone()
     changed = rows.clone()
     changed[:, BLOCK // 2 :] = rows.flip(0)[:, BLOCK // 2 :]
-    offsets = torch.arange(0, 2 * BLOCK + 1, BLOCK)
-    before, after = (side.model(Sequences(r.flatten(), offsets)).view(2, BLOCK, -1) for r in (rows, changed))
-    return agree("later characters seen", float((before - after)[:, : BLOCK // 2].abs().max()), 1e-6)
+    before, after = (side.scores(each) for each in (rows, changed))
+    agree(f"{name}, later characters seen", float((before - after)[:, : BLOCK // 2].abs().max()), 1e-6)
+    right = -before.double().log_softmax(-1).gather(-1, changed[..., None]).mean()
+    agree(f"{name}, loss", abs(float(side.loss(rows, changed) - right)), 1e-5)
+
+
+def trained(sides: dict[str, Side], iterations: int) -> None:
+    """All iterations of each side, in turns; estimates now and then, and at the end."""
+    for iteration in range(TURN, iterations + TURN, TURN):
+        iteration = min(iteration, iterations)
+        for side in sides.values():
+            side.turn(iteration - side.iteration, iterations)
+        if iteration % EVALUATE_EVERY == 0 or iteration == iterations:
+            for side in sides.values():
+                side.estimate()
+            losses = (f"{n} {s.estimates[-1]['loss']:.4f} at {s.seconds:.1f} s" for n, s in sides.items())
+            print(f"iteration {iteration}:", ", ".join(losses), flush=True)
 
 
 def main() -> None:
-    parser = arguments(__doc__.split("\n")[0])
+    parser = arguments(__doc__.split("\n")[0], smoke={"iterations": 3})
+    parser.add_argument("--iterations", type=int, default=2000, help="steps of training")
     parser.add_argument(
         "--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours"
     )
@@ -166,19 +189,11 @@ def main() -> None:
     sides = {"sightline": ours(len(ids), train, valid)}
     if given.nanogpt:
         sides["nanoGPT"] = theirs(given.nanogpt, len(ids), train, valid)
-    check(sides["sightline"])
-
-    while sides["sightline"].iteration < ITERATIONS:
-        for side in sides.values():
-            side.turn(TURN)
-            if side.iteration % EVALUATE_EVERY == 0:
-                side.estimate()
-        if sides["sightline"].iteration % EVALUATE_EVERY == 0:
-            told = (
-                f"{name} {side.estimates[-1]['loss']:.4f} at {side.seconds:.1f} s"
-                for name, side in sides.items()
-            )
-            print(f"iteration {sides['sightline'].iteration}:", ", ".join(told), flush=True)
+    else:
+        print("nanoGPT is left out; name a checkout with --nanogpt")
+    for name, side in sides.items():
+        check(name, side)
+    trained(sides, given.iterations)
     rows = [
         {
             "side": name,
@@ -192,7 +207,7 @@ def main() -> None:
         for name, side in sides.items()
     ]
     show(
-        f"tiny Shakespeare, {ITERATIONS} iterations of {ROWS} x {BLOCK} characters; nats per character (aim: {TARGET} at most)",
+        f"tiny Shakespeare, {given.iterations} iterations of {ROWS} x {BLOCK} characters; nats per character (aim: {TARGET} at most)",
         ["", "parameters", "seconds", f"seconds to {TARGET}", "nanoGPT's estimate", "all validation text"],
         [
             [
@@ -209,7 +224,7 @@ def main() -> None:
     if given.nanogpt:
         share = rows[0]["seconds"] / rows[1]["seconds"]
         print(f"ours took {share:.2f} of nanoGPT's time ({'≤' if share <= 1 else '> (!)'} 1)")
-    write(given.results, "nanogpt", {"target": TARGET, "iterations": ITERATIONS, "rows": rows})
+    write(given.results, "nanogpt", {"target": TARGET, "iterations": given.iterations, "rows": rows})
 
 
 if __name__ == "__main__":

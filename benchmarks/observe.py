@@ -21,7 +21,7 @@ from statistics import median, quantiles
 from time import perf_counter
 
 import torch
-from side_by_side import agree, arguments, show, stop, summary, take_turns, write
+from side_by_side import agree, arguments, show, stop, summary, take_turns, timed, write
 from torch import Tensor
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
@@ -34,7 +34,6 @@ from sightline.observe.statistics import BINS, Statistics, statistics
 
 WIDTH, LINKS = 64, 8
 MEMORY = (4096, 16_384, 65_536)
-LONG, HEADS = 100_000, 12
 TARGETS = {"watched, of unwatched": 2.0, "eager, of watched": 4.0, "memory, of the line": 1.3}
 STEPS = {"compiled": "1", "plain": "0"}  # what the environment says
 
@@ -56,9 +55,14 @@ def watched(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, pattern: Pattern) 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
+    before = os.environ.get("SIGHTLINE_NATIVE")
     os.environ["SIGHTLINE_NATIVE"] = STEPS[name]
-    yield
-    del os.environ["SIGHTLINE_NATIVE"]
+    try:
+        yield
+    finally:
+        del os.environ["SIGHTLINE_NATIVE"]
+        if before is not None:
+            os.environ["SIGHTLINE_NATIVE"] = before
 
 
 def by(name: str, what: Callable) -> Callable:
@@ -101,11 +105,15 @@ def cost(n: int, heads: int, pattern: Pattern, repeats: int, with_eager: bool) -
         sides["eager"] = lambda: eager(q, k, v, pattern)
     ours, *others = (side() for name, side in sides.items() if name != "unwatched")
     for theirs in others:
-        for name in ("entropy", "distance", "received", "first", "histogram", "weights"):
-            a, b = getattr(ours, name), getattr(theirs, name)
-            limit = 1e-2 if name == "histogram" else 1e-4  # millions of float32 added up one by one, by eager
-            agree(name, float((a - b).abs().max() / b.abs().max().clamp_min(1)), limit)
+        alike(ours, theirs)
     return {name: summary(seconds) for name, seconds in take_turns(sides, repeats).items()}
+
+
+def alike(ours: Statistics, theirs: Statistics) -> None:
+    for name in ("entropy", "distance", "received", "first", "histogram", "weights"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        limit = 1e-2 if name == "histogram" else 1e-4  # millions of float32 added up one by one, by eager
+        agree(name, float((a - b).abs().max() / b.abs().max().clamp_min(1)), limit)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------------
@@ -151,45 +159,53 @@ def off_the_line(found: dict[str, int]) -> float:
 # --- a long text --------------------------------------------------------------------------------------------------------
 
 
-def long() -> dict:
-    """Seconds for one layer of 100,000 tokens: forward, statistics of 12 heads and of one, first picture of a head, tiles; and memory."""
-    q, k, v, offsets = drawn(LONG, HEADS)
+def long(n: int, heads: int, count: int) -> dict:
+    """Seconds for one layer of n tokens: forward, statistics of all heads and of one, first picture of a head, a count of tiles; and memory."""
+    q, k, v, offsets = drawn(n, heads)
     began = perf_counter()
     lse = attention(q, k, v, offsets, CAUSAL).lse
     figures: dict = {"forward": perf_counter() - began}
     call = call_of(q, k, lse, offsets, CAUSAL)
     one = call_of(q[:, :1], k[:, :1], lse[:, :1], offsets, CAUSAL)
     made: list[Statistics] = []
-    for name, heads, what in (("compiled", HEADS, call), ("compiled", 1, one), ("plain", 1, one)):
+    for name, some, what in (("compiled", heads, call), ("compiled", 1, one), ("plain", 1, one)):
         began = perf_counter()
         bytes_held = most_held(by(name, lambda what=what: made.append(statistics(what, LINKS))))
         seconds = perf_counter() - began
-        figures[f"statistics of {heads}, {name}"] = {"seconds": seconds, "bytes": bytes_held}
-        print(name, heads, f"{seconds:.1f} s, {bytes_held / 2**20:.0f} MiB", flush=True)
-    layer = Layer("long", list(range(HEADS)), call, lambda: made[0])
+        figures[f"statistics of {some}, {name}"] = {"seconds": seconds, "bytes": bytes_held}
+        print(name, some, f"{seconds:.1f} s, {bytes_held / 2**20:.0f} MiB", flush=True)
+    alike(made[1], made[2])
+    layer = Layer("long", list(range(heads)), call, lambda: made[0])
     began = perf_counter()
     pyramid = layer.pyramid(0)
-    side = -(-LONG // (256 * pyramid.at)) * pyramid.at
+    side = -(-n // (256 * pyramid.at)) * pyramid.at
     while bool(pyramid.tile(at=side).mean.isnan().any()):
         pyramid.grow(8)
     first = perf_counter() - began
     pyramid.grow()
     whole = perf_counter() - began
     random, seconds = torch.Generator().manual_seed(1), []
-    for _ in range(200):
+    for _ in range(count):
         at = 2 ** int(torch.randint(0, 9, (), generator=random))
-        cells = -(-LONG // at)
+        cells = -(-n // at)
         r, c = (int(torch.randint(0, max(1, cells - 256), (), generator=random)) for _ in range(2))
         ranges = (r, min(r + 256, cells)), (c, min(c + 256, cells))
         began = perf_counter()
         pyramid.tile(*ranges, at=at) if at >= pyramid.at else layer.tile(0, *ranges, at=(at, at))
         seconds.append(perf_counter() - began)
     tiles = {"median": median(seconds), "95th": quantiles(seconds, n=20)[-1], "most": max(seconds)}
-    return {**figures, "first picture": first, "whole pyramid": whole, "tiles": tiles}
+    return {
+        "tokens": n,
+        "heads": heads,
+        **figures,
+        "first picture": first,
+        "whole pyramid": whole,
+        "tiles": tiles,
+    }
 
 
 def main() -> None:
-    parser = arguments(__doc__.partition("\n")[0], repeats=5)
+    parser = arguments(__doc__.partition("\n")[0], repeats=5, smoke={"heads": 2, "long": True})
     parser.add_argument("--long", action="store_true", help="also 100,000 tokens and 12 heads")
     parser.add_argument("--heads", type=int, default=4, help="heads of the timed calls")
     parser.add_argument("--held", type=int, help="print the bytes of one head of so many tokens, and stop")
@@ -205,13 +221,14 @@ def main() -> None:
         stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}
     rows = []
+    part = 32 if asked.smoke else 1
     with torch.no_grad():
         for name, n, pattern, both in (
             ("8192, full", 8192, FULL, False),
             ("8192, causal", 8192, CAUSAL, False),
             ("4096, full", 4096, FULL, True),
         ):
-            seconds = cost(n, asked.heads, pattern, asked.repeats, both)
+            seconds = cost(n // part, asked.heads, pattern, asked.repeats, both)
             middle = {side: value["median"] for side, value in seconds.items()}
             ratios = {step: middle[f"watched, {step}"] / middle["unwatched"] for step in STEPS}
             row = {"seconds": seconds, "watched, of unwatched": ratios}
@@ -225,13 +242,18 @@ def main() -> None:
         columns = ["tokens", "unwatched s", "compiled s", "plain s", "compiled", "plain", "eager / compiled"]
         show(f"{asked.heads} heads of width {WIDTH}, watched and not", columns, rows)
         for name in STEPS:
+            if asked.smoke:  # what is held is told by a process of its own; here only what that does
+                with step(name):
+                    held(64)
+                continue
             found = memory(name)
             off = off_the_line(found)
             figures[f"memory, {name}"], figures[f"memory, {name}, of the line"] = found, off
             sizes = ", ".join(f"{n}: {size / 2**20:.1f} MiB" for n, size in found.items())
             print(f"memory beyond q and k, {name}: {sizes}; {off:.2f} of the line (aim at most 1.3)")
         if asked.long:
-            figures["long"] = long()
+            with timed():
+                figures["long"] = long(700, 2, 4) if asked.smoke else long(100_000, 12, 200)
             print(figures["long"])
     write(asked.results, "observe", figures)
 

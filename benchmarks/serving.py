@@ -6,13 +6,13 @@
 The text is the interpreter's own: the topics of its help, and sources of its library. The model is a rotary, causal self-attention
 encoder fitted to it by `sightline fit`, which has no largest length. The first picture is the whole map of a head at the zoom at which
 it fits the page, from the time the server has the text read. Tiles are drawn at random: any head, any zoom, any place; some are asked
-for one after the other, as by one who looks, and 200 all at once.
+for one after the other, as by one who looks, and 200 all at once. Before any figure is printed, rows and a tile that the server
+gives are compared with the weights that queries and keys make in float64.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pydoc_data.topics
 import random
 import struct
@@ -26,14 +26,21 @@ from statistics import median, quantiles
 from time import monotonic, perf_counter
 from urllib.parse import urlencode, urlsplit
 
+import numpy as np
 import torch
-from side_by_side import arguments, show, stop, write
+from side_by_side import agree, arguments, extra, show, stop, timed, write
+from torch import Tensor
 
 from sightline.lens import server as room
+from sightline.lens.answers import Answers
 from sightline.lens.views import SIDE
 from sightline.training import Model, fit
 
-TOKENS, TILES, AT_ONCE = 100_000, 200, 200
+with extra("serve"):
+    import starlette  # noqa: F401  the server needs both
+    import uvicorn  # noqa: F401
+
+LIMIT = 1e-5  # largest error of a weight
 TARGETS = {"first picture, s": 5.0, "tile, 95th percentile, s": 0.1}
 SOURCES = (
     "argparse",
@@ -60,20 +67,28 @@ def book() -> str:
     return "\n\n".join(parts)
 
 
-def fitted(text: str, seconds: float) -> Model:
+def fitted(text: str, seconds: float, width: int) -> Model:
     """A model of this language, small."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "book.txt")
         file.write_text(text, "utf-8")
-        return fit(file, out=Path(folder, "model"), tokenizer="bpe", layers=2, width=128, seconds=seconds)
+        return fit(
+            file,
+            out=Path(folder, "model"),
+            tokenizer="bpe",
+            layers=2,
+            width=width,
+            seconds=seconds,
+            progress=False,
+        )
 
 
-def beginning(model: Model, text: str) -> str:
-    """As much of the text as makes TOKENS."""
+def beginning(model: Model, text: str, tokens: int) -> str:
+    """As much of the text as makes so many tokens."""
     ends = [end for _, end in model.tokenizer.engine.encode(text, add_special_tokens=False).offsets]
-    if len(ends) < TOKENS:
-        stop(f"book: expected a text of {TOKENS} tokens, got {len(ends)}; fit a model with smaller pieces")
-    return text[: ends[TOKENS - 1]]
+    if len(ends) < tokens:
+        stop(f"book: expected a text of {tokens} tokens, got {len(ends)}; fit a model with smaller pieces")
+    return text[: ends[tokens - 1]]
 
 
 class Asking:
@@ -82,6 +97,12 @@ class Asking:
     def __init__(self, address: str):
         self.parts = urlsplit(address)
         self.connection = HTTPConnection(self.parts.hostname, self.parts.port, timeout=600)
+
+    def __enter__(self) -> Asking:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.connection.close()
 
     def __call__(self, name: str, params: dict) -> tuple[bytes, float]:
         began = perf_counter()
@@ -93,18 +114,43 @@ class Asking:
         return body, perf_counter() - began
 
 
-def drawn(count: int, views: list[str], seed: int) -> list[dict]:
-    """Tiles at random zooms and places."""
-    chance, found = random.Random(seed), []
+def drawn(n: int, count: int, views: list[str], seed: int) -> list[dict]:
+    """Tiles of a text of n tokens, at random zooms and places."""
+    chance, tiles = random.Random(seed), []
     zooms = [1]
-    while zooms[-1] * SIDE < TOKENS:
+    while zooms[-1] * SIDE < n:
         zooms.append(2 * zooms[-1])
     for _ in range(count):
         at = chance.choice(zooms)
-        tiles = -(-TOKENS // (at * SIDE))
-        place = {"row": chance.randrange(tiles), "column": chance.randrange(tiles)}
-        found.append({"view": chance.choice(views), "at": at} | place)
-    return found
+        side = -(-n // (at * SIDE))
+        place = {"row": chance.randrange(side), "column": chance.randrange(side)}
+        tiles.append({"view": chance.choice(views), "at": at} | place)
+    return tiles
+
+
+def weights(answers: Answers, layer: int, head: int, rows: Tensor) -> Tensor:
+    """The definition, in float64: the weights [r, n] of some queries of a causal head."""
+    call = answers.seen.layer(layer).mapped(0)
+    q, k = call.q[rows, head].double(), call.k[:, int(call.groups[head])].double()
+    scores = q @ k.T * call.scale
+    return scores.masked_fill(torch.arange(answers.n) > rows[:, None], -torch.inf).softmax(-1)
+
+
+def check(ask: Asking, answers: Answers) -> float:
+    """The largest error of rows of weights as they are served; stops where one is too large, or a tile is not theirs."""
+    worst, n = 0.0, answers.n
+    for view in ("1.0", "0.1"):
+        for i in (0, n // 2, n - 1):
+            body, _ = ask("rows", {"view": view, "level": "pieces", "first": i, "stop": i + 1})
+            right = weights(answers, *map(int, view.split(".")), torch.tensor([i]))[0]
+            error = float((torch.from_numpy(np.frombuffer(body, "<f4").copy()) - right).abs().max())
+            worst = max(worst, agree(f"serving, weights of token {i}, head {view}", error, LIMIT))
+    place = (n - 1) // SIDE
+    body, _ = ask("tile", {"view": "1.0", "at": 1, "row": place, "column": place})
+    right = weights(answers, 1, 0, torch.arange(place * SIDE, n))[:, place * SIDE :].sqrt() * 255
+    levels = torch.from_numpy(np.frombuffer(body[4:], np.uint8).reshape(2, *right.shape)[0].copy())
+    agree("serving, a tile, in its 255 levels", float((levels - right).abs().max()), 1.0)
+    return worst
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
@@ -115,22 +161,21 @@ def share_of(body: bytes) -> float:
     return struct.unpack("<f", body[:4])[0]
 
 
-def looked(address: str, began: float) -> dict:
-    """What one who looks waits for, in seconds."""
-    ask = Asking(address)
-    whole = {"view": "1.0", "at": drawn(1, ["0"], 0)[0]["at"], "row": 0, "column": 0}
-    while whole["at"] * SIDE < TOKENS:
+def looked(ask: Asking, address: str, n: int, count: int, began: float) -> dict:
+    """What one who looks waits for, in seconds; tiles are asked for by the count."""
+    whole = {"view": "1.0", "at": 1, "row": 0, "column": 0}
+    while whole["at"] * SIDE < n:
         whole["at"] *= 2
     body, _ = ask("tile", whole)
     figures: dict = {"first picture": perf_counter() - began, "of the rows": share_of(body)}
     views = ["1.0", "0.1"]
     for view in views:
         ask("tile", whole | {"view": view})
-    alone = [ask("tile", tile)[1] for tile in drawn(TILES, views, 1)]
+    alone = [ask("tile", tile)[1] for tile in drawn(n, count, views, 1)]
     figures["tiles, one by one, while the map is refined"] = spread(alone)
     rows = [
         ask(name, {"view": "1.0", "level": "words", "first": i, "stop": i + 1})[1]
-        for i in range(500, 20_500, 1000)
+        for i in range(n // 200, n // 5, n // 100)
         for name in ("rows", "columns")
     ]
     figures["a word: a row or a column"] = spread(rows)
@@ -138,30 +183,38 @@ def looked(address: str, began: float) -> dict:
     while share_of(ask("tile", whole)[0]) < 1 and monotonic() < until:
         threading.Event().wait(0.5)
     figures["whole map exact"] = perf_counter() - began
-    figures["tiles, one by one"] = spread([ask("tile", tile)[1] for tile in drawn(TILES, views, 2)])
+    figures["tiles, one by one"] = spread([ask("tile", tile)[1] for tile in drawn(n, count, views, 2)])
 
     def one(tile: dict) -> float:
-        return Asking(address)("tile", tile)[1]
+        with Asking(address) as another:
+            return another("tile", tile)[1]
 
     before = getrusage(RUSAGE_SELF).ru_maxrss
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(count) as pool:
         started = perf_counter()
-        each = list(pool.map(one, drawn(AT_ONCE, views, 3)))
-        figures["200 at once"] = spread(each) | {"all": perf_counter() - started}
-    figures["200 at once"]["more memory, MiB"] = (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024
+        each = list(pool.map(one, drawn(n, count, views, 3)))
+        together = spread(each) | {"all": perf_counter() - started}
+    together["more memory, MiB"] = (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024
+    figures[f"{count} at once"] = together
     return figures
 
 
 def main() -> None:
-    parser = arguments(__doc__.partition("\n")[0])
+    parser = arguments(
+        __doc__.partition("\n")[0], smoke={"seconds": 0.2, "width": 64, "tokens": 700, "tiles": 4}
+    )
     parser.add_argument("--model", type=Path, help="a fitted model of language, instead of fitting one")
     parser.add_argument("--seconds", type=float, default=60, help="of training")
+    parser.add_argument("--width", type=int, default=128, help="of the model that is fitted")
+    parser.add_argument("--tokens", type=int, default=100_000, help="of the text")
+    parser.add_argument("--tiles", type=int, default=200, help="asked for one by one, and all at once")
     asked = parser.parse_args()
-    text = book()
-    model = Model.load(asked.model) if asked.model else fitted(text, asked.seconds)
-    text = beginning(model, text)
+    text = book()[:10_000] if asked.smoke else book()
+    model = Model.load(asked.model) if asked.model else fitted(text, asked.seconds, asked.width)
+    text = beginning(model, text, asked.tokens)
     began = perf_counter()
-    answers = room.observed(model, text, progress=True)
+    with timed():
+        answers = room.observed(model, text, progress=not asked.smoke)
     figures: dict = {
         "targets": TARGETS,
         "tokens": answers.n,
@@ -170,18 +223,20 @@ def main() -> None:
         "heads": answers.heads,
     }
     figures["reading the text and the forward pass"] = perf_counter() - began
-    figures["load of the machine, of the last minute"] = os.getloadavg()[
-        0
-    ]  # 1 or so is this program; more are others, and count
     torch.set_num_threads(1)
     with room._listening(0) as listener, answers:
         began = perf_counter()
         server, address = room.server_of(answers, answers.page("server"), listener)
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()
-        figures |= looked(address, began)
-        server.should_exit = True
-        running.join()
+        try:
+            with Asking(address) as ask:
+                with timed():
+                    figures |= looked(ask, address, answers.n, asked.tiles, began)
+                figures["error"] = check(ask, answers)  # after, since what was asked before is kept
+        finally:
+            server.should_exit = True
+            running.join()
     rows = [
         [name, *(f"{value[part]:.3f}" for part in ("median", "95th", "most"))]
         for name, value in figures.items()

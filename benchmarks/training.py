@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import count
 from statistics import median
 
@@ -73,7 +74,7 @@ class Twin(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         real = torch.arange(ids.shape[1]) < lengths[:, None]
-        x = self.encoder.embedding(ids)
+        x = self.encoder.embedding(ids.flatten()).view(*ids.shape, -1)
         for block in self.encoder.blocks:
             x = x + self.mix(block.mixer, block.norm_mixer(x), lengths, real)
             x = x + block.mlp(block.norm_mlp(x))
@@ -165,8 +166,8 @@ def compare(kind: str, data: Data, turns: int, tokens: int) -> dict:
     seconds = take_turns(
         {name: lambda name=name: done[name].append(runs[name].turn(tokens)) for name in runs}, turns
     )
-    speeds = {  # the first turn is not counted
-        name: [t / s for t, s in zip(done[name][1:], seconds[name], strict=True)] for name in runs
+    speeds = {  # of the turns that are counted, which are the last
+        name: [t / s for t, s in zip(done[name][-turns:], seconds[name], strict=True)] for name in runs
     }
     ours = median(speeds["packed"])
     return {
@@ -178,27 +179,48 @@ def compare(kind: str, data: Data, turns: int, tokens: int) -> dict:
     }
 
 
-@torch.no_grad()
 def check(kind: str, packed: nn.Module, padded: dict[str, nn.Module], part: Examples) -> float:
-    """Largest difference of a twin's scores to the packed ones; for another model, of its scores under more padding."""
+    """Largest difference of a twin's scores to the packed ones; for another model, of its scores under more padding.
+
+    The twin's gradients must be those of the packed model, too, to the same share of the largest.
+    """
     worst = 0.0
     for name, model in padded.items():
         scores = padded_scores(model, part)
         if isinstance(model, Twin):
             wanted = packed_scores(packed, part)
+            error = differ(gradients(scores, model), gradients(wanted, packed))
+            agree(f"{kind}, {name}, gradients", error, LIMIT)
         else:
             ids, lengths = part.inputs.to_padded()
             wanted = model(nn.functional.pad(ids, (0, 7)), lengths)
-        worst = max(worst, agree(f"{kind}, {name}", float((scores - wanted).abs().max()), LIMIT))
+        worst = max(worst, agree(f"{kind}, {name}", float((scores - wanted).detach().abs().max()), LIMIT))
     return worst
 
 
+def gradients(scores: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
+    """Of the mean square of scores, in the order of parameters, which a twin has alike."""
+    return torch.autograd.grad(scores.square().mean(), list(model.parameters()), retain_graph=True)
+
+
+def differ(some: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> float:
+    error = max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True))
+    return error / max(float(b.abs().max()) for b in others)
+
+
+def short(data: Data) -> Data:
+    """A few short sequences, for a run that only shows that all sides agree."""
+    chosen = [i for i, length in enumerate(data.train.lengths.tolist()) if length <= 40][:48]
+    return replace(data, train=data.train.take(chosen))
+
+
 def main() -> None:
-    parser = arguments(__doc__.split("\n")[0], repeats=7)
+    parser = arguments(__doc__.split("\n")[0], repeats=7, smoke={"tokens": 256})
     parser.add_argument("--tokens", type=int, default=32_768, help="tokens each side trains on in a turn")
     given = parser.parse_args()
     rows = []
     for name, data in {"EWT": ewt(given.data), "scope": load("scope")}.items():
+        data = short(data) if given.smoke else data
         for kind in TARGETS:
             rows.append({"data": name, **compare(kind, data, given.repeats, given.tokens)})
             print(name, rows[-1], flush=True)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from sightline.tabular import items_of
+
 
 class Layout:
     """Where the sequences of a pack begin and end, and what follows from that; made by `Sequences`, once."""
@@ -198,6 +200,8 @@ class Sequences:
 
         Raises: ValueError where the list is empty (nothing says what a row looks like) or row shapes differ.
         """
+        if not isinstance(tensors, (list, tuple)):
+            tensors = list(items_of(tensors, "Sequences.from_list", "tensors"))
         if len(tensors) == 0:
             raise ValueError(
                 "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"

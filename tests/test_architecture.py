@@ -14,13 +14,16 @@ ROOT = Path(__file__).parents[1]
 PLACES = [  # from the top down; a room may import what stands below its place, and itself, but never a neighbour
     {"cli"},
     {"lens", "evidence"},
+    {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
     {"batching", "textfiles"},
-    {"sequences", "attention"},
+    {"sequences", "attention", "files"},
+    {"tabular"},
 ]
-CORE = {"sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
+CORE = {"tabular", "sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
 BESIDES = {  # opened when asked for
+    "sightline.tabular": {"pyarrow"},
     "sightline.observe.files": {"safetensors"},
     "sightline.observe.tables": {"pyarrow"},
     "sightline.observe.gpu": {"triton"},

@@ -230,14 +230,14 @@ def checkpoint_cut_short(folder, fitted):
         "--out",
         folder / "cut",
         "--resume",
-    ], r"cut.checkpoint.safetensors.*cut short"
+    ], r"cut.checkpoint.safetensors.*bytes instead of .*restore it"
 
 
 def weights_cut_short(folder, fitted):
     succeed("fit", _csv(folder, GOOD), *SMALL, "--out", folder / "cut")
     whole = (folder / "cut" / "model.safetensors").read_bytes()
     (folder / "cut" / "model.safetensors").write_bytes(whole[:-100])
-    return ["predict", folder / "cut", folder / "bad.csv"], r"cut.model.safetensors.*cut short"
+    return ["predict", folder / "cut", folder / "bad.csv"], r"cut.model.safetensors.*bytes instead of .*restore it"
 
 
 def config_with_an_unknown_key(folder, fitted):
@@ -371,7 +371,11 @@ def test_a_full_disk_under_answers_leaves_no_part_of_them(fitted, here, monkeypa
 
     monkeypatch.setattr(os, "replace", full)
     result = run("predict", fitted / "run", fitted / "reviews.csv", "--out", "answers.jsonl")
-    assert (result.exit_code, result.stderr) == (2, "sightline: answers.jsonl: No space left on device\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "sightline: answers.jsonl: expected to write it, got: No space left on device; what was there before is whole; "
+        "make room and try again\n",
+    )
     assert {p.name for p in here.iterdir()} == {"answers.jsonl"}
     assert (here / "answers.jsonl").read_text() == "the answers of yesterday"
 

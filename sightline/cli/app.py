@@ -55,6 +55,12 @@ class Commands(TyperGroup):
             return result
 
 
+# OpenMP's threads spin while they wait, and a busy neighbour then takes nearly all of the speed. This many turns leave it
+# (benchmarks/busy.py). It is read when torch loads its OpenMP, which no command has done by now; worker processes inherit it.
+if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} and "torch" not in sys.modules:
+    os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
 @contextmanager
 def _sentences() -> Iterator[None]:
     """What a person can get wrong, or a machine lack, as one sentence."""
@@ -78,6 +84,8 @@ def _sentences() -> Iterator[None]:
 
 
 def _fail(sentence: str, code: int = 2) -> None:
+    if len(sentence) > 1500:  # it quotes what a file or an option holds
+        sentence = f"{sentence[:1000]} ... {sentence[-400:]}"
     print(f"sightline: {sentence}", file=sys.stderr)
     raise typer.Exit(code) from None
 

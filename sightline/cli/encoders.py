@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from sightline.cli.app import app
+from sightline.files import replacing
 
 # What fit and compare share, by the names of the configuration, which checks it; a test holds the defaults said here.
 Data = Annotated[
@@ -96,7 +97,10 @@ def fit(
     steps: Steps = None,
     epochs: Annotated[int | None, typer.Option(help="Budget: passes over the data.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Budget: seconds of training.  [default: 1000 steps]")
+        float | None,
+        typer.Option(
+            help="Budget: seconds of training with its evaluations; reading and the test come on top.  [default: 1000 steps]"
+        ),
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate at its peak.  [default: 0.001]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.  [default: 0]")] = None,
@@ -109,6 +113,9 @@ def fit(
         Path | None, typer.Option(help="Folder to leave the model in.  [default: runs/DATA-ENCODER]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove a run that is in the folder, and begin anew.")
+    ] = False,
 ) -> None:
     """Train an encoder on your sequences.
 
@@ -128,7 +135,7 @@ def fit(
     """
     from sightline.training.fit import fit as run
 
-    model = run(data, encoder=encoder, config=config, out=out, resume=resume, **_settings(ctx))
+    model = run(data, encoder=encoder, config=config, out=out, resume=resume, overwrite=overwrite, **_settings(ctx))
     print(f"{model.results['parameters']:,} parameters; best at step {model.results['step']:,}")
     _print_measures({part: model.results[part] for part in ("valid", "test") if part in model.results})
 
@@ -171,18 +178,21 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="A file to write instead of standard output.")] = None,
     encoding: Encoding = None,
     separator: Separator = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="The probability of every label, too.")
+    ] = False,
 ) -> None:
     """Answer for each record, as JSON Lines.
 
     \b
     Examples:
-        sightline predict runs/reviews-lstm new.csv --out answers.jsonl
+        sightline predict runs/reviews-lstm new.csv --out answers.jsonl --probabilities
         echo "A joy to read." | sightline predict runs/reviews-lstm
     """
     from sightline.training.fit import predict as run
 
     with _lines_to(out) as stream:
-        for answer in run(model, file, encoding=encoding, separator=separator):
+        for answer in run(model, file, probabilities, encoding=encoding, separator=separator):
             stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
@@ -351,16 +361,7 @@ def _lines_to(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield _in_utf8(sys.stdout)
         return
-    if path.exists() and not path.is_file():
-        with open(path, "w", encoding="utf-8") as stream:
-            yield stream
-        return
-    if path.is_symlink():  # or the link would be replaced, and not what it stands for
-        path = path.resolve()
-    aside = path.with_name(path.name + ".partial")
-    try:
-        with open(aside, "w", encoding="utf-8") as file:
-            yield file
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path, named=True) as file:
+        stream = TextIOWrapper(file, "utf-8")
+        yield stream
+        stream.detach()  # flushed, and left open for what follows

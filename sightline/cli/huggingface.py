@@ -17,34 +17,47 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a mod
 
 
 Tokens = Annotated[int | None, typer.Option(help="Tokens per batch.  [default: 2048 on a CPU, else 16384]")]
+File = Annotated[
+    str,
+    typer.Argument(help="Texts: .txt (one a line), .jsonl, .csv, .tsv or .parquet; - is standard input."),
+]
+Out = Annotated[Path, typer.Option(help="What to write: a name that ends in .npy, .parquet or .safetensors.")]
+Text = Annotated[str | None, typer.Option(help="The column to read.  [default: text, or the only one]")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN", help="A column to keep beside text and vector, in .parquet; may be repeated."
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Of the file, such as latin-1 or cp1252.  [default: utf-8, or as the file says]"),
+]
+Pooling = Annotated[
+    str | None,
+    typer.Option(
+        help="cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several with commas between.  "
+        "[default: as the model says]"
+    ),
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option(
+        "--normalize/--no-normalize", help="Vectors of length 1, or not.  [default: as the model says]"
+    ),
+]
 
 
 @app.command(short_help="Vectors of texts by any Hugging Face model, without padding.")
 def embed(
     model: Model,
-    file: Annotated[
-        str,
-        typer.Argument(help="Texts: .txt (one a line), .jsonl, .csv, .tsv or .parquet; - is standard input."),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="What to write: a name that ends in .npy, .parquet or .safetensors.")
-    ],
-    text: Annotated[
-        str | None, typer.Option(help="The column to read.  [default: text, or the only one]")
-    ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(
-            help="cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several with commas between.  "
-            "[default: as the model says]"
-        ),
-    ] = None,
-    normalize: Annotated[
-        bool | None,
-        typer.Option(
-            "--normalize/--no-normalize", help="Vectors of length 1, or not.  [default: as the model says]"
-        ),
-    ] = None,
+    file: File,
+    out: Out,
+    text: Text = None,
+    keep: Keep = None,
+    encoding: Encoding = None,
+    pooling: Pooling = None,
+    normalize: Normalize = None,
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
     ] = False,
@@ -58,12 +71,12 @@ def embed(
     """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.
 
     Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size; memory
-    is bounded. A run that was stopped goes on with the same command; what is done waits in OUT.partial.
+    is bounded, and all texts are looked at before the first is computed, unless they come from a pipe. A run that was stopped goes on with the same command; what is done waits in OUT.partial.
 
     \b
     Examples:
         sightline embed sentence-transformers/all-MiniLM-L6-v2 texts.txt --out vectors.npy
-        sightline embed models/e5 reviews.csv --text review --out reviews.parquet --truncate
+        sightline embed models/e5 reviews.csv --text review --keep id --out reviews.parquet --truncate
         zcat pages.jsonl.gz | sightline embed models/e5 - --out pages.safetensors --precision bfloat16
         torchrun --nproc-per-node 4 -m sightline.cli embed models/e5 texts.txt --out vectors.npy
     """
@@ -72,13 +85,20 @@ def embed(
         raise ValueError(
             "embed: expected a file that each of several processes can read, got standard input; write it to a file first"
         )
+    if file != "-" and out.exists() and Path(file).exists() and out.samefile(file):
+        raise ValueError(
+            f"{out}: expected another file to write than the one to read, got the same; name another --out"
+        )
+    keep = [name.strip() for names in keep or () for name in names.split(",")]
+    texts = _Texts(file, text, keep, encoding)
     from sightline.huggingface.vectors import embed_to_file
 
     with _progress(file) as advance:
         count, width = embed_to_file(
             model,
-            _texts(file, text),
+            texts if Path(file).is_file() else iter(texts),  # a pipe is read once
             out,
+            keep=keep,
             pooling=pooling and [mode.strip() for mode in pooling.split(",")],
             normalize=normalize,
             truncate=truncate,
@@ -131,19 +151,28 @@ def quiet() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def _texts(file: str, column: str | None) -> Iterator[tuple[str, str]]:
-    """The texts of a file, each with its file and line."""
-    from sightline.tasks import read
+class _Texts:
+    """The texts of a file, each with its file and line, and the values of the columns that are kept."""
 
-    for record in read(file):
-        if column is None:
-            columns = list(record.fields)
-            if "text" not in columns and len(columns) != 1:
-                raise ValueError(
-                    f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; name it with --text"
-                )
-            column = "text" if "text" in columns else columns[0]
-        yield record.where, record.get(column)
+    def __init__(self, file: str, column: str | None, keep: list[str], encoding: str | None):
+        self.file, self.column, self.keep, self.encoding = file, column, keep, encoding
+
+    def __iter__(self) -> Iterator[tuple]:
+        from sightline.tasks import read
+
+        column, options = self.column, {"encoding": self.encoding} if self.encoding else {}
+        for record in read(self.file, **options):
+            for name in self.keep:
+                if name not in record.fields:
+                    record.get(name)  # raises
+            if column is None:
+                columns = [name for name in record.fields if name not in self.keep]
+                if "text" not in columns and len(columns) != 1:
+                    raise ValueError(
+                        f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; name it with --text"
+                    )
+                column = "text" if "text" in columns else columns[0]
+            yield record.where, record.get(column), *(record.fields[name] for name in self.keep)
 
 
 @contextmanager

@@ -11,13 +11,16 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
+from sightline.files import locked, make_folder, write
+from sightline.tabular import items_of
 from sightline.tasks import Data, load
-from sightline.training.checkpoint import write
+from sightline.tasks.readers import TABLE, called, in_memory
 from sightline.training.config import RunConfig
 
 COMPARISON = "comparison.json"
@@ -25,7 +28,7 @@ SECONDS = 40.0  # of training for each encoder
 
 
 def compare(
-    data: str | Path,
+    data: Any,
     *,
     encoders: Iterable[str] = KINDS,
     seconds: float | None = None,
@@ -61,31 +64,39 @@ def compare(
     given = {name: value for name, value in given.items() if value is not None}
     if not given.keys() & {"seconds", "steps", "epochs"}:
         given["seconds"] = SECONDS
-    config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
+    tables, name = in_memory(given | {"data": data}), called(data)
+    config = RunConfig().changed(**{**SETTINGS, **given, "data": name, **dict.fromkeys(tables, TABLE)})
     folder = (
-        Path("runs", f"compare-{Path(data).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
+        Path("runs", f"compare-{Path(name).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
     )
-    loaded = load(**config.data.model_dump())
+    loaded = load(**config.data.model_dump() | tables)
     tell(loaded.chosen or loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
     configs = equal(config, loaded, kinds, given)
 
-    runs: list[dict] = []
-    for kind in kinds:
-        rate, choices = configs[kind].training.rate, list(rates or ())
-        for choice in choices or [rate]:
-            runs.append(_run(configs[kind].changed(rate=choice, seed=0), sampled, folder, tell, progress))
-        measure = report.MEASURES[loaded.task.name]
-        rate = report.best_rate([run for run in runs if run["kind"] == kind], measure)
-        for seed in range(1, seeds):
-            runs.append(_run(configs[kind].changed(rate=rate, seed=seed), sampled, folder, tell, progress))
-    comparison = document(config, loaded, runs, SAMPLE)
-    write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
+    with locked(folder):
+        runs = _runs(kinds, configs, sampled, rates, seeds, folder, tell, progress)
+        comparison = document(config, loaded, runs, SAMPLE)
+        write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
     return comparison
 
 
+def _runs(kinds, configs, data: Data, rates, seeds: int, folder: Path, tell, progress: bool) -> list[dict]:
+    """Every kind with every rate, then with every other seed at its best rate."""
+    runs: list[dict] = []
+    measure = report.MEASURES[data.task.name]
+    for kind in kinds:
+        rate, choices = configs[kind].training.rate, list(rates or ())
+        for choice in choices or [rate]:
+            runs.append(_run(configs[kind].changed(rate=choice, seed=0), data, folder, tell, progress))
+        rate = report.best_rate([run for run in runs if run["kind"] == kind], measure)
+        for seed in range(1, seeds):
+            runs.append(_run(configs[kind].changed(rate=rate, seed=seed), data, folder, tell, progress))
+    return runs
+
+
 def _checked(encoders: Iterable[str], seeds: int) -> list[str]:
-    kinds = list(dict.fromkeys(encoders))
+    kinds = list(dict.fromkeys(items_of(encoders, "compare", "encoders")))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(
@@ -100,6 +111,7 @@ def _run(config: RunConfig, data: Data, folder: Path, tell: Callable[[str], None
     """A run in a folder of its own, told of in a line."""
     kind, training = config.encoder.kind, config.training
     place = folder / f"{kind}-rate{training.rate:g}-seed{training.seed}"
+    make_folder(place, inside=folder)
     done = (place / "results.json").exists()
     _, run = trained(config, data, place, progress)
     measure = report.MEASURES[data.task.name]

@@ -17,7 +17,7 @@ from sightline.evidence.match import matched, parameters
 from sightline.tasks import Data, Examples
 from sightline.training.config import RunConfig
 from sightline.training.fit import fit
-from sightline.training.model import Model
+from sightline.training.model import CONFIG, Model
 from sightline.training.record import METRICS
 
 SAMPLE = 10_000  # tokens of validation data that the milestones, and the choice of a rate, are measured on
@@ -72,7 +72,7 @@ def trained(config: RunConfig, data: Data, place: Path, progress: bool) -> tuple
     del settings["data"]
     # Named, and not only configured, so that a run that goes on checks them.
     model = fit(
-        data, encoder=kind, config=config, out=place, resume=place.exists(), progress=progress, **settings
+        data, encoder=kind, config=config, out=place, resume=(place / CONFIG).exists(), progress=progress, **settings
     )
     measure = report.MEASURES[data.task.name]
     lines = [line for line in model.history if "valid" in line]

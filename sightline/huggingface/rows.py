@@ -15,7 +15,15 @@ from torch import Tensor
 from sightline.attention import Pattern
 from sightline.huggingface.rules import Reading
 
-NAME = "sightline"
+
+class Name(str):
+    """A name that a pickle looks up in this package, so that who loads a model which is set to it has registered it."""
+
+    def __reduce__(self):
+        return Name, (str(self),)
+
+
+NAME = Name("sightline")
 WHERE = f"attention {NAME!r}"
 
 
@@ -94,10 +102,7 @@ def of_sequences(sequences: Tensor) -> Packing:
 
 
 def padded(reading: Reading, grid: Grid, keep: Tensor | None, device: torch.device) -> Rows:
-    """Rows of a batch that a mask [B, Lk] may thin out; `keep` is None where every key is real.
-
-    Raises: ValueError for a window over a mask with holes, whose distances would be lost.
-    """
+    """Rows of a batch that a mask [B, Lk] may thin out, without holes in a window; `keep` is None where every key is real."""
     if reading.sequences is not None:
         return packed(of_sequences(reading.sequences.expand(grid.batch, -1)), grid, reading)
     pattern, ordered = reading.pattern, reading.pattern != Pattern() or reading.chunk is not None
@@ -119,15 +124,6 @@ def padded(reading: Reading, grid: Grid, keep: Tensor | None, device: torch.devi
             kept = kept & (torch.arange(grid.keys) < shift + grid.queries)
         if keep is not None:
             asking = kept[:, shift : shift + grid.queries]
-        if (
-            keep is not None
-            and (pattern.left is not None or pattern.right not in (None, 0))
-            and _has_holes(kept)
-        ):
-            raise ValueError(
-                f"{WHERE}: expected a mask without holes for a window of keys, got one that hides tokens between others; "
-                "leave those tokens out of the input"
-            )
     places = torch.zeros(grid.batch, grid.keys, dtype=torch.int64)
     if reading.chunk is not None:
         places = grid.first_key + torch.arange(grid.keys) - reading.padding.cpu()[:, None]
@@ -161,7 +157,8 @@ def _lengths(places: tuple[Tensor, Tensor], asking: Tensor, kept: Tensor) -> tup
     )
 
 
-def _has_holes(kept: Tensor) -> bool:
+def has_holes(kept: Tensor) -> bool:
+    """Whether a mask [B, L] hides a token between others."""
     rises = kept[:, 1:] & ~kept[:, :-1]
     return bool((rises.sum(1) + kept[:, 0] > 1).any())
 

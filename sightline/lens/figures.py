@@ -25,8 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.path import Path
 from torch import Tensor
 
-from sightline.lens.pieces import said
-from sightline.lens.wording import Text
+from sightline.models import Text, text_of
 
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#3c3f44")  # Okabe and Ito's
 MARKERS = "osD^vP"
@@ -84,16 +83,17 @@ class _Shown:
 def figure(
     seen,
     kind: str = "lines",
-    layer: int | str = 0,
-    head: int | Sequence[int] = 0,
     pieces=None,
     sequence: int = 0,
+    *,
+    layer: int | str = 0,
+    head: int | Sequence[int] = 0,
     query: str | int | None = None,
 ) -> Drawn:
     """A figure of one sequence, of the kind "lines", "matrix" or "profile".
 
-    `head` may be several, one hue each, but for a matrix. `pieces` is what a tokenizer gave for the batch, or a string for each
-    token; without, words are places. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
+    `pieces` is what `sightline.models.text_of` takes; without, words are places. `head` may be several, one hue each, but for a
+    matrix. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
 
     Raises: ValueError for another kind, a layer, head, sequence or word that is not there, too many heads or words to draw, and
     where the map was not kept.
@@ -122,7 +122,7 @@ def figure(
             "use seen.layer(...).tile"
         )
     number = layer if isinstance(layer, int) else seen.names.index(layer)
-    shown = _Shown(seen_in, f"layer {number}", heads, sequence, said(pieces, sequence, first.n))
+    shown = _Shown(seen_in, f"layer {number}", heads, sequence, text_of(pieces, sequence, first.n))
     return lines(shown, query) if kind == "lines" else KINDS[kind](shown)
 
 

@@ -37,6 +37,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from sightline.files import replacing
 from sightline.lens.exhibited import look_of
 
 VERSION = 1
@@ -56,6 +57,7 @@ SCRIPTS = {  # of each page, in order
         "look-pictures",
         "look-tiles",
         "look-profile",
+        "look-predicts",
         "look",
         "look-notes",
     ),
@@ -123,18 +125,10 @@ def write_page(data: dict, path: str | os.PathLike) -> Path:
 
     A device or a pipe is written into, and of a link what it stands for.
     """
-    path, page = Path(path), render(data)
-    if path.exists() and not path.is_file():
-        path.write_text(page, encoding="utf-8")
-        return path
-    meant = path.resolve() if path.is_symlink() else path
-    aside = meant.with_name(meant.name + ".tmp")
-    try:
-        aside.write_text(page, encoding="utf-8")
-        os.replace(aside, meant)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
+    page = render(data).encode()
+    with replacing(path, named=True) as file:
+        file.write(page)
+    return Path(path)
 
 
 def read_page(path: str | os.PathLike) -> dict:

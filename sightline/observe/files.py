@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import secrets
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from sightline.attention import Pattern
+from sightline.files import make_folder, write
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import Statistics
@@ -34,21 +37,25 @@ def save(seen, folder: str | Path) -> None:
     Raises: ValueError where the folder exists, or nothing was seen.
     """
     folder = Path(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise ValueError(f"{folder}: expected a new folder, got one that exists; name another")
     layers = [(name, seen.layer(name)) for name in seen.watched]
     if not layers:
         raise ValueError(
             f"{folder}: expected something that was seen, got nothing; run the model inside the context first"
         )
-    aside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
-    note = {"version": VERSION, "names": seen.names, "layers": notes}
-    note["sha256"] = _digest(note)
-    (aside / NOTE).write_text(json.dumps(note, indent=1), "utf-8")
-    aside.rename(folder)
+    aside = folder.with_name(f"{folder.name}.{secrets.token_hex(6)}.partial")
+    make_folder(aside)
+    try:
+        notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
+        note = {"version": VERSION, "names": seen.names, "layers": notes}
+        note["sha256"] = _digest(note)
+        write(aside, {NOTE: json.dumps(note, indent=1).encode()})
+        aside.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{folder}: expected to write it, got: {error}; make room, or name another") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 class Stored:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sightline import encoders
 from sightline.sequences import Sequences
+from sightline.tabular import items_of
 
 Opened = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
 
@@ -38,7 +39,7 @@ def opened(model: nn.Module) -> Opened:
 
 
 def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.ways import CLOSE, arguments_for, base_of, hidden_of
+    from sightline.huggingface.packability import CLOSE, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()
@@ -106,8 +107,9 @@ def _twin(module: nn.Module) -> nn.Module:
 def as_sequences(sequences: Sequences | Iterable) -> Sequences:
     if isinstance(sequences, Sequences):
         return sequences
+    rows = items_of(sequences, "influence", "sequences")
     try:
-        tensors = [torch.as_tensor(one) for one in sequences]
+        tensors = [torch.as_tensor(one) for one in rows]
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"influence: expected sequences of token ids [n] or vectors [n, F], got {type(sequences).__name__}: {error}; tokenize first"

@@ -72,3 +72,6 @@ class Classify(Task):
             {"label": self.labels[i], "probability": round(p, 6)}
             for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+
+    def probabilities(self, scores: Tensor, examples: Examples) -> list[dict[str, float]]:
+        return shared.by_class(self.labels, scores)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import SUFFIXES, hub, read
+from sightline.tasks.readers import SUFFIXES, called, hub, read
 from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
 from sightline.tasks.tag import Tag
@@ -59,10 +61,10 @@ class Data:
 
 
 def load(
-    data: str | Path,
+    data: Any,
     *,
-    valid: str | Path | None = None,
-    test: str | Path | None = None,
+    valid: Any = None,
+    test: Any = None,
     task: str | None = None,
     text: str | None = None,
     label: str | None = None,
@@ -78,7 +80,9 @@ def load(
     `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a generated
     task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.generated`); a file or folder that bears one of
     these names is reached as `./scope`. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1],
-    where each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. `task`, `text` and `label` are picked from the
+    where each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may also be
+    a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file of it would be.
+    `task`, `text` and `label` are picked from the
     columns where they are not given. `tokenizer` is bytes, characters, words, bpe or the path of a tokenizer.json (if none
     is given: characters for language, else words), trained to at most `vocabulary` ids. `context` (tokens) cuts what
     language modelling reads. `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv
@@ -92,20 +96,21 @@ def load(
     >>> load(path).note
     "task: classify (column 'stars' has 2 different whole numbers) from text 'review'; 40 train, 5 valid, 5 test"
     """
-    if str(data) == "scope" or generated.named(str(data)):
+    name = called(data)
+    if name == "scope" or generated.named(name):
         own = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
-        return _built_in(str(data), task, own | {"vocabulary": vocabulary})
+        return _built_in(name, task, own | {"vocabulary": vocabulary})
     files = find(data, valid, test)
-    plain = "train" in files and all(file.suffix.lower() == ".txt" for file in files.values())
+    plain = "train" in files and all(called(file).lower().endswith(".txt") for file in files.values())
     if plain and task in (None, "language"):
         return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
     records = {part: list(read(file, encoding, separator)) for part, file in files.items()}
     if "train" not in files:
-        records = _from_hub(str(data)) | records
+        records = _from_hub(name) | records
     for part, rows in records.items():
         if not rows:
             raise ValueError(
-                f"{files.get(part, data)}: expected at least one record, got none; check the file"
+                f"{called(files.get(part, data))}: expected at least one record, got none; check the file"
             )
     choice = choose(records["train"], task, text, label)
     records, left_out = _labelled(records, choice.label)
@@ -123,30 +128,31 @@ def load(
     parts = {part: encode(records[part], made, engine) for part in PARTS if records.get(part)}
     counts = ", ".join(f"{len(records[part])} {part}" for part in parts)
     note = f"task: {choice.task} ({choice.reason}) from text {choice.text!r}; {counts}"
-    chosen = _chosen(str(data), choice, made, len(left_out) + sum(map(len, records.values())), counts, left_out)
+    chosen = _chosen(name, choice, made, len(left_out) + sum(map(len, records.values())), counts, left_out)
     return Data(made, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
 
 
 def load_test(
-    data: str | Path,
+    data: Any,
     task: Task,
     tokenizer: Tokenizer | None,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Examples:
-    """Labelled examples to measure a trained model on: all of a file, or the test part of a folder, of a dataset on the
+    """Labelled examples to measure a trained model on: all of a file or table, or the test part of a folder, of a dataset on the
     hub, of `scope` or of a generated task.
 
     Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
     """
-    if str(data) == "scope":
+    name = called(data)
+    if name == "scope":
         if (task, _symbols(tokenizer)) != (SCOPE, _symbols(_scope_engine())):
             raise ValueError(
                 f"{data}: expected the symbols and labels that the model has learned, got others; name the model of a run on "
                 f"{data}"
             )
         return scope.load()["test"]
-    if drawn := generated.named(str(data)):
+    if drawn := generated.named(name):
         if (task, _symbols(tokenizer)) != (drawn.task, _symbols(_engine(drawn))):
             raise ValueError(
                 f"{data}: expected the symbols and labels that the model has learned, got others; keep the settings it was "
@@ -154,14 +160,16 @@ def load_test(
             )
         return drawn.parts()["test"]
     files = find(data, None, None)
-    part = "train" if "train" in files and not Path(data).is_dir() else "test"
+    part = "train" if "train" in files and not Path(name).is_dir() else "test"
     file = files.get(part)
-    if isinstance(task, Language) and task.stream and file and file.suffix.lower() == ".txt":
+    if isinstance(task, Language) and task.stream and called(file).lower().endswith(".txt"):
         return task.stream_examples(tokenizer.encode_stream(_one_line_end(read_text(file, encoding))))
-    records = list(read(file, encoding, separator)) if file else [] if files else _from_hub(str(data)).get(part)
+    records = _from_hub(name).get(part) if not files else []
+    if part in files:
+        records = list(read(file, encoding, separator))
     if not records:
         raise ValueError(
-            f"{data}: expected at least one record to test on, got none; name a file that has some"
+            f"{name}: expected at least one record to test on, got none; name a file that has some"
         )
     named = {column for record in records for column in record.fields}
     if task.label in named and (empty := [r for r in records if missing(r.fields.get(task.label))]):
@@ -175,14 +183,16 @@ def load_test(
 # --- finding the parts ------------------------------------------------------------------------------------------------
 
 
-def find(data: str | Path, valid: str | Path | None, test: str | Path | None) -> dict[str, Path]:
-    """The file of each part; none where `data` can only be the name of a dataset on the hub.
+def find(data: Any, valid: Any, test: Any) -> dict[str, Any]:
+    """The file, or table, of each part; none where `data` can only be the name of a dataset on the hub.
 
     Raises: ValueError where a folder has no file for training, or two for one part.
     """
-    path = Path(data)
-    found: dict[str, Path] = {}
-    if path.is_dir():
+    found: dict[str, Any] = {}
+    path = Path(called(data))
+    if not isinstance(data, (str, os.PathLike)):
+        found["train"] = data
+    elif path.is_dir():
         for file in sorted(path.iterdir()):
             words = set(re.split(r"[^a-z]+", file.stem.lower())) if file.suffix.lower() in SUFFIXES else set()
             for part in {PART_NAMES[word] for word in words & PART_NAMES.keys()}:
@@ -200,7 +210,9 @@ def find(data: str | Path, valid: str | Path | None, test: str | Path | None) ->
     elif path.exists() or str(data) == "-" or path.suffix.lower() in SUFFIXES:
         found["train"] = path
     given = {"valid": valid, "test": test}
-    return found | {part: Path(file) for part, file in given.items() if file is not None}
+    return found | {
+        part: Path(file) if isinstance(file, str) else file for part, file in given.items() if file is not None
+    }
 
 
 def _from_hub(name: str) -> dict[str, list[Record]]:

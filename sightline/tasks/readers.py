@@ -16,25 +16,29 @@ record's line is its number, from 1.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from sightline.tabular import rows_of
 from sightline.tasks import arrays, delimited, jsonfiles, parquet
 from sightline.tasks.records import Record
 from sightline.textfiles import decoded, opened, read_text, shown, without_end
 
-__all__ = ["CONLLU", "SUFFIXES", "Record", "hub", "read", "read_text"]
+__all__ = ["CONLLU", "SUFFIXES", "TABLE", "Record", "called", "hub", "in_memory", "read", "read_text"]
 
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
+TABLE = "table"  # what a table in memory is called
 SUFFIXES = (*TABLES, *JSON, ".parquet", ".txt", ".conllu", ".npz")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 OPENS = re.compile(r"\s*(\{|\[\s*(\{|$))")  # what JSON on standard input begins with
 
 
-def read(source: str | Path, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
+def read(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
     """The records of a file, or of standard input (`-`), one after the other; the suffix says the format.
 
     `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv (told by the file if None).
@@ -46,6 +50,9 @@ def read(source: str | Path, encoding: str | None = None, separator: str | None 
     >>> [(record.fields, record.line) for record in read(path)]
     [({'review': 'Good, really', 'stars': '5'}, 2)]
     """
+    if not isinstance(source, (str, os.PathLike)):
+        yield from _in_memory(source)
+        return
     suffix = "" if str(source) == "-" else Path(source).suffix.lower()
     if suffix not in SUFFIXES and str(source) != "-" and not Path(source).is_dir():
         advice = "unpack it first" if suffix in ARCHIVES else "rename or convert it"
@@ -73,6 +80,17 @@ def read(source: str | Path, encoding: str | None = None, separator: str | None 
             yield from parse(itertools.chain([first] if first else [], lines), name)
 
 
+def called(data: Any) -> str:
+    """The name of data: the path of a file, or "table" for a table in memory."""
+    return str(data) if isinstance(data, (str, os.PathLike)) else TABLE
+
+
+def in_memory(sources: dict[str, Any]) -> dict[str, Any]:
+    """Those of data, valid and test that are tables in memory, of which a configuration holds no more than that."""
+    names = sources.keys() & {"data", "valid", "test"}
+    return {name: sources[name] for name in names if not isinstance(sources[name], (str, os.PathLike))}
+
+
 def hub(name: str) -> dict[str, Iterator[Record]]:
     """The splits of a dataset on the Hugging Face hub (`name` or `name:configuration`); class numbers become class names.
 
@@ -93,6 +111,15 @@ def hub(name: str) -> dict[str, Iterator[Record]]:
             f"{name}: expected a file, a folder or a dataset on the hub, got: {reason}; check the name"
         ) from None
     return {split: _hub_rows(rows, f"{name}[{split}]") for split, rows in splits.items()}
+
+
+def _in_memory(table: Any) -> Iterator[Record]:
+    """The records of a table in memory, or of dicts, as of a Parquet file that holds it."""
+    if hasattr(type(table), "features"):  # a Dataset, which knows the names of classes
+        yield from _hub_rows(table, TABLE)
+        return
+    for number, fields in enumerate(rows_of(table, TABLE), 1):
+        yield Record({name: parquet.text_of(value) for name, value in fields.items()}, TABLE, number)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------

@@ -104,6 +104,12 @@ class Tag(Task):
             for word, tag in zip(words, tags, strict=True)
         ]
 
+    def probabilities(self, scores: Tensor, examples: Examples) -> list[list[dict[str, float]]]:
+        """For each word of a sequence."""
+        asked = (examples.targets != NONE).split(examples.lengths.tolist())
+        rows = scores.split(examples.lengths.tolist())
+        return [shared.by_class(self.labels, some[where]) for some, where in zip(rows, asked, strict=True)]
+
 
 def _tags(record: Record, column: str) -> list:
     tags = record.get(column)

@@ -78,6 +78,12 @@ class Task(ABC):
     def answers(self, scores: Tensor, examples: Examples) -> list[dict[str, Any]]:
         """One answer for each sequence, ready for JSON."""
 
+    def probabilities(self, scores: Tensor, examples: Examples) -> list[Any]:
+        """The probability of every class, for each sequence, ready for JSON. Raises: ValueError where there are no classes."""
+        raise ValueError(
+            f"predict: expected a model that classifies or tags for probabilities, got one of {self.name}; leave the option out"
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {"task": self.name, **asdict(self)}
 
@@ -147,6 +153,14 @@ def classes(values: Iterable[tuple[Any, Record]], column: str) -> list[str]:
             both = " and ".join(f"{name} ({first[name].where})" for name in pair)
             raise ValueError(f"{first[pair[1]].where}: expected one way to write a label in column {column!r}, got {both}; keep one")
     return sorted(first)
+
+
+def by_class(labels: Sequence[str], scores: Tensor) -> list[dict[str, float]]:
+    """The probability of every class by its name, for each row of scores [N, C]."""
+    return [
+        {label: round(p, 6) for label, p in zip(labels, row, strict=True)}
+        for row in scores.float().softmax(-1).tolist()
+    ]
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:

@@ -13,7 +13,6 @@ itself. A `tokenizer.json` from elsewhere keeps its ids; `<end>` is added to it 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -24,7 +23,9 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
+from sightline.files import MOST_JSON, read, write
 from sightline.sequences import Sequences
+from sightline.tabular import items_of
 
 UNKNOWN, END = "<unk>", "<end>"
 FILE = "tokenizer.json"
@@ -81,6 +82,7 @@ class Tokenizer:
                 f"tokenizer: expected a vocabulary of {least}{' or more' * (kind != 'bytes')} for {kind}, got {size}; "
                 "change it or leave it out"
             )
+        texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         listed = bool(texts) and not isinstance(texts[0], str)
         strings = list(chain.from_iterable(texts)) if listed else texts
         match kind:
@@ -111,25 +113,26 @@ class Tokenizer:
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
-            return cls(Engine.from_str(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            reason = error.strerror
-        except Exception as error:  # the engine raises plain Exception
-            reason = str(error)
+            tokenizer = cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer.encode(["\U0010ffff"])  # what is unknown must have an id
+            return tokenizer
+        except BaseException as error:  # the engine raises plain Exception, and PanicException, which is none
+            if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+                raise
+            reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew"
         )
 
     def save(self, folder: str | Path) -> None:
         """Writes `tokenizer.json` into a folder, aside first and then renamed."""
-        aside = Path(folder) / (FILE + ".part")
-        aside.write_text(self.engine.to_str(), encoding="utf-8")
-        os.replace(aside, Path(folder) / FILE)
+        write(Path(folder), {FILE: self.engine.to_str().encode()})
 
     # --- using it -----------------------------------------------------------------------------------------------------
 
     def encode(self, texts: list[str] | list[list[str]]) -> Encoded:
         """One sequence of ids for each text or list of words; a listed word that gives no piece becomes one unknown."""
+        texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         if texts and not isinstance(texts[0], str):
             return self._encode_words(texts)
         parts: list[list[int]] = []

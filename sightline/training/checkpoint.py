@@ -5,89 +5,88 @@
         optimizer/<name>/<moment>     what AdamW remembers of each of them
         best/<name>                   the weights with the best validation so far
         metadata: state               JSON: the step, the seconds, the best value, ... (`loop.State`)
+        metadata: run, sha256         the digest of the run's config.json, and of this file (`digests.py`)
 
 No state of a random generator is kept: the order of the data and the dropout of a step follow from (seed, step).
 """
 
 import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+from sightline.files import make_folder, opened, write
+from sightline.training.digests import check_stamp, stamped
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and those it stands in, unless it is there. Raises: ValueError where it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: expected to make a folder, got: {error.strerror or error}; name another"
-        ) from None
-
-
-def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files into a folder, or replaces them: all, or after an error none; each whole, whenever the machine stops.
-
-    Raises: ValueError where they cannot be written, as on a full disk; what was there before stays.
-    """
-    partial = {folder / name: folder / f"{name}.partial" for name in files}
-    try:
-        for aside, content in zip(partial.values(), files.values(), strict=True):
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, aside in partial.items():
-            os.replace(aside, path)
-        names = os.open(folder, os.O_RDONLY)  # the new names, too, must reach the disk
-        try:
-            os.fsync(names)
-        finally:
-            os.close(names)
-    except OSError as error:
-        for aside in partial.values():
-            aside.unlink(missing_ok=True)
-        raise ValueError(
-            f"{folder}: expected to write {', '.join(files)} ({sum(map(len, files.values()))} bytes), got: {error.strerror or error}; "
-            "what was there before is whole; make room and try again"
-        ) from None
+__all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write"]
 
 
 def as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Tensors as the content of a safetensors file."""
-    return safetensors.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    """Tensors as the content of a safetensors file, which knows its own digest."""
+    content = safetensors.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+    return stamped(content, metadata or {})
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+def read_tensors(path: Path, known: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file; `known`: one without a digest is damaged, too.
 
-    Raises: ValueError, naming the file, where it is missing, cut short or something else.
+    Raises: ValueError, naming the file, where it is missing, cut short, damaged or something else.
     """
+    with _opened(path) as file:
+        check_stamp(path, known)
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a safetensors file, which is checked against the file's length; nothing else is read.
+
+    Raises: ValueError as `read_tensors`.
+    """
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file of weights, got none; check the folder")
+    with opened(path):  # not a pipe, for which safetensors would wait
+        pass
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a file of weights, got none; check the folder") from None
+            yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path}: expected a whole safetensors file, got one cut short or damaged ({error}); use another copy"
         ) from None
 
 
-def fill(path: Path, wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Copies tensors into those of the same names, if each is there and of the same shape.
-
-    Raises: ValueError, naming the file and the first tensor that is missing, differs, or has no place.
-    """
-    for name in [*wanted, *tensors]:
-        if name not in tensors or name not in wanted or wanted[name].shape != tensors[name].shape:
-            expected, got = (list(ts[name].shape) if name in ts else "none" for ts in (wanted, tensors))
+def check_shapes(path: Path, wanted: dict[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises: ValueError, naming the file and the first tensor that is missing, differs, or has no place."""
+    for name in [*wanted, *shapes]:
+        if name not in shapes or name not in wanted or wanted[name] != shapes[name]:
+            expected, got = (list(some[name]) if name in some else "none" for some in (wanted, shapes))
             raise ValueError(
                 f"{path}: expected {name} of shape {expected}, got {got}; the file belongs to another configuration"
+            )
+
+
+def fill(path: Path, wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Copies tensors into those of the same names, if each is there, of the same shape and type.
+
+    Raises: ValueError as `check_shapes`, and for another type.
+    """
+    check_shapes(path, *({name: tuple(t.shape) for name, t in some.items()} for some in (wanted, tensors)))
+    for name, tensor in wanted.items():
+        if tensor.dtype != tensors[name].dtype:
+            raise ValueError(
+                f"{path}: expected {name} in {tensor.dtype}, got {tensors[name].dtype}; use another copy"
             )
     with torch.no_grad():
         for name, tensor in wanted.items():
@@ -95,20 +94,31 @@ def fill(path: Path, wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> N
 
 
 def save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], state: dict
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    state: dict,
+    run: str = "",
 ) -> None:
-    """Writes a checkpoint; the one before stays until this one is whole. Raises as `write`."""
-    content = as_bytes(_named(model, optimizer, best), {"state": json.dumps(state)})
+    """Writes a checkpoint; the one before stays until this one is whole. `run` says what it belongs to. Raises as `write`."""
+    content = as_bytes(_named(model, optimizer, best), {"state": json.dumps(state), "run": run})
     write(path.parent, {path.name: content})
 
 
-def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict]:
+def load(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: str = ""
+) -> tuple[dict[str, Tensor], dict]:
     """Fills model and optimizer from a checkpoint; returns the best weights (none: an empty dict) and the state.
 
+    `run` is what it must belong to, where that is known.
     Raises: ValueError, naming the file, for everything that can be wrong with it; the model is then as before.
     """
-    path.with_name(path.name + ".partial").unlink(missing_ok=True)  # left by a kill while saving
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = read_tensors(path, known=bool(run))
+    if run and metadata.get("run") != run:
+        raise ValueError(
+            f"{path}: expected a checkpoint of this run, got one of another; restore its own, or remove it to begin anew"
+        )
     try:
         state = json.loads(metadata["state"])
     except (KeyError, ValueError):

@@ -3,7 +3,6 @@
 Names are unique over all sections, so that `width=64, rate=3e-3` say where they belong by themselves.
 """
 
-import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sightline.files import read_json
+
+MOST_BYTES = 2**20  # of a config.json
+MOST = 2**40  # far from where products of two counts leave 64 bits
 NUMBER = r"(\d*[1-9]\d*(\.\d+)?|\d+\.\d*[1-9]\d*)"  # above 0
+Count = Annotated[int, Field(ge=1, lt=MOST)]  # of something that is counted
+Size = Annotated[int, Field(ge=1, lt=2**31)]  # of a tensor
 Every = Annotated[str, Field(pattern=rf"^\s*{NUMBER}\s*(%|steps?|tokens?|seconds?)\s*$")]
 
 CONCERNS = {  # the options that only some kinds of encoder have
@@ -46,10 +51,10 @@ class DataConfig(Section):
         None,
         description="bytes, characters, words, bpe, or a tokenizer.json [default: words; for language characters]",
     )
-    vocabulary: int | None = Field(
-        None, ge=1, description="most tokens the tokenizer may know [default: by its kind]"
+    vocabulary: Count | None = Field(
+        None, description="most tokens the tokenizer may know [default: by its kind]"
     )
-    context: int = Field(256, ge=1, description="language: tokens read at once")
+    context: Count = Field(256, description="language: tokens read at once")
     encoding: str | None = Field(
         None, description="of text files, such as latin-1 [default: utf-8, or as a file's mark says]"
     )
@@ -64,36 +69,34 @@ class EncoderConfig(Section):
     kind: Literal["self-attention", "rnn", "lstm", "convolution", "fully-connected"] = Field(
         "self-attention", description="self-attention, rnn, lstm, convolution or fully-connected"
     )
-    width: int = Field(128, ge=1, description="numbers per row")
-    layers: int = Field(3, ge=0, description="blocks")
-    hidden: int | None = Field(None, ge=1, description="width inside a block's mlp [default: 4 x width]")
+    width: Size = Field(128, description="numbers per row")
+    layers: int = Field(3, ge=0, lt=2**16, description="blocks")
+    hidden: Size | None = Field(None, description="width inside a block's mlp [default: 4 x width]")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the numbers dropped while training")
     causal: bool | None = Field(None, description="see no later rows [default: only if the task needs it]")
-    features: int | None = Field(
-        None, ge=1, description="numbers in each vector read [default: as in the data]"
-    )
+    features: Size | None = Field(None, description="numbers in each vector read [default: as in the data]")
     pool: Literal["mean", "max", "last", "attention"] | None = Field(
         None, description="how rows become one answer per sequence [default: the task's]"
     )
-    heads: int | None = Field(None, ge=1, description="self-attention, fully-connected: heads")
-    key_heads: int | None = Field(
-        None, ge=1, description="self-attention: heads of keys and values [default: heads]"
+    heads: Size | None = Field(None, description="self-attention, fully-connected: heads")
+    key_heads: Size | None = Field(
+        None, description="self-attention: heads of keys and values [default: heads]"
     )
     window: int | None = Field(
-        None, ge=0, description="self-attention: rows seen to each side [default: all]"
+        None, ge=0, lt=MOST, description="self-attention: rows seen to each side [default: all]"
     )
     rotary: float | None = Field(
         None, ge=0, le=1, description="self-attention: share of each head that carries positions"
     )
-    kernel: int | None = Field(None, ge=1, description="convolution: rows seen at once")
+    kernel: Size | None = Field(None, description="convolution: rows seen at once")
     dilation: Literal["plain", "dilated"] | None = Field(
         None, description="convolution: plain, or dilated (1, 2, 4, ... by layer)"
     )
-    largest: int | None = Field(
-        None, ge=1, description="fully-connected: longest sequence [default: longest in the data]"
+    largest: Size | None = Field(
+        None, description="fully-connected: longest sequence [default: longest in the data]"
     )
-    rank: int | None = Field(
-        None, ge=1, description="fully-connected: rank of the matrix over positions [default: full]"
+    rank: Size | None = Field(
+        None, description="fully-connected: rank of the matrix over positions [default: full]"
     )
 
     @model_validator(mode="after")
@@ -113,14 +116,15 @@ class EncoderConfig(Section):
 class TrainingConfig(Section):
     """How it is learned: AdamW with warm-up and cosine to a tenth, within one budget of steps, epochs or seconds."""
 
-    tokens: int = Field(4096, ge=1, description="tokens per batch; a longer sequence is a batch of its own")
-    accumulate: int = Field(1, ge=1, description="batches per step")
-    steps: int | None = Field(
-        None, ge=1, description="budget: steps [default: 1000 where no budget is given]"
-    )
-    epochs: int | None = Field(None, ge=1, description="budget: passes over the data")
+    tokens: Count = Field(4096, description="tokens per batch; a longer sequence is a batch of its own")
+    accumulate: Count = Field(1, description="batches per step")
+    steps: Count | None = Field(None, description="budget: steps [default: 1000 where no budget is given]")
+    epochs: Count | None = Field(None, description="budget: passes over the data")
     seconds: float | None = Field(
         None, gt=0, description="budget: seconds of training (not reproducible to the bit)"
+    )
+    evaluation_counts: bool = Field(
+        False, description="the seconds include the evaluations [default: they do, but not in compare]"
     )
     rate: float = Field(1e-3, gt=0, description="learning rate at its peak")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the budget in which the rate rises")
@@ -133,7 +137,7 @@ class TrainingConfig(Section):
     seed: int = Field(0, ge=0, lt=2**64, description="of weights, order and dropout")
     evaluate_every: Every = Field("10%", description="10%, 500 steps, 100000 tokens or 30 seconds")
     checkpoint_every: Every = Field("60 seconds", description="in the same units")
-    log_every: int = Field(10, ge=1, description="steps per line of metrics.jsonl")
+    log_every: Count = Field(10, description="steps per line of metrics.jsonl")
 
     @model_validator(mode="before")
     @classmethod
@@ -189,14 +193,7 @@ class RunConfig(Section):
 
         Raises: ValueError, naming the file, where it is missing, is no JSON, or has a key or value that cannot be.
         """
-        try:
-            sections = json.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise ValueError(
-                f"{path}: expected a configuration to read, got {error.strerror}; check the path"
-            ) from None
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: expected JSON, got {error}; mend the file") from None
+        sections = read_json(path, MOST_BYTES)
         return _checked(str(path), sections)
 
 
@@ -213,8 +210,9 @@ def _checked(where: str, sections) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    if where == "settings":  # given without their section
+    if where == "settings":  # given without their section, and the kind by another name
         place = place.partition(".")[2] or place
+        place = "encoder" if place == "kind" else place
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         raise ValueError(
@@ -222,12 +220,18 @@ def _checked(where: str, sections) -> RunConfig:
         ) from None
     if first["type"] == "value_error":
         raise ValueError(f"{where}: {place}: {message}") from None
-    if first["type"] == "string_pattern_mismatch":
+    if place.endswith(("evaluate_every", "checkpoint_every")):
         message = "a share or a number with its unit, as in 10%, 500 steps, 100000 tokens or 30 seconds"
+    elif "betas" in place:
+        message = "two numbers, as in [0.9, 0.99]"
+    elif first["type"] == "int_parsing_size":
+        message = f"a whole number below {MOST}"
+    elif first["type"] == "string_type":
+        message = f"a text: {setting_names()[str(first['loc'][-1])]}"
     expected = message.removeprefix("Input should be ").removeprefix("Input should have ")
-    raise ValueError(
-        f"{where}: expected {place} to be {expected}, got {first['input']!r}; correct it"
-    ) from None
+    got = repr(first["input"])
+    got = got if len(got) <= 60 else f"{got[:57]}..."
+    raise ValueError(f"{where}: expected {place} to be {expected}, got {got}; correct it") from None
 
 
 def nearest(name: str, among: Sequence[str] | None = None) -> str:

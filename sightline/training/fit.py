@@ -2,46 +2,61 @@
 
 Each takes a model or the folder of one. A run's folder holds the model's files (`model.py`) and
 
-    metrics.jsonl  results.json  checkpoint.safetensors  tensorboard/
+    metrics.jsonl  results.json  checkpoint.safetensors  digests.json  tensorboard/
+
+One run at a time writes into it (`files.locked`); evaluate, predict and generate read it at any time.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sightline.files import LOCK, is_empty, locked, sweep, write
+from sightline.files import read as read_file
+from sightline.tabular import rows_of
 from sightline.tasks import Data, Examples, load, load_test, read, task_from_json
-from sightline.training import checkpoint
+from sightline.tasks.readers import TABLE, called, in_memory
+from sightline.training import digests
 from sightline.training.config import RunConfig
-from sightline.training.loop import State, processes, train
-from sightline.training.model import CONFIG, TASK, Model
+from sightline.training.digests import DIGESTS
+from sightline.training.loop import CHECKPOINT, State, processes, train
+from sightline.training.model import CONFIG, TASK, TOKENIZER, WEIGHTS, Model
+from sightline.training.record import BOARD, METRICS, as_lines
 
 RESULTS = "results.json"
+FILES = (CONFIG, TASK, TOKENIZER, WEIGHTS, CHECKPOINT, METRICS, RESULTS, DIGESTS, BOARD)  # of a run
 
 
 def fit(
-    data: str | Path | Data,
+    data: Any,
     *,
     encoder: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
     config: RunConfig | str | Path | None = None,
     **settings,
 ) -> Model:
     """Trains an encoder on data and leaves the model, with the best weights by validation, in a folder.
 
-    `data` is what `tasks.load` takes, or gave. `encoder` is self-attention, rnn, lstm, convolution or fully-connected.
+    `data` is what `tasks.load` takes (a file, a folder, a name, or a table such as a DataFrame), or gave. `encoder` is
+    self-attention, rnn, lstm, convolution or fully-connected.
     `settings` are those of `RunConfig` by name: task, text, label, width, layers, steps or seconds, rate, ... ; one that is
-    None is left as it is. What was read and chosen is said in two lines on standard error before the first step, and a bar shows
-    how far it is, unless `progress` is False. `config` is a configuration to start from, such as the config.json of another run, of which what the
-    data decided (causal, and for other data largest) is decided anew.
-    `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on.
-    Raises: ValueError for data, settings or a folder that cannot be.
+    None is left as it is. What was read and chosen is said in two lines on standard error before the first step, and
+    a bar shows how far it is, unless `progress` is False. `config` is a configuration to start from, such as the config.json of
+    another run, of which what the data decided (causal, and for other data largest) is decided anew.
+    `out` is `runs/<data>-<encoder>` by default. With `resume`, a run that was stopped there goes on; with `overwrite`, a run
+    there is removed, once data and settings are known to do. A budget of `seconds` includes the evaluations on validation data
+    (reading, and the measures of the test part, come on top), unless `evaluation_counts` is False.
+    Raises: ValueError for data, settings or a folder that cannot be, as one in which another run goes on.
 
     >>> import tempfile, pathlib
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -51,54 +66,78 @@ def fit(
     dict_keys(['label', 'probability'])
     """
     given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
+    tables = {} if isinstance(data, Data) else in_memory(given | {"data": data})
     if not isinstance(data, Data):
-        given["data"] = str(data)
+        given |= {"data": called(data)} | dict.fromkeys(tables, TABLE)
     asked = _to_start_from(config, given.get("data")).changed(**given)
     name = Path(asked.data.data).stem.replace(":", "-") or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
-    process = processes()
-    if resume and (folder / CONFIG).exists():
-        asked = _as_begun(folder, asked if config else RunConfig.read(folder / CONFIG).changed(**given))
-    elif (
-        process.is_main_process and folder.exists() and any(f.suffix != ".partial" for f in folder.iterdir())
-    ):
-        raise ValueError(
-            f"{folder}: expected a new or empty folder, got one with files; resume the run, or name another out"
-        )
+    main = processes().is_main_process
+    with ExitStack() as stack:
+        if resume:
+            if overwrite:
+                raise ValueError("fit: expected resume or overwrite, got both; leave one out")
+            if not (folder / CONFIG).is_file():
+                raise ValueError(
+                    f"{folder}: expected the folder of a run to resume, got one without {CONFIG}; leave out resume to begin anew"
+                )
+            if main:
+                stack.enter_context(locked(folder))
+            digests.check(folder, optional={METRICS})
+            asked = _as_begun(folder, asked if config else RunConfig.read(folder / CONFIG).changed(**given))
+        elif asked.training.seconds and "evaluation_counts" not in given:
+            asked = asked.changed(evaluation_counts=True)
+        note = ""  # data that comes loaded is known to whoever loaded it
+        if not isinstance(data, Data):
+            data = load(**asked.data.model_dump() | tables)
+            note = data.chosen or data.note
+        model = _untrained(asked, data)
+        if main:
+            if not resume:
+                stack.enter_context(locked(folder))
+                _clear(folder, overwrite)
+            _begin(folder, model, resume)
+        return _trained(model, data, folder, resume, progress, main, note)
 
-    said = ""  # data that comes loaded is known to whoever loaded it
-    if not isinstance(data, Data):
-        data = load(**asked.data.model_dump())
-        said = data.chosen or data.note
+def _untrained(asked: RunConfig, data: Data) -> Model:
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(asked.training.seed)
         model = Model(_completed(asked, data), data.task, data.tokenizer)
     for name in ("train", "valid", "test"):
         if getattr(data, name) is not None:
             model.check_lengths(getattr(data, name).lengths, f"{name} data")
-    if process.is_main_process:
-        _begin(folder, model, resume)
+    return model
+
+
+def _trained(
+    model: Model, data: Data, folder: Path, resume: bool, progress: bool, main: bool, note: str
+) -> Model:
+    """The model with its best weights, its measures, and all its files in the folder."""
     parts = [part.fingerprint() for part in (data.train, data.valid, data.test) if part is not None]
+    known = digests.listed(folder)
+    run = "" if known is None or CHECKPOINT in known else digests.identity(model.description())
+    config = model.config.training
     model.history, end = train(
-        model, data.train, data.valid, asked.training, folder, resume, progress, parts, note=said
+        model, data.train, data.valid, config, folder, resume, progress, parts, run, note
     )
     model.results, model.trained_on = _results(model, data, end), parts[0]
-    if process.is_main_process:
-        model.save(folder)
-        checkpoint.write(folder, {RESULTS: (json.dumps(model.results, indent=2) + "\n").encode()})
+    if main:
+        results = (json.dumps(model.results, indent=2) + "\n").encode()
+        files = model.files() | {RESULTS: results, METRICS: as_lines(model.history)}
+        digests.save(folder, files, there=[CHECKPOINT])
     return model
 
 
 def evaluate(
     model: Model | str | Path,
-    data: str | Path | Examples,
+    data: Any,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> dict[str, float]:
-    """The measures of a model on labelled data: a file, the test part of a folder or of built-in data, or examples.
+    """The measures of a model on labelled data: a file, a table, the test part of a folder or of built-in data, or examples.
 
-    Of the very file that the model was fitted on it is the test part, too; any other file is measured whole. `encoding` (UTF-8 if
-    None) and `separator` (as the file says if None) are those of this file, whatever the model was fitted with.
+    Of the very file or table that the model was fitted on it is the test part, too; any other file is measured whole. `encoding`
+    (UTF-8 if None) and `separator` (as the file says if None) are those of this file, whatever the model was fitted with.
     Raises: ValueError where there is no such model, or the data does not go with it.
 
     >>> evaluate("runs/reviews-lstm", "new-reviews.csv")  # doctest: +SKIP
@@ -106,6 +145,8 @@ def evaluate(
     """
     model = _loaded(model)
     if not isinstance(data, Examples):
+        if not isinstance(data, (str, Path)) and not hasattr(type(data), "features"):
+            data = list(rows_of(data, TABLE))  # since some can be gone through only once
         data = _own_test(model, data) or load_test(
             data, model.task, model.tokenizer, encoding, separator
         )
@@ -115,20 +156,23 @@ def evaluate(
 def predict(
     model: Model | str | Path,
     data: str | Path | Iterable,
+    probabilities: bool = False,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """An answer for each record of a file, of standard input (`-`) or of an iterable, in order, as soon as it is there.
+    """An answer for each record of a file, of standard input (`-`), of a table or of an iterable, in order, as soon as it is there.
 
-    The answer of a tagger has the words and their tags. `encoding` (UTF-8 if None) and `separator` (as the file says if None) are
+    With `probabilities`, an answer also has {label: probability} for every label, of a tagger for each word. The answer of a
+    tagger has the words and their tags. `encoding` (UTF-8 if None) and `separator` (as the file says if None) are
     those of this file, whatever the model was fitted with.
-    Raises: ValueError where there is no such model, or a record cannot be read.
+    Raises: ValueError where there is no such model, it has no classes, or a record cannot be read.
 
     >>> list(predict("runs/reviews-lstm", ["A joy to read."]))  # doctest: +SKIP
     [{'label': '5', 'probability': 0.93}]
     """
     model = _loaded(model)
-    return model.predict(read(data, encoding, separator) if isinstance(data, (str, Path)) else data)
+    records = read(data, encoding, separator) if isinstance(data, (str, Path)) else data
+    return model.predict(records, probabilities)
 
 
 def generate(model: Model | str | Path, prompt: str = "", **options) -> Iterator[str]:
@@ -145,20 +189,24 @@ def _loaded(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else Model.load(model).to(processes().device)
 
 
-def _own_test(model: Model, data: str | Path) -> Examples | None:
-    """The test part of the file that a model was fitted on, split as then; None where `data` is anything else."""
+def _own_test(model: Model, data: Any) -> Examples | None:
+    """The test part of the file or table that a model was fitted on, split as then; None where `data` is anything else."""
     settings = model.config.data
-    if model.trained_on is None or Path(data).name != Path(settings.data).name or not Path(data).is_file():
+    same = called(data) == settings.data == TABLE
+    if model.trained_on is None or not (
+        same or Path(called(data)).name == Path(settings.data).name and Path(called(data)).is_file()
+    ):
         return None
+    tables = {name: data for name in ("valid", "test") if getattr(settings, name) == TABLE}  # no longer here
     try:
-        own = load(**{**settings.model_dump(), "data": str(data)})
+        own = load(**settings.model_dump() | tables | {"data": data})
     except ValueError:  # another file of that name, which need not do for training
         return None
     if own.train.fingerprint() != model.trained_on:
         return None
-    if own.test is None:
+    if own.test is None or "test" in tables:
         raise ValueError(
-            f"{data}: expected other data than the model was fitted on, got the same, of which no test part was set "
+            f"{called(data)}: expected other data than the model was fitted on, got the same, of which no test part was set "
             "aside; name another file"
         )
     return own.test
@@ -198,6 +246,7 @@ def _as_begun(folder: Path, asked: RunConfig) -> RunConfig:
         for name, value in wanted:
             before = getattr(getattr(begun, section), name)
             if value is not None and value != before:
+                name = "encoder" if name == "kind" else name
                 raise ValueError(
                     f"{folder}: expected the settings the run began with, {name} {before}, got {value}; leave it out, or "
                     "start anew in another folder"
@@ -205,17 +254,43 @@ def _as_begun(folder: Path, asked: RunConfig) -> RunConfig:
     return begun
 
 
+def _clear(folder: Path, overwrite: bool) -> None:
+    """Leaves an empty folder. Raises: ValueError where files are in it, but for those of a run to be written over."""
+    sweep(folder)
+    if is_empty(folder):
+        return
+    others = sorted(path.name for path in folder.iterdir() if path.name not in {*FILES, LOCK})
+    if not overwrite or others or not (folder / CONFIG).is_file():
+        got = f"one with files of another kind ({others[0]})" if overwrite and others else "one with files"
+        way = (
+            "name another out"
+            if overwrite
+            else "resume the run, write over it with overwrite, or name another out"
+        )
+        raise ValueError(f"{folder}: expected a new or empty folder, got {got}; {way}")
+    for path in sorted(map(folder.joinpath, FILES), key=lambda path: path.name != DIGESTS):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _begin(folder: Path, model: Model, resume: bool) -> None:
     """Writes what is known of the model before it is trained, or checks that a run to resume began with the same."""
-    checkpoint.make_folder(folder)
     files = model.description()
+    sweep(folder)
     for name, content in files.items() if resume else ():
-        if (folder / name).exists() and (folder / name).read_bytes() != content:
+        if (folder / name).exists() and read_file(folder / name) != content:
             raise ValueError(
                 f"{folder / name}: expected the same as the data gives now, got another; restore the data, or start anew "
                 "in another folder"
             )
-    checkpoint.write(folder, files)
+    if (
+        resume and digests.listed(folder) is None
+    ):  # of an earlier version, or killed before these were written
+        write(folder, files)
+    else:
+        digests.save(folder, files)
 
 
 def _results(model: Model, data: Data, end: State) -> dict[str, Any]:

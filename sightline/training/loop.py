@@ -12,12 +12,13 @@ The loss is thus the sum over targets divided by their number in the whole step,
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from sightline.training.model import Model, average
 from sightline.training.record import Record
 
 CHECKPOINT = "checkpoint.safetensors"
+LATER = {"evaluating", "evaluation"}  # fields of a state that earlier versions do not write
 
 
 class NotANumber(ValueError):
@@ -43,13 +45,16 @@ class NotANumber(ValueError):
 class State:
     """Where a run stands; with the tensors of a checkpoint, all that resuming needs.
 
-    Units: `seconds` of training, without evaluating and saving; `used` is a share of the budget.
+    Units: `seconds` of training, without evaluating and saving; `evaluating` all evaluations took, `evaluation` the last;
+    `used` is a share of the budget.
     """
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     used: float = 0.0
+    evaluating: float = 0.0
+    evaluation: float = 0.0
     since_line: list[float] = field(
         default_factory=lambda: [0.0, 0.0]
     )  # loss sum and targets since the last line
@@ -66,6 +71,23 @@ class State:
     def crossed(self, every: str, before: "State") -> bool:
         return self.passed(every) > before.passed(every)
 
+    def next_evaluation(self, tokens: int) -> float:
+        """Seconds that one evaluation of so many tokens takes: as the last, or before it as a third of training."""
+        return self.evaluation or tokens * self.seconds / max(self.tokens, 1) / 3
+
+    def share(self, config: TrainingConfig, steps: int | None, tokens: int) -> float:
+        """How much of the budget is used. Where evaluations count, the one at the end is foreseen, with at most half of it."""
+        if steps:
+            return min(1.0, self.step / steps)
+        last = min(self.next_evaluation(tokens), config.seconds / 2)
+        evaluating = self.evaluating + last if config.evaluation_counts else 0.0
+        return min(1.0, (self.seconds + evaluating) / config.seconds)
+
+    def may_evaluate(self, config: TrainingConfig, tokens: int) -> bool:
+        """Whether evaluations, where they count in a budget of seconds, leave two thirds of the time to training."""
+        counts = config.evaluation_counts and config.seconds
+        return not counts or 2 * (self.evaluating + self.next_evaluation(tokens)) <= self.seconds
+
 
 class Clock:
     """Seconds of training so far; stands still where told, so that evaluating and saving take nothing from the budget."""
@@ -77,10 +99,12 @@ class Clock:
         return perf_counter() - self.origin
 
     @contextmanager
-    def stopped(self):
-        began = perf_counter()
-        yield
-        self.origin += perf_counter() - began
+    def stopped(self) -> Iterator[list[float]]:
+        """Gives a list, which holds the seconds once they are over."""
+        began, took = perf_counter(), []
+        yield took
+        took.append(perf_counter() - began)
+        self.origin += took[0]
 
 
 class Gradients:
@@ -107,14 +131,15 @@ def train(
     resume: bool = False,
     progress: bool = True,
     fingerprints: Sequence[str] = (),
+    run: str = "",
     note: str = "",
 ) -> tuple[list[dict], State]:
     """Trains a model in place and leaves in it the best weights by validation, or without one the last.
 
     Returns its lines of metrics, and where it stands at the end. `fingerprints` of the data are kept, and must be the same
-    to go on. With `resume` it goes on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the
-    CPU, and with as many processes as before, the weights are then to the bit what they were had it never stopped.
-    `note` is said with the progress, before the first step.
+    to go on; `run`, if known, is what its checkpoints belong to; `note` is printed before the first step. With `resume` it goes
+    on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the CPU, and with as many
+    processes as before, the weights are then to the bit what they were had it never stopped.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -124,9 +149,10 @@ def train(
     model.to(device).train()
     optimizer = _optimizer(model, config)
     path, best = folder / CHECKPOINT, {}
+    valid_tokens = 0 if valid is None else int(valid.lengths.sum())
     state = State(data=[len(data), int(plan.lengths.sum()), *fingerprints])
     if resume and path.exists():
-        best, state = _resumed(path, model, optimizer, state)
+        best, state = _resumed(path, model, optimizer, state, run)
     _made_alike(model, process)
     gradients, clock = Gradients(model, device), Clock(state.seconds)
     since_line = torch.tensor(state.since_line, device=device)
@@ -141,29 +167,31 @@ def train(
             _update(optimizer, gradients, rate, config.clip)
             state.step += 1
             state.seconds = float(gradients.told[2]) if process.num_processes > 1 else clock.seconds()
-            state.used = min(1.0, state.step / steps if steps else state.seconds / config.seconds)
+            state.used = state.share(config, steps, valid_tokens)
 
-            evaluate = valid is not None and (state.crossed(config.evaluate_every, before) or state.used == 1)
+            due = state.crossed(config.evaluate_every, before) and state.may_evaluate(config, valid_tokens)
+            evaluate = valid is not None and (due or state.used == 1)
             if evaluate or state.step % config.log_every == 0 or state.used == 1:
                 line = _line(state, since_line.tolist(), rate, record.history)
                 since_line.zero_()
                 if evaluate:
-                    with clock.stopped():
+                    with clock.stopped() as took:
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    if state.best is None or merit(model.task, line["valid"]) > merit(model.task, state.best):
+                    state.evaluation = _of_main(took[0], process)
+                    state.evaluating += state.evaluation
+                    state.used = state.share(config, steps, valid_tokens)
+                    if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
                         state.best = {"step": state.step, **line["valid"]}
                         best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
                 record.line(line)
             if main and (state.crossed(config.checkpoint_every, before) or state.used == 1):
                 state.since_line = since_line.tolist()
                 with clock.stopped():
-                    checkpoint.save(path, model, optimizer, best, asdict(state))
+                    checkpoint.save(path, model, optimizer, best, asdict(state), run)
             record.show(state.used, state.seconds)
-        history = record.history
-    if best:
-        model.load_state_dict(best)
+    model.load_state_dict(best or model.state_dict())
     model.eval().zero_grad(set_to_none=True)
-    return history, state
+    return record.history, state
 
 
 @contextmanager
@@ -175,6 +203,15 @@ def _tiny_numbers_as_zero():
         yield
     finally:
         torch.set_flush_denormal(flushed)
+
+
+def _of_main(seconds: float, process: PartialState) -> float:
+    """The main process's number, so that all end at the same step."""
+    if process.num_processes == 1:
+        return seconds
+    number = torch.tensor(seconds, dtype=torch.float32, device=process.device)
+    torch.distributed.broadcast(number, 0)
+    return float(number)
 
 
 def processes() -> PartialState:
@@ -265,13 +302,11 @@ def merit(task: Task, measures: dict[str, float]) -> tuple[float, float]:
     return accuracy, -measures.get("loss", math.inf)
 
 
-def _resumed(path: Path, model, optimizer, fresh: State) -> tuple[dict, State]:
+def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict, State]:
     """Takes up a checkpoint, if it is one of this run."""
-    best, found = checkpoint.load(path, model, optimizer)
-    if found.keys() != asdict(fresh).keys():
-        raise ValueError(
-            f"{path}: expected the state of a run, got {', '.join(found) or 'none'}; start it anew"
-        )
+    best, found = checkpoint.load(path, model, optimizer, run)
+    if not _is_state(found, asdict(fresh).keys()):
+        raise ValueError(f"{path}: expected the state of a run, got something else; start it anew")
     if found["data"][:2] != fresh.data[:2]:
         raise ValueError(
             f"{path}: expected the training data it was made with, {found['data'][0]} sequences of {found['data'][1]} tokens, "
@@ -283,6 +318,29 @@ def _resumed(path: Path, model, optimizer, fresh: State) -> tuple[dict, State]:
             "anew in another folder"
         )
     return best, State(**{**found, "data": fresh.data})
+
+
+def _is_state(found: Any, names: Collection[str]) -> bool:
+    """Whether it is what `asdict` makes of a `State`, here or in an earlier version."""
+
+    def numbers(some: Any) -> bool:
+        return all(type(one) in (int, float) and math.isfinite(one) for one in some)
+
+    if not isinstance(found, dict) or not names - LATER <= found.keys() <= names:
+        return False
+    single = [value for name, value in found.items() if name not in ("since_line", "best", "data")]
+    best, since, data = found["best"], found["since_line"], found["data"]
+    return (
+        numbers(single)
+        and all(0 <= value < 2**62 for value in single)
+        and isinstance(found["step"], int)
+        and isinstance(since, list)
+        and len(since) == 2
+        and numbers(since)
+        and (best is None or isinstance(best, dict) and "step" in best)
+        and isinstance(data, list)
+        and len(data) >= 2
+    )
 
 
 def _made_alike(model: nn.Module, process: PartialState) -> None:

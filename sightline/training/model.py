@@ -2,13 +2,14 @@
 
 config.json         how encoder and training were configured      task.json       labels, columns, units
 model.safetensors   the weights                                    tokenizer.json  absent for vectors
+digests.json        the sha256 of each of these (`digests.py`)
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from torch import Tensor, nn
 
 from sightline.batching import sorted_batches
 from sightline.encoders import Readout, build
+from sightline.files import read_json
 from sightline.sequences import Sequences
+from sightline.tabular import described, is_table, items_of, rows_of
 from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
-from sightline.training import checkpoint
+from sightline.training import checkpoint, digests
 from sightline.training.config import RunConfig
 
 CONFIG, TASK, TOKENIZER, WEIGHTS = "config.json", "task.json", "tokenizer.json", "model.safetensors"
+SIZES = ("layers", "width", "hidden", "features", "heads", "key_heads", "kernel", "largest", "rank")
 
 
 class Model(nn.Module):
@@ -64,11 +68,13 @@ class Model(nn.Module):
     # --- in a folder --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Writes the model's files into a folder. Raises: ValueError where they cannot be written."""
+        """Writes the model's files, and their digests, into a folder. Raises: ValueError where they cannot be written."""
         checkpoint.make_folder(Path(folder))
+        digests.save(Path(folder), self.files())
+
+    def files(self) -> dict[str, bytes]:
         about = {"trained_on": self.trained_on} if self.trained_on else None
-        weights = checkpoint.as_bytes(self.state_dict(), about)
-        checkpoint.write(Path(folder), self.description() | {WEIGHTS: weights})
+        return self.description() | {WEIGHTS: checkpoint.as_bytes(self.state_dict(), about)}
 
     def description(self) -> dict[str, bytes]:
         """The files of a model but for its weights."""
@@ -88,19 +94,22 @@ class Model(nn.Module):
             raise ValueError(
                 f"{folder}: expected the folder of a model, got one without {CONFIG}; fit a model first"
             )
-        config = RunConfig.read(folder / CONFIG)
-        if not (folder / WEIGHTS).is_file():
+        known = digests.listed(folder)
+        if not (folder / WEIGHTS).is_file() or known is not None and WEIGHTS not in known:
             raise ValueError(f"{folder}: expected a trained model, got a run that did not end; resume it")
-        try:
-            task = task_from_json(json.loads((folder / TASK).read_text("utf-8")))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{folder / TASK}: expected the task of the model, got: {error}; use another copy"
-            ) from None
+        digests.check(folder, (CONFIG, TASK, TOKENIZER, WEIGHTS))
+        config = RunConfig.read(folder / CONFIG)
+        task = _task(folder / TASK)
         tokenizer = Tokenizer.load(folder) if config.encoder.features is None else None
+        _check_sizes(folder, config, task, tokenizer)
         model = cls(config, task, tokenizer)
         tensors, about = checkpoint.read_tensors(folder / WEIGHTS)
         checkpoint.fill(folder / WEIGHTS, model.state_dict(), tensors)
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise ValueError(
+                    f"{folder / WEIGHTS}: expected finite numbers in {name}, got nan or inf; use another copy"
+                )
         model.trained_on = about.get("trained_on")
         return model.eval()
 
@@ -137,16 +146,18 @@ class Model(nn.Module):
             )
 
     @torch.no_grad()
-    def predict(self, records: Iterable[Record | dict | Any]) -> Iterator[dict]:
-        """An answer for each record, in order, reading only some records ahead.
+    def predict(self, records: Any, probabilities: bool = False) -> Iterator[dict]:
+        """An answer for each record, in order, reading only some records ahead; with `probabilities`, of every class.
 
-        A record is a `Record`, a dict of columns, or just what stands in the text column: a string, a list of words,
-        an array of vectors. Raises: ValueError for a record that cannot be read.
+        `records` are an iterable, a table such as a DataFrame, or one column. A record is a `Record`, a dict of columns, or just
+        what stands in the text column: a string, a list of words, an array of vectors.
+        Raises: ValueError for a record that cannot be read; TypeError for a set, bytes, a path.
         """
         if isinstance(records, (str, bytes, dict, Record)):  # of which each letter or key would be a record
             raise ValueError(
                 f"predict: expected records one after the other, got one {type(records).__name__}; put it in a list"
             )
+        records = rows_of(records, "predict") if is_table(records) else items_of(records, "predict", "records")
         self.eval()
         places: list[str] = []
 
@@ -164,7 +175,12 @@ class Model(nn.Module):
             answers: list[dict] = [{}] * len(asked)
             for batch in sorted_batches(asked.lengths, self.config.training.tokens):
                 part = asked.take(batch).to(self.device)
-                for index, answer in zip(batch, self.task.answers(self(part.inputs), part), strict=True):
+                scores = self(part.inputs)
+                some = self.task.answers(scores, part)
+                if probabilities:
+                    every = self.task.probabilities(scores, part)
+                    some = [one | {"probabilities": each} for one, each in zip(some, every, strict=True)]
+                for index, answer in zip(batch, some, strict=True):
                     answers[index] = answer
             yield from answers
 
@@ -192,6 +208,8 @@ class Model(nn.Module):
             )
         if not 0 <= seed < 2**64:
             raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
+        if not isinstance(prompt, str):
+            raise TypeError(f"generate: expected a text, got {described(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError(
                 "generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
@@ -234,6 +252,55 @@ class Model(nn.Module):
         for token in ids:
             encoding, state = self.encoder.step(torch.tensor([token], device=self.device), state)
         return self.readout(Sequences(encoding, [0, 1]))[0].float().cpu(), state
+
+
+def _task(path: Path) -> Task:
+    """The task of a folder. Raises: ValueError, naming the file, where it cannot be one."""
+    saved = read_json(path)
+    try:
+        task = task_from_json(saved)
+        labels = getattr(task, "labels", None)
+        columns = [getattr(task, name) for name in ("text", "label") if getattr(task, name, None) is not None]
+        if not all(isinstance(column, str) for column in columns):
+            raise ValueError("a column that is no text")
+        if labels is not None and not (
+            isinstance(labels, tuple)
+            and len(set(labels)) == len(labels) > 1
+            and all(isinstance(x, str) for x in labels)
+        ):
+            raise ValueError("labels that are not two or more different texts")
+        if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
+            raise ValueError(f"{task.outputs} outputs")
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected the task of the model, got: {str(error)[:200]}; use another copy"
+        ) from None
+    return task
+
+
+def _check_sizes(folder: Path, config: RunConfig, task: Task, tokenizer: Tokenizer | None) -> None:
+    """Compares what the other files say of the model's sizes with its weights, before memory is taken for them.
+
+    Raises: ValueError, naming the files, where they differ.
+    """
+    weights = folder / WEIGHTS
+    shapes = checkpoint.read_shapes(weights)
+    most = sum(map(math.prod, shapes.values()))
+    for name in SIZES:
+        size, bound = getattr(config.encoder, name), len(shapes) if name == "layers" else most
+        if size is not None and size > bound:
+            raise ValueError(
+                f"{folder / CONFIG}: expected {name} of the weights in {WEIGHTS}, at most {bound:,}, got {size:,}; use another copy"
+            )
+    try:
+        with torch.device("meta"):
+            wanted = Model(config, task, tokenizer).state_dict()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ValueError(
+            f"{folder}: expected sizes of the weights in {WEIGHTS}, got others ({reason}); use another copy"
+        ) from None
+    checkpoint.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, shapes)
 
 
 def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:

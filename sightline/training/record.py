@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
-from sightline.training.checkpoint import write
+from sightline.files import append, make_folder, read, write
 
-METRICS = "metrics.jsonl"
+METRICS, BOARD = "metrics.jsonl", "tensorboard"
 NUMBERS = ("step", "seconds", "tokens", "loss", "rate", "tokens_per_second")  # of each line
 
 
@@ -26,11 +26,12 @@ class Record:
         self.history = _lines_until(self.path, step) if step else []
         self.board = None
         if main:
-            write(folder, {METRICS: "".join(json.dumps(line) + "\n" for line in self.history).encode()})
+            write(folder, {METRICS: as_lines(self.history)})
             if find_spec("tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+                make_folder(folder / BOARD, inside=folder)
+                self.board = SummaryWriter(folder / BOARD, purge_step=step + 1)
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -60,13 +61,8 @@ class Record:
         self.history.append(line)
         if not self.main:
             return
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise ValueError(
-                f"{self.path}: expected to append a line, got {error.strerror}; make room and resume"
-            ) from None
+        if not append(self.path, as_lines([line])):  # a link stands there now, or nothing
+            write(self.path.parent, {METRICS: as_lines(self.history)})
         if self.board:
             for name, value in {
                 **line,
@@ -83,10 +79,14 @@ class Record:
         self.bar.update(self.task, completed=used, told=f"{told}{left // 60}:{left % 60:02d} left")
 
 
+def as_lines(history: list[dict]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in history).encode()
+
+
 def _lines_until(path: Path, step: int) -> list[dict]:
     """The lines up to a step; those after it will come again, and the last may have been cut short by a kill."""
     lines = []
-    for text in path.read_bytes().splitlines() if path.exists() else []:
+    for text in read(path).splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

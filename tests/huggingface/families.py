@@ -124,9 +124,16 @@ SPECIAL = {
 
 def build(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
     """A tiny model of the family with random weights, under eager attention, in eval mode."""
+    settings = configuration(CONFIG_MAPPING[family], SPECIAL.get(family, {}))
+    return drawn_model(_class_for(family, type(settings)), settings, family, dtype)
+
+
+def drawn_model(
+    kind: type[PreTrainedModel], settings: PreTrainedConfig, family: str, dtype: torch.dtype
+) -> PreTrainedModel:
+    """A model of the class with random weights, under eager attention, in eval mode."""
     torch.manual_seed(len(family) + sum(map(ord, family)))
-    configuration = _configuration(CONFIG_MAPPING[family], SPECIAL.get(family, {}))
-    model = _class_for(family, type(configuration))._from_config(configuration, attn_implementation="eager")
+    model = kind._from_config(settings, attn_implementation="eager")
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -139,7 +146,7 @@ def build(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
     return model.to(dtype).eval()
 
 
-def _configuration(kind: type[PreTrainedConfig], special: dict) -> PreTrainedConfig:
+def configuration(kind: type[PreTrainedConfig], special: dict) -> PreTrainedConfig:
     fields = {f.name: f.default for f in dataclasses.fields(kind)}
     own = SMALL | {kind.attribute_map.get(name, name): value for name, value in SMALL.items()}
     if {"layer_types", "sliding_window"} <= fields.keys():

@@ -18,7 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from sightline.huggingface.ways import Way
+from sightline.huggingface.packability import Way
 
 SMALL = {
     "vocab_size": 100,

@@ -6,7 +6,7 @@ from small import SMALL, bert, drawn
 from transformers import LlamaConfig, LlamaModel, ModernBertConfig, ModernBertModel
 
 from sightline.attention import watching
-from sightline.huggingface import unpad
+from sightline.huggingface import run, unpad
 from sightline.huggingface.rows import NAME
 
 OF_TRACING = "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"  # PyTorch's own
@@ -60,3 +60,31 @@ def test_packed_input_is_taken():
         found = compiled(input_ids=given, position_ids=positions).last_hidden_state[0].split(lengths)
         alone = [model(input_ids=one[None]).last_hidden_state[0] for one in given[0].split(lengths)]
         torch.testing.assert_close(torch.cat(found), torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_compiled_forward_is_run_and_not_unpadded():
+    model, texts = bert(), [torch.tensor([5, 6, 7]), torch.tensor([8, 9])]
+    alone = torch.cat([model(one[None]).last_hidden_state[0] for one in texts])
+    model.forward = torch.compile(model.forward, backend="eager")
+    torch.testing.assert_close(run(model, texts).values, alone, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="unpad: expected the forward of BertModel itself, .* call unpad before that"):
+        unpad(model)
+
+
+@torch.no_grad()
+def test_a_model_compiled_before_unpad_and_one_compiled_in_place():
+    given = padded([5, 13, 1])
+    real = given["attention_mask"].bool()
+    expected = bert()(**given).last_hidden_state[real]
+    for use in (lambda: unpad(torch.compile(bert(), backend="eager")), _compiled_in_place):
+        model, rows = use(), []
+        with watching(lambda request, _, rows=rows: rows.append(len(request.q))):
+            torch.testing.assert_close(model(**given).last_hidden_state[real], expected, rtol=1e-4, atol=1e-4)
+        assert rows == [19, 19]
+
+
+def _compiled_in_place():
+    model = unpad(bert())
+    model.compile(backend="eager")
+    return model

@@ -80,7 +80,7 @@ def test_too_long_is_said_and_cut_only_if_asked():
     texts = ["short", "word " * 255, "word " * 400]
     with pytest.raises(
         ValueError,
-        match=r"text 1: expected at most 256 tokens, as many as .*model takes, got 257; shorten it",
+        match=r"text 1: expected at most 256 tokens, as many as .*model takes, got 257, and 1 more that are too long: text 2 \(402\); shorten them",
     ):
         embed(MINILM, texts)
     torch.testing.assert_close(embed(MINILM, texts, truncate=True), encode(MINILM, texts), rtol=0, atol=1e-5)
@@ -311,7 +311,7 @@ WRONG = {
         ValueError,
         "text 1: expected a text, got half of a surrogate pair",
     ),
-    "no model": (dict(model=3), TypeError, "or a loaded model, got int"),
+    "no model": (dict(model=3), TypeError, "or a loaded model, got an int"),
     "a mode": (
         dict(pooling="median"),
         ValueError,

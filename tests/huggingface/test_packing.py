@@ -21,7 +21,7 @@ from transformers import (
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.ways import base_of, way_of
+from sightline.huggingface.packability import base_of, way_of
 from sightline.sequences import Sequences
 
 LENGTHS = [5, 13, 1, 17, 0, 13]

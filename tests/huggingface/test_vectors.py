@@ -154,8 +154,9 @@ def test_a_run_that_is_killed_goes_on_with_the_same_command(plain, many, here):
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, typed)], capture_output=True, text=True)
     assert (killed.returncode, killed.stdout, killed.stderr) == (-9, "", "")
     left = files(here / "v.npy.partial")
-    done = {name for name in left if re.fullmatch(r"0000000[01]-[0-9a-f]{20}\.npy", name)}
-    assert len(done) == 2 and len(left) == 4 and not (here / "v.npy").exists()  # also the note, and a part
+    done = {name for name in left if re.fullmatch(r"0000000[01]-[0-9a-f]{20}-[0-9a-f]{20}\.npy", name)}
+    assert len(done) == 2 and len(left) == 5 and not (here / "v.npy").exists()  # also note, lock and a part
+    left = {name: content for name, content in left.items() if name in done | {"note.json"}}
 
     for change, expected in {
         (
@@ -262,7 +263,7 @@ def nan_in_a_word(here, plain):
 BAD = {
     "out exists": (lambda h, m: ["embed", m, "texts.txt", "--out", "texts.npy"], "texts.npy: expected a new file, got one that exists; .*--overwrite"),
     "out of no form": (lambda h, m: ["embed", m, "texts.txt", "--out", "v.bin"], r"v.bin: expected a name that ends in .npy, .parquet, .safetensors, got .bin"),
-    "out under a file": (lambda h, m: ["embed", m, "texts.txt", "--out", "texts.txt/v.npy"], "texts.txt/v.npy.partial: expected to make this folder, .*got .*(File exists|Not a directory)"),
+    "out under a file": (lambda h, m: ["embed", m, "texts.txt", "--out", "texts.txt/v.npy"], "texts.txt/v.npy.partial: expected to make a folder, got: (File exists|Not a directory)"),
     "no such file": (lambda h, m: ["embed", m, "none.txt", "--out", "v.npy"], "none.txt: cannot be read"),
     "a file of no format": (lambda h, m: ["embed", m, "notes.md", "--out", "v.npy"], "notes.md: expected a file whose name ends"),
     "an empty file": (lambda h, m: ["embed", m, "empty.txt", "--out", "v.npy"], "expected at least one text, got none; check the file"),
@@ -303,7 +304,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(case, here, plain, monkeyp
 
 def test_a_full_disk_loses_nothing_of_what_is_done(plain, many, here, monkeypatch):
     typed = ["embed", plain, many / "many.txt", "--out", "v.npy", "--pooling", "mean"]
-    left, sync = [3], os.fsync
+    left, sync = [6], os.fsync  # a file and its folder, three times
 
     def full(descriptor):
         left[0] -= 1
@@ -315,10 +316,10 @@ def test_a_full_disk_loses_nothing_of_what_is_done(plain, many, here, monkeypatc
     result = run(*typed)
     assert result.exit_code == 2
     assert re.search(
-        r"v.npy.partial/00000002-.*npy: .*No space left .*the same command goes on", result.stderr
+        r"v.npy.partial/00000002-.*npy: .*No space left .*make room and try again", result.stderr
     )
     assert len(list((here / "v.npy.partial").iterdir())) == 3  # the note and two windows
-    left[0] = 2  # for the other two, not for the whole
+    left[0] = 4  # for the other two, not for the whole
     result = run(*typed)
     assert result.exit_code == 2 and "whole.npy: expected to write it, got: No space left" in result.stderr
     left[0] = 99
@@ -336,7 +337,7 @@ def test_a_folder_that_is_something_else_is_not_taken(plain, here):
     (here / "v.npy.partial").mkdir()
     (here / "v.npy.partial" / "note.json").write_text("{")
     with pytest.raises(
-        ValueError, match="v.npy.partial: expected to make this folder, or to read its note.json, got"
+        ValueError, match="v.npy.partial: expected what a run that was stopped left, got a note.json that is damaged"
     ):
         embed_to_file(plain, [("one", "a")], here / "v.npy")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from sightline.training import checkpoint, loop
+from sightline import files
+from sightline.training import loop
 from sightline.training.fit import fit
 
 SETTINGS = {
@@ -36,7 +37,8 @@ loop.merit = lambda task, measures: measures["loss"]
 
 
 def train(folder: Path, out: str, resume: bool) -> None:
-    fit(folder / "reviews.csv", out=folder / out, resume=resume, **SETTINGS)
+    begun = (folder / out / "config.json").exists()
+    fit(folder / "reviews.csv", out=folder / out, resume=resume and begun, **SETTINGS)
 
 
 def in_child(work, kill_after: float | None = None) -> int:
@@ -71,8 +73,8 @@ def killing_itself(call: int):
         return wrapped
 
     class File:
-        def __init__(self, path, mode):
-            self.file = open(path, mode)
+        def __init__(self, path):
+            self.file = open(path, "xb")
             self.write = deadly(self.file.write, self.half)
             self.flush, self.fileno = self.file.flush, self.file.fileno
 
@@ -87,7 +89,7 @@ def killing_itself(call: int):
             self.file.close()
 
     os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
-    checkpoint.open = File
+    files._created = File
 
 
 def main(folder: Path, how: str) -> None:

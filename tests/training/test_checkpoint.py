@@ -110,14 +110,6 @@ def test_several_files_are_written_together_or_not_at_all(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
-def test_what_a_kill_left_is_cleared_away(tmp_path):
-    path = tmp_path / "checkpoint.safetensors"
-    checkpoint.save(path, *run(), {}, STATE)
-    (tmp_path / "checkpoint.safetensors.partial").write_bytes(b"half")
-    checkpoint.load(path, *run(seed=1))
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     assert message(lambda: checkpoint.make_folder(tmp_path / "file" / "run")) == (

@@ -49,7 +49,7 @@ def test_names_are_unique_over_sections():
         ({"width": 0}, "settings: expected width to be greater than or equal to 1, got 0; correct it"),
         ({"seed": 10**20}, "settings: expected seed to be less than 18446744073709551616, got 1"),
         ({"rate": "fast"}, "settings: expected rate to be a valid number, unable to parse"),
-        ({"kind": "gru"}, "settings: expected kind to be 'self-attention', 'rnn', 'lstm',"),
+        ({"kind": "gru"}, "settings: expected encoder to be 'self-attention', 'rnn', 'lstm',"),
         (
             {"kind": "lstm", "heads": 2},
             "settings: encoder: expected no heads for lstm, it concerns self-attention and fully-",
@@ -77,9 +77,9 @@ def test_wrong_settings(settings, message):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "expected a configuration to read, got No such file or directory; check the path"),
-        ("{", "expected JSON, got Expecting property name"),
-        ("[" * 100_000, "expected JSON, got maximum recursion depth exceeded"),
+        (None, "expected a file to read, got: No such file or directory; check the path"),
+        ("{", "expected JSON, got: Expecting property name"),
+        ("[" * 100_000, "expected JSON, got: maximum recursion depth exceeded"),
         ("[]", "to be a valid dictionary or"),
         (
             json.dumps({"encoder": {"widths": 3}}),

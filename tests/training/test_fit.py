@@ -113,7 +113,8 @@ def test_a_folder_with_files_is_not_written_over(reviews, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     assert said(lambda: fit(reviews, out=tmp_path / "run", steps=1, **SMALL)) == (
-        f"{tmp_path / 'run'}: expected a new or empty folder, got one with files; resume the run, or name another out"
+        f"{tmp_path / 'run'}: expected a new or empty folder, got one with files; resume the run, write over it with "
+        "overwrite, or name another out"
     )
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 

@@ -21,7 +21,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from sightline.evidence.document import machine
-from sightline.training.checkpoint import make_folder, write
+from sightline.files import make_folder, write
 
 VERSION = 1
 CELLS, RUNS = "cells", "runs"
@@ -101,6 +101,7 @@ def known(cell: Cell, held: dict[str, dict], folder: Path) -> bool:
 def measure(cell: Cell, held: dict[str, dict], folder: Path) -> dict:
     """Runs a cell and writes its file; what it wrote while it ran is then removed."""
     place = folder / RUNS / cell.name
+    make_folder(place.parent, inside=folder)
     begin, worked = perf_counter(), process_time()
     result = cell.run(
         place, {name: one["result"] for name, one in held.items() if task(name) == task(cell.name)}
@@ -116,7 +117,7 @@ def measure(cell: Cell, held: dict[str, dict], folder: Path) -> dict:
         "result": result,
     }
     path = folder / CELLS / f"{cell.name}.json"
-    make_folder(path.parent)
+    make_folder(path.parent, inside=folder)
     write(path.parent, {path.name: (json.dumps(record, allow_nan=False) + "\n").encode()})
     shutil.rmtree(place, ignore_errors=True)
     return json.loads(json.dumps(record))

@@ -30,7 +30,7 @@ from sightline.evidence.claims.parallel import PARALLEL
 from sightline.evidence.claims.syntax import COPIED, SYNTAX, read_heads
 from sightline.evidence.claims.uses import USES
 from sightline.evidence.claims.wiring import FIELDS, PATH
-from sightline.training.checkpoint import make_folder, write
+from sightline.files import locked, write
 
 DISTURBED = 0.9  # of a core
 
@@ -81,22 +81,22 @@ def settle(
     }
     folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
     chosen = _chosen(plans, only)
-    held = read(folder)
-    if stage.heads and any(cell.name == COPIED for cell in chosen):  # a copy of other results, and these may be new
-        held.pop(COPIED, None)
-    missing = [cell for cell in chosen if not known(cell, held, folder)]
-    some = sum(
-        cell.seconds / (jobs if cell.turn else 1)
-        for cell in missing
-        if not cell.lacks and (gpu or not cell.asked.get("gpu"))
-    )
-    tell(
-        f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about {some / 60:.0f} minutes to go"
-    )
-    make_folder(folder)
-    reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
-    found = document(CLAIMS, plans, held, reasons, stage)
-    write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
+    with locked(folder):
+        held = read(folder)
+        if stage.heads and any(cell.name == COPIED for cell in chosen):  # a copy of other results, and these may be new
+            held.pop(COPIED, None)
+        missing = [cell for cell in chosen if not known(cell, held, folder)]
+        some = sum(
+            cell.seconds / (jobs if cell.turn else 1)
+            for cell in missing
+            if not cell.lacks and (gpu or not cell.asked.get("gpu"))
+        )
+        tell(
+            f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about {some / 60:.0f} minutes to go"
+        )
+        reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
+        found = document(CLAIMS, plans, held, reasons, stage)
+        write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
     for entry in left_out(chosen, held, reasons):
         tell(in_words(entry))
     for sentence in _disturbed(chosen, held):

@@ -14,6 +14,7 @@ from sightline.evidence.claims.cell import Cell, Found
 from sightline.evidence.claims.claim import Claim, Judged, Stage, listed, not_run, table
 from sightline.evidence.protocol import SETTINGS
 from sightline.training.fit import fit
+from sightline.training.model import CONFIG
 
 ENOUGH, CLEARLY = 100, 0.10  # questions reported on; accuracy
 BETTER = "clearly better than the fixed offset, the nearest word, the same word and random weights"
@@ -71,7 +72,8 @@ def _fitted(place: Path, found: Found) -> dict:
         encoder="self-attention",
         seconds=SECONDS,
         out=place / "run",
-        resume=True,
+        resume=(place / "run" / CONFIG).exists(),
+        evaluation_counts=False,
         progress=False,
         **SETTINGS,
     )

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sightline.evidence.heads import bindings, brat, conllu, links
 from sightline.evidence.heads.gold import Corpus
 from sightline.evidence.heads.sentences import sentences
+from sightline.tabular import items_of
 from sightline.tasks.generated import Agreement, named
 
 READERS = {
@@ -51,7 +53,7 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
             return bindings.bindings()
         if isinstance(task := named(source), Agreement):
             return sentences(task)
-    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    paths = [Path(source)] if isinstance(source, (str, Path)) else _paths(source)
     name = ", ".join(map(str, paths)) or "heads"
     files = [file for path in paths for file in _files(path)]
     annotated = {file.with_suffix(".txt") for file in files if file.suffix.lower() == ".ann"}
@@ -67,6 +69,15 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
     corpus = read(files)
     unasked = "" if len(corpus) or read is links.texts else "No link between two words was found."
     return _checked(corpus, name, unasked, _entities_unread(files, read))
+
+
+def _paths(source: Any) -> list[Path]:
+    try:
+        return [Path(path) for path in items_of(source, "heads", "paths")]
+    except TypeError as error:
+        if str(error).startswith("heads"):
+            raise
+        raise TypeError(f"heads: expected paths of files, got others ({error}); write the texts to a file") from None
 
 
 def _files(path: Path) -> list[Path]:

@@ -161,8 +161,8 @@ def test_processes_wait_for_days(monkeypatch):
     "make", [small.bert, small.roberta, small.llama, small.gpt2, small.t5], ids=lambda f: f.__name__
 )
 def test_models_of_hugging_face_are_measured_as_they_run(make, tmp_path):
+    from sightline.huggingface.packability import base_of
     from sightline.huggingface.packing import run
-    from sightline.huggingface.ways import base_of
 
     corpus, reads = drawn((1, 3, 3, 7, 11), seed=5)
     reads = [paired(r.ids + 5, r.special, r.separator, r.word, r.pieces, r.words) for r in reads]

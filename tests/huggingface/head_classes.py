@@ -1,0 +1,125 @@
+"""Every class of heads of every family: small models of them, calls that try all they give back, and the comparison with eager."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import CONFIG_MAPPING, PreTrainedModel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from families import FAMILIES, SPECIAL, VOCABULARY, configuration, drawn_model
+
+LENGTHS = (7, 3, 13, 1)
+LABELS = 3
+CLOSE = 1e-9  # relative to the largest value
+HEADS = {  # class of heads -> name in `transformers.AutoModelFor...`
+    "model": "",
+    "causal LM": "ForCausalLM",
+    "masked LM": "ForMaskedLM",
+    "seq2seq LM": "ForSeq2SeqLM",
+    "pretraining": "ForPreTraining",
+    "texts": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "answers": "ForQuestionAnswering",
+    "choices": "ForMultipleChoice",
+    "next sentence": "ForNextSentencePrediction",
+}
+
+
+def class_of(family: str, head: str) -> type[PreTrainedModel] | None:
+    """The family's class with this head, if it has one."""
+    mapping = getattr(transformers, f"AutoModel{HEADS[head]}")._model_mapping
+    kind = CONFIG_MAPPING[family]
+    if kind not in mapping:
+        return None
+    classes = mapping[kind]
+    return classes[0] if isinstance(classes, tuple) else classes
+
+
+def build(family: str, head: str, dtype: torch.dtype = torch.float64, **settings) -> PreTrainedModel:
+    special = (
+        SPECIAL.get(family, {}) | ({"num_labels": LABELS} if head in ("texts", "tokens") else {}) | settings
+    )
+    return drawn_model(class_of(family, head), configuration(CONFIG_MAPPING[family], special), family, dtype)
+
+
+def texts(head: str, family: str, side: str = "right") -> tuple[dict[str, Tensor], Tensor]:
+    """A padded batch for the head, and which of its B * L rows are real."""
+    draw = torch.Generator().manual_seed(len(family))
+    mask = torch.arange(max(LENGTHS) + (side != "right")) < torch.tensor(LENGTHS)[:, None]
+    ids = torch.randint(4, VOCABULARY, mask.shape, generator=draw)
+    if FAMILIES[family] == "pair":
+        ids[torch.arange(len(ids)), mask.sum(1) - 1] = 2  # as these look for a text's end
+    ids = ids.masked_fill(~mask, 0)
+    if side == "left":
+        ids, mask = ids.flip(1), mask.flip(1)
+    given = {"input_ids": ids, "attention_mask": mask.long()}
+    if head == "choices":
+        given = {name: value.unflatten(0, (2, 2)) for name, value in given.items()}
+    elif FAMILIES[family] == "pair" and head not in ("texts", "answers", "causal LM"):
+        given["decoder_input_ids"] = ids[:, :4].clamp_min(4)
+    return given, mask
+
+
+def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) -> dict[str, Tensor]:
+    """Answers for the head's loss; of its tokens, also for those of padding if `on_padding`."""
+    if "decoder_input_ids" in given:
+        return {
+            "labels": given["decoder_input_ids"] % LABELS if head == "tokens" else given["decoder_input_ids"]
+        }
+    batch = len(mask)
+    tokens = torch.arange(mask.numel()).view(mask.shape) % (LABELS if head == "tokens" else VOCABULARY)
+    tokens = tokens if on_padding else tokens.masked_fill(~mask, -100)
+    if head in ("causal LM", "masked LM", "tokens"):
+        return {"labels": tokens}
+    if head == "pretraining":
+        return {"labels": tokens}
+    if head == "answers":
+        return {"start_positions": torch.zeros(batch).long(), "end_positions": mask.sum(1) - 1}
+    return {
+        "texts": {"labels": torch.arange(batch) % LABELS},
+        "choices": {"labels": torch.tensor([0, 1])},
+        "next sentence": {"labels": torch.arange(batch) % 2},
+    }.get(head, {})
+
+
+def differences(got, expected, mask: Tensor) -> list[str]:
+    """What differs between two calls' outputs, beside what stands in rows of padding."""
+    if isinstance(expected, tuple):
+        got, expected = ({str(i): one for i, one in enumerate(outputs)} for outputs in (got, expected))
+    names = [n for n, value in expected.items() if value is not None and "past" not in n and n != "mems"]
+    wrong = [name for name in names if got.get(name) is None]
+    for name in set(names) - set(wrong):
+        pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=False))
+        same = len(list(tensors(got[name]))) == len(list(tensors(expected[name])))
+        if not same or not all(_same(a, b, mask) for a, b in pairs):
+            wrong.append(name)
+    return sorted(wrong)
+
+
+def tensors(value) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from chain.from_iterable(map(tensors, value.values()))
+    elif isinstance(value, tuple | list):
+        yield from chain.from_iterable(map(tensors, value))
+
+
+def _same(got: Tensor, expected: Tensor, mask: Tensor) -> bool:
+    if got.shape != expected.shape:
+        return False
+    if expected.shape[:2] == mask.shape:
+        got, expected = got[mask], expected[mask]
+    elif expected.shape[1:3] == mask.shape:
+        got, expected = got[:, mask], expected[:, mask]
+    elif expected.dim() > 1 and len(expected) == mask.numel():
+        got, expected = got[mask.flatten()], expected[mask.flatten()]
+    scale = float(expected.nan_to_num().abs().max()) if expected.numel() else 0.0
+    return torch.allclose(got, expected, rtol=0, atol=CLOSE * max(scale, 1e-30), equal_nan=True)
