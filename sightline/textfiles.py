@@ -197,7 +197,7 @@ def _raw_lines(start: bytes, stream: BinaryIO, name: str, codec: str) -> Iterato
         if 0 in chunk:  # at once, since a device of nothing else has no end
             line = number + chunk.count(b"\n", 0, chunk.index(0))
             raise ValueError(
-                f"{name}:{line}: expected {codec}, got a NUL byte, which is no text; if the file is UTF-16, add "
+                f"{name}:{line}: expected {codec.upper()}, got a NUL byte, which is no text; if the file is UTF-16, add "
                 "--encoding utf-16-le, else take it out"
             )
         *whole, rest = chunk.split(b"\n")
@@ -229,7 +229,7 @@ def _wide(raw: bytes, name: str, codec: str) -> Iterator[str]:
         raise _undecodable(raw, error.start, "file", f"{name}:{number}", codec) from None
     if "\0" in text:
         number = 1 + text.count("\n", 0, text.index("\0"))
-        raise ValueError(f"{name}:{number}: expected {codec}, got a NUL, which is no text; take it out")
+        raise ValueError(f"{name}:{number}: expected {codec.upper()}, got a NUL, which is no text; take it out")
     yield from _cut(text.lstrip("\ufeff"))
 
 

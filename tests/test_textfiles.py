@@ -107,11 +107,11 @@ def test_encodings(tmp_path, encoding, content, expected):
             r"a\.txt:2: expected UTF-8, got the byte 0xed",
         ),  # half of a surrogate pair
         (None, b"a\nb\xc3", r"a\.txt:2: expected UTF-8, got the byte 0xc3 \(byte 2 of the line\)"),
-        (None, b"a\nb\0c\n", r"a\.txt:2: expected utf-8, got a NUL byte"),
+        (None, b"a\nb\0c\n", r"a\.txt:2: expected UTF-8, got a NUL byte"),
         (None, "ab\nc".encode("utf-16-le"), r"a\.txt:1: .* got a NUL byte, .* add --encoding utf-16-le"),
         ("cp1252", b"a\x81", r"a\.txt:1: expected CP1252, got the byte 0x81 .* name another --encoding"),
         ("utf-16-le", b"a\0b", r"a\.txt:1: expected UTF-16-LE, got the byte 0x62 \(byte 3 of the file\)"),
-        ("utf-16-le", b"a\0\n\0\0\0", r"a\.txt:2: expected utf-16-le, got a NUL"),
+        ("utf-16-le", b"a\0\n\0\0\0", r"a\.txt:2: expected UTF-16-LE, got a NUL"),
         (
             "utf-16",
             b"plain ascii\n",
@@ -164,7 +164,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_a_device_that_never_ends_is_refused_at_once():
-    with pytest.raises(ValueError, match=r"/dev/zero:1: expected utf-8, got a NUL byte"):
+    with pytest.raises(ValueError, match=r"/dev/zero:1: expected UTF-8, got a NUL byte"):
         read_text("/dev/zero")
 
 

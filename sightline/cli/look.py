@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -106,10 +107,10 @@ def check_page(path: Path, option: str) -> None:
 def _read(text: str, encoding: str | None) -> str:
     """The text itself, or of a file, or of standard input."""
     try:
-        is_file = text == "-" or Path(text).is_file()
+        is_name = text == "-" or Path(text).exists() and (os.sep in text or not Path(text).is_dir())
     except (OSError, ValueError):  # too long for a name, or holds what no name may
         return text
-    if is_file:
+    if is_name:
         return read_text(text, encoding)
     if not any(map(str.isspace, text)) and text.lower().endswith(FILES):
         raise ValueError(f"{shown(text)}: expected a text or a file, got the name of no file; check the path")

@@ -79,8 +79,10 @@ def load(
 
     `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a generated
     task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.generated`); a file or folder that bears one of
-    these names is reached as `./scope`. `valid` and `test` are files. Each may also be a table in memory: a DataFrame, an Arrow
-    table, a dict of columns or a list of dicts, read as a Parquet file of it would be. `task`, `text` and `label` are picked from the
+    these names is reached as `./scope`. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1],
+    where each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may also be
+    a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file of it would be.
+    `task`, `text` and `label` are picked from the
     columns where they are not given. `tokenizer` is bytes, characters, words, bpe or the path of a tokenizer.json (if none
     is given: characters for language, else words), trained to at most `vocabulary` ids. `context` (tokens) cuts what
     language modelling reads. `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv

@@ -7,12 +7,14 @@ Quotes      As RFC 4180 has it; blanks after a separator are no part of a field.
             then has the header's count of fields, and no line is lost; else they are letters.
 Rows        Empty ones are skipped. A row may end in separators with nothing behind them; else it has as many fields as the header.
 Names       The first column may lack one, an index that some tool wrote: it is left out. Another is called `column 3`.
+One column  Its name is no sentence, and has no sign like : or ^ inside, which may be a separator that is not known here.
 Header      A first line that stands among the rows, too, is none: the file is refused, since a record would be lost.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,6 +25,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 OFTEN = 1000  # a cell of the first line that every so manyth row has, too, is no name
 LARGEST = 2**31 - 1  # letters of a field; csv's own limit of 128 KiB is shorter than a chapter
+ANOTHER = re.compile(r"\w[:^~\\*#!=<>]+\w")  # in the name of an only column, perhaps another separator
 Rows = list[tuple[int, list[str]]]  # the line where each begins, and its fields
 
 
@@ -38,6 +41,11 @@ def table(lines: list[str], name: str, separator: str | None = None, tabs: bool 
     marked = _marked(lines)
     used, rows = _rows(lines, name, separator or marked, tabs, skip=marked is not None)
     header, unnamed = _header(rows, name)
+    if len(header) == 1 and separator is None and ANOTHER.search(header[0]):
+        raise ValueError(
+            f"{name}:{rows[0][0]}: expected columns with a comma, semicolon, tab or pipe between them, got one column, "
+            f"{short(header[0])}; say what parts the columns with --separator"
+        )
     for line, fields in rows[1:]:
         if len(fields) > len(header) and not any(fields[len(header) :]):
             fields = fields[: len(header)]

@@ -33,6 +33,7 @@ CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEP
 TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 TABLE = "table"  # what a table in memory is called
 SUFFIXES = (*TABLES, *JSON, ".parquet", ".txt", ".conllu", ".npz")
+SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 OPENS = re.compile(r"\s*(\{|\[\s*(\{|$))")  # what JSON on standard input begins with
 
@@ -55,6 +56,7 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
     suffix = "" if str(source) == "-" else Path(source).suffix.lower()
     if suffix not in SUFFIXES and str(source) != "-" and not Path(source).is_dir():
         advice = "unpack it first" if suffix in ARCHIVES else "rename or convert it"
+        advice = "save the table as .csv" if suffix in SHEETS else advice
         raise ValueError(
             f"{shown(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {shown(suffix) or 'no ending'!r}; "
             f"{advice}"

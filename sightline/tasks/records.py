@@ -43,6 +43,10 @@ def named(columns: Iterable[str]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a message shows it."""
-    shown = repr(value[:20] if isinstance(value, list) else value[:100] if isinstance(value, (str, bytes)) else value)
+    """A value as a message shows it, in one line."""
+    if hasattr(value, "shape"):
+        return f"an array {list(value.shape)}"
+    if isinstance(value, (list, str, bytes)):
+        value = value[:100]  # the rest is not shown
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -164,7 +164,8 @@ def by_class(labels: Sequence[str], scores: Tensor) -> list[dict[str, float]]:
 
 
 def numbered(labels: Sequence[str]) -> dict[str, int]:
-    return {label: i for i, label in enumerate(labels)}
+    """The number of each label, by the one way to write it, which those of earlier versions may not be (1.0 for 1)."""
+    return {label_of(label) or label: i for i, label in enumerate(labels)}
 
 
 def class_number(value: Any, numbers: dict[str, int], record: Record, column: str) -> int:

@@ -182,7 +182,10 @@ class RunConfig(Section):
         return _checked("settings", sections)
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        try:
+            return self.model_dump_json(indent=2) + "\n"
+        except ValueError:  # the name of a file that is not UTF-8, which JSON can only escape
+            return json.dumps(self.model_dump(), indent=2) + "\n"
 
     @classmethod
     def read(cls, path: str | Path) -> "RunConfig":

@@ -133,6 +133,9 @@ HOSTILE = [
     ("a.parquet", b"PAR1 no", r"a\.parquet: expected a Parquet file, got one that does not read"),
     ("a.npz", b"PK no", r"a\.npz: expected an \.npz of plain arrays, got one that does not read"),
     ("a.npz", b"", r"a\.npz: expected an \.npz of plain arrays, got one that does not read"),
+    ("a.xlsx", b"PK", r"a\.xlsx: expected a file whose name ends in .*; save the table as \.csv"),
+    ("a.csv.gz", b"\x1f\x8b", r"a\.csv\.gz: expected a file whose name ends in .*; unpack it first"),
+    ("a.csv", b"\x1f\x8b\x08", r"a\.csv: expected text, got a gzip archive; unpack it first"),
     ("a.xml", "<a/>", r"a\.xml: expected a file whose name ends in one of \.csv .* got '\.xml'"),
     ("a", "x", r"expected a file whose name ends in one of .* got 'no ending'"),
 ]

@@ -102,6 +102,8 @@ def test_classify():
     assert task.answers(scores, examples)[2] == {"label": "1", "probability": 1.0}
     truths = [Record({"class": value}, "a.jsonl", 1) for value in (True, 10, " x ", 1.5)]
     assert Classify.fit(truths, "text", "class").labels == ("1.5", "10", "true", "x")
+    earlier = Classify("text", "class", ("1.0", "2.0"))  # as JSON spelled 1.0 once
+    assert encode([Record({"text": "", "class": 2}, "a", 1)], earlier, BYTES).targets.tolist() == [1]
 
 
 def test_regress_is_in_the_units_of_the_data():

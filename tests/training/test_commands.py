@@ -162,3 +162,101 @@ def test_a_prompt_that_is_no_text(fitted, here):
     assert "generate: expected a text, got half of a surrogate pair" in refused(
         "generate", "plays", "--prompt", "a\udcff"
     )
+
+
+# ---- the files people bring ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def western(tmp_path_factory):
+    """A folder with data in latin-1, the same in UTF-8, and a classifier of the former."""
+    folder = tmp_path_factory.mktemp("western")
+    content = "text;label\n" + "".join(f"le caf\u00e9 est {'bon' if i % 2 else 'froid'} {i};{'ni'[i % 2]}\n" for i in range(60))
+    (folder / "latin.csv").write_bytes(content.encode("latin-1"))
+    (folder / "again.csv").write_bytes(content.encode("latin-1"))
+    (folder / "utf8.csv").write_bytes(content.encode())
+    fitted = run("fit", folder / "latin.csv", *SMALL, "--encoder", "rnn", "--encoding", "latin-1", "--out", folder / "run")
+    assert fitted.exit_code == 0, fitted.output
+    return folder
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "evaluate", "predict", "look"])
+def test_every_command_that_reads_takes_an_encoding(command, western, here):
+    (here / "short.txt").write_bytes("le caf\u00e9 est bon".encode("latin-1"))
+    (here / "utf8.txt").write_bytes("le caf\u00e9 est bon".encode())
+    model = [] if command in ("fit", "compare") else [western / "run"]
+    other, utf8 = (here / "short.txt", here / "utf8.txt") if command == "look" else (western / "again.csv", western / "utf8.csv")
+    small = {"fit": [*SMALL, "--out", "new"], "compare": [*SMALL, "--encoders", "rnn", "--out", "new"], "look": ["--out", "a.html"]}
+    args = [command, *model, other, *small.get(command, [])]
+    assert ": expected UTF-8, got the byte 0xe9 (byte 7 of the line), which is not; add --encoding latin-1" in refused(*args)
+    for encoding in ("klingon", "hex"):
+        assert "expected the name of an encoding" in refused(*args, "--encoding", encoding)
+    if command != "predict":  # which answers as it reads
+        said = refused(command, *model, utf8, *small.get(command, []), "--encoding", "latin-1")
+        assert "expected latin-1, as the encoding is named, got a file that is UTF-8 in every line" in said
+    named = run(*args, "--encoding", "latin-1")
+    assert named.exit_code == 0, named.output
+
+
+def test_the_encoding_of_a_run_is_not_that_of_other_files(western):
+    for name, options in (("utf8.csv", []), ("again.csv", ["--encoding", "cp1252"])):
+        measured = run("evaluate", western / "run", western / name, "--json", *options)
+        assert measured.exit_code == 0, measured.output
+    own = run("evaluate", western / "run", western / "latin.csv", "--json")  # its own file, which it knows by its contents
+    assert own.exit_code == 0, own.output
+    answers = [run("predict", western / "run", western / "utf8.csv").stdout]
+    answers.append(run("predict", western / "run", western / "again.csv", "--encoding", "latin-1").stdout)
+    assert answers[0] == answers[1] and answers[0].count("\n") == 60
+
+
+def test_a_separator_is_named_where_it_is_open(western, here):
+    (here / "open.csv").write_text("text,more;label\n" + "".join(f"it is {i}, number {i};{i % 2}\n" for i in range(60)))
+    said = refused("fit", "open.csv", *SMALL)
+    assert "open.csv:1: expected one separator" in said and "comma (',') and semicolon (';'); name it, as in --separator ';'" in said
+    assert run("fit", "open.csv", *SMALL, "--separator", ";", "--out", "run").exit_code == 0
+    for command in ("evaluate", "predict"):
+        (here / "other.csv").write_text((here / "open.csv").read_text())
+        assert "name it, as in --separator" in refused(command, "run", "other.csv")
+        assert run(command, "run", "other.csv", "--separator", ";").exit_code == 0
+
+
+def test_a_file_whose_name_is_no_utf8(western, here):
+    name = "caf\udce9.csv"
+    (here / name).write_bytes((western / "utf8.csv").read_bytes())
+    fitted = run("fit", name, *SMALL, "--out", "run")
+    assert fitted.exit_code == 0 and "data: 60 records of caf\\xe9.csv: " in fitted.stderr, fitted.output
+    for command in ("evaluate", "predict"):
+        assert run(command, "run", name).exit_code == 0
+    assert run("fit", name, *SMALL, "--out", "run", "--resume").exit_code == 0
+    (here / name).write_bytes(b"text,label\na\n")
+    assert refused("evaluate", "run", name).startswith("sightline: caf\\xe9.csv:2: expected 2 fields")
+
+
+def test_what_standard_input_may_be(western):
+    for content, count in {
+        b'\xef\xbb\xbf{"text": "un"}\n{"text": "deux"}': 2,
+        b'[\n{"text": "un"},\n{"text": "deux"}\n]\n': 2,
+        "un\x0cdeux\u2028trois\nquatre".encode(): 2,
+        b"[un]\n": 1,
+        "caf\u00e9\n".encode("utf-16"): 1,
+    }.items():
+        result = run("predict", western / "run", input=content)
+        assert result.exit_code == 0 and result.stdout.count("\n") == count, result.output
+    for content, message in {b"caf\xe9\n": "expected UTF-8, got the byte 0xe9", b"a\0\n": "expected UTF-8, got a NUL byte"}.items():
+        result = run("predict", western / "run", input=content)
+        assert result.exit_code == 2 and f"sightline: standard input:1: {message}" in result.stderr
+    assert run("predict", western / "run", "--encoding", "latin-1", input=b"caf\xe9\n").exit_code == 0
+
+
+def test_look_reads_a_file_without_its_mark_and_no_folder(western, here):
+    (here / "a.txt").write_bytes(b"\xef\xbb\xbfThe cat chased its tail.")
+    (here / "b.txt").write_bytes(b"The cat chased its tail.")
+    for name in "ab":
+        assert run("look", western / "run", f"{name}.txt", "--out", f"{name}.html").exit_code == 0
+    assert (here / "a.html").read_bytes() == (here / "b.html").read_bytes()
+    assert "expected a file, got a folder" in refused("look", western / "run", western, "--out", "c.html")
+
+
+def test_the_layout_of_arrays_stands_in_the_help():
+    said = " ".join(run("fit", "--help").output.split())
+    assert "values [T, F]" in said and "offsets [S + 1]" in said
