@@ -121,7 +121,7 @@ def load(
         )
     try:
         state = json.loads(metadata["state"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise ValueError(
             f"{path}: expected a checkpoint, got a safetensors file without its state; check the path"
         ) from None
