@@ -16,7 +16,7 @@ from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
-from sightline.files import locked, make_folder, write
+from sightline.files import locked, make_folder, named_after, write
 from sightline.tasks import Data, load
 from sightline.training.config import RunConfig
 
@@ -63,7 +63,7 @@ def compare(
         given["seconds"] = SECONDS
     config = RunConfig().changed(**{**SETTINGS, **given, "data": str(data)})
     folder = (
-        Path("runs", f"compare-{Path(data).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
+        Path("runs", f"compare-{named_after(data) or 'data'}") if out is None else Path(out)
     )
     loaded = load(**config.data.model_dump())
     tell(loaded.note)

@@ -3,6 +3,7 @@
 Names are unique over all sections, so that `width=64, rate=3e-3` say where they belong by themselves.
 """
 
+import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -177,7 +178,10 @@ class RunConfig(Section):
         return _checked("settings", sections)
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=2) + "\n"
+        try:
+            return self.model_dump_json(indent=2) + "\n"
+        except ValueError:  # a file name that is no UTF-8
+            return json.dumps(self.model_dump(), indent=2) + "\n"
 
     @classmethod
     def read(cls, path: str | Path) -> "RunConfig":
