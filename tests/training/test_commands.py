@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -228,6 +229,14 @@ def test_only_what_is_there_is_resumed_and_a_run_is_written_over_when_said(fitte
     assert run("fit", data, *SMALL, "--out", "run").exit_code == 0
     assert "write over it with overwrite, or name another out" in refused("fit", data, *SMALL, "--out", "run")
     assert run("fit", data, *SMALL, "--out", "run", "--overwrite").exit_code == 0
+
+
+def test_what_a_budget_of_seconds_went_into(fitted, here):
+    budget = ["--width", "8", "--layers", "1", "--seconds", "0.3", "--out", "run"]
+    done = run("fit", fitted / "reviews.csv", *budget)
+    assert done.exit_code == 0 and re.search(r"\n\d+ s in all, \d+ of them training; the others", done.stdout)
+    saved = json.loads((here / "run" / "config.json").read_text())
+    assert saved["training"]["evaluation_counts"] is True
 
 
 WAITING = """
