@@ -3,6 +3,7 @@
 Names are unique over all sections, so that `width=64, rate=3e-3` say where they belong by themselves.
 """
 
+import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
