@@ -186,7 +186,7 @@ def _trial(base: PreTrainedModel) -> Way:
         )
     try:
         return apart(base, _prove)
-    except _CannotRun:  # perhaps a model that insists on its 16 bits
+    except (_CannotRun, torch.OutOfMemoryError):  # perhaps a model that insists on its 16 bits, or is too large for 32
         return apart(base, _prove, widen=False)
 
 

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, Roberta
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
 from sightline.huggingface.packability import Way, way_of
+from sightline.huggingface.twin import apart
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
 IDS = torch.randint(5, 100, MASK.shape, generator=torch.Generator().manual_seed(3))
@@ -144,6 +145,23 @@ def test_a_model_is_freed_when_nobody_holds_it():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_the_twin_has_parts_of_its_own_over_the_same_weights():
+    model = unpad(bert())
+    weights = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    seen = {}
+
+    def trial(twin):
+        seen.update(kind=type(twin), training=twin.training, gradients=torch.is_grad_enabled())
+        seen["same"] = all(weight.data_ptr() == weights[name] for name, weight in twin.named_parameters())
+        seen["parts"] = set(map(id, twin.modules())) & set(map(id, model.modules()))
+        seen["settings"] = twin.config is model.config
+        return threading.current_thread()
+
+    assert apart(model.train(), trial) is not threading.current_thread()
+    wanted = {"kind": BertModel, "training": False, "gradients": False, "same": True, "parts": set(), "settings": False}
+    assert seen == wanted
 
 
 # --- a model that changes after the proof ---------------------------------------------------------------------------------
