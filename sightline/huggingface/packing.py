@@ -19,6 +19,7 @@ from sightline.huggingface.packability import (
     packed_way,
     probe,
     rows_in_runs,
+    steady_length,
     way_of,
 )
 from sightline.huggingface.structure import Structure, has_hooks
@@ -47,10 +48,10 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     """
     base = base_of(model)
     way = way_of(base)
-    packs = way.packed and not has_hooks(base) and not Structure.of(base).hooked
     inputs = _as_sequences(sequences)
     _check_ids(base, inputs.values)
     _check_lengths(base, way, inputs.lengths)
+    packs = way.packed and _alike(base, inputs.lengths)
     order, parts = [], []
     for batch in sorted_batches(inputs.lengths.tolist(), tokens or usual_tokens(base.device)):
         chosen = inputs[batch].to(base.device)
@@ -65,6 +66,13 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     lengths = inputs.lengths[order]
     whole = Sequences(torch.cat(parts), torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))
     return whole[torch.tensor(order).argsort()]
+
+
+def _alike(base: PreTrainedModel, lengths: Tensor) -> bool:
+    """Whether these sequences are the same beside others: no hook of the caller's sees them all, nor a longer one turns them."""
+    steady = steady_length(base)
+    turned = steady is not None and len(lengths) and int(lengths.max()) > steady
+    return not (turned or has_hooks(base) or Structure.of(base).hooked)
 
 
 def usual_tokens(device: torch.device) -> int:
