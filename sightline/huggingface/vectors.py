@@ -113,7 +113,7 @@ def _check_out(out: Path, keep: list[str], overwrite: bool) -> None:
         raise ValueError(
             f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {out.suffix or 'no ending'}; choose one"
         )
-    if out.is_dir():
+    if os.path.isdir(out):
         raise ValueError(f"{out}: expected a file to write, got a folder; name a file in it")
     if os.path.lexists(out) and not overwrite:
         raise ValueError(
