@@ -185,7 +185,8 @@ def main() -> None:
         hold(corpus)
         hold_long(64)
     else:
-        figures |= memory([str(path) for path in given.corpus], given.long)
+        some = ["--sentences", str(given.sentences)] if given.sentences else []
+        figures |= memory([*map(str, given.corpus), *some], given.long)
     write(given.results, "heads", figures)
 
 

@@ -51,6 +51,7 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
     Between `inside`, which the user named, and `folder` no link is followed.
     Raises: ValueError where it cannot be made.
     """
+    check_name(folder)
     step = folder
     while inside is not None and step != inside and step != step.parent:
         if step.is_symlink():
@@ -61,6 +62,17 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{folder}: expected to make a folder, got: {reason}; name another") from None
+
+
+def check_name(path: Path) -> None:
+    """Raises: ValueError for a name that is no UTF-8, under which safetensors opens no file."""
+    if re.search("[\ud800-\udfff]", str(path)):
+        raise ValueError(f"{path}: expected a name in UTF-8, got other bytes; name or rename it otherwise")
+
+
+def named_after(source: str | os.PathLike) -> str:
+    """A name for a folder after that of a file, of UTF-8 in any case; empty where the file has none."""
+    return re.sub("[\ud800-\udfff]", "_", Path(source).stem).replace(":", "-")
 
 
 @contextmanager

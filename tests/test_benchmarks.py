@@ -185,6 +185,13 @@ def test_a_command_that_is_named_is_taken(page, name, options, run, monkeypatch,
     assert code == 0 and len(parsed) == 1, err
 
 
+@pytest.mark.parametrize("result", ["training", "embed"])
+def test_tables_of_the_readme_are_those_of_the_results(result, run, capsys):
+    assert run("tables.py", "--only", result) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) >= 5 and set(rows) <= set((ROOT / "README.md").read_text("utf-8").splitlines())
+
+
 # --- what they share ---------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -135,8 +136,16 @@ def fit(
     """
     from sightline.training.fit import fit as run
 
-    model = run(data, encoder=encoder, config=config, out=out, resume=resume, overwrite=overwrite, **_settings(ctx))
+    began = perf_counter()
+    model = run(
+        data, encoder=encoder, config=config, out=out, resume=resume, overwrite=overwrite, **_settings(ctx)
+    )
     print(f"{model.results['parameters']:,} parameters; best at step {model.results['step']:,}")
+    if model.config.training.seconds and model.history:
+        print(
+            f"{perf_counter() - began:.0f} s in all, {model.history[-1]['seconds']:.0f} of them training; the others went into "
+            "reading, evaluating and the test"
+        )
     _print_measures({part: model.results[part] for part in ("valid", "test") if part in model.results})
 
 

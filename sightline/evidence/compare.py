@@ -17,7 +17,7 @@ from sightline.encoders import KINDS
 from sightline.evidence import report
 from sightline.evidence.document import document
 from sightline.evidence.protocol import SAMPLE, SETTINGS, equal, sample, trained
-from sightline.files import locked, make_folder, write
+from sightline.files import locked, make_folder, named_after, write
 from sightline.tabular import items_of
 from sightline.tasks import Data, load
 from sightline.tasks.readers import TABLE, called, in_memory
@@ -67,7 +67,7 @@ def compare(
     tables, name = in_memory(given | {"data": data}), called(data)
     config = RunConfig().changed(**{**SETTINGS, **given, "data": name, **dict.fromkeys(tables, TABLE)})
     folder = (
-        Path("runs", f"compare-{Path(name).stem.replace(':', '-') or 'data'}") if out is None else Path(out)
+        Path("runs", f"compare-{named_after(name) or 'data'}") if out is None else Path(out)
     )
     loaded = load(**config.data.model_dump() | tables)
     tell(loaded.chosen or loaded.note)

@@ -57,6 +57,11 @@ class Rule:
         return asked_packing()
 
     @cached_property
+    def blind(self) -> Tensor:
+        """Which queries see nothing, [B, 1, Lq, 1]."""
+        return ~self.evaluated.any(-1, keepdim=True)
+
+    @cached_property
     def evaluated(self) -> Tensor:
         return sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
 
@@ -185,7 +190,8 @@ def attend(
         rows = rule.rows if given is None else packed(given, grid, rule.reading)
     else:
         rows = Rows(*_even(grid), Pattern(), aligned=True)
-        hidden = _as_bias(attention_mask, query, grid) if rule is None else _as_eager(rule.evaluated, query)
+        seen = attention_mask if rule is None else rule.evaluated | rule.blind
+        hidden = _as_bias(seen, query, grid)
         bias = hidden if bias is None else bias + hidden
     operands = (_rows(query, rows.queries), _rows(key, rows.keys), _rows(value, rows.keys))
     how = {"scale": scaling, "dropout": dropout, "softcap": softcap, "sink": s_aux}
@@ -193,7 +199,11 @@ def attend(
     out = _attend(*operands, rows, grid, bias, how)
     if rows.queries is not None:
         out = out.new_zeros(batch * queries, *out.shape[1:]).index_copy(0, rows.queries, out)
-    return out.unflatten(0, (batch, queries)), None
+    out = out.unflatten(0, (batch, queries))
+    if rule is not None and (rule.every_row or rule.reading is None) and bool(rule.blind.any()):
+        alike = _alike(query, key, value, position_bias, how)
+        out = torch.where(rule.blind.transpose(1, 2), alike, out).contiguous()
+    return out, None
 
 
 # --- what is computed ---------------------------------------------------------------------------------------------------
@@ -271,11 +281,17 @@ def _needs_every_row(reading: Reading | None, keep: Tensor, grid: Grid) -> bool:
     return asking.shape[1] == grid.queries and not bool(asking.all()) and needs_padding(asking)
 
 
-def _as_eager(seen: Tensor, query: Tensor) -> Tensor:
-    """What is seen, bool [B, 1, Lq, Lk], as a bias. A query that sees nothing weighs all keys alike, as with eager attention."""
-    alike = torch.full((), torch.finfo(query.dtype).min / 2, dtype=query.dtype, device=query.device)
-    none = torch.where(seen.any(-1, keepdim=True), torch.full_like(alike, -torch.inf), alike)
-    return torch.where(seen, torch.zeros_like(alike), none)
+def _alike(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, how: dict) -> Tensor:
+    """What eager attention gives a query that sees nothing: all keys alike, [B, Lq, H, Dv], and gradients as if it saw them."""
+    if "sink" in how:  # which then takes all
+        return v.new_zeros(len(q), q.shape[2], q.shape[1], v.shape[3])
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+    scores = q @ k.transpose(2, 3) * how.get("scale", q.shape[3] ** -0.5)
+    if "softcap" in how:
+        scores = how["softcap"] * torch.tanh(scores / how["softcap"])
+    scores = scores if bias is None else scores + bias
+    weights = (scores - scores.detach()).softmax(-1)
+    return (torch.nn.functional.dropout(weights, how.get("dropout", 0.0)) @ v).transpose(1, 2)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from transformers import PreTrainedModel
 
 from sightline.attention import CAUSAL, FULL, Pattern, watching
 from sightline.huggingface import packability
-from sightline.huggingface.packing import run
-from sightline.huggingface.rows import NAME
+from sightline.huggingface.packing import run, unpad
+from sightline.huggingface.rows import NAME, packing_in_use
 
 LENGTHS = (7, 1, 13, 4)  # of the sequences that are tried
 NEW = 6  # tokens generated
@@ -47,8 +48,9 @@ def check(model: PreTrainedModel) -> Checked:
     """Compares the model under "sightline" with itself under eager attention; leaves it as it was.
 
     Rows: routed (does it call the attention it is told to call, and with which patterns), padded = eager (on every real
-    token, padded right and left), packed = alone (in transformers' own packed form), run = alone, generate = eager (greedy
-    tokens, padded left), gradient = eager (of every parameter).
+    token, padded right and left), packed = alone (in transformers' own packed form), run = alone, unpad = eager (every output of
+    the model's head, and whether such a call runs packed), generate = eager (greedy tokens, padded left), gradient = eager (of
+    every parameter).
 
     >>> from transformers import BertConfig, BertModel
     >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
@@ -75,22 +77,23 @@ def _rows(trial: _Trial) -> list[Row]:
         "padded = eager": trial.padded,
         "packed = alone": trial.packed,
         "run = alone": trial.run,
+        "unpad = eager": trial.unpadded,
         "generate = eager": trial.generate,
         "gradient = eager": trial.gradient,
     }
-    return [routed, *(_row(what, use, trial.tolerance) for what, use in uses.items())]
+    return [routed, *(_row(what, use, trial) for what, use in uses.items())]
 
 
-def _row(what: str, use: Callable[[], float | None], tolerance: float) -> Row:
+def _row(what: str, use: Callable[[], float | None], trial: _Trial) -> Row:
     try:
         error = use()
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as refusal:
         return Row(what, "refused", None, " ".join(str(refusal).split()))
     if error is None:
         return Row(what, "not applicable", None, "")
-    if error <= tolerance:
-        return Row(what, "exact", error, "")
-    return Row(what, "wrong", error, f"expected at most {tolerance:g}")
+    if error <= trial.tolerance:
+        return Row(what, "exact", error, trial.remarks.get(what, ""))
+    return Row(what, "wrong", error, f"expected at most {trial.tolerance:g}")
 
 
 class _Trial:
@@ -100,6 +103,7 @@ class _Trial:
         self.model, self.base = model, packability.base_of(model)
         self.tolerance = packability.CLOSE.get(model.dtype, 1e-2)
         self.ids = packability.probe(self.base, LENGTHS)
+        self.remarks: dict[str, str] = {}  # of a use that is exact
 
     def under(self, implementation: str, **arguments) -> Tensor:
         """The model's first output under one implementation."""
@@ -144,7 +148,7 @@ class _Trial:
             real = given["attention_mask"].bool()
             if "decoder_input_ids" in given:
                 real = torch.ones_like(given["decoder_input_ids"], dtype=torch.bool)
-            errors.append(_error(found[real], expected[real]))
+            errors.append(_error(_shown(found, real), _shown(expected, real)))
         return max(errors)
 
     @torch.no_grad()
@@ -175,6 +179,23 @@ class _Trial:
         return torch.cat([packability.hidden_of(o)[0] for o in outputs])
 
     @torch.no_grad()
+    def unpadded(self) -> float:
+        """Every output of the model and its head, on a copy that shares the weights."""
+        given, packed = self.batch("right"), []
+        real = given["attention_mask"].bool()
+        padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
+        given["input_ids"] = given["input_ids"].masked_fill(~real, 0 if padding is None else padding)
+        self.model.set_attn_implementation("eager")
+        expected = self.model(**given)
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        copied = unpad(copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors}))
+        with watching(lambda *_: packed.append(packing_in_use.get() is not None)):
+            found = copied(**given)
+        pairs = zip(_tensors(found), _tensors(expected), strict=True)
+        self.remarks["unpad = eager"] = "runs packed" if any(packed) else "runs padded"
+        return max(_error(_shown(one, real), _shown(other, real)) for one, other in pairs)
+
+    @torch.no_grad()
     def generate(self) -> float | None:
         if not self.model.can_generate():
             return None
@@ -190,11 +211,12 @@ class _Trial:
 
     def gradient(self) -> float:
         given = self.batch("right")
-        real = given["attention_mask"].bool() if "decoder_input_ids" not in given else ...
+        real = given.get("decoder_input_ids", given["attention_mask"]).bool()
+        real = real | ("decoder_input_ids" in given)
         wanted = [p for p in self.model.parameters() if p.requires_grad]
         found = []
         for implementation in ("eager", NAME):
-            outputs = self.under(implementation, **given)[real].float()
+            outputs = _shown(self.under(implementation, **given), real).float()
             weights = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs)
             grads = torch.autograd.grad((outputs * weights).sum(), wanted, allow_unused=True)
             found.append(
@@ -217,6 +239,22 @@ def name_of(pattern: Pattern) -> str:
         return "causal"
     reach = 1 + (pattern.left or 0) + (pattern.right or 0)
     return f"causal window {reach}" if pattern.right == 0 else f"window {reach}"
+
+
+def _shown(output: Tensor, real: Tensor) -> Tensor:
+    """The output's real rows, or all of one that has no row for each token."""
+    return output[real] if output.shape[:2] == real.shape else output
+
+
+def _tensors(outputs) -> list[Tensor]:
+    """All that a model gives, beside a cache."""
+    values = outputs.values() if isinstance(outputs, dict) else outputs
+    lists = [
+        [value] if isinstance(value, Tensor) else value
+        for value in values
+        if isinstance(value, Tensor | tuple)
+    ]
+    return [tensor for several in lists for tensor in several if isinstance(tensor, Tensor)]
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

@@ -109,6 +109,12 @@ def vouch(model: PreTrainedModel, positions: Tensor | None) -> None:
             f"{name}: expected packed positions that begin at {way.first}, as it counts them, got {int(positions.min())}; "
             f"add {way.first} to those that a collator counts from 0, or use sightline.huggingface.run(model, sequences)"
         )
+    steady = steady_length(base)
+    if steady is not None and positions is not None and int(positions.max()) >= steady:
+        raise ValueError(
+            f"{name}: expected packed texts of at most {steady} tokens, since a longer one changes the rotary positions of all, "
+            f"got {int(positions.max()) + 1}; use sightline.huggingface.run(model, sequences)"
+        )
 
 
 # --- what is proved, and of which model ---------------------------------------------------------------------------------
@@ -180,7 +186,7 @@ def _trial(base: PreTrainedModel) -> Way:
         )
     try:
         return apart(base, _prove)
-    except _CannotRun:  # perhaps a model that insists on its 16 bits
+    except (_CannotRun, torch.OutOfMemoryError):  # perhaps a model that insists on its 16 bits, or is too large for 32
         return apart(base, _prove, widen=False)
 
 
@@ -349,6 +355,17 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
     if model.config.is_encoder_decoder and (hasattr(model, "decoder") or hasattr(base, "decoder")):
         return model.get_encoder()
     return getattr(model, "model", model) if base is model else base
+
+
+def steady_length(base: PreTrainedModel) -> int | None:
+    """How long sequences may be before the longest changes the rotary positions of all; None: it never does."""
+    config = base.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [one for one in (rope, *rope.values()) if isinstance(one, dict)]  # one, or one for each kind of layer
+    if not any(one.get("rope_type") in ("dynamic", "longrope") for one in kinds):
+        return None
+    limits = [one.get("original_max_position_embeddings") for one in kinds]
+    return min(n for n in (*limits, config.max_position_embeddings) if n)
 
 
 def _holds_one(model) -> bool:

@@ -19,6 +19,7 @@ from sightline.huggingface.packability import (
     packed_way,
     probe,
     rows_in_runs,
+    steady_length,
     way_of,
 )
 from sightline.huggingface.structure import Structure, has_hooks
@@ -47,10 +48,10 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     """
     base = base_of(model)
     way = way_of(base)
-    packs = way.packed and not has_hooks(base) and not Structure.of(base).hooked
     inputs = _as_sequences(sequences)
     _check_ids(base, inputs.values)
     _check_lengths(base, way, inputs.lengths)
+    packs = way.packed and _alike(base, inputs.lengths)
     order, parts = [], []
     for batch in sorted_batches(inputs.lengths.tolist(), tokens or usual_tokens(base.device)):
         chosen = inputs[batch].to(base.device)
@@ -67,6 +68,13 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
     return whole[torch.tensor(order).argsort()]
 
 
+def _alike(base: PreTrainedModel, lengths: Tensor) -> bool:
+    """Whether these sequences are the same beside others: no hook of the caller's sees them all, nor a longer one turns them."""
+    steady = steady_length(base)
+    turned = steady is not None and len(lengths) and int(lengths.max()) > steady
+    return not (turned or has_hooks(base) or Structure.of(base).hooked)
+
+
 def usual_tokens(device: torch.device) -> int:
     return 2048 if device.type == "cpu" else 16_384
 
@@ -75,10 +83,11 @@ def unpad(model: nn.Module) -> nn.Module:
     """From now on padded calls of this model run packed inside: the same call, the same outputs, without the padding's work.
 
     Takes any Hugging Face model, or an object that holds some, as a SentenceTransformer does; gives it back. A call runs packed
-    if it has a mask [B, L] that is padded on the right and nothing else that fits only the padded form (a cache, asked-for
-    attentions, your own hooks on the model's parts); any other call runs as it is, on the attention "sightline". Rows of
-    padding come back as zeros, and no cache comes back from a packed call, even if the model's config has `use_cache`: pass
-    `use_cache=True` for one, and the call runs padded; `generate` does.
+    if its mask [B, L] is padded on the right, each text has a token, and nothing that it gives back depends on rows of padding:
+    labels there are -100, and the head reads other rows. What a head reads is tried, once for each class and each set of
+    arguments. Any other call (with a cache, routers' numbers, a tuple, your own hooks on the model's parts) runs padded, on the
+    attention "sightline", and every value is eager attention's. Rows of padding come back as zeros from a packed call, and no
+    cache does, even if the model's config has `use_cache`: pass `use_cache=True` for one; `generate` does.
 
     Copies, pickles and replicas of the model stay so; what `save_pretrained` writes is the plain model. A model that is changed
     afterwards (an adapter, quantized parts) is tried anew by its next call, and refused if it cannot be packed any more.

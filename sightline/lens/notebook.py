@@ -48,7 +48,7 @@ class Page:
     def save(self, path: str | os.PathLike) -> Path:
         """Writes the page, aside and then renamed: a file that opens in any browser."""
         with replacing(path, named=True) as file:
-            file.write(self.html.encode())
+            file.write(self.html.encode("utf-8", "backslashreplace"))
         return Path(path)
 
     def _repr_html_(self) -> str:

@@ -125,7 +125,7 @@ def write_page(data: dict, path: str | os.PathLike) -> Path:
 
     A device or a pipe is written into, and of a link what it stands for.
     """
-    page = render(data).encode()
+    page = render(data).encode("utf-8", "backslashreplace")  # a file name may be no UTF-8
     with replacing(path, named=True) as file:
         file.write(page)
     return Path(path)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from sightline.files import make_folder, opened, write
+from sightline.files import check_name, make_folder, opened, write
 from sightline.training.digests import check_stamp, stamped
 
 __all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write"]
@@ -54,6 +54,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    check_name(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file of weights, got none; check the folder")
     with opened(path):  # not a pipe, for which safetensors would wait
@@ -121,7 +122,7 @@ def load(
         )
     try:
         state = json.loads(metadata["state"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise ValueError(
             f"{path}: expected a checkpoint, got a safetensors file without its state; check the path"
         ) from None

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sightline.files import LOCK, is_empty, locked, sweep, write
+from sightline.files import LOCK, is_empty, locked, named_after, sweep, write
 from sightline.files import read as read_file
 from sightline.tabular import rows_of
 from sightline.tasks import Data, Examples, load, load_test, read, task_from_json
@@ -70,7 +70,7 @@ def fit(
     if not isinstance(data, Data):
         given |= {"data": called(data)} | dict.fromkeys(tables, TABLE)
     asked = _to_start_from(config, given.get("data")).changed(**given)
-    name = Path(asked.data.data).stem.replace(":", "-") or "data"  # of a generated task, its settings too
+    name = named_after(asked.data.data) or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
     main = processes().is_main_process
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ The loss is thus the sum over targets divided by their number in the whole step,
 """
 
 import math
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,7 +152,7 @@ def train(
     path, best = folder / CHECKPOINT, {}
     valid_tokens = 0 if valid is None else int(valid.lengths.sum())
     state = State(data=[len(data), int(plan.lengths.sum()), *fingerprints])
-    if resume and path.exists():
+    if resume and os.path.lexists(path):
         best, state = _resumed(path, model, optimizer, state, run)
     _made_alike(model, process)
     gradients, clock = Gradients(model, device), Clock(state.seconds)

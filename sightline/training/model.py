@@ -260,8 +260,7 @@ def _task(path: Path) -> Task:
     try:
         task = task_from_json(saved)
         labels = getattr(task, "labels", None)
-        columns = [getattr(task, name) for name in ("text", "label") if getattr(task, name, None) is not None]
-        if not all(isinstance(column, str) for column in columns):
+        if not isinstance(task.text, str) or not isinstance(task.label, str | None):
             raise ValueError("a column that is no text")
         if labels is not None and not (
             isinstance(labels, tuple)

@@ -89,7 +89,7 @@ def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) 
     }.get(head, {})
 
 
-def differences(got, expected, mask: Tensor) -> list[str]:
+def differences(got, expected, mask: Tensor, close: float = CLOSE) -> list[str]:
     """What differs between two calls' outputs, beside what stands in rows of padding."""
     if isinstance(expected, tuple):
         got, expected = ({str(i): one for i, one in enumerate(outputs)} for outputs in (got, expected))
@@ -98,7 +98,7 @@ def differences(got, expected, mask: Tensor) -> list[str]:
     for name in set(names) - set(wrong):
         pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=False))
         same = len(list(tensors(got[name]))) == len(list(tensors(expected[name])))
-        if not same or not all(_same(a, b, mask) for a, b in pairs):
+        if not same or not all(_same(a, b, mask, close) for a, b in pairs):
             wrong.append(name)
     return sorted(wrong)
 
@@ -112,7 +112,7 @@ def tensors(value) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(tensors, value))
 
 
-def _same(got: Tensor, expected: Tensor, mask: Tensor) -> bool:
+def _same(got: Tensor, expected: Tensor, mask: Tensor, close: float) -> bool:
     if got.shape != expected.shape:
         return False
     if expected.shape[:2] == mask.shape:
@@ -122,4 +122,36 @@ def _same(got: Tensor, expected: Tensor, mask: Tensor) -> bool:
     elif expected.dim() > 1 and len(expected) == mask.numel():
         got, expected = got[mask.flatten()], expected[mask.flatten()]
     scale = float(expected.nan_to_num().abs().max()) if expected.numel() else 0.0
-    return torch.allclose(got, expected, rtol=0, atol=CLOSE * max(scale, 1e-30), equal_nan=True)
+    return torch.allclose(got, expected, rtol=0, atol=close * max(scale, 1e-30), equal_nan=True)
+
+
+Call = tuple[str, dict[str, Tensor], Tensor]  # what it tries, its arguments, and which rows are real
+
+
+def calls(family: str, head: str) -> Iterator[Call]:
+    """Calls of every kind: sides and kinds of padding, labels on it or not, texts without a token, tuples, hidden states."""
+    given, mask = texts(head, family)
+    yield "padded on the right", {**given, **labels(head, given, mask, False)}, mask
+    yield "labels on padding", {**given, **labels(head, given, mask, True)}, mask
+    yield "no labels", given, mask
+    yield "hidden states", {**given, "output_hidden_states": True}, mask
+    yield "a tuple", {**given, "return_dict": False}, mask
+    yield "a mask of truth values", {**given, "attention_mask": given["attention_mask"].bool()}, mask
+    left, at = texts(head, family, "left")
+    yield "padded on the left", {**left, **labels(head, left, at, False)}, at
+    yield "labels on padding on the left", {**left, **labels(head, left, at, True)}, at
+    other = given["input_ids"].masked_fill(~mask.view(given["input_ids"].shape), 7)
+    yield "other tokens on padding", {**given, "input_ids": other, **labels(head, given, mask, False)}, mask
+    every = torch.ones_like(mask)
+    yield "no mask", {n: v.clamp_min(3) for n, v in given.items() if n != "attention_mask"}, every
+    yield "a mask of ones", {**given, "attention_mask": torch.ones_like(given["attention_mask"])}, every
+    if head == "choices":
+        return
+    for name, hidden in {"a text without a token": (1, slice(None)), "a hole": (2, 4)}.items():
+        thin = mask.clone()
+        thin[hidden] = False
+        masked = {"attention_mask": thin.long(), "input_ids": given["input_ids"].masked_fill(~thin, 0)}
+        yield name, {**given, **masked, **labels(head, given, thin, False)}, thin
+    yield "a mask of zeros", {**given, "attention_mask": 0 * given["attention_mask"]}, ~every
+    one = {name: value[1:2] for name, value in {**given, **labels(head, given, mask, False)}.items()}
+    yield "a batch of one", one, mask[1:2]

@@ -1,11 +1,25 @@
 """`check` finds what is exact, names what is not routed, and would see an attention that is wrong."""
 
+import pytest
 from small import SMALL, bert, drawn, each_way
-from transformers import DebertaV2Config, DebertaV2Model
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DebertaV2Config,
+    DebertaV2Model,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from sightline.huggingface import check
 from sightline.huggingface.check import Checked, Row
 from sightline.huggingface.rows import NAME
+
+
+class BertLastRow(BertForSequenceClassification):
+    def forward(self, input_ids, attention_mask=None, **others):
+        rows = self.bert(input_ids, attention_mask=attention_mask, **others).last_hidden_state
+        return SequenceClassifierOutput(logits=self.classifier(rows[:, -1]))
 
 
 @each_way
@@ -28,6 +42,22 @@ def test_check_names_a_model_that_does_not_route():
         checked.rows[0].sentence
         == "DebertaV2Model computes its own attention, not transformers' interface; use it as it is"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "unpadded", "packed"),
+    [
+        (BertForSequenceClassification, "runs packed", "refused"),
+        (BertForTokenClassification, "runs packed", "exact"),
+        (BertLastRow, "runs padded", "refused"),
+    ],
+)
+def test_check_says_of_a_head_what_runs_packed(kind, unpadded, packed):
+    checked = check(drawn(kind(BertConfig(**SMALL))))
+    rows = {row.what: row for row in checked.rows}
+    assert checked.exact and rows["packed = alone"].outcome == packed
+    assert rows["unpad = eager"].outcome == "exact" and rows["unpad = eager"].sentence == unpadded
+    assert rows["gradient = eager"].outcome == "exact"
 
 
 def test_check_finds_a_wrong_attention(monkeypatch):

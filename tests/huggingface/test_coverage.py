@@ -37,6 +37,7 @@ NEW = 8  # tokens generated
 CLOSE = 1e-9  # relative to the largest value
 YES, NO, NONE, REFUSED = "yes", "no", "–", "refused"
 OWN = "computes its own"
+OUTPUTS_PART = "## All outputs of all head classes"  # written by test_head_coverage.py
 INTRODUCTION = """\
 Each is a tiny model with random weights, compared in float64 with eager attention to 1e-9 of the largest value: every real
 token of a batch padded right and left, and of each sequence by itself; packed input as `DataCollatorWithFlattening` makes it,
@@ -289,7 +290,14 @@ def test_the_page():
     routed = [family for family, cells in found.items() if cells["routed"] != NO]
     proved = [family for family in routed if found[family]["padded = eager"] == YES]
     assert len(proved) >= 60 and len(found) - len(routed) >= 12
-    PAGE.write_text(page(len(routed), len(proved)), "utf-8")
+    write_part("", page(len(routed), len(proved)))
+
+
+def write_part(name: str, text: str) -> None:
+    """Replaces one part of the page, which begins at its heading, and leaves the other: "" is the first, down to OUTPUTS_PART."""
+    first, _, second = PAGE.read_text("utf-8").partition(OUTPUTS_PART)
+    first, second = (first, "\n\n" + text) if name else (text + "\n", second)
+    PAGE.write_text(first + (OUTPUTS_PART + second if second else ""), "utf-8")
 
 
 def page(routed: int, proved: int) -> str:

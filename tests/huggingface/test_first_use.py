@@ -1,5 +1,7 @@
 """The first use of a model, from eight threads at once: each gets its own rows, whatever the others do with the model."""
 
+import os
+import signal
 import threading
 
 import pytest
@@ -16,7 +18,7 @@ from transformers import (
 )
 
 from sightline.attention import watching
-from sightline.huggingface import run, unpad
+from sightline.huggingface import packability, run, unpad
 
 TEXTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14]]
 TINY = {
@@ -120,6 +122,16 @@ def test_a_trial_beside_threads_that_are_inside_the_model():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_child_forked_during_a_trial_does_not_wait_for_it():
+    with packability._one_at_a_time:  # as by a thread that is not there in the child
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            run(tiny(0), TEXTS)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_trainer_in_bfloat16_on_packed_batches(tmp_path):

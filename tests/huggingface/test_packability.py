@@ -9,11 +9,12 @@ import pytest
 import torch
 from small import SMALL, bert, drawn, llama, roberta
 from torch import nn
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
 from sightline.huggingface.packability import Way, way_of
+from sightline.huggingface.twin import apart
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
 IDS = torch.randint(5, 100, MASK.shape, generator=torch.Generator().manual_seed(3))
@@ -144,6 +145,23 @@ def test_a_model_is_freed_when_nobody_holds_it():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_the_twin_has_parts_of_its_own_over_the_same_weights():
+    model = unpad(bert())
+    weights = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    seen = {}
+
+    def trial(twin):
+        seen.update(kind=type(twin), training=twin.training, gradients=torch.is_grad_enabled())
+        seen["same"] = all(weight.data_ptr() == weights[name] for name, weight in twin.named_parameters())
+        seen["parts"] = set(map(id, twin.modules())) & set(map(id, model.modules()))
+        seen["settings"] = twin.config is model.config
+        return threading.current_thread()
+
+    assert apart(model.train(), trial) is not threading.current_thread()
+    wanted = {"kind": BertModel, "training": False, "gradients": False, "same": True, "parts": set(), "settings": False}
+    assert seen == wanted
 
 
 # --- a model that changes after the proof ---------------------------------------------------------------------------------
@@ -318,6 +336,38 @@ def test_a_model_that_cannot_be_copied_is_refused():
     model.lock = threading.Lock()
     with pytest.raises(ValueError, match="BertModel: expected a model that can be copied, .* cannot pickle"):
         unpad(model)
+
+
+# --- what no few tokens show ------------------------------------------------------------------------------------------------
+
+ROTARY = {"rope_theta": 1e4, "original_max_position_embeddings": 16, "factor": 4.0}
+STRETCHED = {
+    "dynamic": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 4.0},
+    "longrope": {**ROTARY, "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", STRETCHED)
+def test_rotary_positions_that_follow_the_longest_text(kind):
+    def make():
+        settings = {**SMALL, "max_position_embeddings": 16, "num_key_value_heads": 2}
+        return drawn(LlamaModel(LlamaConfig(**settings, rope_parameters=dict(STRETCHED[kind]))))
+
+    short, long = torch.arange(5, 14), torch.arange(5, 35)
+    alone = torch.cat([make()(one[None])[0][0] for one in (short, long)])
+    close(run(make(), [short, long]).values, alone)
+    model, mask = make(), (torch.arange(30) < torch.tensor([[9], [30]])).long()
+    given = {"input_ids": torch.stack([nn.functional.pad(short, (0, 21)), long]), "attention_mask": mask}
+    model.set_attn_implementation("eager")
+    expected = model(**given)[0][mask.bool()]
+    close(unpad(make())(**given)[0][mask.bool()], expected)
+    model, rows = make(), [short, short]
+    model.set_attn_implementation("sightline")
+    close(model(torch.cat(rows)[None], position_ids=torch.arange(18)[None] % 9)[0][0], alone[:9].repeat(2, 1))
+    positions = torch.cat([torch.arange(9), torch.arange(30)])[None]
+    with pytest.raises(ValueError, match="expected packed texts of at most 16 tokens, .* got 30"):
+        model(torch.cat([short, long])[None], position_ids=positions)
 
 
 # --- how strict it is -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,11 @@ import random
 import pytest
 
 
+@pytest.fixture(scope="session")
+def reviews_of():
+    return reviews_text
+
+
 @pytest.fixture
 def reviews(tmp_path):
     path = tmp_path / "reviews.csv"

@@ -1,6 +1,8 @@
 """What the commands do at the edges: pipes, devices, narrow terminals, few letters, and what would cost minutes to find out."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -260,3 +262,113 @@ def test_look_reads_a_file_without_its_mark_and_no_folder(western, here):
 def test_the_layout_of_arrays_stands_in_the_help():
     said = " ".join(run("fit", "--help").output.split())
     assert "values [T, F]" in said and "offsets [S + 1]" in said
+
+
+# ---- what is said, and what is set, before anything heavy is loaded ------------------------------------------------------
+
+
+def test_the_probability_of_every_label(fitted, here):
+    asked = ["predict", fitted / "run", fitted / "reviews.csv"]
+    plain = [json.loads(line) for line in run(*asked).stdout.splitlines()]
+    every = [json.loads(line) for line in run(*asked, "--probabilities").stdout.splitlines()]
+    for one, more in zip(plain, every, strict=True):
+        chances = more.pop("probabilities")
+        assert one == more and chances.keys() == {"süß", "öde"}
+        assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
+        assert chances[one["label"]] == max(chances.values()) == one["probability"]
+    (here / "n.csv").write_text("text,y\n" + "".join(f"a {i},{i / 7}\n" for i in range(60)))
+    assert run("fit", "n.csv", "--task", "regress", *SMALL, "--out", "n").exit_code == 0
+    assert (
+        "predict: expected a model that classifies or tags for probabilities, got one of regress; leave the option out"
+        in refused("predict", "n", "n.csv", "--probabilities")
+    )
+
+
+def test_the_probability_of_every_tag_of_every_word(here):
+    rows = [{"words": ["a", "b", "a"][: 1 + i % 3], "tags": ["x", "y", "x"][: 1 + i % 3]} for i in range(60)]
+    (here / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("fit", "t.jsonl", "--text", "words", "--label", "tags", *SMALL, "--out", "t").exit_code == 0
+    for row, line in zip(
+        rows, run("predict", "t", "t.jsonl", "--probabilities").stdout.splitlines(), strict=True
+    ):
+        answer = json.loads(line)
+        assert len(answer["tags"]) == len(answer["probabilities"]) == len(row["words"])
+        assert [max(each, key=each.get) for each in answer["probabilities"]] == answer["tags"]
+
+
+@pytest.mark.parametrize(
+    "setting, takes",
+    [
+        (
+            "checkpoint_every=100",
+            "a share or a number with its unit, as in 10%, 500 steps, 100000 tokens or 30 seconds",
+        ),
+        ("evaluate_every=true", "a share or a number with its unit"),
+        ("betas=[0.9]", "two numbers, as in [0.9, 0.99]"),
+        ("tokens=1e30", "a whole number below 1099511627776"),
+        ("encoding=7", "a text: of text files"),
+    ],
+)
+def test_a_setting_says_what_it_takes(fitted, here, setting, takes):
+    name = setting.partition("=")[0]
+    said = refused("fit", fitted / "reviews.csv", "--set", setting)
+    assert f"settings: expected {name}" in said and f"to be {takes}" in said and len(said) < 300
+    assert "expected encoder to be 'self-attention', " in refused(
+        "fit", fitted / "reviews.csv", "--encoder", "gru"
+    )
+
+
+def test_only_what_is_there_is_resumed_and_a_run_is_written_over_when_said(fitted, here):
+    data = fitted / "reviews.csv"
+    assert "run: expected the folder of a run to resume, got one without config.json" in refused(
+        "fit", data, *SMALL, "--out", "run", "--resume"
+    )
+    assert not (here / "run").exists()
+    assert run("fit", data, *SMALL, "--out", "run").exit_code == 0
+    assert "write over it with overwrite, or name another out" in refused("fit", data, *SMALL, "--out", "run")
+    assert run("fit", data, *SMALL, "--out", "run", "--overwrite").exit_code == 0
+
+
+def test_what_a_budget_of_seconds_went_into(fitted, here):
+    budget = ["--width", "8", "--layers", "1", "--seconds", "0.3", "--out", "run"]
+    done = run("fit", fitted / "reviews.csv", *budget)
+    assert done.exit_code == 0 and re.search(r"\n\d+ s in all, \d+ of them training; the others", done.stdout)
+    saved = json.loads((here / "run" / "config.json").read_text())
+    assert saved["training"]["evaluation_counts"] is True
+
+
+WAITING = """
+import builtins, os, sys
+for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+    os.environ.pop(name, None)
+os.environ.update(dict(pair.split("=") for pair in sys.argv[2:]))
+plain, seen = builtins.__import__, []
+def watched(name, *rest):
+    if name.partition(".")[0] == "torch" and not seen:
+        seen.append(os.environ.get("GOMP_SPINCOUNT"))
+    return plain(name, *rest)
+builtins.__import__ = watched
+exec(sys.argv[1])
+import subprocess
+child = subprocess.run([sys.executable, "-c", "import os; print(os.environ.get('GOMP_SPINCOUNT'))"], capture_output=True, text=True)
+print("torch" in sys.modules, *seen, child.stdout.strip())
+"""
+
+
+@pytest.mark.parametrize(
+    "does, environment, expected",
+    [
+        ("import sightline.cli", [], "False 10000"),
+        ("import sightline.cli, sightline.encoders", [], "True 10000 10000"),
+        ("import sightline.cli.__main__", ["GOMP_SPINCOUNT=7"], "False 7"),
+        ("import sightline.cli, sightline.encoders", ["OMP_WAIT_POLICY=ACTIVE"], "True None None"),
+        ("import sightline", [], "False None"),
+        ("import sightline; sightline.build", [], "True None None"),
+        ("import torch, sightline.cli", [], "True None None"),
+    ],
+)
+def test_the_commands_limit_the_waiting_of_openmp_before_torch_is_loaded(does, environment, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", WAITING, does, *environment], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == expected.split(), done.stderr

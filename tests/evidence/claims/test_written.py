@@ -1,7 +1,7 @@
 """What is committed follows from the committed measurements: claims.json from the cells, docs/claims.md from claims.json."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -120,10 +120,11 @@ def test_the_table_of_verdicts():
     assert "A | B" in text and "Because [of] this." in text and "1 of 2" in text
 
 
-def test_the_text_is_written_by_a_command(tmp_path):
+def test_the_text_is_written_by_a_command(tmp_path, monkeypatch):
     (tmp_path / "claims.json").write_text(json.dumps(made_up("So.") | {"version": 1, "page": "claims"}))
-    command = [sys.executable, "-m", "sightline.evidence.claims.prose", tmp_path, tmp_path / "claims.md"]
-    subprocess.run(command, check=True, cwd=ROOT)
+    monkeypatch.delitem(sys.modules, "sightline.evidence.claims.prose")  # it runs as the main module instead
+    monkeypatch.setattr(sys, "argv", ["prose", str(tmp_path), str(tmp_path / "claims.md")])
+    runpy.run_module("sightline.evidence.claims.prose", run_name="__main__")
     assert (tmp_path / "claims.md").read_text().startswith("# Claims\n")
 
 
