@@ -185,7 +185,7 @@ class RunConfig(Section):
     def to_json(self) -> str:
         try:
             return self.model_dump_json(indent=2) + "\n"
-        except ValueError:  # the name of a file that is not UTF-8, which JSON can only escape
+        except ValueError:  # a file name that is no UTF-8
             return json.dumps(self.model_dump(), indent=2) + "\n"
 
     @classmethod
