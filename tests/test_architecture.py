@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PLACES = [  # from the top down; a room may import what stands below its place, and itself, but never a neighbour
     {"cli"},
     {"lens", "evidence"},
+    {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
     {"batching"},

@@ -43,7 +43,7 @@ from torch import Tensor
 from sightline.lens import inline
 from sightline.lens.sampling import Sample
 from sightline.lens.views import CELLS, SIDE, Growing, View, by_word, exact
-from sightline.lens.wording import Text
+from sightline.models import Text
 from sightline.observe import Seen
 
 VERSION = 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.lens.looking import looked
 from sightline.lens.moved import Shares, profiled
-from sightline.lens.wording import Text, Unit
+from sightline.models import Text, Unit
 
 
 def look_of(exhibit: dict) -> dict:

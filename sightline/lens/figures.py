@@ -25,8 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.path import Path
 from torch import Tensor
 
-from sightline.lens.pieces import said
-from sightline.lens.wording import Text
+from sightline.models import Text, text_of
 
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#3c3f44")  # Okabe and Ito's
 MARKERS = "osD^vP"
@@ -122,7 +121,7 @@ def figure(
             "use seen.layer(...).tile"
         )
     number = layer if isinstance(layer, int) else seen.names.index(layer)
-    shown = _Shown(seen_in, f"layer {number}", heads, sequence, said(pieces, sequence, first.n))
+    shown = _Shown(seen_in, f"layer {number}", heads, sequence, text_of(pieces, sequence, first.n))
     return lines(shown, query) if kind == "lines" else KINDS[kind](shown)
 
 

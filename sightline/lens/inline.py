@@ -43,7 +43,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from sightline.lens.wording import Text
+from sightline.models import Text
 
 VERSION = 1
 LIMIT = 1_800_000  # bytes that the blocks may take; the page around them is the rest of 2 MB

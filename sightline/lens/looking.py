@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sightline.lens import distance, inline, moved
 from sightline.lens.reading import Reader, opened
-from sightline.lens.wording import Text
+from sightline.models import Text
 from sightline.observe import watch
 from sightline.training import Model
 

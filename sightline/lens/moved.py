@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.lens import distance
-from sightline.lens.wording import Text
+from sightline.models import Text
 from sightline.observe import influence_on
 
 # Work is counted in weights times pieces, which a backward pass goes through.

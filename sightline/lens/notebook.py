@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.lens.pieces import said
+from sightline.models import text_of
 from sightline.observe import Seen
 from sightline.observe import watch as watch_model
 
@@ -114,7 +114,7 @@ class Shown(Seen):
             raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
         chosen = _chosen(self, sequence, layers)
         alone = self.alone(sequence, chosen)
-        text = said(pieces, sequence, _length(alone, chosen[0], 0))
+        text = text_of(pieces, sequence, _length(alone, chosen[0], 0))
         return Widget(Answers(alone, text, self.model, _numbers(self, chosen)))
 
     def _repr_html_(self) -> str:
@@ -139,7 +139,7 @@ def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None,
 
     chosen = _chosen(seen, sequence, layers)
     n = _length(seen, chosen[0], sequence)
-    text = said(pieces, sequence, n)
+    text = text_of(pieces, sequence, n)
     others, numbers = _others(seen, chosen, sequence), _numbers(seen, chosen)
     heads = len(chosen) * len(seen.layer(chosen[0]).heads)
     if any(seen.layer(name).kept.q is None for name in chosen):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sightline.lens.wording import Text, Unit, cut, shown
+from sightline.models import Text, Unit, cut, placed, shown
 from sightline.sequences import Sequences
 from sightline.tasks import Language, Tag, roles, scope
 from sightline.training import Model
@@ -72,7 +72,8 @@ def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
 
     def read(text: str) -> tuple[Text, Tensor]:
         encoding = model.tokenizer.engine.encode(text, add_special_tokens=False)
-        found = cut(text, encoding.offsets, encoding.tokens)
+        unknown = [i for i, one in enumerate(encoding.ids) if one == model.tokenizer.unknown]
+        found = cut(text, encoding.offsets, encoding.tokens, unknown=unknown)
         ids = torch.tensor(encoding.ids, dtype=torch.int64)
         if isinstance(model.task, Language) and not model.task.stream:
             begun = Text(
@@ -81,6 +82,8 @@ def _text_of(model: Model) -> Callable[[str], tuple[Text, Tensor]]:
                 [0, *(word + 1 for word in found.word_of)],
                 [True, *found.special],
                 [],
+                [1 + piece for piece in found.unknown],
+                found.ends,
             )
             return begun, model.task.prompt(ids)
         return found, ids
@@ -100,10 +103,6 @@ def _of_the_hub(source: str) -> Reader:
         way = way_of(base)
     except ValueError as error:
         blind = str(error).partition(";")[0]
-    if not tokenizer.is_fast:
-        raise ValueError(
-            f"{source}: expected a tokenizer that tells where its pieces stand, got {type(tokenizer).__name__}; save its fast kind"
-        )
     halves = model.config.is_encoder_decoder and base is not model
     notes = (
         ["Shown is the encoder, as it reads the text; the decoder, which writes, is not."] if halves else []
@@ -112,14 +111,16 @@ def _of_the_hub(source: str) -> Reader:
     def read(text: str) -> tuple[Text, Tensor]:
         read = tokenizer(
             text,
-            return_offsets_mapping=True,
+            return_offsets_mapping=tokenizer.is_fast,
             return_special_tokens_mask=True,
             truncation=False,
             verbose=False,
         )
-        tokens = tokenizer.convert_ids_to_tokens(read["input_ids"])
-        found = cut(text, read["offset_mapping"], tokens, read["special_tokens_mask"])
-        return found, torch.tensor(read["input_ids"], dtype=torch.int64)
+        ids, special = read["input_ids"], read["special_tokens_mask"]
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        spans = read["offset_mapping"] if tokenizer.is_fast else placed(text, tokens, special)
+        unknown = [i for i, one in enumerate(ids) if one == tokenizer.unk_token_id]
+        return cut(text, spans, tokens, special, unknown=unknown), torch.tensor(ids, dtype=torch.int64)
 
     return Reader(
         "/".join(Path(source).resolve().parts[-2:]) if Path(source).is_dir() else source,

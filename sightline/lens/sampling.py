@@ -12,7 +12,7 @@ from torch import Tensor
 from sightline.lens.distance import bins
 from sightline.lens.inline import SIZE, as_bytes
 from sightline.lens.views import View, spread
-from sightline.lens.wording import Text
+from sightline.models import Text
 from sightline.observe import Layer
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from sightline.lens.wording import Text, Unit, cut
+from sightline.models import Text, Unit, cut
 
 SENTENCE = "The Law is unbelievable, but its use is its own."
 SPANS = [

@@ -4,7 +4,7 @@ import torch
 
 from sightline.encoders import build
 from sightline.lens.answers import Answers
-from sightline.lens.wording import Text, Unit
+from sightline.models import Text, Unit
 from sightline.observe import watch
 from sightline.sequences import Sequences
 

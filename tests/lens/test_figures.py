@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 import sightline
 from sightline.lens.figures import HUES, LEAST, Drawn, figure
-from sightline.lens.pieces import said
+from sightline.models import text_of
 
 WORDS = ["so", "it", "goes", ",", "says", "some", "one"]
 LENGTHS = [1, 7, 2]
@@ -263,7 +263,7 @@ def test_without_matplotlib_it_is_said(seen, monkeypatch):
     ],
 )  # fmt: skip
 def test_strings_are_words_as_vocabularies_write_them(tokens, words):
-    text = said(tokens, 0, len(tokens))
+    text = text_of(tokens, 0, len(tokens))
     assert [word.text for word in text.words] == words
     assert len(text.pieces) == len(tokens) and not any(text.special)
 
@@ -276,13 +276,13 @@ def test_a_tokenizers_own_output_has_words_special_tokens_and_no_padding():
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding()
     given = tokenizer.encode_batch(["Law.", "Unbelievable, isn't it?"])
-    text = said(given, 1, 9)
+    text = text_of(given, 1, 9)
     assert "".join(word.space + word.text for word in text.words[1:-1]) == "unbelievable, isn't it?"
     assert text.special == [True, *[False] * 7, True]
-    assert len(said(given, 0, 4).pieces) == 4
-    assert len(said(given, 0, 9).pieces) == 9  # a model that was told of no padding saw it
+    assert len(text_of(given, 0, 4).pieces) == 4
+    assert len(text_of(given, 0, 9).pieces) == 9  # a model that was told of no padding saw it
     with pytest.raises(ValueError, match="those of sequence 2, got 2 sequences"):
-        said(given, 2, 4)
+        text_of(given, 2, 4)
     for no in ({"input_ids": [1]}, 7, [1, 2]):
         with pytest.raises(TypeError, match="a string for each token, or what a fast tokenizer gave"):
-            said(no, 0, 2)
+            text_of(no, 0, 2)

@@ -9,7 +9,7 @@ from observed import SENTENCE, long, seen, text, weights
 
 from sightline.lens import inline, read_page, render, write_page
 from sightline.lens.looking import looked
-from sightline.lens.wording import Text, Unit
+from sightline.models import Text, Unit
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
 HEADS = "[...document.querySelectorAll('.head:not(.mean)')].map(b => b.dataset.view)"

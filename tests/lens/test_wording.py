@@ -5,7 +5,7 @@ import random
 import pytest
 from observed import SENTENCE, text
 
-from sightline.lens.wording import cut, shown
+from sightline.models import cut, shown
 
 
 def joined(units) -> str:

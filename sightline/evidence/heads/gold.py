@@ -20,9 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-# Scripts that are written without blanks have a word in each letter.
-DENSE = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-WORD = re.compile(rf"[{DENSE}]|(?:(?![{DENSE}])\w)+(?:['\u2019-](?:(?![{DENSE}])\w)+)*|[^\w\s]")
+from sightline.models import WORD
 
 BUCKETS = (1, 2, 5, 10, 20, 50, 100)  # distances up to each of these, in words, then all that are longer
 
@@ -81,7 +79,7 @@ def document_of(name: str, text: str, source: int = 0) -> Document:
     ('It', "'s", 'so', ',', 'Mr.', 'K', '.')
     """
     cut = re.search(r"(?<!\S),(?!\S)", text) and not re.search(r"\w,(?!\S)", text)
-    places = [match.span() for match in re.finditer(r"\S+" if cut else WORD, text)]
+    places = [match.span() for match in (re.compile(r"\S+") if cut else WORD).finditer(text)]
     ends = [0, *(end for _, end in places)]
     words = tuple(text[start:end] for start, end in places)
     spaces = tuple(text[end:start] for end, (start, _) in zip(ends, places, strict=False))

@@ -16,6 +16,7 @@ from torch import nn
 
 from sightline.evidence.heads.gold import Document
 from sightline.evidence.heads.words import Read, laid, paired
+from sightline.models import placed
 from sightline.observe import untrained
 from sightline.sequences import Sequences
 from sightline.tasks import Language, Tag, scope
@@ -159,12 +160,12 @@ def _of_the_hub(source, tokenizer, name: str) -> Subject:
         embedder = Embedder(source, tokenizer=tokenizer)
     base, tokenizer = base_of(embedder.model), embedder.tokenizer
     base.eval()
-    if not tokenizer.is_fast:
-        raise ValueError(
-            f"{name}: expected a tokenizer that tells where its pieces stand, got {type(tokenizer).__name__}; save its fast kind"
-        )
     ends = {tokenizer.sep_token_id, tokenizer.eos_token_id} - {None}
-    how = {"return_offsets_mapping": True, "return_special_tokens_mask": True, "truncation": False}
+    how = {
+        "return_offsets_mapping": tokenizer.is_fast,
+        "return_special_tokens_mask": True,
+        "truncation": False,
+    }
 
     def read(documents: Sequence[Document]) -> list[Read]:
         found = tokenizer([document.text for document in documents], verbose=False, **how)
@@ -172,8 +173,11 @@ def _of_the_hub(source, tokenizer, name: str) -> Subject:
         for s, document in enumerate(documents):
             ids = np.array(found["input_ids"][s], np.int64)
             special = np.array(found["special_tokens_mask"][s], bool)
-            places = np.array(found["offset_mapping"][s], np.int64)
-            made.append(laid(ids, places, special, np.isin(ids, list(ends)), document.spans))
+            if tokenizer.is_fast:
+                places = found["offset_mapping"][s]
+            else:
+                places = placed(document.text, tokenizer.convert_ids_to_tokens(ids.tolist()), special.tolist())
+            made.append(laid(ids, np.array(places, np.int64).reshape(-1, 2), special, np.isin(ids, list(ends)), document.spans))
         return made
 
     around = tokenizer("a", return_special_tokens_mask=True)

@@ -17,6 +17,8 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray
 
+from sightline.models import touched
+
 
 @dataclass(frozen=True, eq=False)
 class Read:
@@ -75,15 +77,8 @@ def laid(ids: ndarray, places: ndarray, special: ndarray, separator: ndarray, wo
     >>> read.pieces, read.offsets
     (array([1, 1, 2]), array([0, 1, 2, 3]))
     """
-    begin, end = np.asarray(places, np.int64).reshape(-1, 2).T
-    seen = np.flatnonzero(words[:, 1] > words[:, 0])
-    starts, stops = words[seen].T
-    low = np.searchsorted(stops, begin, "right")
-    high = np.searchsorted(starts, end, "left")
-    count = np.where((end > begin) & ~special, np.maximum(high - low, 0), 0)
-    piece = np.repeat(np.arange(len(ids)), count)
-    nth = np.arange(len(piece)) - np.repeat(count.cumsum() - count, count)
-    return paired(ids, special, separator, seen[low[piece] + nth], piece, len(words))
+    piece, word = touched(np.where(special[:, None], 0, places), words)
+    return paired(ids, special, separator, word, piece, len(words))
 
 
 def paired(
