@@ -18,7 +18,7 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
     {"batching", "textfiles"},
-    {"sequences", "attention"},
+    {"sequences", "attention", "files"},
 ]
 CORE = {"sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
 BESIDES = {  # opened when asked for

@@ -10,7 +10,6 @@ No state of a random generator is kept: the order of the data and the dropout of
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -18,43 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+from sightline.files import make_folder, write
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder, and those it stands in, unless it is there. Raises: ValueError where it cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"{folder}: expected to make a folder, got: {error.strerror or error}; name another"
-        ) from None
-
-
-def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files into a folder, or replaces them: all, or after an error none; each whole, whenever the machine stops.
-
-    Raises: ValueError where they cannot be written, as on a full disk; what was there before stays.
-    """
-    partial = {folder / name: folder / f"{name}.partial" for name in files}
-    try:
-        for aside, content in zip(partial.values(), files.values(), strict=True):
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, aside in partial.items():
-            os.replace(aside, path)
-        names = os.open(folder, os.O_RDONLY)  # the new names, too, must reach the disk
-        try:
-            os.fsync(names)
-        finally:
-            os.close(names)
-    except OSError as error:
-        for aside in partial.values():
-            aside.unlink(missing_ok=True)
-        raise ValueError(
-            f"{folder}: expected to write {', '.join(files)} ({sum(map(len, files.values()))} bytes), got: {error.strerror or error}; "
-            "what was there before is whole; make room and try again"
-        ) from None
+__all__ = ["as_bytes", "fill", "load", "make_folder", "read_tensors", "save", "write"]
 
 
 def as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
