@@ -7,17 +7,19 @@ the tokens, and from the offsets only where words begin.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import regex
 
 from sightline.models.spelling import GOES_ON, LIMITS, UNKNOWN, spelled
-from sightline.models.words import DENSE, Text, cut
+from sightline.models.words import DENSE, REST, Text, cut
 
-_DENSE = regex.compile(rf"[{DENSE}]")
+_DENSE, _REST = regex.compile(rf"[{DENSE}]"), regex.compile(REST)
 FAR = 64  # letters of a text that a tokenizer may have dropped between two tokens
 
 
@@ -134,8 +136,10 @@ def _laid(tokens: Sequence[_Token]) -> Text:
             words[one.word] = min(first, span[0]), max(past, span[1])
         spans.append(span)
         after = False
-    places = [words[name] for name in words] if words else None
-    return cut(joined.end(), spans, [one.token for one in tokens], special, places)
+    text = joined.end()
+    parts = [(first, past, text[first:past]) for first, past in words.values()]
+    places = [(past - len(part.lstrip()), past) for _, past, part in parts] if words else None
+    return cut(text, spans, [one.token for one in tokens], special, places)
 
 
 class _Joined:
@@ -163,11 +167,12 @@ class _Joined:
 
     def apart(self, data: bytes) -> bool:
         """Whether a person writes a blank before this, where no tokenizer says it."""
-        return not (_DENSE.match(self._last) and _DENSE.match(data.decode("utf-8", "ignore")))
+        following = data.decode("utf-8", "ignore")
+        return not (_DENSE.match(self._last) and _DENSE.match(following) or _REST.match(following))
 
     def end(self) -> str:
         self._take(self._decoder.decode(b"", True))
-        return "".join(self._parts).rstrip(" ")
+        return "".join(self._parts)
 
     @property
     def _waiting(self) -> bool:
@@ -196,34 +201,48 @@ def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) ->
             letters.append(one)
             at.append(place)
     whole, here = "".join(letters), 0
-    alone = [added or isinstance(token, str) and bool(UNKNOWN.fullmatch(token)) for token, added in zip(tokens, special, strict=True)]
+    alone = [
+        added or isinstance(token, str) and bool(UNKNOWN.fullmatch(token))
+        for token, added in zip(tokens, special, strict=True)
+    ]
     joined = _Joined()
-    written = [(0, 0) if plain else joined.add(one.data) for one, plain in zip(spelled(tokens, alone), alone, strict=True)]
+    written = [
+        (0, 0) if plain else joined.add(one.data)
+        for one, plain in zip(spelled(tokens, alone), alone, strict=True)
+    ]
     read = joined.end()
+    place_of: dict[int, int] = {}  # of each letter of the tokens, its place in the text
+    reach = 0
+    for begin, end in written:
+        wanted = [(i, one) for i in range(max(begin, reach), end) for one in _compared(read[i : i + 1])]
+        reach = max(reach, end)
+        sought = "".join(one for _, one in wanted)
+        first = whole.find(sought, here, here + len(sought) + FAR) if sought else -1
+        if first >= 0:
+            here = first + len(sought)
+            place_of |= {i: at[first + nth] for nth, (i, _) in enumerate(wanted)}
     spans: list[tuple[int, int] | None] = []
-    for i, (begin, end) in enumerate(written):
-        wanted = _compared(read[begin:end])
-        before = i and written[i - 1] == (begin, end) and spans[-1]  # they share a letter
-        found = -1 if alone[i] or not wanted or before else whole.find(wanted, here, here + len(wanted) + FAR)
-        if found >= 0:
-            here = found + len(wanted)
-            spans.append((at[found], at[here - 1] + 1))
-        else:
-            spans.append(before or None)
+    for begin, end in written:
+        places = [place_of[i] for i in range(begin, end) if i in place_of]
+        spans.append((min(places), max(places) + 1) if places else None)
     return _filled(text, spans, special)
 
 
 def _filled(text: str, spans: list[tuple[int, int] | None], special: Sequence[bool]) -> list[tuple[int, int]]:
-    """Of tokens without a place the first of a run has what lies between, but for blanks; the others nothing."""
-    made, reach = [], 0
-    for i, span in enumerate(spans):
-        if span is None and not special[i] and (i == 0 or spans[i - 1] is not None or special[i - 1]):
-            past = next((later[0] for later in spans[i:] if later), len(text))
-            between = text[reach:past]
-            begin = reach + len(between) - len(between.lstrip())
-            span = (begin, max(begin, reach + len(between.rstrip())))
-        made.append(span or (reach, reach) if not special[i] else (0, 0))
-        reach = max(reach, made[-1][1])
+    """Tokens without a place have what lies between the others, but for blanks: each a part, where these are as many."""
+    made: list[tuple[int, int]] = []
+    reach = 0
+    for lost, run in groupby(range(len(spans)), lambda i: spans[i] is None and not special[i]):
+        run = list(run)
+        if lost:
+            past = next((later[0] for later in spans[run[-1] :] if later), len(text))
+            parts = [(reach + part.start(), reach + part.end()) for part in re.finditer(r"\S+", text[reach:past])]
+            last = parts[len(run) - 1 :]
+            own = parts[: len(run) - 1] + ([(last[0][0], last[-1][1])] if last else [])
+            made += own + [(reach, reach)] * (len(run) - len(own))
+        else:
+            made += [spans[i] or (0, 0) for i in run]
+        reach = max(reach, *(end for _, end in made[-len(run) :]))
     return made
 
 

@@ -81,7 +81,7 @@ def _reader(ordinary: Sequence[str | bytes]):
     strings = [token for token in ordinary if isinstance(token, str)]
     if strings and _in_bytes(strings):
         return _byte_level
-    if max(strings, default="") > "\u007f" and all(len(t) == 1 and t < "\u0100" for t in strings) and _is_text(map(ord, strings)):
+    if max(strings, default="") > "\u007f" and all(len(t) == 1 and t < "\u0100" for t in strings) and _decodes(strings):
         return lambda token: Spelled(token if isinstance(token, bytes) else token.encode("latin-1"))
     if any(BEGINS[1] in token or BYTE.fullmatch(token) for token in strings):
         return _sentence_piece
@@ -129,13 +129,20 @@ def _encoded(token: str | bytes) -> bytes:
 def _in_bytes(tokens: list[str]) -> bool:
     """Whether these are tokens of a byte-level vocabulary: their letters all stand for bytes, and these are text."""
     some = [token for token in tokens if all(letter in _BYTES for letter in token)]
-    if any(_CONTROL.search(token) and not _BLANK.fullmatch(token) for token in some):
-        return False
     data = [_BYTES[letter] for token in some for letter in token]
     if any(BEGINS[0] in token for token in some):
         return _is_text(data, 0.9)
+    if any(_CONTROL.search(token) and not _BLANK.fullmatch(token) for token in some):
+        return False
     shows = any(byte > 127 for byte in data) or any(map(_BLANK.fullmatch, some))
     return len(some) == len(tokens) and shows and _is_text(data)
+
+
+def _decodes(tokens: list[str]) -> bool:
+    try:
+        return bool("".join(tokens).encode("latin-1").decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _is_text(data, share: float = 1.0) -> bool:

@@ -25,12 +25,12 @@ from sightline.models.spelling import UNKNOWN, letters, spelled
 
 # Scripts that are written without blanks have a word in each letter.
 DENSE = r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_REST = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"  # what belongs to the letter before it
-_LETTER = rf"[[\p{{L}}\p{{N}}_]--[{DENSE}]--\p{{Extended_Pictographic}}]{_REST}*+"
+REST = r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"  # what belongs to the letter before it
+_LETTER = rf"[[\p{{L}}\p{{N}}_]--[{DENSE}]--\p{{Extended_Pictographic}}]{REST}*+"
 _JOINT = r"(?:['\u2019\u00ad\u00b7\u05f3\u05f4-]|(?<=[\u05d0-\u05ea])\"(?=[\u05d0-\u05ea]))"
 WORD = regex.compile(
     rf"(?:{_LETTER})++(?:{_JOINT}(?:{_LETTER})++)*+"
-    rf"|(?![\s\p{{Default_Ignorable_Code_Point}}])\X|[\p{{Zs}}\p{{Default_Ignorable_Code_Point}}]{_REST}+",
+    rf"|(?![\s\p{{Default_Ignorable_Code_Point}}])\X|[\p{{Zs}}\p{{Default_Ignorable_Code_Point}}]{REST}+",
     regex.VERSION1,
 )
 
@@ -144,7 +144,7 @@ def cut(
     (['<s>', "It's", 'so', '.'], [0, 1, 1, 2, 3])
     """
     special = [False] * len(spans) if special is None else [bool(one) for one in special]
-    spans = [(min(begin, len(text)), min(max(begin, end), len(text))) for begin, end in spans]
+    spans = _in_letters(text, spans)
     spans = [  # a special token has a place where the text itself holds it
         (0, 0) if added and text[slice(*span)].strip().casefold() != str(token).casefold() else span
         for span, token, added in zip(spans, tokens, special, strict=True)
@@ -152,11 +152,12 @@ def cut(
     words = [match.span() for match in WORD.finditer(text)] if words is None else list(words)
     words = _without(words, [span for span, added in zip(spans, special, strict=True) if added])
     alone = [letters(one.data) for one in spelled(tokens, special)]
+    spans = _with_blanks(text, spans, alone)
     numbers, places = _grouped(text, spans, special, words, alone)
     inked = [(begin + len(part) - len(part.lstrip() or part), end) for begin, end in spans for part in [text[begin:end]]]
     pieces, rest = _laid(text, inked, alone)
     named = ["".join(alone[i] for i in some) for _, some in groupby(range(len(numbers)), numbers.__getitem__)]
-    units, end = _laid(text, places, named)
+    units, end = _laid(text, places, [name if name.strip() else "" for name in named])
     if unknown is None:
         unknown = [i for i, token in enumerate(tokens) if isinstance(token, str) and UNKNOWN.fullmatch(token)]
     return Text(pieces, units, numbers, special, [], [i for i in unknown if not special[i]], (rest, end))
@@ -181,6 +182,33 @@ def touched(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
     return piece, some[low[piece] + nth]
 
 
+def _in_letters(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places in characters, inside the text. Where they pass its end, they count bytes of UTF-8, or else units of UTF-16."""
+    most = max((end for _, end in spans), default=0)
+    if most > len(text):
+        bytes_of = [len(letter.encode("utf-8", "replace")) for letter in text]
+        words_of = [1 + (letter > "\uffff") for letter in text]
+        units = words_of if most <= sum(words_of) else bytes_of
+        at = [i for i, many in enumerate(units) for _ in range(many)] + [len(text)]  # the letter of each unit
+        at += [len(text)] * (most + 1 - len(at))
+        spans = [(at[begin], at[end - 1] + 1 if end > begin else at[begin]) for begin, end in spans]
+    return [(min(begin, len(text)), min(max(begin, end), len(text))) for begin, end in spans]
+
+
+def _with_blanks(text: str, spans: list[tuple[int, int]], alone: Sequence[str]) -> list[tuple[int, int]]:
+    """The places of pieces, those of blanks too, which some tokenizers place past their blanks, with no letter."""
+    made, reach = [], 0
+    for (begin, end), name in zip(spans, alone, strict=True):
+        if begin == end and name.isspace():
+            while begin > max(reach, end - len(name)) and text[begin - 1].isspace():
+                begin -= 1
+            while end == reach and end < begin + len(name) and text[end : end + 1].isspace():
+                end += 1
+        made.append((begin, end))
+        reach = max(reach, end)
+    return made
+
+
 def _grouped(text: str, spans, special, words, alone) -> tuple[list[int], list[tuple[int, int]]]:
     """For each piece the number of its word, from 0, never falling; and where these words stand."""
     piece, word = touched(np.array(spans, np.int64).reshape(-1, 2), np.array(words, np.int64).reshape(-1, 2))
@@ -192,7 +220,7 @@ def _grouped(text: str, spans, special, words, alone) -> tuple[list[int], list[t
     for i, (begin, end) in enumerate(spans):
         mine = [] if special[i] else word[bounds[i] : bounds[i + 1]]
         blank = (text[begin:end] if end > begin else alone[i]).isspace()  # a piece of blanks is of the word that follows
-        away = mine and begun and reach < 0 and end > begin and words[mine[0]][0] > edge
+        away = mine and begun and reach < 0 and any(map(str.isspace, text[edge : words[mine[0]][0]]))
         if special[i] or not begun or away or reach >= 0 and (mine[0] > reach if mine else blank):
             places.append([begin, end])
             reach = -1
