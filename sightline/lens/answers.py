@@ -67,8 +67,10 @@ class Answers:
     ...     answers.answer("rows", {"view": "0.1", "level": "words", "first": 5, "stop": 6})
     """
 
-    def __init__(self, seen: Seen, text: Text, name: str, notes: Sequence[str] = ()):
-        self.seen, self.text, self.name, self.notes = seen, text, name, list(notes)
+    def __init__(
+        self, seen: Seen, text: Text, name: str, notes: Sequence[str] = (), predicts: dict | None = None
+    ):
+        self.seen, self.text, self.name, self.notes, self.predicts = seen, text, name, list(notes), predicts
         self.layers = seen.layers
         self.heads = len(seen.layer(0).heads)
         uneven = next(
@@ -309,7 +311,8 @@ class Answers:
         text, pair = self.text, None if link is None else self.text.pair(link)
         with torch.no_grad():
             joined = None if pair is None else json.loads(self._pair("words", *pair))
-            view, word = (asked or joined["there"][0][0], pair[0]) if pair else self._start(asked)
+            opened = pair and (asked or joined["there"][0][0], pair[0], "The page opens on the words that were asked for.")
+            view, word, why = opened or self._start(asked)
         return {
             "page": "look",
             "version": inline.VERSION,
@@ -327,15 +330,20 @@ class Answers:
             "words": text.words,
             "word_of": text.word_of,
             "special": [i for i, special in enumerate(text.special) if special],
+            "unknown": text.unknown,
+            "ends": text.ends,
+            "dir": text.direction,
             "gold": text.gold,
+            "predicts": self.predicts,
             "bins": self.sample.bins,
             "size": self.sample.size,
             "start": {"view": view, "from": word, "hide": any(text.special)},
+            "opens": why,
             "link": pair and {"from": pair[0], "to": pair[1], **joined},
         }
 
-    def _start(self, asked: str | None) -> tuple[str, int]:
-        """The view and word to show first: of a few words, the one with the strongest link to one further off."""
+    def _start(self, asked: str | None) -> tuple[str, int, str]:
+        """The view and word to show first, and why: of a few words, the one with the strongest link to one further off."""
         special = self.text.special_words
         words = [i for i, word in enumerate(self.text.words) if len(word.text) > 2 and i not in special]
         words = words[:: max(1, len(words) // STARTS)] or [0]
@@ -352,7 +360,8 @@ class Answers:
                 ):
                     best = float(weights.max())
                     found = asked or f"{layer}.{head}", words[int(weights.argmax()) // self.n]
-        return found
+        some = f"of {len(words)} words spread over the text, that with the strongest link to one {FAR} to {FARTHEST} pieces away"
+        return *found, f"The page opens on, {some}."
 
     def _some(self, level: str, first: int, stop: int) -> tuple[Tensor, Tensor]:
         """The bounds of a level's units in pieces, and the pieces of those from first to stop.

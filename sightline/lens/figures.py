@@ -83,16 +83,17 @@ class _Shown:
 def figure(
     seen,
     kind: str = "lines",
-    layer: int | str = 0,
-    head: int | Sequence[int] = 0,
     pieces=None,
     sequence: int = 0,
+    *,
+    layer: int | str = 0,
+    head: int | Sequence[int] = 0,
     query: str | int | None = None,
 ) -> Drawn:
     """A figure of one sequence, of the kind "lines", "matrix" or "profile".
 
-    `head` may be several, one hue each, but for a matrix. `pieces` is what a tokenizer gave for the batch, or a string for each
-    token; without, words are places. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
+    `pieces` is what `sightline.models.text_of` takes; without, words are places. `head` may be several, one hue each, but for a
+    matrix. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
 
     Raises: ValueError for another kind, a layer, head, sequence or word that is not there, too many heads or words to draw, and
     where the map was not kept.

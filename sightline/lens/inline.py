@@ -9,7 +9,11 @@ is pieces, or words: the weight between words is the sum over the pieces attende
     title, model    a line; the model's name
     notes           sentences on what is shown of the model, and what is not
     layers, heads   how many
-    pieces, words   [[what stands before it, text]]: joined, they are the text
+    pieces, words   [[what stands before it, text]]: joined, they are the text, but for special ones
+    ends            [what stands after the last piece, after the last word]
+    dir             "ltr" or "rtl": how the text is written, by its first letter that has a direction
+    unknown         the pieces that the model does not know, and reads one and the same token for
+    predicts        null, or what a fitted model predicts, as `sightline.lens.predicted` has it
     word_of         for each piece the number of its word
     special         the pieces that the tokenizer added
     gold            [[piece, the piece it should look at]], or empty
@@ -21,6 +25,7 @@ is pieces, or words: the weight between words is the sum over the pieces attende
     influence       null, or how far away inputs move the model's output, whatever the head: {profile: [bins] and within, as above,
                     of shares of influence, or [] where it cannot be had; about: how it was found, or why not}
     start           {view, from: word, hide: whether the first piece and special ones are hidden}: what is shown first
+    opens           a sentence: why the page opens there
     link            null, or {from, to: words; there, back: [[view, weight]], strongest first}, exact, over all heads
     links           how many links each query has in the blocks
     size            of a thumbnail

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.lens import distance, inline, moved
+from sightline.lens.predicted import predicted
 from sightline.lens.reading import Reader, opened
-from sightline.models import Text
+from sightline.models import Text, isolated
 from sightline.observe import watch
 from sightline.training import Model
 
@@ -58,10 +59,23 @@ def look(
 def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
     """What its heads look at, and beside it what moves its outputs."""
     with torch.no_grad(), watch(reader.model, keep_map=True) as seen:
-        reader.run(ids)
+        scores = reader.run(ids)
     data = looked(seen, text, reader.name, pair, layer, head)
     influence = moved.beside(reader.model, ids, text)
-    return data | {"notes": reader.notes, "influence": _rounded(influence)}
+    about = {"notes": reader.notes + unread(text), "predicts": _predicted(reader, scores, text)}
+    return data | about | {"influence": _rounded(influence)}
+
+
+def _predicted(reader: Reader, scores, text: Text) -> dict | None:
+    return predicted(reader.model, scores, text) if isinstance(reader.model, Model) else None
+
+
+def unread(text: Text) -> list[str]:
+    """What a page says of pieces that the model does not know."""
+    if not (count := len(text.unknown)):
+        return []
+    some = "One piece is" if count == 1 else f"{count:,} pieces are"
+    return [f"{some} unknown to the model, which reads one and the same token there; dots underline the text."]
 
 
 def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
@@ -75,12 +89,19 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
     except TypeError as error:
         raise ValueError(f"look: {reader.blind}; nor can its influence be told: {error}") from None
     data = looked(moved.Shares(shares[None, None]), text, reader.name, pair, None, None)
-    notes = [
+    with torch.no_grad():
+        scores = reader.run(ids)
+    notes = unread(text) + [
         f"No attention weights are shown: {reader.blind}.",
         f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
     ]
     title = f"What moves {reader.name}: {text.short}"
-    return data | {"shows": "influence", "title": title, "notes": reader.notes + notes}
+    return data | {
+        "shows": "influence",
+        "title": title,
+        "notes": reader.notes + notes,
+        "predicts": _predicted(reader, scores, text),
+    }
 
 
 @contextmanager
@@ -104,7 +125,7 @@ def looked(
     maps = inline.Maps(text, _measuring(seen, text, measured))
     asked = _asked(maps, layer, head)
     there, back = ([], []) if pair is None else (maps.between(*pair), maps.between(*pair[::-1]))
-    start = _start(maps, asked, pair, there)
+    start, opens = _start(maps, asked, pair, there)
     blocks, links = inline.blocks(maps, [start["view"]] + [view for view, _ in there[:3] + back[:3]])
     far = measured.pop("far")
     return {
@@ -120,13 +141,18 @@ def looked(
         "words": text.words,
         "word_of": text.word_of,
         "special": [i for i, special in enumerate(text.special) if special],
+        "unknown": text.unknown,
+        "ends": text.ends,
+        "dir": text.direction,
         "gold": text.gold,
+        "predicts": None,
         "statistics": _rounded(measured),
         "bins": distance.bins(len(text.pieces)),
         "profile": _rounded(distance.profile(torch.tensor(far)).tolist()),
         "within": _within(far),
         "influence": None,
         "start": start,
+        "opens": opens,
         "link": pair and {"from": pair[0], "to": pair[1], "there": _rounded(there), "back": _rounded(back)},
         "links": links,
         "size": min(len(text.pieces), inline.SIZE),
@@ -158,29 +184,44 @@ def _asked(maps: inline.Maps, layer: int | None, head: int | None) -> str | None
 
 def _start(
     maps: inline.Maps, asked: str | None, pair: tuple[int, int] | None, there: list[tuple[str, float]]
-) -> dict:
-    """The view and word to show first: as asked, else the strongest link between two words that are not neighbours."""
+) -> tuple[dict, str]:
+    """The view and word to show first, and why: as asked, else the strongest link between two words that are not neighbours."""
     text = maps.text
     words = [i for i in range(not text.special[0], len(text.words)) if i not in text.special_words]
     words = [i for i in words if len(text.words[i].text) > 2] or words
     views = [asked] if asked else [view for view in maps.words if "." in view]
-    best, view, place = -1.0, views[0], words[0] if words else 0
+    best, view, place, other = -1.0, views[0], words[0] if words else 0, None
     chosen = torch.tensor(words, dtype=torch.int64)
     for one in views if len(words) else ():
         far = maps.words[one][chosen][:, chosen].float()
         apart = (chosen[:, None] - chosen).abs()
         far[(apart < FAR) | (apart > FARTHEST)] = -0.5
         if float(far.max()) > best:
-            best, view, place = float(far.max()), one, words[int(far.argmax()) // len(words)]
+            best, view = float(far.max()), one
+            place, other = (words[i] for i in divmod(int(far.argmax()), len(words)))
+    why = f"the strongest link between words that are {FAR} to {FARTHEST} words apart"
+    if best <= 0:
+        other, why = None, "the first word; no two words are far apart and linked"
     if text.gold and len(text.words) == len(
         text.pieces
     ):  # the use that finds its binding best, of those that are apart
-        uses, bindings = torch.tensor([link for link in text.gold if link[0] != link[1]] or text.gold).T
+        links = [link for link in text.gold if link[0] != link[1]] or text.gold
+        uses, bindings = torch.tensor(links).T
         found = torch.stack([maps.words[one][uses, bindings] for one in views]).int()
-        view, place = views[int(found.max(1).values.argmax())], int(uses[found.max(0).values.argmax()])
+        view, (place, other) = views[int(found.max(1).values.argmax())], links[int(found.max(0).values.argmax())]
+        why = "the use of a name from which a head looks most at its binding"
     if pair is not None:
-        view, place = asked or there[0][0], pair[0]
-    return {"view": view, "from": place, "hide": any(text.special)}
+        view, (place, other) = asked or there[0][0], pair
+        why = "the two words that were asked for" + ("" if asked else ", and the head that joins them most")
+    elif asked:
+        why += f", in the {'head' if '.' in asked else 'layer'} that was asked for"
+    return {"view": view, "from": place, "hide": any(text.special)}, _sentence(text, why, place, other)
+
+
+def _sentence(text: Text, why: str, place: int, other: int | None) -> str:
+    """The sentence that says why a page opens where it does."""
+    words = " \u2192 ".join(isolated(text.words[i].text.strip()) for i in (place, other) if i is not None)
+    return f"The page opens on {why}." if other is None else f"The page opens on {why}: {words}."
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@
         model(**tokenizer(texts, padding=True, return_tensors="pt"))
     seen                                             the first sequence; its words are places
     seen.show(tokenizer(texts), sequence=3)          another, with its pieces and words
-    seen.figure("lines", layer=3, head=1)            for a paper
-    seen.widget(...)                                 a long sequence, whose map the kernel makes a part at a time
+    seen.figure("lines", layer=3, head=1)            for a paper; the words are known by now
+    seen.widget(sequence=3)                          a long sequence, whose map the kernel makes a part at a time
 
 No port is opened, and nothing is loaded: the frame holds the page as text, and it may run its own script and nothing else.
 """
@@ -71,41 +71,51 @@ class Shown(Seen):
     def __init__(self, seen: Seen, model: str):
         super().__init__(seen._source)
         self.model = model
+        self._given: dict[int | None, object] = {}  # pieces of a sequence; under None, of the batch
+        self._of: torch.Tensor | None = None  # what was seen when they were given
 
-    def show(self, pieces=None, sequence: int = 0, layers: Iterable[int | str] | None = None) -> Page:
+    def show(self, pieces=None, sequence: int = 0, *, layers: Iterable[int | str] | None = None) -> Page:
         """The page of one sequence. Of a long one, or where its map was not kept, a summary of its heads.
 
-        `pieces` is what a tokenizer gave for the batch, or a string for each token; without, words are places. `layers` chooses;
+        `pieces` is what a tokenizer returned for the batch, or a string for each token, as `sightline.models.text_of` takes it;
+        without, those that were last given here, to `figure` or to `widget`, or else words are places. `layers` chooses;
         else it is all whose queries and keys are those of the first.
 
         Raises: ValueError for a sequence or layer that is not there, for layers of different queries, keys or numbers of heads,
         and for other pieces than there are tokens; TypeError for what are no pieces.
         """
-        return show(self, pieces, sequence, layers, AT_MOST)
+        pieces = self._known(pieces, sequence)
+        made = show(self, pieces, sequence, layers, AT_MOST)
+        self._keep(pieces, sequence)
+        return made
 
     def figure(
         self,
         kind: str = "lines",
-        layer: int | str = 0,
-        head: int | Sequence[int] = 0,
         pieces=None,
         sequence: int = 0,
+        *,
+        layer: int | str = 0,
+        head: int | Sequence[int] = 0,
         query: str | int | None = None,
     ):
         """A matplotlib figure of one sequence, of the kind "lines", "matrix" or "profile"; see `sightline.lens.figures`.
 
-        Raises: ValueError without matplotlib, and as `sightline.lens.figures.figure` does.
+        `pieces` and `sequence` are those of `show`. Raises: ValueError without matplotlib, and as `sightline.lens.figures.figure` does.
         """
         try:
             from sightline.lens.figures import figure
         except ImportError:
             raise ValueError(f"figure: expected matplotlib, {MISSING}, got none; install that") from None
-        return figure(self, kind, layer, head, pieces, sequence, query)
+        pieces = self._known(pieces, sequence)
+        made = figure(self, kind, pieces, sequence, layer=layer, head=head, query=query)
+        self._keep(pieces, sequence)
+        return made
 
-    def widget(self, pieces=None, sequence: int = 0, layers: Iterable[int | str] | None = None):
+    def widget(self, pieces=None, sequence: int = 0, *, layers: Iterable[int | str] | None = None):
         """The page of one sequence of any length, which asks the kernel for what it shows; see `sightline.lens.widget`.
 
-        Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
+        `pieces` and `sequence` are those of `show`. Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
         """
         try:
             from sightline.lens.answers import Answers
@@ -114,12 +124,31 @@ class Shown(Seen):
             raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
         chosen = _chosen(self, sequence, layers)
         alone = self.alone(sequence, chosen)
+        pieces = self._known(pieces, sequence)
         text = text_of(pieces, sequence, _length(alone, chosen[0], 0))
+        self._keep(pieces, sequence)
         return Widget(Answers(alone, text, self.model, _numbers(self, chosen)))
+
+    def _known(self, pieces, sequence: int):
+        """The pieces, or those that were given before for what is seen now."""
+        if pieces is not None:
+            return pieces
+        same = self._of is not None and self.watched and torch.equal(self._of, self.layer(self.watched[0]).lse)
+        return self._given.get(sequence, self._given.get(None)) if same else None
+
+    def _keep(self, pieces, sequence: int) -> None:
+        """Pieces of one sequence are kept for that alone."""
+        if pieces is None:
+            return
+        now = self.layer(self.watched[0]).lse
+        if self._of is None or not torch.equal(self._of, now):
+            self._given, self._of = {}, now.clone()
+        alone = isinstance(pieces, (list, tuple)) and all(isinstance(piece, (str, bytes)) for piece in pieces)
+        self._given[sequence if alone or hasattr(pieces, "tokens") and hasattr(pieces, "offsets") else None] = pieces
 
     def _repr_html_(self) -> str:
         try:
-            return show(self, None, 0, None, AT_ONCE)._repr_html_()
+            return show(self, self._known(None, 0), 0, None, AT_ONCE)._repr_html_()
         except ValueError as why:
             return _paragraphs([str(why)])
 

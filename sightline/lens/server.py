@@ -23,8 +23,11 @@ from time import monotonic
 import torch
 
 from sightline.lens.answers import Answers
+from sightline.lens.looking import unread
 from sightline.lens.page import render
+from sightline.lens.predicted import predicted
 from sightline.lens.reading import Reader, opened
+from sightline.models import Text
 from sightline.observe import Seen, watch
 from sightline.sequences import Sequences
 from sightline.training import Model
@@ -99,10 +102,19 @@ def observed(model: str | Path | Model, text: str, progress: bool = False) -> An
             watch(reader.model.eval(), keep_map=True) as seen,
             _telling(seen, len(ids), progress),
         ):
-            part(ids)
+            encodings = part(ids)
+        with torch.no_grad():
+            predicts = _predicted(reader, encodings, words)
     finally:
         reader.model.train(training)
-    return Answers(seen, words, reader.name, reader.notes)
+    return Answers(seen, words, reader.name, reader.notes + unread(words), predicts)
+
+
+def _predicted(reader: Reader, encodings, text: Text) -> dict | None:
+    """What a fitted model predicts for the whole text; for each of many tokens it would be large."""
+    if not isinstance(reader.model, Model) or reader.model.task.pool is None:
+        return None
+    return predicted(reader.model, reader.model.readout(encodings), text)
 
 
 def _whole(text: str) -> str:

@@ -6,6 +6,6 @@ pieces     the same where only the tokens are left, as in a notebook
 """
 
 from sightline.models.pieces import placed, text_of
-from sightline.models.words import WORD, Text, Unit, cut, direction, shown, touched
+from sightline.models.words import WORD, Text, Unit, cut, direction, isolated, shown, touched
 
-__all__ = ["WORD", "Text", "Unit", "cut", "direction", "placed", "shown", "text_of", "touched"]
+__all__ = ["WORD", "Text", "Unit", "cut", "direction", "isolated", "placed", "shown", "text_of", "touched"]
