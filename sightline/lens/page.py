@@ -56,6 +56,7 @@ SCRIPTS = {  # of each page, in order
         "look-pictures",
         "look-tiles",
         "look-profile",
+        "look-predicts",
         "look",
         "look-notes",
     ),

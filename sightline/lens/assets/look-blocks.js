@@ -2,6 +2,7 @@
 
 const BLOCK = 300; // units of one block at least; it ends where a line does, or at a blank soon after
 const AT_ONCE = 2500; // units of a text that is there as a whole
+const LONG_WORD = 16; // letters; a longer word may be broken at the end of a line
 const AHEAD = 1200; // pixels beyond the box's edges that are filled too
 
 const gap = (i) => where().units[i].space || (i && where().units[i].special !== where().units[i - 1].special ? " " : "");
@@ -36,12 +37,14 @@ function blocks(box, dress) {
     if (filled.has(block)) return;
     const [start, stop] = [bounds[block], bounds[block + 1]];
     const spans = range(stop - start).map((j) => {
-      const { text: word, special: added } = units[start + j];
-      return html("span", { class: added ? "unit added" : "unit", role: "button", "data-i": start + j, tabindex: -1 }, html("bdi", {}, word));
+      const { text: word, special: added, unknown: unread } = units[start + j];
+      const kind = ["unit", added && "added", unread && "unread", word.length > LONG_WORD && "long"].filter(Boolean).join(" ");
+      // Words are in the line of the text, so that the order of several is that of their writing; what is added stands apart.
+      return html("span", { class: kind, role: "button", "data-i": start + j, tabindex: -1 }, added ? html("bdi", {}, word) : word);
     });
     const line = (i) => gap(i).indexOf("\n") + 1; // what ends the line before a block stands there
     const nodes = spans.flatMap((span, j) => [j || !block ? gap(start + j) : gap(start).slice(line(start)), span]);
-    if (stop < units.length) nodes.push(gap(stop).slice(0, line(stop)));
+    nodes.push(stop < units.length ? gap(stop).slice(0, line(stop)) : where().end);
     holders[block].replaceChildren(...nodes);
     holders[block].style.height = "";
     filled.set(block, spans);

@@ -28,11 +28,15 @@ function profileOf(view) {
 
 // ---- levels: words, or pieces ----------------------------------------------------------------------------------
 const special = new Set(look.special);
+const unknown = new Set(look.unknown || []);
+const backwards = look.dir === "rtl"; // written from right to left
 function level(name, units, of) {
   const first = [];
   of.forEach((unit, piece) => { first[unit] ??= piece; });
+  const unread = new Set([...unknown].map((piece) => of[piece]));
   first.push(of.length);
-  return { name, n: units.length, of, first, units: units.map(([space, text], i) => ({ space, text, special: special.has(first[i]) })) };
+  const end = (look.ends || ["", ""])[+(name === "words")];
+  return { name, n: units.length, of, first, end, units: units.map(([space, text], i) => ({ space, text, special: special.has(first[i]), unknown: unread.has(i) })) };
 }
 const levels = {
   words: level("words", look.words, look.word_of),

@@ -41,7 +41,7 @@ function grid() {
   };
 }
 
-const short = (i) => where().units[i].text.trim().slice(0, 20);
+const short = (i) => cropped(where().units[i].text.trim(), 20);
 function title(name) {
   if (name === "there") return `${short(unit(state.pair.from))} → ${short(unit(state.pair.to))}`;
   if (name === "back") return `${short(unit(state.pair.to))} → ${short(unit(state.pair.from))}`;

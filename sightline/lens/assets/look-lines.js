@@ -60,7 +60,7 @@ function placesAcross(width, n, longest) {
   const left = (width - pitch * n) / 2 + pitch / 2;
   const room = Math.min(130, 10 + 7.4 * longest);
   const [top, bottom] = [room, room + Math.min(260, 140 + 4 * n)];
-  const x = (i) => left + pitch * i;
+  const x = (i) => left + pitch * (backwards ? n - 1 - i : i);
   const size = `font-size:${Math.min(14, pitch * 0.72).toFixed(1)}px`;
   return {
     height: bottom + room,

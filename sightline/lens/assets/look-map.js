@@ -120,7 +120,13 @@ function numbers(context, see) {
   label(context, see, spot(), cropped(where().units[unit(state.asked)].text.trim(), Math.floor((see.gutter - 8) / 6.2)));
 }
 
-const cropped = (text, fits) => (text.length > fits ? `${text.slice(0, fits - 1)}…` : text);
+// Whole letters, with their accents; the mark of what is cut stands at the word's own end.
+const segmenter = new Intl.Segmenter();
+function cropped(text, fits) {
+  if (text.length <= fits) return isolated(text);
+  const some = [...segmenter.segment(text)].map(({ segment }) => segment);
+  return isolated(some.length > fits ? `${some.slice(0, fits - 1).join("")}…` : text);
+}
 
 function words(context, see) {
   const { cell, x, y, gutter, side, n } = see;

@@ -2,7 +2,7 @@
 
 // ---- the text --------------------------------------------------------------------------------------------------
 function reading() {
-  const box = html("div", { class: "text", dir: "auto", role: "group", "aria-label": "the text" });
+  const box = html("div", { class: "text", dir: backwards ? "rtl" : "ltr", role: "group", "aria-label": "the text" });
   const hint = html("p", { class: "quiet hint" }, "Click a word. ", html("span", { class: "sample fill" }, "Shaded"),
     says.shaded, html("span", { class: "sample under" }, "underlined"), says.under, look.gold.length ? [" A ", html("span", { class: "sample gold" }, "frame"), " is the binding of its name."] : null);
   let laid = null;
@@ -12,7 +12,7 @@ function reading() {
   box.addEventListener("click", (event) => pick(event, event.shiftKey));
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(event, event.shiftKey); }
-    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key] * (backwards ? -1 : 1);
     if (!by) return;
     event.preventDefault();
     const next = Math.min(Math.max(unit(state.asked) + by, 0), where().n - 1);
@@ -43,7 +43,7 @@ function dress(span, i, { asked, gold, matrices, rows, looked }) {
   span.style.background = hidden(i) ? "" : fill_of(rows.map((row) => row[i]));
   const under = hidden(i) || looked[i] < 0.01 ? 0 : Math.sqrt(looked[i]);
   span.style.boxShadow = under ? `inset 0 ${-(1.5 + 3 * under).toFixed(1)}px 0 color-mix(in srgb, var(--under) ${(30 + 70 * under).toFixed(0)}%, transparent)` : "";
-  span.title = rows[0][i] || matrices[0].whole ? `${(100 * rows[0][i]).toFixed(1)}%` : `at most ${(100 * matrices[0].least(asked)).toFixed(1)}%`;
+  span.title = (where().units[i].unknown ? "the model reads an unknown token here; " : "") + (rows[0][i] || matrices[0].whole ? `${(100 * rows[0][i]).toFixed(1)}%` : `at most ${(100 * matrices[0].least(asked)).toFixed(1)}%`);
   span.classList.toggle("asked", i === asked);
   span.classList.toggle("joined", Boolean(state.pair) && (i === unit(state.pair.to) || i === unit(state.pair.from)) && i !== asked);
   span.classList.toggle("gold", gold.has(i));
@@ -80,7 +80,8 @@ function answer() {
       const back = strongest(one.column(asked)).filter(({ i }) => i !== asked);
       const say = there.length && there[0].w >= 0.005 ? [says.looks, quoted(there[0].i), ` ${percent(there[0].w)}`] : [says.nothing];
       node.replaceChildren(
-        html("p", { class: "say" }, quoted(asked), ...say, html("small", {}, ` ${nameOf(state.shown[0])}`)),
+        html("p", { class: "say" }, quoted(asked), ...say, html("small", {}, ` ${nameOf(state.shown[0])}`), tagOf(asked)),
+        opening() ? html("p", { class: "quiet", id: "opens" }, look.opens) : "",
         html("div", { class: "two" },
           html("div", {}, html("h3", {}, quoted(asked), says.looks.trimEnd()), bars(there, "fill", (i) => join(asked, i))),
           html("div", {}, html("h3", {}, says.back), bars(back, "under", (i) => join(i, asked)))),

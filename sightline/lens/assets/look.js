@@ -125,7 +125,7 @@ const own = (units) => units.filter((one) => !one.special).length; // without wh
 const facts = `${alone ? "influence" : `${counted(look.layers, "layer")} × ${counted(look.heads, "head")}`} · ${counted(own(levels.words.units), "word")} in ${counted(own(levels.pieces.units), "piece")}`;
 
 document.getElementById("page").replaceChildren(
-  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), says.title), html("p", { class: "quiet" }, facts),
+  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), says.title), html("p", { class: "quiet" }, facts), predicts(),
     html("p", { id: "lost", role: "alert", hidden: "" }, "Nobody answers any more. What is shown stays; for more, start the program again and open its new address.")),
   html("div", { class: "stage" },
     html("div", { class: "reading" }, part(chooser()),
