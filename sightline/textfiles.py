@@ -3,8 +3,8 @@
 Encoding    UTF-8, unless another is named. A byte-order mark of UTF-8, UTF-16 or UTF-32 is believed before any name, and is
             no part of the text. Nothing is guessed: bytes that are not of the encoding are refused with file, line and byte,
             and so is UTF-8 that a one-byte encoding (latin-1) was named for.
-Line ends   \\n, \\r\\n and the lone \\r of old Macs; nothing else. `str.splitlines` also cuts at form feeds, U+0085 and U+2028,
-            which stand inside texts, so use `split_lines`.
+Line ends   \\n and \\r\\n; a lone \\r, as old Macs wrote it, only in a text without any \\n, since it is a blank elsewhere. Nothing
+            else: `str.splitlines` also cuts at form feeds, U+0085 and U+2028, which stand inside texts, so use `split_lines`.
 Refused     NUL bytes, archives and other files that are no text, folders.
 """
 
@@ -39,8 +39,7 @@ NOT_TEXT = {  # how such a file begins, what it is, and what to do about it
     b"SQLite format 3\0": ("a database", "save the table as CSV"),
 }
 NO_TEXT_CODECS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7")
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-LINE_ENDS = re.compile(r"\r\n|\r|\n")
+LINE, LINE_OF_MACS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"[^\r]*\r|[^\r]+")
 # Bytes that one-byte text hardly holds and UTF-8 does: an accented letter, a character of three or four, two letters of two.
 PLAINLY_UTF8 = re.compile(
     rb"[\xc2\xc3][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}|(?:[\xc4-\xdf][\x80-\xbf]){2}"
@@ -54,7 +53,7 @@ def lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "plays.txt")
-    >>> _ = path.write_bytes("\\ufeffone\\r\\ntwo\\x0cthree\\rfour".encode())
+    >>> _ = path.write_bytes("\\ufeffone\\r\\ntwo\\x0cthree\\nfour".encode())
     >>> list(lines(path))
     ['one', 'two\\x0cthree', 'four']
     """
@@ -74,14 +73,18 @@ def read_text(source: str | Path, encoding: str | None = None) -> str:
 def split_lines(text: str) -> list[str]:
     """The lines of a text, each without its end.
 
-    >>> split_lines("one\\r\\n\\rtwo\\u2028three\\n")
-    ['one', '', 'two\\u2028three']
+    >>> split_lines("one\\r\\n\\ntwo\\u2028three\\n"), split_lines("one\\rtwo")
+    (['one', '', 'two\\u2028three'], ['one', 'two'])
     """
-    return [without_end(line) for line in LINE.findall(text)]
+    return [without_end(line) for line in _cut(text)]
 
 
 def without_end(line: str) -> str:
     return line.rstrip("\r\n")
+
+
+def _cut(text: str) -> list[str]:
+    return (LINE if "\n" in text else LINE_OF_MACS).findall(text)
 
 
 def shown(path: str | Path) -> str:
@@ -192,25 +195,25 @@ def _raw_lines(start: bytes, stream: BinaryIO, name: str, codec: str) -> Iterato
     number, chunk = 1, start
     while chunk:
         if 0 in chunk:  # at once, since a device of nothing else has no end
-            line = number + len((chunk[: chunk.index(0)] + b"x").splitlines()) - 1
+            line = number + chunk.count(b"\n", 0, chunk.index(0))
             raise ValueError(
                 f"{name}:{line}: expected {codec}, got a NUL byte, which is no text; if the file is UTF-16, add "
                 "--encoding utf-16-le, else take it out"
             )
-        if begun and begun[-1].endswith(b"\r"):  # which may be half of \r\n
-            chunk = begun.pop() + chunk
-        parts = chunk.splitlines(True)
-        rest = b"" if parts[-1].endswith(b"\n") else parts.pop()
-        if parts:
-            parts[0] = b"".join([*begun, parts[0]])
+        *whole, rest = chunk.split(b"\n")
+        if whole:
+            whole[0] = b"".join([*begun, whole[0]])
             begun.clear()
-        if rest:
-            begun.append(rest)
-        number += len(parts)
-        yield from parts
+        begun.append(rest)
+        number += len(whole)
+        for line in whole:
+            yield line + b"\n"
         chunk = _some(stream)
-    if begun:
-        yield b"".join(begun)
+    last = b"".join(begun)
+    if number == 1:
+        yield from last.splitlines(True)  # of *bytes*, which end as here
+    elif last:
+        yield last
 
 
 def _wide(raw: bytes, name: str, codec: str) -> Iterator[str]:
@@ -222,14 +225,12 @@ def _wide(raw: bytes, name: str, codec: str) -> Iterator[str]:
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode(codec, "replace")
-        raise _undecodable(
-            raw, error.start, "file", f"{name}:{1 + len(LINE_ENDS.findall(before))}", codec
-        ) from None
+        number = 1 + raw[: error.start].decode(codec, "replace").count("\n")
+        raise _undecodable(raw, error.start, "file", f"{name}:{number}", codec) from None
     if "\0" in text:
-        number = 1 + len(LINE_ENDS.findall(text[: text.index("\0")]))
+        number = 1 + text.count("\n", 0, text.index("\0"))
         raise ValueError(f"{name}:{number}: expected {codec}, got a NUL, which is no text; take it out")
-    yield from LINE.findall(text.lstrip("\ufeff"))
+    yield from _cut(text.lstrip("\ufeff"))
 
 
 def _is_utf8(raw: bytes) -> bool:

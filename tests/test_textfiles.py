@@ -39,8 +39,11 @@ class Dripping(io.RawIOBase):
         (b"", []),
         (b"\n", [""]),
         (b"a", ["a"]),
-        (b"a\nb\r\nc\rd", ["a", "b", "c", "d"]),
-        (b"a\r\r\n\nb\r", ["a", "", "", "b"]),
+        (b"a\nb\r\nc\rd", ["a", "b", "c\rd"]),
+        (b"a\rb\n", ["a\rb"]),
+        (b"a\rb\r\rc", ["a", "b", "", "c"]),
+        (b"a\r", ["a"]),
+        (b"\r\n\nb\r", ["", "", "b"]),
         (
             "a\x0cb\x0bc\x1cd\x1de\x1ef\x85g\u2028h\u2029i".encode(),
             ["a\x0cb\x0bc\x1cd\x1de\x1ef\x85g\u2028h\u2029i"],
@@ -48,10 +51,10 @@ class Dripping(io.RawIOBase):
         (b"\xef\xbb\xbfa\n\xef\xbb\xbfb", ["a", "\ufeffb"]),
         (b"\xef\xbb\xbf\xef\xbb\xbfa\n", ["a"]),
         (b"\xef\xbb\xbf", []),
-        (codecs.BOM_UTF16_LE + "é\r\nb\rc".encode("utf-16-le"), ["é", "b", "c"]),
+        (codecs.BOM_UTF16_LE + "é\r\nb\rc".encode("utf-16-le"), ["é", "b\rc"]),
         (codecs.BOM_UTF16_BE + "é\nb".encode("utf-16-be"), ["é", "b"]),
         (codecs.BOM_UTF32_LE + "é\nb".encode("utf-32-le"), ["é", "b"]),
-        (codecs.BOM_UTF32_BE + "é\nb".encode("utf-32-be"), ["é", "b"]),
+        (codecs.BOM_UTF32_BE + "é\rb".encode("utf-32-be"), ["é", "b"]),
     ],
 )
 def test_lines_end_where_the_rule_says_and_a_mark_is_no_text(tmp_path, content, expected):
@@ -97,7 +100,7 @@ def test_encodings(tmp_path, encoding, content, expected):
             b"one\ncaf\xe9 x\n",
             r"a\.txt:2: expected UTF-8, got the byte 0xe9 \(byte 4 of the line\), which is not; add --encoding latin-1 .*cp1252",
         ),
-        (None, b"a\rb\r\n\xff", r"a\.txt:3: expected UTF-8, got the byte 0xff \(byte 1 "),
+        (None, b"a\rb\r\n\n\xff", r"a\.txt:3: expected UTF-8, got the byte 0xff \(byte 1 "),
         (
             None,
             b"a\n\xed\xa0\x80",
@@ -188,6 +191,6 @@ def test_standard_input(monkeypatch):
 
 def test_a_line_longer_than_what_is_read_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(textfiles, "CHUNK", 4)
-    text = "é" * 50 + "\r\n" + "b" * 11 + "\r" + "c\n\nd"
+    text = "é" * 50 + "\r\n" + "b" * 11 + "\r" + "c\n\n\nd"
     assert read_text(written(tmp_path, text.encode())) == text
     assert list(lines(tmp_path / "a.txt")) == split_lines(text)
