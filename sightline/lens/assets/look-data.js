@@ -35,7 +35,8 @@ const backwards = look.dir === "rtl"; // written from right to left
 // FSI or RLI and PDI say the same.
 const directed = (text) => (backwards && !/\p{L}/u.test(text) ? "rtl" : "auto");
 const bare = (text) => html("bdi", { dir: directed(text) }, text.trim() || "␣");
-const isolated = (text) => `${directed(text) === "rtl" ? "\u2067" : "\u2068"}${text}\u2069`;
+const RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u; // where letters are that run to the left
+const isolated = (text) => (!backwards && !RIGHT.test(text) ? text : `${directed(text) === "rtl" ? "\u2067" : "\u2068"}${text}\u2069`);
 function level(name, units, of) {
   const first = [];
   of.forEach((unit, piece) => { first[unit] ??= piece; });
