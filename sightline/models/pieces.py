@@ -148,12 +148,13 @@ class _Joined:
     def __init__(self):
         self._decoder = getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
-        self._size, self._last = 0, ""
+        self._size, self._last, self._begun = 0, "", False
 
     def add(self, data: bytes) -> tuple[int, int]:
         """Where the letters stand of which some bytes are added."""
-        if not self._size and not self._waiting:
+        if not self._begun:
             data = data.removeprefix(b" ")  # as vocabularies write it before the first word, too
+        self._begun = True
         begin = self._size
         self._take(self._decoder.decode(data))
         return begin, self._size + self._waiting * bool(data)

@@ -66,8 +66,16 @@ def test_any_text_comes_back_from_its_words(kinds, kind):
         found = cut(text, encoding.offsets, encoding.tokens, special)
         assert len(found.pieces) == len(found.word_of) == len(encoding.tokens)
         check(text, found)
-        without = cut(text, placed(text, encoding.tokens, special), encoding.tokens, special)
-        check(text, without)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_without_places_are_placed_by_their_letters(kinds, kind):
+    text = MIXED.replace("\u4e2d\u56fd \u7231\u4f60", "\u7231\u4f60 X")  # which is unknown to some
+    encoding = kinds[kind].encode(text)
+    tokens, special = encoding.tokens, encoding.special_tokens_mask
+    found = cut(text, placed(text, tokens, special), tokens, special)
+    assert words(found) == words(cut(text, encoding.offsets, tokens, special))
+    check(text, found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
