@@ -240,7 +240,8 @@ def _filled(text: str, spans: list[tuple[int, int] | None], special: Sequence[bo
             parts = [(reach + part.start(), reach + part.end()) for part in re.finditer(r"\S+", text[reach:past])]
             last = parts[len(run) - 1 :]
             own = parts[: len(run) - 1] + ([(last[0][0], last[-1][1])] if last else [])
-            made += own + [(reach, reach)] * (len(run) - len(own))
+            end = own[-1][1] if own else reach
+            made += own + [(end, end)] * (len(run) - len(own))
         else:
             made += [spans[i] or (0, 0) for i in run]
         reach = max(reach, *(end for _, end in made[-len(run) :]))
