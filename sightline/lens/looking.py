@@ -1,6 +1,6 @@
 """One text and all that a model's heads look at in it, as the data of a page: from the model's name to a dict that JSON can hold.
 
-text -> pieces and words (`wording`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
+text -> pieces and words (`sightline.models`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
 """
 
 from __future__ import annotations
