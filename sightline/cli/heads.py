@@ -33,6 +33,10 @@ def heads(
         str | None,
         typer.Option(help="dependencies, coreference, links or text.  [default: as the files say]"),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of the files, as latin-1.  [default: UTF-8, or as a file's own mark says]"),
+    ] = None,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Also switch the best heads off; for a model fitted to scope.")
     ] = False,
@@ -60,45 +64,56 @@ def heads(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    from sightline.evidence.heads.pages import page, read
+    from sightline.evidence.heads.pages import read
     from sightline.evidence.heads.report import folder_for
     from sightline.evidence.heads.report import heads as run
-    from sightline.lens import write_page
     from sightline.training.loop import processes
 
     other = None if beside is None else read(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
-    found = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True, beside=other)
-    if not processes().is_main_process:  # of those that torchrun started
-        return
+    options = {"kind": kind, "encoding": encoding, "ablate": ablate}
+    found = run(model, source, report, **options, out=out, progress=True, beside=other)
+    if processes().is_main_process:  # of those that torchrun started
+        _show(found, other, (out or folder_for(found["model"])) / "heads.html")
+
+
+def _show(found: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
+    """Prints what was found, and writes its page."""
+    from sightline.evidence.heads.pages import page
+    from sightline.lens import write_page
+
     data = page(found, other)
     _print(found)
     if found["ablation"]:
         _print_ablation(found["ablation"])
     for note in data["models"][0]["notes"]:
         print(note)
-    print(f"The page: {write_page(data, (out or folder_for(found['model'])) / 'heads.html')}")
+    print(f"The page: {write_page(data, path)}")
 
 
 def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from sightline.evidence.heads.choice import beats, in_order
+    from sightline.evidence.heads.pages import won
+
     title = f"{found['model']}: {found['layers']} layers of {found['heads']} heads"
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(
-        ("relation", "questions", "head", "finds", "95%", "best offset", "random", "example")
+        ("", "relation", "questions", "head", "finds", "95%", "best offset", "random", "example")
     ):
-        table.add_column(name, justify="right" if 0 < i < 7 else "left", no_wrap=i < 7)
-    for row in sorted(found["relations"], key=lambda row: -row["counts"][1]):
+        table.add_column(name, justify="right" if 1 < i < 8 else "left", no_wrap=i < 8)
+    for row in in_order(found["relations"]):
         interval = "" if row["interval"] is None else "{:.1%} to {:.1%}".format(*row["interval"])
         offset = f"{_percent(row['by_offset'])} at {row['offset']:+d}"
         example = _example(row["right"][0]) if row["right"] else row["note"]
         cells = f"{row['counts'][1]:,}", f"{row['layer']}.{row['head']}", _percent(row["accuracy"]), interval
-        table.add_row(row["relation"], *cells, offset, _percent(row["random"]), example)
+        table.add_row("*" * beats(row), row["relation"], *cells, offset, _percent(row["random"]), example)
     if found["relations"]:
         console = Console()
         Console(width=max(120, console.width)).print(table)
+        print(f"* {won(found)}")
 
 
 def _percent(share: float | None) -> str:

@@ -2,7 +2,7 @@
 
 page     any page: one HTML file            looking   a text and what each head of a model looks at in it
 inline   the data of a look                 reading   the models, and how each reads a text
-wording  pieces and words                   pieces    the same, from what a tokenizer gave
+predicted what a fitted model predicts      views     the weights that a page asks for
 answers  what a page of a long text asks    server    and how a browser is answered
 notebook what was seen, in a cell           widget    and how a cell is answered
 figures  for papers

@@ -1,6 +1,6 @@
 """One text and all that a model's heads look at in it, as the data of a page: from the model's name to a dict that JSON can hold.
 
-text -> pieces and words (`wording`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
+text -> pieces and words (`sightline.models`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sightline.lens import distance, inline, moved
 from sightline.lens.predicted import predicted
 from sightline.lens.reading import Reader, opened
-from sightline.models import Text, isolated
+from sightline.models import Text, direction, isolated
 from sightline.observe import watch
 from sightline.training import Model
 
@@ -62,12 +62,9 @@ def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head
         scores = reader.run(ids)
     data = looked(seen, text, reader.name, pair, layer, head)
     influence = moved.beside(reader.model, ids, text)
-    about = {"notes": reader.notes + unread(text), "predicts": _predicted(reader, scores, text)}
+    predicts = predicted(reader.model, scores, text) if isinstance(reader.model, Model) else None
+    about = {"notes": reader.notes + unread(text), "predicts": predicts}
     return data | about | {"influence": _rounded(influence)}
-
-
-def _predicted(reader: Reader, scores, text: Text) -> dict | None:
-    return predicted(reader.model, scores, text) if isinstance(reader.model, Model) else None
 
 
 def unread(text: Text) -> list[str]:
@@ -89,8 +86,10 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
     except TypeError as error:
         raise ValueError(f"look: {reader.blind}; nor can its influence be told: {error}") from None
     data = looked(moved.Shares(shares[None, None]), text, reader.name, pair, None, None)
-    with torch.no_grad():
-        scores = reader.run(ids)
+    predicts = None
+    if isinstance(reader.model, Model):
+        with torch.no_grad():
+            predicts = predicted(reader.model, reader.run(ids), text)
     notes = unread(text) + [
         f"No attention weights are shown: {reader.blind}.",
         f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
@@ -100,7 +99,7 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
         "shows": "influence",
         "title": title,
         "notes": reader.notes + notes,
-        "predicts": _predicted(reader, scores, text),
+        "predicts": predicts,
     }
 
 
@@ -220,8 +219,14 @@ def _start(
 
 def _sentence(text: Text, why: str, place: int, other: int | None) -> str:
     """The sentence that says why a page opens where it does."""
-    words = " \u2192 ".join(isolated(text.words[i].text.strip()) for i in (place, other) if i is not None)
+    words = " \u2192 ".join(_apart(text, i) for i in (place, other) if i is not None)
     return f"The page opens on {why}." if other is None else f"The page opens on {why}: {words}."
+
+
+def _apart(text: Text, word: int) -> str:
+    """A word inside another sentence, which keeps its direction."""
+    spelled = text.words[word].text.strip()
+    return isolated(spelled) if "rtl" in (text.direction, direction(spelled)) else spelled
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------------

@@ -140,7 +140,10 @@ class Shown(Seen):
         if self._of is None or not torch.equal(self._of, now):
             self._given, self._of = {}, now.clone()
         alone = isinstance(pieces, (list, tuple)) and all(isinstance(piece, (str, bytes)) for piece in pieces)
-        self._given[sequence if alone or hasattr(pieces, "tokens") and hasattr(pieces, "offsets") else None] = pieces
+        if alone or hasattr(pieces, "offsets"):
+            self._given[sequence] = pieces
+        else:
+            self._given = {None: pieces}
 
     def _repr_html_(self) -> str:
         try:

@@ -148,12 +148,13 @@ class _Joined:
     def __init__(self):
         self._decoder = getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
-        self._size, self._last = 0, ""
+        self._size, self._last, self._begun = 0, "", False
 
     def add(self, data: bytes) -> tuple[int, int]:
         """Where the letters stand of which some bytes are added."""
-        if not self._size and not self._waiting:
+        if not self._begun:
             data = data.removeprefix(b" ")  # as vocabularies write it before the first word, too
+        self._begun = True
         begin = self._size
         self._take(self._decoder.decode(data))
         return begin, self._size + self._waiting * bool(data)
@@ -239,7 +240,8 @@ def _filled(text: str, spans: list[tuple[int, int] | None], special: Sequence[bo
             parts = [(reach + part.start(), reach + part.end()) for part in re.finditer(r"\S+", text[reach:past])]
             last = parts[len(run) - 1 :]
             own = parts[: len(run) - 1] + ([(last[0][0], last[-1][1])] if last else [])
-            made += own + [(reach, reach)] * (len(run) - len(own))
+            end = own[-1][1] if own else reach
+            made += own + [(end, end)] * (len(run) - len(own))
         else:
             made += [spans[i] or (0, 0) for i in run]
         reach = max(reach, *(end for _, end in made[-len(run) :]))

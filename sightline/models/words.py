@@ -35,6 +35,10 @@ WORD = regex.compile(
 )
 
 
+_MARKS = {i: 0x2400 + i for i in range(32) if chr(i) not in "\n\t"} | {0x7F: 0x2421, 0xFEFF: 0x25CC}
+_MARKS |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0x25CC)
+
+
 class Unit(NamedTuple):
     """A piece or a word: what stands before it, and itself; together all units are the text."""
 
@@ -295,6 +299,4 @@ def shown(text: str) -> str:
     >>> shown("a\\x00b\\x7f\\n")
     'a\u2400b\u2421\\n'
     """
-    marks = {i: 0x2400 + i for i in range(32) if chr(i) not in "\n\t"} | {0x7F: 0x2421, 0xFEFF: 0x25CC}
-    marks |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0x25CC)
-    return text.translate(marks)
+    return text.translate(_MARKS)

@@ -255,3 +255,33 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
         start = EVIL.split("\u2028")[0]
         for where in ("h1", "#sheet .text >> nth=0", "#relations tbody tr >> nth=2", ".notes"):
             assert start in page.locator(where).evaluate("e => e.textContent")
+
+
+# ---- what beats its baselines ----------------------------------------------------------------------------------------------
+
+
+def won() -> dict:
+    """A report in which two of five relations beat what needs no trained model."""
+    made = report()
+    for row in made["relations"]:
+        few = {"accuracy": 0.6, "ahead": [0.1, 0.2], "by_nearest": 0.3, "by_same_word": 0.1, "random": 0.2}
+        row |= few if row["relation"] in ("det", "vocative") else {"ahead": [-0.1, 0.2]}
+    return made
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1300, 400])
+def test_the_page_opens_on_what_beats_its_baselines(browser, tmp_path, width):
+    file = write_page(paged(won()), tmp_path / "heads.html")
+    with opened(browser, file, DRAWN, viewport={"width": width, "height": 900}) as (page, went):
+        rows = page.locator("#relations tbody tr")
+        assert rows.evaluate_all("rows => rows.map(r => r.dataset.relation)")[:3] == ["det", "vocative", "nsubj"]
+        assert rows.evaluate_all("rows => rows.map(r => r.querySelectorAll('.beats').length)") == [1, 1, 0, 0, 0]
+        assert "In 2 of 5 relations a head of made/up beats" in page.inner_text("header")
+        tops = [page.locator(part).bounding_box()["y"] for part in ("#relations", "#scatter", "#sheet")]
+        assert tops[0] < min(tops[1:])  # the answers first
+        head = won()["relations"][2]
+        assert page.inner_text("#sheet h2") == f"Layer {head['layer']}, head {head['head']}"
+        page.locator("#relations th button", has_text="questions").click()
+        assert rows.first.get_attribute("data-relation") == "nsubj"
+        assert went == {"requests": [], "errors": []}

@@ -318,3 +318,64 @@ def test_a_notebook_runs_and_its_cells_draw(browser, tmp_path):
     with opened(browser, file, ready="iframe") as (tab, went):
         tab.frame_locator("iframe").locator(READY).wait_for()
         assert went == {"requests": [], "errors": []}
+
+
+# --- words that were given before -------------------------------------------------------------------------------------------
+
+
+def fresh(lengths=(2, 3)):
+    torch.manual_seed(0)
+    encoder = sightline.build("self-attention", vocabulary=99, width=8, layers=1, heads=2)
+    ends = [0, *torch.tensor(lengths).cumsum(0).tolist()]
+
+    def run(low):
+        encoder(sightline.Sequences(torch.arange(low, low + ends[-1]), ends))
+
+    with torch.no_grad(), sightline.watch(encoder, keep_map=True) as seen:
+        run(0)
+        yield seen
+        run(50)
+        yield seen
+
+
+def drawn(seen, **how) -> list[str]:
+    figure = seen.figure("lines", **how)
+    return [text.get_text() for text in figure.axes[0].texts[: 2 * seen.layer(0).offsets.diff()[how.get("sequence", 0)] : 2]]
+
+
+def test_the_words_of_a_batch_are_known_to_all_that_show():
+    seen = next(passes := fresh())
+    assert drawn(seen) == ["0", "1"]
+    seen.show([["so", "it"], ["goes", "on", "."]])
+    assert drawn(seen) == ["so", "it"] and drawn(seen, sequence=1) == ["goes", "on", "."]
+    assert ">goes<" in seen.show(sequence=1).html or '"goes"' in seen.show(sequence=1).html
+    assert '"so"' in seen._repr_html_() or "&quot;so&quot;" in seen._repr_html_()
+    assert drawn(seen, pieces=["a", "b"]) == drawn(seen) == ["a", "b"]  # the last, of this sequence alone
+    assert drawn(seen, sequence=1) == ["goes", "on", "."]
+    widget = seen.widget(sequence=1)
+    try:
+        assert '"goes"' in widget.page
+    finally:
+        widget.close()
+    next(passes)  # another pass, of other tokens
+    assert drawn(seen) == ["0", "1"]
+
+
+def test_all_take_the_pieces_and_the_sequence_alike():
+    given = [["so", "it"], ["goes", "on", "."]]
+    for kind in ("show", "widget", "figure"):
+        seen = next(fresh())
+        method = getattr(seen, kind)
+        names = [name for name in inspect.signature(method).parameters if name != "kind"]
+        assert names[:2] == ["pieces", "sequence"]
+        made = method(**{"pieces": given, "sequence": 1})
+        assert drawn(seen, sequence=1) == ["goes", "on", "."]
+        if kind == "widget":
+            made.close()
+
+
+def test_wrong_pieces_are_not_kept():
+    seen = next(fresh())
+    with pytest.raises(ValueError, match="pieces: expected 2, one for each token of sequence 0, got 1"):
+        seen.show(["so"])
+    assert drawn(seen) == ["0", "1"]

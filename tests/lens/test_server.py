@@ -19,7 +19,7 @@ from served import answers
 from test_reading import LAW, ours
 
 from sightline.lens import server as room
-from sightline.tasks import Classify, Tokenizer
+from sightline.tasks import Classify, Tag, Tokenizer
 
 ASKED = "view=0.0&level=words&first=0&stop=1"
 
@@ -324,9 +324,18 @@ def _slowly(forward):
     return slow
 
 
-def test_the_readout_is_not_asked(fitted, monkeypatch):
-    model = room.opened(fitted / "run").model
+def test_the_readout_of_each_token_is_not_asked(monkeypatch):
+    model = ours(Tag("words", "tags", ("A", "B")), Tokenizer.train("words", [LAW] * 2))
     monkeypatch.setattr(model.readout, "forward", lambda *_: pytest.fail("scores are large, and not wanted"))
     asked = room.observed(model, LAW * 3)
     assert asked.n == 3 * len(LAW.split()) or asked.n > 10
+    assert asked.page("server")["predicts"] is None
     assert torch.is_grad_enabled()
+
+
+def test_the_prediction_for_a_whole_text_is_served(fitted):
+    model = room.opened(fitted / "run").model
+    predicts = room.observed(model, LAW).page("server")["predicts"]
+    (answer,) = model.predict([LAW])
+    assert predicts["choices"][0] == pytest.approx([answer["label"], answer["probability"]])
+    assert predicts["column"] == "label" and predicts["of"] == len(predicts["choices"]) == 2

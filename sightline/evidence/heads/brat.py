@@ -19,7 +19,7 @@ import numpy as np
 from sightline.evidence.heads import coreference
 from sightline.evidence.heads.coreference import Mention
 from sightline.evidence.heads.gold import Corpus, Document, asked, document_of
-from sightline.tasks.readers import read_text
+from sightline.textfiles import lines, read_text
 
 ENTITY = re.compile(r".+-\d+")
 KINDS = {"PRON": "pronoun", "PROP": "name", "NOM": "nominal"}
@@ -27,7 +27,7 @@ STRETCH = re.compile(r"(T\d+)\t(\S+) (\d+ \d+(?:;\d+ \d+)*)\t(.*)")
 SAME = re.compile(r"\*\tcoref\S*((?: T\d+)+)|R\d+\tcoref\S* Arg1:(T\d+) Arg2:(T\d+)", re.IGNORECASE)
 
 
-def mentions(paths: list[Path]) -> Corpus:
+def mentions(paths: list[Path], encoding: str | None = None) -> Corpus:
     """The coreference of .ann files, each a document with the .txt beside it.
 
     Raises: ValueError with file and line at what is not stand-off, or does not fit the text.
@@ -39,19 +39,19 @@ def mentions(paths: list[Path]) -> Corpus:
             raise ValueError(
                 f"{path}: expected the text it is about beside it, got no {beside.name}; put the two in one folder"
             )
-        document = document_of(path.stem, read_text(beside), number)
-        own = _mentions(path, document)
+        document = document_of(path.stem, read_text(beside, encoding), number)
+        own = _mentions(path, document, encoding)
         found.append(coreference.links(number, own))
         documents.append(replace(document, mentions=coreference.stood_for(own)))
     return asked(documents, coreference.RELATIONS, np.concatenate(found))
 
 
-def _mentions(path: Path, document: Document) -> list[Mention]:
+def _mentions(path: Path, document: Document, encoding: str | None) -> list[Mention]:
     """The mentions of a file; two lines about one place are one mention."""
     stretches: dict[str, tuple[tuple, str]] = {}  # T12 -> place, type
     same: list[tuple[str, list[str]]] = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        where, line = f"{path.name}:{number}", line.rstrip("\r")
+    for number, line in enumerate(lines(path, encoding), 1):
+        where = f"{path.name}:{number}"
         if line.startswith("T"):
             id_, kind, place = _stretch(line, document, where)
             if id_ in stretches:

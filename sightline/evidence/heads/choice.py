@@ -99,6 +99,26 @@ def choose(
     return findings
 
 
+def beats(row: dict) -> bool:
+    """Whether the head of a finding, as heads.json has it, answers more than all that needs no trained model.
+
+    More than the best offset in 95% of the resamples, and more than the nearest word, the same word before, and the best head
+    of random weights.
+
+    >>> row = {"accuracy": 0.9, "ahead": (0.1, 0.3), "by_nearest": 0.7, "by_same_word": 0.0, "random": None}
+    >>> beats(row), beats(row | {"by_nearest": 0.95}), beats(row | {"ahead": None})
+    (True, False, False)
+    """
+    others = [row[name] for name in ("by_nearest", "by_same_word", "random") if row.get(name) is not None]
+    ahead = row.get("ahead")
+    return bool(row["accuracy"] is not None and ahead and ahead[0] > 0 and row["accuracy"] > max(others, default=-1))
+
+
+def in_order(rows: list[dict]) -> list[dict]:
+    """Findings that beat their baselines first, those with most questions before others."""
+    return sorted(rows, key=lambda row: (not beats(row), -row["counts"][1]))
+
+
 def by_distance(distance: ndarray, found: ndarray) -> tuple[tuple[int, int | None, int, float], ...]:
     """(from, to, questions, part found) for each distance that occurs, in words.
 

@@ -23,7 +23,8 @@ import numpy as np
 from sightline.evidence.heads import coreference
 from sightline.evidence.heads.coreference import Mention
 from sightline.evidence.heads.gold import Corpus, Document, Relation, asked
-from sightline.tasks.readers import CONLLU, read_text
+from sightline.tasks.readers import CONLLU
+from sightline.textfiles import lines, read_text
 
 EMPTY_NODE = re.compile(r"\d+\.\d+")
 RANGE = re.compile(r"(\d+)-(\d+)")
@@ -71,7 +72,7 @@ class _Sentence:
         return words, spaces, place
 
 
-def trees(paths: list[Path]) -> Corpus:
+def trees(paths: list[Path], encoding: str | None = None) -> Corpus:
     """The dependencies of files, both ways: `nsubj` from the dependent to its head, `nsubj<-` from the head to it.
 
     Raises: ValueError with file and line at what is not CoNLL-U, or where words are heads of each other in a circle.
@@ -79,7 +80,7 @@ def trees(paths: list[Path]) -> Corpus:
     documents, rows, wordless = [], [], 0
     relations: dict[str, int] = {}
     for path in paths:
-        sentences, without = _sentences(path)
+        sentences, without = _sentences(path, encoding)
         wordless += without
         _check_circles(path, sentences)
         for sentence in sentences:
@@ -96,14 +97,14 @@ def trees(paths: list[Path]) -> Corpus:
     return asked(documents, names, np.concatenate([there, back]), _wordless(wordless))
 
 
-def entities(paths: list[Path]) -> Corpus:
+def entities(paths: list[Path], encoding: str | None = None) -> Corpus:
     """The coreference of files, by `Entity=`.
 
     Raises: ValueError with file and line at what is not CoNLL-U, or where a bracket of `Entity=` has no other end.
     """
     documents, found, wordless = [], [np.zeros((0, 4), np.int64)], 0
     for path in paths:
-        sentences, without = _sentences(path)
+        sentences, without = _sentences(path, encoding)
         wordless += without
         _check_circles(path, sentences)
         starts = [i for i, s in enumerate(sentences) if s.begins or i == 0]
@@ -116,9 +117,9 @@ def entities(paths: list[Path]) -> Corpus:
     return asked(documents, coreference.RELATIONS, np.concatenate(found), _wordless(wordless))
 
 
-def has_entities(path: Path) -> bool:
+def has_entities(path: Path, encoding: str | None = None) -> bool:
     """Whether a file says who is who."""
-    return re.search(r"[\t|]Entity=", read_text(path)) is not None
+    return re.search(r"[\t|]Entity=", read_text(path, encoding)) is not None
 
 
 def _wordless(count: int) -> str:
@@ -128,11 +129,10 @@ def _wordless(count: int) -> str:
 # --- rows ----------------------------------------------------------------------------------------------------------------
 
 
-def _sentences(path: Path) -> tuple[list[_Sentence], int]:
+def _sentences(path: Path, encoding: str | None) -> tuple[list[_Sentence], int]:
     """The sentences of a file, and how many had comments but no words."""
     found, wordless, comments, begins, sentence = [], 0, False, False, None
-    for number, line in enumerate([*read_text(path).split("\n"), ""], 1):
-        line = line.rstrip("\r")
+    for number, line in enumerate([*lines(path, encoding), ""], 1):
         if not line.strip():
             if sentence is not None:
                 wordless += not _finished(path, sentence)

@@ -31,10 +31,13 @@ READERS = {
 KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
 
 
-def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None) -> Corpus:
+def corpus_of(
+    source: str | Path | Sequence[str | Path], kind: str | None = None, encoding: str | None = None
+) -> Corpus:
     """The corpus in a file, several files of one format, or a folder of such; or `scope`, or `agreement` with its settings.
 
-    `kind` is one of KINDS; left out, the format says it, and CoNLL-U is read for its trees.
+    `kind` is one of KINDS; left out, the format says it, and CoNLL-U is read for its trees. `encoding`
+    is that of the files; left out, UTF-8, or what a file's own mark says.
     Raises: ValueError where there is nothing to read, or it cannot be, with file and line.
 
     >>> import tempfile, pathlib
@@ -66,9 +69,9 @@ def corpus_of(source: str | Path | Sequence[str | Path], kind: str | None = None
         raise ValueError(
             f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, scope or agreement"
         )
-    corpus = read(files)
+    corpus = read(files, encoding)
     unasked = "" if len(corpus) or read is links.texts else "No link between two words was found."
-    return _checked(corpus, name, unasked, _entities_unread(files, read))
+    return _checked(corpus, name, unasked, _entities_unread(files, read, encoding))
 
 
 def _paths(source: Any) -> list[Path]:
@@ -90,8 +93,8 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
 
 
-def _entities_unread(files: list[Path], read) -> str:
-    if read is conllu.trees and any(map(conllu.has_entities, files)):
+def _entities_unread(files: list[Path], read, encoding: str | None) -> str:
+    if read is conllu.trees and any(conllu.has_entities(file, encoding) for file in files):
         return 'Entity= is there too: kind "coreference" reads it.'
     return ""
 

@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from sightline.evidence.heads.gold import Corpus, Document, Relation, asked, document_of
-from sightline.tasks.readers import Record, read, read_text
+from sightline.tasks.readers import Record, read
+from sightline.textfiles import lines
 
 
-def links(paths: list[Path]) -> Corpus:
+def links(paths: list[Path], encoding: str | None = None) -> Corpus:
     """The documents and links of JSON Lines files.
 
     Raises: ValueError with file and line at what is not as above.
     """
     documents, rows, relations = [], [], {}
     for path in paths:
-        for record in read(path):
+        for record in read(path) if encoding is None else read(path, encoding):
             where = f"{path.name}:{record.line}"
             text, found = record.fields.get("text"), record.fields.get("links", [])
             if not isinstance(text, str) or not isinstance(found, list):
@@ -40,18 +41,18 @@ def links(paths: list[Path]) -> Corpus:
     return asked(documents, map(Relation, relations), rows)
 
 
-def texts(paths: list[Path]) -> Corpus:
+def texts(paths: list[Path], encoding: str | None = None) -> Corpus:
     """The lines of plain-text files that hold more than blanks, each a document with no questions.
 
     Raises: ValueError with file and line where a byte does not decode.
     """
-    lines = [
+    some = [
         (f"{path.name}:{number}", line)
         for path in paths
-        for number, line in enumerate(read_text(path).splitlines(), 1)
+        for number, line in enumerate(lines(path, encoding), 1)
         if line.strip()
     ]
-    return asked([document_of(name, line, i) for i, (name, line) in enumerate(lines)], [], np.zeros((0, 4)))
+    return asked([document_of(name, line, i) for i, (name, line) in enumerate(some)], [], np.zeros((0, 4)))
 
 
 def _shape(record: Record) -> str:

@@ -6,7 +6,7 @@ models           [{name, layers, heads, labels: {"layer.head": [what it is calle
 measures         [{name, group, unit, values: for each model one for each head, layer by layer, null where there is none}]
 start            {x, y: the measures that are shown first, by their number}
 relations        [{name, offset, by_offset, by_nearest, by_same_word,
-                   models: [null or {layer, head, counts, accuracy, interval, random, distances, note, right, wrong}]}]
+                   models: [null or {beats: whether its head beats what needs no trained model, layer, head, counts, accuracy, interval, random, distances, note, right, wrong}]}]
 examples         for each model, for each head null or {relation, right, wrong}; texts as in `examples`, none where the page is full
 """
 
@@ -15,6 +15,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+
+from sightline.evidence.heads.choice import beats
+from sightline.models import direction
 
 FORMAT, VERSION, FILE = "sightline heads", 1, "heads.json"
 MOST = 60_000  # numbers of one kind in a page: of offsets, of relations
@@ -102,6 +105,7 @@ def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict
         about.append(
             f"For each of {asked} relations the head was chosen on one part of the texts; its share of right answers is of the other."
         )
+        about += [won(one) for one in both]
     if asked > ROWS:
         about.append(f"Here are the {ROWS} with most questions; heads.json has all.")
     measures, relations, examples = _measures(both), _relations(both), _examples(both)
@@ -125,6 +129,16 @@ def page(document: dict[str, Any], beside: dict[str, Any] | None = None) -> dict
         "relations": relations,
         "examples": examples,
     }
+
+
+def won(document: dict[str, Any]) -> str:
+    """In how many relations a head beats what needs no trained model."""
+    rows = document["relations"]
+    better = sum(map(beats, rows))
+    return (
+        f"In {better} of {len(rows)} relations a head of {document['model']} beats what needs no trained model: the best fixed offset, "
+        "the nearest word, the same word, the best head of random weights."
+    )
 
 
 def _model(document: dict[str, Any]) -> dict[str, Any]:
@@ -194,9 +208,10 @@ def _where(offset: int) -> str:
 
 
 def _asked(both: list[dict[str, Any]]) -> list[str]:
-    """All relations, those with most questions first."""
+    """All relations: those first in which a head beats its baselines, then those with most questions."""
     counts = {row["relation"]: row["counts"][1] for one in reversed(both) for row in one["relations"]}
-    return sorted(counts, key=lambda name: -counts[name])
+    better = {row["relation"] for one in both for row in one["relations"] if beats(row)}
+    return sorted(counts, key=lambda name: (name not in better, -counts[name]))
 
 
 def _relations(both: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -206,7 +221,7 @@ def _relations(both: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows = [table.get(name) for table in tables]
         first = next(row for row in rows if row)
         plain = {key: first[key] for key in ("offset", "by_offset", "by_nearest", "by_same_word")}
-        models = [row and {key: row[key] for key in RELATION} for row in rows]
+        models = [row and {"beats": beats(row)} | _directed({key: row[key] for key in RELATION}) for row in rows]
         made.append({"name": name, **plain, "models": models})
     return _rounded(made)
 
@@ -218,9 +233,15 @@ def _examples(both: list[dict[str, Any]]) -> list[list[dict[str, Any] | None]]:
         mine: list[dict[str, Any] | None] = [None] * (one["layers"] * one["heads"])
         for example in one["examples"]:
             place = example["layer"] * one["heads"] + example["head"]
-            mine[place] = {key: example[key] for key in ("relation", "right", "wrong")}
+            mine[place] = _directed({key: example[key] for key in ("relation", "right", "wrong")})
         made.append(mine)
     return made
+
+
+def _directed(row: dict[str, Any]) -> dict[str, Any]:
+    """With the direction that each of its texts is written in."""
+    kinds = {kind: [text | {"dir": direction("".join(text["words"]))} for text in row[kind]] for kind in ("right", "wrong")}
+    return row | kinds
 
 
 def _fit(rows: list[dict[str, Any] | None], room: int) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from sightline.evidence.heads.measuring import Measured, measure
 from sightline.evidence.heads.pages import FILE, FORMAT, VERSION, same_words
 from sightline.evidence.heads.subject import Subject, opened
 from sightline.evidence.heads.sums import QUANTILES, WIDE
+from sightline.files import locked
 from sightline.training import checkpoint
 from sightline.training.loop import processes
 
@@ -46,6 +48,7 @@ def heads(
     kind: str | None = None,
     ablate: bool = False,
     beside: dict[str, Any] | None = None,
+    encoding: str | None = None,
     tokenizer=None,
     out: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
@@ -54,7 +57,7 @@ def heads(
     """Measures every head of a model on a corpus, and finds for each of its relations the head that answers best.
 
     `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
-    `corpus_of` takes, with its `kind`; heads are chosen on it, and reported on `report_on`, or on every second document. The
+    `corpus_of` takes, with its `kind` and `encoding`; heads are chosen on it, and reported on `report_on`, or on every second document. The
     same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `beside` is a report that
     this one is to be compared with, as `pages.read` gives it, which must be on the same words. `out` is
     `runs/heads-<model>` by default; what is finished there is not done again. Of several processes, as torchrun starts them,
@@ -74,7 +77,7 @@ def heads(
     (2, 4, ['link'])
     """
     subject = opened(model, tokenizer)
-    chosen_on, reported_on = _parts(corpus, report_on, kind)
+    chosen_on, reported_on = _parts(corpus, report_on, kind, encoding)
     digest = _digest(chosen_on, reported_on)
     if beside is not None:  # before hours of measuring
         same_words(digest, beside)
@@ -85,13 +88,18 @@ def heads(
         texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
         tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
     subjects = [subject, subject, *[subject.at_random()] * 2]
-    with Progress(console=Console(stderr=True), disable=not (progress and process.is_main_process)) as bars:
+    quiet = not (progress and process.is_main_process)
+    with (
+        locked(folder) if process.is_main_process else nullcontext(),
+        Progress(console=Console(stderr=True), disable=quiet) as bars,
+    ):
         done = []
         for name, one, part in zip(PARTS, subjects, (chosen_on, reported_on) * 2, strict=True):
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
+        if process.is_main_process:
+            _write(folder, subject, done, digest, switched)
     if process.is_main_process:
-        _write(folder, subject, done, digest, switched)
         tell(f"The folder: {folder}")
     process.wait_for_everyone()
     return json.loads((folder / FILE).read_text("utf-8"))
@@ -115,9 +123,10 @@ def folder_for(model: str) -> Path:
     return Path("runs", f"heads-{Path(model).name}")
 
 
-def _parts(corpus, report_on, kind: str | None) -> tuple[Corpus, Corpus]:
+def _parts(corpus, report_on, kind: str | None, encoding: str | None) -> tuple[Corpus, Corpus]:
     both = [
-        one if one is None or isinstance(one, Corpus) else corpus_of(one, kind) for one in (corpus, report_on)
+        one if one is None or isinstance(one, Corpus) else corpus_of(one, kind, encoding)
+        for one in (corpus, report_on)
     ]
     return tuple(map(both[0].take, both[0].halves())) if both[1] is None else tuple(both)
 

@@ -82,13 +82,14 @@ function drawn(text) {
     return html("span", { class: kind, style: links.has(i) ? `--w:${(100 * Math.sqrt(links.get(i))).toFixed(0)}%` : null }, word);
   });
   const code = text.words.includes("\n");
-  const line = html("p", { class: code ? "text code" : "text" }, text.words.map((_, i) => [text.spaces[i], spans[i]]));
+  const line = html("p", { class: code ? "text code" : "text", dir: text.dir || null }, text.words.map((_, i) => [text.spaces[i], spans[i]]));
   const over = svg("svg", { class: "links", "aria-hidden": "true" });
   const host = html("div", { class: "drawn" }, line, over);
   new ResizeObserver(() => join(host, over, spans, text)).observe(host);
-  const weights = text.links.map(([word, w]) => `${share(w)} on ${text.words[word].trim() || "␣"}`).join(", ");
+  const name = (i) => html("bdi", {}, text.words[i].trim() || "␣");
+  const weights = text.links.map(([word, w], i) => [i ? ", " : "", `${share(w)} on `, name(word)]);
   const rest = 1 - text.links.reduce((sum, [, w]) => sum + w, 0);
-  return html("figure", {}, host, html("figcaption", {}, html("b", {}, text.words[text.query]), ` looks: ${weights}${weights ? "; " : ""}${share(Math.max(0, rest))} on special tokens and words besides. `, html("span", { class: "source" }, text.name)));
+  return html("figure", {}, host, html("figcaption", {}, html("b", {}, name(text.query)), " looks: ", weights, `${weights.length ? "; " : ""}${share(Math.max(0, rest))} on special tokens and words besides. `, html("span", { class: "source" }, text.name)));
 }
 
 // A line over the words within a row, and between rows of words from one to the other.

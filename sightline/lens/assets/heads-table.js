@@ -21,7 +21,7 @@ function columns(open) {
   const same = relations.some(({ by_same_word: same, by_offset: offset }) => same > offset);
   const offset = ({ offset: where, by_offset: part }) => (part === null ? "–" : [share(part), html("small", {}, `at ${signed(where)}`)]);
   return [
-    { name: "relation", of: ({ name }) => name, cell: ({ name }) => name },
+    { name: "relation", of: ({ name }) => name, cell: (relation) => [relation.name, better(relation) ? html("b", { class: "beats", title: "beats what needs no trained model" }, " ✓") : null] },
     { name: "questions", of: (relation) => first(relation).counts[1], cell: (relation) => first(relation).counts[1].toLocaleString("en") },
     ...mine,
     { name: "best offset", of: ({ by_offset: part }) => part, cell: offset },
@@ -30,6 +30,8 @@ function columns(open) {
     { name: "by distance", of: null, cell: (relation) => relation.models.map((row, m) => (row ? stairs(row.distances, m) : null)) },
   ].filter(Boolean);
 }
+
+const better = ({ models: rows }) => rows.some((row) => row && row.beats);
 
 // The share of right answers as a bar, its interval as a whisker, and the best offset as a mark.
 function found(relation, m) {
@@ -60,7 +62,7 @@ const BUCKET = [1, 2, 5, 10, 20, 50, 100, Infinity]; // distances up to
 function table(open) {
   if (!relations.length) return { node: null };
   const all = columns(open);
-  let [by, falling, whole] = [all[1], true, false];
+  let [by, falling, whole] = [null, true, false]; // as they come: first those that beat their baselines
   const body = html("tbody", {});
   const more = html("button", { class: "plain", type: "button", id: "more" });
   const compare = (a, b) => {
@@ -81,8 +83,8 @@ function table(open) {
   });
   const draw = () => {
     all.forEach((column, i) => column.of && headings[i].setAttribute("aria-sort", column !== by ? "none" : falling ? "descending" : "ascending"));
-    const rows = [...relations].sort(compare);
-    body.replaceChildren(...(whole ? rows : rows.slice(0, ROWS)).map((relation) => html("tr", { "data-relation": relation.name },
+    const rows = by ? [...relations].sort(compare) : relations;
+    body.replaceChildren(...(whole ? rows : rows.slice(0, ROWS)).map((relation) => html("tr", { "data-relation": relation.name, class: better(relation) ? "better" : null },
       all.map((column, i) => html(i ? "td" : "th", { scope: i ? null : "row" }, column.cell(relation))))));
     more.hidden = relations.length <= ROWS;
     more.textContent = whole ? `only ${ROWS}` : `all ${relations.length} relations`;
@@ -91,7 +93,7 @@ function table(open) {
   draw();
   const over = two ? html("tr", { class: "over" }, html("th", { colspan: 2 }), models.map(({ name }, m) => html("th", { class: "span", colspan: 3, scope: "colgroup" }, html("span", { class: "dot", style: `background:${MODELS[m]}` }), name)), html("th", { colspan: all.length - 8 })) : null;
   return { node: html("section", { id: "relations" }, html("h2", {}, "Relations"),
-    html("p", { class: "quiet" }, "For each relation the head that finds it best. The bar is the share of right answers, the whisker its 95% interval, the upright mark what the best fixed offset finds.",
+    html("p", { class: "quiet" }, "For each relation the head that finds it best; first come those marked ✓, in which it beats what needs no trained model. The bar is the share of right answers, the whisker its 95% interval, the upright mark what the best fixed offset finds.",
       relations.some(({ name }) => name.endsWith("<-")) ? " As in nsubj a word looks for its head in the tree; as in nsubj<- a head for its dependent." : ""),
     html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "relations" },
       html("table", { class: two ? "results two" : "results" }, html("thead", {}, over, html("tr", {}, headings)), body)), more) };

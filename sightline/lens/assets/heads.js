@@ -12,13 +12,13 @@ const cloudOf = scatter(opening);
 const sheetOf = sheet((by) => opening(HEADS[(HEADS.indexOf(state.head) + by + HEADS.length) % HEADS.length], false));
 const notes = [...new Set(models.flatMap((model) => model.notes))];
 
-// First the head that is ahead in most relations, or the first of all.
-const lead = relations.map(({ models: rows }) => rows[0]).filter((row) => row && row.accuracy !== null).sort((a, b) => b.counts[1] - a.counts[1])[0];
+// First the head of the first relation, or the first of all.
+const lead = relations.map(({ models: rows }) => rows[0]).find((row) => row && row.accuracy !== null);
 if (lead) state.head = headOf(0, lead.layer, lead.head);
 document.getElementById("page").replaceChildren(...[
   html("header", {}, html("h1", {}, report.title), html("p", { class: "lede" }, report.about.join(" "))),
-  html("div", { class: "stage" }, cloudOf.node, sheetOf.node),
   table(opening).node,
+  html("div", { class: "stage" }, cloudOf.node, sheetOf.node),
   ablation(),
   notes.length ? html("ul", { class: "notes" }, notes.map((note) => html("li", {}, note))) : null,
 ].filter(Boolean));

@@ -30,6 +30,13 @@ function profileOf(view) {
 const special = new Set(look.special);
 const unknown = new Set(look.unknown || []);
 const backwards = look.dir === "rtl"; // written from right to left
+
+// A word apart from its text keeps its direction; a mark, which has none, has that of the text. Where there are no elements, Unicode's
+// FSI or RLI and PDI say the same.
+const directed = (text) => (backwards && !/\p{L}/u.test(text) ? "rtl" : "auto");
+const bare = (text) => html("bdi", { dir: directed(text) }, text.trim() || "␣");
+const RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u; // where letters are that run to the left
+const isolated = (text) => (!backwards && !RIGHT.test(text) ? text : `${directed(text) === "rtl" ? "\u2067" : "\u2068"}${text}\u2069`);
 function level(name, units, of) {
   const first = [];
   of.forEach((unit, piece) => { first[unit] ??= piece; });

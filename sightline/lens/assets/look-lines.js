@@ -44,7 +44,7 @@ function picture(host, matrices) {
     style: `stroke:${hue(i)};opacity:${(Math.sqrt(w) * (state.every && q !== asked ? 0.45 : 1)).toFixed(2)};stroke-width:${(1 + 3.5 * w).toFixed(1)}`,
   }));
   const name = (i, second) => {
-    const made = svg("text", { ...place.text(i, second), class: i === asked && !second ? "name asked" : hidden(i) ? "name faint" : "name", "data-i": i }, units[i].text.trim() || "␣");
+    const made = svg("text", { ...place.text(i, second), class: i === asked && !second ? "name asked" : hidden(i) ? "name faint" : "name", "data-i": i }, isolated(units[i].text.trim() || "␣"));
     made.addEventListener("click", (event) => (second || event.shiftKey ? join(asked, i) : ask(i)));
     return made;
   };

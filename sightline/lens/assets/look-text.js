@@ -102,7 +102,7 @@ function bars(found, kind, click) {
   if (!shown.length) return html("p", { class: "quiet" }, "nothing of 1% or more");
   return html("ul", { class: "bars" }, shown.map(({ w, i }) => {
     const made = html("button", { type: "button", title: says.pair, "data-i": i },
-      html("span", { class: "name" }, html("bdi", {}, where().units[i].text.trim() || "␣"), times(i)),
+      html("span", { class: "name" }, bare(where().units[i].text), times(i)),
       html("span", { class: `measure ${kind}` }, html("i", { style: `width:${(100 * w).toFixed(1)}%` })), html("span", { class: "number" }, percent(w)));
     made.addEventListener("click", () => { click(i); reveal(i); });
     return html("li", {}, made);
@@ -120,7 +120,7 @@ function rest(one, asked, there) {
   const [first, added] = [one.first[asked], one.special[asked]];
   const begins = where().units[0];
   const kind = state.level.slice(0, -1);
-  const masses = [`${percent(first)} on ${begins.text.trim()}, the first ${kind}`];
+  const masses = [`${percent(first)} on ${isolated(begins.text.trim())}, the first ${kind}`];
   if (look.special.length) masses.push(`${percent(added)} on special tokens in all`);
   const out = state.hide ? added + (begins.special ? 0 : first) : 0;
   const others = Math.max(0, 1 - out - there.slice(0, MANY).reduce((sum, { w }) => sum + w, 0));

@@ -17,7 +17,7 @@ const hue = (i) => `var(--${HUES[i % HUES.length]})`;
 const where = () => levels[state.level];
 const unit = (piece) => where().of[piece];
 const hidden = (i, level = where()) => state.hide && (i === 0 || level.units[i].special);
-const quoted = (i, level = where()) => html("b", { class: "word" }, html("bdi", {}, level.units[i].text.trim() || "␣"), times(i, level));
+const quoted = (i, level = where()) => html("b", { class: "word" }, bare(level.units[i].text), times(i, level));
 const long = levels.pieces.n > LONG;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 

@@ -101,3 +101,47 @@ def test_bad_input_is_one_sentence(folder):
     result = run(folder / "model", folder / "det.jsonl", *args)
     assert result.exit_code == 2 and "expected beside it a report on the same words" in result.stderr
     assert not (folder / "two" / "heads.html").exists()
+
+
+def test_relations_that_beat_their_baselines_are_printed_first_and_marked(capsys):
+    from sightline.cli.heads import _print
+
+    def row(name, questions, low):
+        by = {"offset": -1, "by_offset": 0.2, "by_nearest": 0.1, "by_same_word": 0.0, "random": 0.1}
+        return by | {
+            "relation": name, "counts": [9, questions], "layer": 0, "head": 1, "accuracy": 0.5, "interval": [0.4, 0.6],
+            "ahead": [low, 0.4], "right": [], "note": "",
+        }  # fmt: skip
+
+    rows = [row("nsubj", 900, -0.1), row("amod", 20, 0.2), row("det", 300, 0.1)]
+    _print({"model": "m", "layers": 1, "heads": 2, "relations": rows})
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if any(name in line for name in ("nsubj", "amod", "det"))]
+    assert [next(word for word in line.replace("\u2502", " ").split() if word != "*") for line in shown] == ["det", "amod", "nsubj"]
+    assert ["*" in line for line in shown] == [True, True, False]
+    assert lines[-1].startswith("* In 2 of 3 relations a head of m beats what needs no trained model")
+
+
+def test_two_runs_do_not_share_a_folder(folder):
+    from sightline.files import locked
+
+    with locked(folder / "held"):
+        result = run(folder / "model", folder / "det.jsonl", "--out", folder / "held")
+    assert result.exit_code == 2 and "held" in result.output
+
+
+def test_texts_are_read_by_the_one_reader(folder):
+    from sightline.evidence.heads.corpus import corpus_of
+
+    (folder / "ff.txt").write_bytes("\ufeffone two\x0cthree\nfour\u2028five\r\nsix\x85seven\n".encode())
+    names = [document.name for document in corpus_of(folder / "ff.txt").documents]
+    assert names == ["ff.txt:1", "ff.txt:2", "ff.txt:3"]
+    assert corpus_of(folder / "ff.txt").documents[0].words[0] == "one"
+    (folder / "latin.txt").write_bytes("caf\u00e9 noir\nun th\u00e9 noir".encode("latin-1"))
+    assert corpus_of(folder / "latin.txt", encoding="latin-1").documents[0].words == ("caf\u00e9", "noir")
+    (folder / "latin.jsonl").write_bytes('{"text": "caf\u00e9 noir", "links": [{"from": [0, 4], "to": [5, 9]}]}'.encode("latin-1"))
+    assert corpus_of(folder / "latin.jsonl", encoding="latin-1").documents[0].words[0] == "caf\u00e9"
+    result = run(folder / "model", folder / "latin.txt", "--out", folder / "latin")
+    assert result.exit_code == 2 and "latin.txt" in result.output
+    result = run(folder / "model", folder / "latin.txt", "--encoding", "latin-1", "--out", folder / "latin")
+    assert result.exit_code == 0 and (folder / "latin" / "heads.html").exists(), result.output
