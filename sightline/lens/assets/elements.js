@@ -5,7 +5,5 @@ function fill(node, attributes, children) {
   return node;
 }
 const html = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-// A word inside other text keeps its own direction, also where there are no elements: between FSI and PDI of Unicode.
-const isolated = (text) => `\u2068${text}\u2069`;
 const svg = (tag, attributes, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
