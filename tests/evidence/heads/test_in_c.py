@@ -138,10 +138,11 @@ def test_any_number_of_threads_gives_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "FEW", 0)
     corpus, reads = drawn((*LENGTHS, 97))
     toy, before = subject(reads, encoder(heads=5)), torch.get_num_threads()
-    alone = measure(toy, corpus, tmp_path / "alone")
+    torch.set_num_threads(1)  # the model's own products may round in another way with more; what is read in C may not
     try:
-        for threads in (1, 3, 8):
-            torch.set_num_threads(threads)
+        alone = measure(toy, corpus, tmp_path / "alone")
+        for threads in (2, 3, 8):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
             same(measure(toy, corpus, tmp_path / str(threads)), alone)
     finally:
         torch.set_num_threads(before)
