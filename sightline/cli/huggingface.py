@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
+from sightline.textfiles import shown
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
 
@@ -109,7 +110,7 @@ def embed(
             advance=advance,
         )
     if width:  # the main process
-        print(f"{out}: {count:,} vectors of {width:,} numbers")
+        print(f"{shown(out)}: {count:,} vectors of {width:,} numbers")
 
 
 @app.command(short_help="Say whether a Hugging Face model can be run without padding, exactly.")

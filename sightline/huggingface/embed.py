@@ -6,6 +6,7 @@ texts -> the prompt in front -> the tokenizer -> sorted by length, packed, the m
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -135,6 +136,10 @@ class Embedder:
         elif not isinstance(model, (str, Path)):
             raise TypeError(
                 f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_instead_of(model)}"
+            )
+        elif tokenizer is not None:
+            raise ValueError(
+                f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave it out"
             )
         else:
             self.source = str(model)
@@ -276,7 +281,7 @@ class Embedder:
 
     def fingerprint(self) -> Any:
         """What tells these weights from others: the commit on the hub, or the files of the folder with size and time."""
-        if not Path(self.source).is_dir():
+        if not os.path.isdir(self.source):
             return getattr(self.model.config, "_commit_hash", None)
         found = (p for p in Path(self.source).rglob("*") if p.suffix in (".json", ".safetensors", ".bin"))
         files = [(p.relative_to(self.source).as_posix(), p.stat()) for p in sorted(found)]
@@ -305,6 +310,8 @@ def _checked(tokenizer: PreTrainedTokenizerBase | None, precision: str | None) -
 
 
 def _instead_of(model: Any) -> str:
+    if hasattr(model, "merge_and_unload"):
+        return "give model.merge_and_unload(), with the adapter in its weights"
     if any(kind.__module__.startswith("sentence_transformers.") for kind in type(model).__mro__):
         return "name its folder, or let sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
     return "name one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ def load(
         _check_sizes(config, kind, Path(source, subfolder))
         model, found = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except Exception as error:  # transformers raises many kinds: of files, of the network, of a configuration
-        where = "one that does not load" if Path(source).is_dir() else NOWHERE
+        where = "one that does not load" if os.path.isdir(source) else NOWHERE
         reason = line(error)
         if "ignore_mismatched_sizes" in reason:  # it points to a report that it printed elsewhere
             reason = "its weights have other sizes than its config.json says"
@@ -116,7 +117,7 @@ def _check_sizes(config: PreTrainedConfig, kind: type, folder: Path) -> None:
     for name, count in _numbers(config.to_dict()):
         if REPEATED.search(name) and count > MOST_REPEATED:
             raise ValueError(f"{name} {count:,} in config.json, where {MOST_REPEATED:,} are many")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return
     files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin") and path.is_file()]
     size = sum(path.stat().st_size for path in files)

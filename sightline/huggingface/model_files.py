@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ def model_file(model: str, name: str, needed: bool = False) -> Path | None:
 
     Raises: ValueError where it is `needed` and missing, and where there is neither such a folder nor an answer from the hub.
     """
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         path = Path(model, name)
         found = path if path.is_file() else None
     else:
@@ -58,7 +59,7 @@ def model_json(model: str, name: str, needed: bool = False) -> Any:
 
 def where_to_look(model: str) -> dict[str, Any]:
     """What transformers is to be told, so that it runs no code of the model's own and does not wait for a hub that is silent."""
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         return {"trust_remote_code": False}
     silent = huggingface_hub.constants.HF_HUB_OFFLINE or not _hub_answers(int(time.monotonic() // 60))
     return {"trust_remote_code": False, "local_files_only": silent}

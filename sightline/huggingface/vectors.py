@@ -102,7 +102,7 @@ def embed_to_file(
         done = _finished(folder)
         if sorted(done) != list(range(number)):
             raise _changed(folder)
-        return _join([done[i] for i in range(number)], folder, out)
+        return _join([done[i] for i in range(number)], count, folder, out)
 
 
 # --- what comes and goes ------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def _check_out(out: Path, keep: list[str], overwrite: bool) -> None:
         raise ValueError(
             f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {out.suffix or 'no ending'}; choose one"
         )
-    if out.is_dir():
+    if os.path.isdir(out):
         raise ValueError(f"{out}: expected a file to write, got a folder; name a file in it")
     if os.path.lexists(out) and not overwrite:
         raise ValueError(
@@ -249,11 +249,12 @@ def _agree(folder: Path, embedder: Embedder, settings: dict[str, Any]) -> None:
 
 @contextmanager
 def _swept(folder: Path, alone: bool) -> Iterator[None]:
-    """Takes the folder away again where a run failed before anything was done."""
+    """Takes a folder that is new away again where a run failed before anything was done."""
+    new = alone and files.is_empty(folder)
     try:
         yield
     except BaseException:
-        if alone and folder.is_dir() and {path.name for path in folder.iterdir()} <= {NOTE, files.LOCK}:
+        if new and {path.name for path in folder.iterdir()} <= {NOTE, files.LOCK}:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -261,21 +262,20 @@ def _swept(folder: Path, alone: bool) -> Iterator[None]:
 # --- the file of all ----------------------------------------------------------------------------------------------------
 
 
-def _join(chunks: list[Path], folder: Path, out: Path) -> tuple[int, int]:
+def _join(chunks: list[Path], count: int, folder: Path, out: Path) -> tuple[int, int]:
     whole = folder / f"whole{out.suffix}"
     with files.replacing(whole) as file:
         if out.suffix == ".parquet":
-            shape = _join_rows(chunks, file)
+            width = _join_rows(chunks, file)
         else:
-            shapes = [np.load(chunk, mmap_mode="r").shape for chunk in chunks]
-            shape = sum(rows for rows, _ in shapes), shapes[0][1]
-            _write_header(file, shape, out.suffix)
+            width = np.load(io.BytesIO(_undamaged(chunks[0]))).shape[1]
+            _write_header(file, (count, width), out.suffix)
             for chunk in chunks:
                 vectors = np.load(io.BytesIO(_undamaged(chunk)))
                 file.write(vectors.astype("<f4", copy=False).tobytes())
     os.replace(whole, out)
     shutil.rmtree(folder)
-    return shape
+    return count, width
 
 
 def _undamaged(chunk: Path) -> bytes:
@@ -322,7 +322,7 @@ def _write_rows(file: BinaryIO, columns: dict[str, Any], vectors: np.ndarray) ->
     pyarrow.parquet.write_table(pyarrow.table({**columns, "vector": vector}), file)
 
 
-def _join_rows(chunks: list[Path], file: BinaryIO) -> tuple[int, int]:
+def _join_rows(chunks: list[Path], file: BinaryIO) -> int:
     import pyarrow
     import pyarrow.parquet
 
@@ -333,12 +333,10 @@ def _join_rows(chunks: list[Path], file: BinaryIO) -> tuple[int, int]:
         raise ValueError(
             f"{chunks[0].parent}: expected columns of one kind, got others ({error}); keep other columns"
         ) from None
-    rows = 0
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, len(chunks), GROUP):
             some = [io.BytesIO(_undamaged(chunk)) for chunk in chunks[start : start + GROUP]]
             tables = [pyarrow.parquet.read_table(one).cast(schema) for one in some]
             group = pyarrow.concat_tables(tables)
             writer.write_table(group, row_group_size=len(group))
-            rows += len(group)
-    return rows, schema.field("vector").type.list_size
+    return schema.field("vector").type.list_size
