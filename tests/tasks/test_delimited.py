@@ -143,7 +143,7 @@ def test_files_are_read_so_in_training_and_in_evaluation(tmp_path):
     assert len(load_test(tmp_path / "d.csv", data.task, data.tokenizer, separator=":")) == 60
 
 
-@pytest.mark.parametrize("letters", [0, 20, 45, 70, 10_000])
+@pytest.mark.parametrize("letters", [15, 20, 45, 70, 10_000])
 @pytest.mark.parametrize("sign, tabs", [(",", False), (";", False), ("\t", True)])
 def test_what_is_decided_by_the_first_rows_is_read_to_the_end_as_it_comes(monkeypatch, letters, sign, tabs):
     monkeypatch.setattr(delimited, "DECIDE", letters)
