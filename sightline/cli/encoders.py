@@ -123,9 +123,7 @@ def fit(
     The task is chosen from the columns: a label of few values is classified, numbers are regressed, tags, one for each word, are
     tagged, and a .txt is learned as language. What was chosen is said before training; --task, --text and --label say otherwise.
 
-    Reads .csv, .tsv, .jsonl, .json, .parquet, .conllu, .txt and .npz, which holds sequences of vectors: values [T, F], the rows of all
-    sequences, one after the other; offsets [S + 1], where each begins, from 0 to T; and any other array of a label for each
-    sequence [S] or each row [T].
+    Besides text, reads .npz: values [T, F], offsets [S + 1] where each sequence begins, and a label for each, [S], or row, [T].
 
     \b
     Examples:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from sightline.tasks.records import Record, short
 from sightline.tasks.values import number_of
@@ -24,29 +25,39 @@ from sightline.tasks.values import number_of
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SPELLED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 OFTEN = 1000  # a cell of the first line that every so manyth row has, too, is no name
+DECIDE = 2**24  # letters, so that a file of any size is read in bounded memory
 LARGEST = 2**31 - 1  # letters of a field; csv's own limit of 128 KiB is shorter than a chapter
 ANOTHER = re.compile(r"\w[:^~\\*#!=<>]+\w")  # in the name of an only column, perhaps another separator
 Rows = list[tuple[int, list[str]]]  # the line where each begins, and its fields
 
 
-def table(lines: list[str], name: str, separator: str | None = None, tabs: bool = False) -> Iterator[Record]:
+def table(lines: Iterable[str], name: str, separator: str | None = None, tabs: bool = False) -> Iterator[Record]:
     """The records of a delimited file, given as lines with their ends; `tabs` says that its name is .tsv.
+
+    What is decided by all rows is decided by those of the first DECIDE letters; the others are read as they come.
 
     Raises: ValueError, with file and line, where the separator is open, a row has another count of fields, or there is no header.
 
     >>> [record.fields for record in table(["text; label\\n", '"so; so"; 1\\n'], "a.csv")]
     [{'text': 'so; so', 'label': '1'}]
     """
-    separator, lines = checked_separator(separator), list(map(_without_returns, lines))
-    marked = _marked(lines)
-    used, rows = _rows(lines, name, separator or marked, tabs, skip=marked is not None)
+    separator, lines = checked_separator(separator), map(_without_returns, lines)
+    head, letters = [], 0
+    for line in lines:
+        head.append(line)
+        letters += len(line)
+        if letters > DECIDE:
+            break
+    marked = _marked(head)
+    skip, cut = marked is not None, letters > DECIDE
+    used, quotes, rows = _rows(head, name, separator or marked, tabs, skip, cut)
     header, unnamed = _header(rows, name)
     if len(header) == 1 and separator is None and ANOTHER.search(header[0]):
         raise ValueError(
             f"{name}:{rows[0][0]}: expected columns with a comma, semicolon, tab or pipe between them, got one column, "
             f"{short(header[0])}; say what parts the columns with --separator"
         )
-    for line, fields in rows[1:]:
+    for line, fields in islice(_read(chain(head, lines), name, used, quotes, skip) if cut else rows, 1, None):
         if len(fields) > len(header) and not any(fields[len(header) :]):
             fields = fields[: len(header)]
         if len(fields) != len(header):
@@ -93,32 +104,34 @@ def _marked(lines: list[str]) -> str | None:
     return first[4] if len(first) == 5 and first[:4].lower() == "sep=" else None
 
 
-def _rows(lines: list[str], name: str, separator: str | None, tabs: bool, skip: bool) -> tuple[str, Rows]:
-    """The separator and the rows that it gives."""
+def _rows(
+    lines: list[str], name: str, separator: str | None, tabs: bool, skip: bool, cut: bool
+) -> tuple[str, bool, Rows]:
+    """The separator, whether quotes are quotes, and the rows that this gives; the last of lines that are cut short is left out."""
     first = next((line for line in lines if line.strip()), "")
     candidates = [separator] if separator else [c for c in SEPARATORS if _parts(first, c)]
     if tabs and "\t" in candidates:
         candidates = ["\t"]
     if len(candidates) < 2:
         (only,) = candidates or ["\t" if tabs else ","]
-        return only, _parsed(lines, name, only, skip)
+        return only, *_parsed(lines, name, only, skip, cut)
     consistent, others = {}, []
     for candidate in candidates:
         called = f"{SEPARATORS[candidate]} ({short(candidate)})"
         try:
-            rows = _parsed(lines, name, candidate, skip)
+            quotes, rows = _parsed(lines, name, candidate, skip, cut)
         except ValueError:
             others.append(f"{called}, which does not parse")
             continue
         odd = _odd_row(rows)
         if odd is None:
-            consistent[candidate] = rows, called
+            consistent[candidate] = called, quotes, rows
         else:
             others.append(f"{called}, by which line {odd[0]} has {len(odd[1])} and not {len(rows[0][1])}")
     if len(consistent) == 1:
-        [(candidate, (rows, _))] = consistent.items()
-        return candidate, rows
-    got = " and ".join(called for _, called in consistent.values()) or "none: " + "; ".join(others)
+        [(candidate, (_, quotes, rows))] = consistent.items()
+        return candidate, quotes, rows
+    got = " and ".join(called for called, *_ in consistent.values()) or "none: " + "; ".join(others)
     number = 1 + next(i for i, line in enumerate(lines) if line.strip())
     raise ValueError(
         f"{name}:{number}: expected one separator by which all rows have as many fields as the header, got {got}; name it, as in "
@@ -133,29 +146,40 @@ def _parts(header: str, separator: str) -> bool:
         return False
 
 
-def _reader(lines: list[str], separator: str, quotes: bool = True) -> Iterator[list[str]]:
+def _reader(lines: Iterable[str], separator: str, quotes: bool = True) -> Iterator[list[str]]:
     csv.field_size_limit(max(csv.field_size_limit(), LARGEST))  # one for the process, and only ever raised here
     style = {"strict": True, "skipinitialspace": separator != " "} if quotes else {"quoting": csv.QUOTE_NONE}
     return csv.reader(lines, delimiter=separator, **style)
 
 
-def _parsed(lines: list[str], name: str, separator: str, skip: bool) -> Rows:
+def _parsed(lines: list[str], name: str, separator: str, skip: bool, cut: bool) -> tuple[bool, Rows]:
     if separator != "\t":
-        return _read(lines, name, separator, True, skip)
-    plain = _read(lines, name, separator, False, skip)
+        return True, _all(lines, name, separator, True, skip, cut)
+    plain = _all(lines, name, separator, False, skip, cut)
     if not any(line.lstrip(" ").startswith('"') or '\t"' in line or '\t "' in line for line in lines):
-        return plain
+        return False, plain
     try:
-        quoted = _read(lines, name, separator, True, skip)
+        quoted = _all(lines, name, separator, True, skip, cut)
     except ValueError:
-        return plain
-    return quoted if not _odd_row(quoted) and (len(quoted) == len(plain) or _odd_row(plain)) else plain
+        return False, plain
+    right = not _odd_row(quoted) and (len(quoted) == len(plain) or _odd_row(plain))
+    return (True, quoted) if right else (False, plain)
 
 
-def _read(lines: list[str], name: str, separator: str, quotes: bool, skip: bool) -> Rows:
-    """The rows that are not empty."""
-    reader, rows = _reader(lines[skip:], separator, quotes), []
-    returns = any("\0" in line for line in lines)
+def _all(lines: list[str], name: str, separator: str, quotes: bool, skip: bool, cut: bool) -> Rows:
+    rows: Rows = []
+    try:
+        rows.extend(_read(lines, name, separator, quotes, skip))
+    except ValueError as error:
+        if cut and "unexpected end of data" in str(error):  # a field that goes on behind the cut
+            return rows
+        raise
+    return rows[:-1] if cut and len(rows) > 1 else rows
+
+
+def _read(lines: Iterable[str], name: str, separator: str, quotes: bool, skip: bool) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the line where it begins."""
+    reader, begun = _reader(islice(lines, int(skip), None), separator, quotes), False
     while True:
         start = reader.line_num + 1 + skip
         try:
@@ -166,9 +190,10 @@ def _read(lines: list[str], name: str, separator: str, quotes: bool, skip: bool)
                 f'does not parse ({error}); close each quote, with no blank behind, and double those inside ("")'
             ) from None
         if row is None:
-            return rows
-        if any(row) or (row and not rows):
-            rows.append((start, [cell.replace("\0", "\r") for cell in row] if returns else row))
+            return
+        if any(row) or (row and not begun):
+            begun = True
+            yield start, [cell.replace("\0", "\r") for cell in row] if any("\0" in cell for cell in row) else row
 
 
 def _odd_row(rows: Rows) -> tuple[int, list[str]] | None:

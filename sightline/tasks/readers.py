@@ -67,7 +67,7 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
             return
         lines = decoded(stream, name, encoding)
         if suffix in TABLES:
-            yield from delimited.table(list(lines), name, separator, tabs=suffix == ".tsv")
+            yield from delimited.table(lines, name, separator, tabs=suffix == ".tsv")
         elif suffix == ".conllu":
             yield from _conllu(lines, name)
         elif suffix in JSON:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.tasks import load, load_test, read
+from sightline.tasks import delimited, load, load_test, read
 from sightline.tasks.delimited import table
 from sightline.textfiles import decoded
 
@@ -141,3 +141,22 @@ def test_files_are_read_so_in_training_and_in_evaluation(tmp_path):
             reading(tmp_path / "d.csv")
     assert load(tmp_path / "d.csv", separator=":").task == data.task
     assert len(load_test(tmp_path / "d.csv", data.task, data.tokenizer, separator=":")) == 60
+
+
+@pytest.mark.parametrize("letters", [15, 20, 45, 70, 10_000])
+@pytest.mark.parametrize("sign, tabs", [(",", False), (";", False), ("\t", True)])
+def test_what_is_decided_by_the_first_rows_is_read_to_the_end_as_it_comes(monkeypatch, letters, sign, tabs):
+    monkeypatch.setattr(delimited, "DECIDE", letters)
+    rows = [(f"it is{sign}x{sign}y\n{i}" if i % 3 == 2 else f"it was {i}", "ab"[i % 2]) for i in range(20)]
+    content = f"text{sign}label\n" + "".join(f'"{t}"{sign}{y}\n' for t, y in rows)
+    assert rows_of(content, tabs=tabs) == rows
+    if not tabs:
+        with pytest.raises(ValueError, match=r"a\.csv:28: expected 2 fields"):
+            rows_of(f"{content}so{sign}a{sign}b\n")
+
+    def endless():
+        yield f"text{sign}label\n"
+        while True:
+            yield f"so so{sign}a\n"
+
+    assert next(table(endless(), "a.csv", sign)).fields == {"text": "so so", "label": "a"}
