@@ -120,6 +120,7 @@ def test_threads_exclude_each_other_and_one_process_locks_again_and_again(tmp_pa
         json.dumps({"process": 1, "host": "elsewhere", "since": "1970-01-01"}).encode(),
         json.dumps({"process": os.getpid(), "host": "", "since": ""}).encode(),
     ],
+    ids=["empty", "half", "large", "elsewhere", "of this process"],
 )
 def test_what_a_dead_process_left_is_no_obstacle(tmp_path, left):
     (tmp_path / files.LOCK).write_bytes(left)
