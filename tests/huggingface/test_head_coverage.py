@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -121,28 +121,28 @@ def test_every_output_of_every_head_is_eagers(family):
         assert cells["model"].state == PACKED
 
 
+table: dict[str, dict[str, Cell]] = {}  # of the families that have run
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", KNOWN)
+def test_every_family(family):
+    with Wide():
+        cells = {head: examined(family, head) for head in HEADS}
+    table[family] = {head: cell for head, cell in cells.items() if cell is not None and cell.state != NONE}
+    assert {head: cell.wrong for head, cell in table[family].items() if cell.wrong} == {}
+
+
 @pytest.mark.long
 def test_the_table_of_heads():
-    table: dict[str, dict[str, Cell]] = defaultdict(dict)
-    with Wide():
-        for family in KNOWN:
-            for head in HEADS:
-                cell = examined(family, head)
-                if cell is not None:
-                    table[family][head] = cell
-    wrong = {
-        (family, head): cell.wrong
-        for family, row in table.items()
-        for head, cell in row.items()
-        if cell.wrong
-    }
-    assert not wrong, wrong
-    table = {family: row for family, row in table.items() if any(cell.state != NONE for cell in row.values())}
-    states = Counter(cell.state for row in table.values() for cell in row.values())
-    compared = sum(cell.compared for row in table.values() for cell in row.values())
+    if table.keys() != set(KNOWN):
+        pytest.skip("the table is written when all families have run")
+    rows = {family: row for family, row in table.items() if row}
+    states = Counter(cell.state for row in rows.values() for cell in row.values())
+    compared = sum(cell.compared for row in rows.values() for cell in row.values())
     assert states[PACKED] >= 200 and compared >= 5000
     lines = [
-        f"{len(table)} families, {sum(states.values()) - states[NONE]} head classes: {states[PACKED]} packed, {states[PADDED]} padded, "
+        f"{len(rows)} families, {sum(states.values())} head classes: {states[PACKED]} packed, {states[PADDED]} padded, "
         f"{states[REFUSED]} refused; {compared} calls compared, none wrong.",
         "",
         LEGEND,
@@ -151,7 +151,7 @@ def test_the_table_of_heads():
         "|---|" + ":-:|" * len(HEADS),
         *(
             f"| {name} | " + " | ".join(row.get(head, Cell()).state for head in HEADS) + " |"
-            for name, row in sorted(table.items())
+            for name, row in sorted(rows.items())
         ),
     ]
     write_part(OUTPUTS_PART, "\n".join(lines) + "\n")
