@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,7 +28,8 @@ gives back depends on rows of padding, or the head goes past the part that packs
 values are those of attention "sightline" without it; {NONE} transformers has no such class. In every cell that is no dash each output
 (logits, pooled output, hidden states, loss, what routers say) is eager attention's to 1e-9 of the largest value in up to 15 calls: padded
 left, right, with a hole, not at all; a text or all texts without a token; labels on padding; a tuple; one text; other tokens on padding;
-masks of truth values, ones and none; and so are the gradients of the loss in training. A wrong value fails the test."""
+masks of truth values, ones and none; and so are the gradients of the loss in training (in evaluation,
+if training draws random numbers). A wrong value fails the test."""
 
 
 @dataclass
@@ -92,18 +93,32 @@ def examined(family: str, head: str) -> Cell | None:
     return cell
 
 
+def _draws(model, given) -> bool:
+    """Whether the model draws random numbers in training, as routers that explore do."""
+    model.train()
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        model(**given)
+    return not torch.equal(before, torch.get_rng_state())
+
+
 def _same_gradients(model, beside, given) -> bool:
-    grads = []
+    grads, losses = [], []
+    for part in (*model.modules(), *beside.modules()):
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # some heads drop out whatever the configuration says
+    trains = not _draws(model, given)
     for one in (model, beside):
-        one.train()
-        for part in one.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = 0.0  # some heads drop out whatever the configuration says
+        one.train(trains)
         parameters = [
             parameter for parameter in one.parameters() if parameter.numel() and parameter.requires_grad
         ]
-        grads.append(torch.autograd.grad(one(**given).loss, parameters, allow_unused=True))
+        loss = one(**given).loss
+        losses.append(bool(loss.isfinite()))
+        grads.append(torch.autograd.grad(loss, parameters, allow_unused=True))
         one.eval()
+    if not losses[0]:  # as Splinter's, whose logits of padding are infinite in double precision
+        return not losses[1]
     pairs = [pair for pair in zip(*grads, strict=True) if pair != (None, None)]
     if any(one is None for pair in pairs for one in pair):
         return False
@@ -121,28 +136,29 @@ def test_every_output_of_every_head_is_eagers(family):
         assert cells["model"].state == PACKED
 
 
+table: dict[str, dict[str, Cell]] = {}  # of the families that have run
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", KNOWN)
+def test_every_family(family):
+    with Wide():
+        cells = {head: examined(family, head) for head in HEADS}
+    table[family] = {head: cell for head, cell in cells.items() if cell is not None and cell.state != NONE}
+    assert {head: cell.wrong for head, cell in table[family].items() if cell.wrong} == {}
+
+
 @pytest.mark.long
 def test_the_table_of_heads():
-    table: dict[str, dict[str, Cell]] = defaultdict(dict)
-    with Wide():
-        for family in KNOWN:
-            for head in HEADS:
-                cell = examined(family, head)
-                if cell is not None:
-                    table[family][head] = cell
-    wrong = {
-        (family, head): cell.wrong
-        for family, row in table.items()
-        for head, cell in row.items()
-        if cell.wrong
-    }
-    assert not wrong, wrong
-    table = {family: row for family, row in table.items() if any(cell.state != NONE for cell in row.values())}
-    states = Counter(cell.state for row in table.values() for cell in row.values())
-    compared = sum(cell.compared for row in table.values() for cell in row.values())
+    if table.keys() != set(KNOWN):
+        pytest.skip("the table is written when all families have run")
+    rows = {family: row for family, row in table.items() if row}
+    assert not any(cell.wrong for row in rows.values() for cell in row.values())
+    states = Counter(cell.state for row in rows.values() for cell in row.values())
+    compared = sum(cell.compared for row in rows.values() for cell in row.values())
     assert states[PACKED] >= 200 and compared >= 5000
     lines = [
-        f"{len(table)} families, {sum(states.values()) - states[NONE]} head classes: {states[PACKED]} packed, {states[PADDED]} padded, "
+        f"{len(rows)} families, {sum(states.values())} head classes: {states[PACKED]} packed, {states[PADDED]} padded, "
         f"{states[REFUSED]} refused; {compared} calls compared, none wrong.",
         "",
         LEGEND,
@@ -151,7 +167,7 @@ def test_the_table_of_heads():
         "|---|" + ":-:|" * len(HEADS),
         *(
             f"| {name} | " + " | ".join(row.get(head, Cell()).state for head in HEADS) + " |"
-            for name, row in sorted(table.items())
+            for name, row in sorted(rows.items())
         ),
     ]
     write_part(OUTPUTS_PART, "\n".join(lines) + "\n")
