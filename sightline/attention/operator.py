@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
+from sightline.attention.seen import is_transformed
 
 BACKENDS = {
     "native": native,
@@ -77,8 +79,10 @@ def attention(
     if torch.compiler.is_dynamo_compiling():
         others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
-    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, scale, dropout)
-    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else scale
+    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
+    dropout = _finite("dropout", dropout, "it is the share of weights dropped")
+    softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
+    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, dropout)
     request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
     if not (softcap is None and bias is None and sink is None):
         _check_scores(request)
@@ -126,7 +130,14 @@ def _choose(name: str | None, request: Request):
             f"attention: expected a backend out of {', '.join(BACKENDS)}, got {name!r}; leave it out to have one chosen"
         )
     reasons = []
-    for candidate in BACKENDS if name is None else (name,):
+    names = tuple(BACKENDS) if name is None else (name,)
+    if is_transformed(request.q, request.k, request.v, request.bias, request.sink):
+        if "reference" not in names:
+            raise ValueError(
+                f"attention: {name}: has no derivatives forward and none under torch.func; use backend='reference'"
+            )
+        names = ("reference",)
+    for candidate in names:
         refusal = BACKENDS[candidate].refuses(request)
         if refusal is None:
             return BACKENDS[candidate]
@@ -134,8 +145,27 @@ def _choose(name: str | None, request: Request):
     raise ValueError(f"attention: {'; '.join(reasons)}")
 
 
+def _finite(name: str, number, instead: str) -> float:
+    """A finite number as a float, from Python, numpy or a tensor without axes. Raises: TypeError or ValueError for what is none."""
+    if type(number) is float and math.isfinite(number):
+        return number
+    if isinstance(number, Tensor) and number.requires_grad:
+        raise TypeError(f"attention: expected {name} as a number, got a tensor that requires a gradient; {instead}")
+    plain = number.item() if isinstance(number, (Tensor, np.ndarray)) and number.ndim == 0 else number
+    if isinstance(plain, (bool, np.bool_)) or not isinstance(plain, Real):
+        what = f"a {type(number).__name__}" if plain is number else f"{plain!r}"
+        raise TypeError(f"attention: expected {name} as a number, got {what}; {instead}")
+    try:
+        plain = float(plain)
+    except OverflowError:
+        plain = math.inf
+    if not math.isfinite(plain):
+        raise ValueError(f"attention: expected a finite {name}, got {number}; {instead}")
+    return plain
+
+
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, scale, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, dropout: float
 ) -> Tensor:
     """Raises if the request makes no sense; gives the key offsets."""
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
@@ -159,8 +189,6 @@ def _check(
         raise TypeError(
             f"attention: expected a Pattern, got {type(pattern).__name__}; for everything leave it out, or CAUSAL, or Pattern(left, right)"
         )
-    if isinstance(scale, Tensor) and scale.requires_grad:
-        raise TypeError("attention: expected scale as a number, got what wants a gradient; multiply q by it instead")
     if not 0 <= dropout < 1:
         raise ValueError(
             f"attention: expected a dropout from 0 to below 1, got {dropout}; it is the share of weights dropped"
@@ -183,7 +211,7 @@ def _check(
 def _check_scores(request: Request) -> None:
     """Raises if softcap, bias or sink make no sense."""
     q, softcap, bias, sink = request.q, request.softcap, request.bias, request.sink
-    if softcap is not None and not 0 < softcap < math.inf:
+    if softcap is not None and softcap <= 0:
         raise ValueError(
             f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as they are"
         )
