@@ -90,7 +90,7 @@ class Attend(torch.autograd.Function):
                 _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
         request = rest._replace(q=q, k=k, v=v, bias=bias)
-        ctx.failed = exact.failed(out, lse, request)
+        ctx.failed = exact.failed(out, lse, request, zeros=True)  # so the kernel answers where few scores are all NaN or -inf
         if ctx.failed is not None:
             out, lse = exact.attend(out, lse, ctx.failed, request)
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)

@@ -25,16 +25,19 @@ LARGEST = torch.finfo(torch.float64).max
 # --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
 
 
-def failed(out: Tensor, lse: Tensor, request: Request) -> Tensor | None:
-    """The sequences in whose out or lse NaN or an overflow shows."""
+def failed(out: Tensor, lse: Tensor, request: Request, zeros: bool = False) -> Tensor | None:
+    """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too."""
     if not _can_be_read(out) or lse.numel() == 0:
         return None
     low, high = (t.item() for t in lse.aminmax())
-    if high < math.inf and (low > -math.inf or request.bias is not None) and not _has_nan(out):
+    usual = high < math.inf and (low > -math.inf or request.bias is not None) and (not zeros or bool(lse.all()))
+    if usual and not _has_nan(out):
         return None
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
     if request.bias is None:  # which may hide all keys, as the pattern does where there are fewer keys than queries
         rows |= (lse == -torch.inf).any(1) & ~_blind(request)
+    if zeros:
+        rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
 
 
@@ -128,7 +131,8 @@ def derive(grads: Sequence[Tensor | None], chosen: Tensor, grad_out: Tensor | No
     ds = w (z grad v^T - sum_j w z grad v^T + grad_lse) = dbias,  dq = scale d ds k,  dk = scale (d ds)^T q.
     """
     q, k, v, bias = *request[:3], None if grads[3] is None else request.bias
-    if grad_out is None:  # nothing flows through out, whatever the values are
+    through_out = grad_out is not None
+    if not through_out:  # nothing flows through out, whatever the values are
         grad_out, v = q.new_zeros(1).expand(*q.shape[:2], v.shape[2]), torch.zeros_like(v)
     tensors = (q, k, v) if bias is None else (q, k, v, bias)
     dq, dk, dv, *db = (torch.zeros(t.shape, dtype=torch.float64, device=t.device) for t in tensors)
@@ -154,11 +158,13 @@ def derive(grads: Sequence[Tensor | None], chosen: Tensor, grad_out: Tensor | No
                     into += ds.sum_to_size(into.shape)
                 ds = ds * steep
                 strip.queries(dq).add_(weighted_sum(ds, keys, seen))
-                for into, *sum_of in ((dk, ds.mT, queries), (dv, (weights * kept).mT, grad)):
+                parts = [(dk, ds.mT, queries), (dv, (weights * kept).mT, grad)]
+                for into, *sum_of in parts if through_out else parts[:1]:
                     part = weighted_sum(*sum_of, seen.mT)
                     strip.keys(into, tile).add_(part.unflatten(1, (k.shape[1], -1)).sum(2))
     rows, keys = (_rows(chosen, o, q.device)[..., None] for o in (request.offsets, request.key_offsets))
-    where = [rows, keys, keys, *(chosen.to(q.device)[:, None, None, None] | (len(t) == 1) for t in db)]
+    shared = torch.ones(1, dtype=torch.bool)
+    where = [rows, keys, keys, *((shared if len(t) == 1 else chosen).to(q.device)[:, None, None, None] for t in db)]
     made = dq * request.scale, dk * request.scale, dv, *db
     made = [torch.where(w, new.to(old.dtype), old) for w, new, old in zip(where, made, grads, strict=False)]
     return made if db else [*made, None]
@@ -217,7 +223,7 @@ def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
         bias = strip.pairs(request.bias, tile)
         seen = seen & (bias != -torch.inf)
         scores = scores + bias
-    moves = scores.abs() <= LARGEST
+    moves = ~(scores.abs() > LARGEST)  # nor is NaN hidden here
     return scores.clamp(-LARGEST, LARGEST).masked_fill(~seen, -torch.inf), seen, moves, steep
 
 

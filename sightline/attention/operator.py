@@ -101,11 +101,12 @@ _untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs d
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
     sink = sink.to(lse.dtype).expand_as(lse)
-    nothing = (lse == -torch.inf) & (sink == -torch.inf)  # neither a key nor a sink: as without one
+    unseen = (lse == -torch.inf)[..., None]
+    nothing = unseen[..., 0] & (sink == -torch.inf)  # neither a key nor a sink: as without one
     lse, sink = lse.masked_fill(nothing, 0), sink.masked_fill(nothing, 0)
     share = (lse - sink).sigmoid()  # exp(lse - lse'), and 0 with a gradient of 0 where lse = -inf
     whole = torch.logaddexp(lse, sink).masked_fill(nothing, -torch.inf)
-    return Attended((out * share[..., None]).to(out.dtype), whole)
+    return Attended((out * share[..., None]).masked_fill(unseen, 0).to(out.dtype), whole)
 
 
 _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())

@@ -54,8 +54,9 @@ def scores_of(q: Tensor, k: Tensor, pattern: Pattern, scale: float, softcap=None
         scores = softcap * (scores / softcap).tanh()
     if bias is not None:
         scores = scores + bias
-    largest = torch.finfo(q.dtype).max
-    return scores.clamp(-largest, largest).masked_fill(~seen, -torch.inf)
+    beyond = scores.detach().abs() > torch.finfo(q.dtype).max
+    scores = scores.where(~beyond, scores.detach().sign() * torch.finfo(q.dtype).max)
+    return scores.masked_fill(~seen, -torch.inf)
 
 
 def attend_one(scores: Tensor, v: Tensor, dropout: float, sink: Tensor | None) -> tuple[Tensor, Tensor]:

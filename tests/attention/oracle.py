@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LARGEST = np.finfo(np.float64).max  # a score beyond it is it
+
 
 def total(weights, x, seen):
     """sum_j w_ij x_j over the visible j [n, D]."""
@@ -61,6 +63,8 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
         bias = batch["bias"][place][:n, :m].astype(wide)
         seen, scores = seen & (bias != -np.inf), scores + bias
         step = step + np.nan_to_num(abs(bias))
+    steep, moves = np.where(abs(scores) > LARGEST, 0, steep), ~(abs(scores) > LARGEST)
+    scores = np.clip(scores, -LARGEST, LARGEST)
     steps[rows, h] = np.where(seen, step, 0).max(1, initial=0)
     scores = np.where(seen, scores, -np.inf)
     sink = -np.inf if batch["sink"] is None else batch["sink"][h].astype(wide)
@@ -75,12 +79,13 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     values["out"][rows, h] = total(weights, v, seen)
     sizes["out"][rows, h] = total(weights, abs(v), seen)
     grad, grad_lse = (batch[name] for name in ("grad_out", "grad_lse"))
-    v = np.zeros_like(v) if grad is None else v  # then nothing flows through out
+    through_out = grad is not None
+    v = v if through_out else np.zeros_like(v)
     grad = np.zeros((n, v.shape[1]), wide) if grad is None else grad[rows, h].astype(wide)
     grad_lse = np.zeros(n, wide) if grad_lse is None else grad_lse[rows, h].astype(wide)
     moved, size = np.where(seen, grad @ v.T, 0), np.where(seen, abs(grad) @ abs(v).T, 0)
     mean = np.where(seen, weights * moved, 0).sum(1)
-    ds = np.where(seen, weights * (moved - (mean - grad_lse)[:, None]), 0)
+    ds = np.where(seen & moves, weights * (moved - (mean - grad_lse)[:, None]), 0)
     mean_size = np.where(seen, weights * size, 0).sum(1) + abs(grad_lse)
     ds_size = np.where(seen, weights * (size + mean_size[:, None]), 0)
     for into, ds, weights, moved, q, k, grad, mean, scale in (
@@ -90,8 +95,9 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
         inner = ds * steep if into is values else ds
         into["dq"][rows, h] = total(inner, k, seen) * scale
         into["dk"][keys, g] += total(inner.T, q, seen.T) * scale
-        into["dv"][keys, g] += total(weights.T, grad, seen.T)
+        if through_out:
+            into["dv"][keys, g] += total(weights.T, grad, seen.T)
         if bias is not None:
             into["dbias"][place][:n, :m] += ds
-        if batch["sink"] is not None:
-            into["dsink"][h] += (-taken * mean if into is values else taken * mean).sum()
+        if sink > -np.inf:
+            into["dsink"][h] += (-taken * mean if into is values else mean).sum()  # what others take is known to a unit of one
