@@ -22,7 +22,7 @@ from torch import Tensor
 from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
-from sightline.attention.seen import is_transformed
+from sightline.attention.seen import has_tangent
 
 BACKENDS = {
     "native": native,
@@ -60,13 +60,16 @@ def attention(
     Shapes: q [T, H, D], k [R, G, D], v [R, G, Dv] with H a multiple of G; offsets [S + 1] over the T rows and
     key_offsets [S + 1] over the R rows (None: the same; then R = T). Where a sequence has more keys than queries, its
     last query stands at its last key.
-    `scale` is 1 / sqrt(D) unless given; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
+    `scale` is 1 / sqrt(D) unless given, and any finite number; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
     become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of sequence s meets key j at
     bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
     is the score of one more key, whose value is zero, and lse counts it.
+    What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out nor lse nor a
+    gradient of what does not see it. Only the backend "cuda" does not look for them, so as not to wait for the GPU: there NaN may show
+    in other rows of its own sequence. A NaN that is seen shows; a score beyond the largest number of its dtype counts as that number.
     Returns: out [T, H, Dv] in the input's dtype and lse [T, H] in nats, float32 or wider; a query with no visible key
     has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink; second
-    derivatives are refused, but by the backend "reference".
+    derivatives are refused, but by the backend "reference", the one that has forward derivatives too.
     Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the backend asked for refuses.
     Source: Vaswani et al. 2017, equation 1; for softcap, bias and sink see `reference.py`.
 
@@ -79,6 +82,8 @@ def attention(
     if torch.compiler.is_dynamo_compiling():
         others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise TypeError("attention: expected tensors outside torch.func, got its wrappers; use torch.autograd, or forward_ad")
     scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
     dropout = _finite("dropout", dropout, "it is the share of weights dropped")
     softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
@@ -132,10 +137,10 @@ def _choose(name: str | None, request: Request):
         )
     reasons = []
     names = tuple(BACKENDS) if name is None else (name,)
-    if is_transformed(request.q, request.k, request.v, request.bias, request.sink):
+    if has_tangent(request.q, request.k, request.v, request.bias, request.sink):
         if "reference" not in names:
             raise ValueError(
-                f"attention: {name}: has no derivatives forward and none under torch.func; use backend='reference'"
+                f"attention: {name}: has no forward derivatives; use backend='reference'"
             )
         names = ("reference",)
     for candidate in names:
@@ -159,7 +164,7 @@ def _finite(name: str, number, instead: str) -> float:
     try:
         plain = float(plain)
     except OverflowError:
-        plain = math.inf
+        raise ValueError(f"attention: expected a {name} within the range of a float, got one beyond; {instead}") from None
     if not math.isfinite(plain):
         raise ValueError(f"attention: expected a finite {name}, got {number}; {instead}")
     return plain

@@ -13,7 +13,7 @@ from torch.autograd import Function, forward_ad
 def weighted_sum(weights: Tensor, x: Tensor, seen: Tensor) -> Tensor:
     """sum_j w_ij x_j over the visible j. Shapes: weights [..., n, m], x [..., m, D], seen bool [n, m] or wider -> [..., n, D]."""
     weights = weights.masked_fill(~seen, 0)
-    if torch._C._functorch.peek_interpreter_stack() is None and bool(x.isfinite().all()):
+    if bool(x.isfinite().all()):
         return weights @ x
     clean = weights @ x.masked_fill(~x.isfinite(), 0)
     # How many visible terms of a sum are inf, -inf and NaN; a weight of 0 makes NaN of an infinity.
@@ -26,21 +26,15 @@ def weighted_sum(weights: Tensor, x: Tensor, seen: Tensor) -> Tensor:
     return clean
 
 
-def is_transformed(*tensors: Tensor | None) -> bool:
-    """Whether `torch.func` (vmap, grad, ...) or forward-mode differentiation looks on."""
-    if torch._C._functorch.peek_interpreter_stack() is None and forward_ad._current_level < 0:
+def has_tangent(*tensors: Tensor | None) -> bool:
+    """Whether forward-mode differentiation follows one of them."""
+    if forward_ad._current_level < 0:
         return False
-    there = [t for t in tensors if t is not None]
-    return any(
-        torch._C._functorch.is_functorch_wrapped_tensor(t) or forward_ad.unpack_dual(t).tangent is not None
-        for t in there
-    )
+    return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 class WeightedSum(Function):
     """`weighted_sum`, with derivatives of every order."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(weights, x, seen):
@@ -70,8 +64,6 @@ class WeightedSum(Function):
 
 class Scores(Function):
     """x_i . y_j where i sees j, and 0 elsewhere. Shapes: x [..., n, D], y [..., m, D], seen bool [n, m] or wider -> [..., n, m]."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(x, y, seen):

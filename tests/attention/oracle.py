@@ -88,16 +88,20 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     ds = np.where(seen & moves, weights * (moved - (mean - grad_lse)[:, None]), 0)
     mean_size = np.where(seen, weights * size, 0).sum(1) + abs(grad_lse)
     ds_size = np.where(seen, weights * (size + mean_size[:, None]), 0)
-    for into, ds, weights, moved, q, k, grad, mean, scale in (
-        (values, ds, weights, moved, q, k, grad, mean - grad_lse, wide(batch["scale"])),
-        (sizes, ds_size, weights, size, abs(q), abs(k), abs(grad), mean_size, wide(abs(batch["scale"]))),
-    ):
-        inner = ds * steep if into is values else ds
-        into["dq"][rows, h] = total(inner, k, seen) * scale
-        into["dk"][keys, g] += total(inner.T, q, seen.T) * scale
-        if through_out:
-            into["dv"][keys, g] += total(weights.T, grad, seen.T)
-        if bias is not None:
-            into["dbias"][place][:n, :m] += ds
-        if sink > -np.inf:
-            into["dsink"][h] += (-taken * mean if into is values else mean).sum()  # what others take is known to a unit of one
+    if not through_out:
+        grad = None
+    _add(values, place, (rows, keys, h, g), ds, ds * steep, weights, q, k, grad, seen, wide(batch["scale"]))
+    _add(sizes, place, (rows, keys, h, g), ds_size, ds_size, weights, abs(q), abs(k), None if grad is None else abs(grad), seen, wide(abs(batch["scale"])))
+    if sink > -np.inf:
+        values["dsink"][h] -= (taken * (mean - grad_lse)).sum()
+        sizes["dsink"][h] += mean_size.sum()  # what others take is known to a unit of one
+
+
+def _add(into, place, where, ds, inner, weights, q, k, grad, seen, scale):
+    rows, keys, h, g = where
+    into["dq"][rows, h] = total(inner, k, seen) * scale
+    into["dk"][keys, g] += total(inner.T, q, seen.T) * scale
+    if grad is not None:
+        into["dv"][keys, g] += total(weights.T, grad, seen.T)
+    if place is not None:
+        into["dbias"][place][: len(q), : len(k)] += ds
