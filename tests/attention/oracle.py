@@ -53,7 +53,7 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     if batch["right"] is not None:
         seen &= distance <= batch["right"]
     scores, steep = q @ k.T * wide(batch["scale"]), np.ones((n, m), wide)
-    step = abs(batch["scale"]) * (np.nan_to_num(abs(q)) @ np.nan_to_num(abs(k)).T)
+    step = abs(batch["scale"]) * (np.nan_to_num(abs(q), posinf=0) @ np.nan_to_num(abs(k), posinf=0).T)
     if batch["softcap"] is not None:
         tanh = np.tanh(scores / batch["softcap"])
         scores, steep = batch["softcap"] * tanh, 1 - tanh**2
