@@ -89,10 +89,10 @@ class Attend(torch.autograd.Function):
                 stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
                 _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
-        request = rest._replace(q=q, k=k, v=v, bias=bias)
-        ctx.failed = exact.failed(out, lse, request, zeros=True)  # so the kernel answers where few scores are all NaN or -inf
+        # Zeros are the kernel's answer where few scores are all NaN or -inf.
+        ctx.failed = exact.failed(out, lse, rest, bias is not None, zeros=True)
         if ctx.failed is not None:
-            out, lse = exact.attend(out, lse, ctx.failed, request)
+            out, lse = exact.attend(out, lse, ctx.failed, rest._replace(q=q, k=k, v=v, bias=bias))
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 
@@ -129,8 +129,9 @@ def _gradients(plan: Plan, how, grad_out, grad_lse, q, k, v, bias, out, lse, *st
 
 
 def _in_a_row(t: Tensor) -> Tensor:
-    """t with each head's numbers side by side: the kernel takes that for granted and would read beyond them."""
-    return t if t.stride(-1) == 1 else t.contiguous()
+    """t with each head's numbers side by side and rows that do not overlap: the kernel takes the one for granted and would read
+    beyond them, and refuses the other for 16 bits."""
+    return t if t.stride(-1) == 1 and t.stride(0) >= t.shape[2] else t.contiguous()
 
 
 def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:

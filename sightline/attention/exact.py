@@ -25,17 +25,20 @@ LARGEST = torch.finfo(torch.float64).max
 # --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
 
 
-def failed(out: Tensor, lse: Tensor, request: Request, zeros: bool = False) -> Tensor | None:
-    """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too."""
+def failed(out: Tensor, lse: Tensor, request: Request, biased: bool = False, zeros: bool = False) -> Tensor | None:
+    """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too.
+
+    Of the request only the offsets and the pattern are looked at; `biased`: a bias may hide all keys of a query.
+    """
     if not _can_be_read(out) or lse.numel() == 0:
         return None
     low, high = (t.item() for t in lse.aminmax())
-    usual = high < math.inf and (low > -math.inf or request.bias is not None) and (not zeros or bool(lse.all()))
-    if usual and not _has_nan(out):
+    usual = high < math.inf and (biased or low > -math.inf)
+    if usual and not (zeros and low <= 0 <= high and not lse.all()) and not _has_nan(out):
         return None
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
-    if request.bias is None:  # which may hide all keys, as the pattern does where there are fewer keys than queries
-        rows |= (lse == -torch.inf).any(1) & ~_blind(request)
+    if not biased:
+        rows |= (lse == -torch.inf).any(1) & ~_blind(out, request)
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
@@ -90,14 +93,14 @@ def either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a if b is None else b if a is None else a | b
 
 
-def _blind(request: Request) -> Tensor:
-    """Whether a query sees no key, bool [T]."""
+def _blind(out: Tensor, request: Request) -> Tensor:
+    """Whether a query sees no key by the pattern, as where there are fewer keys than queries: bool [T]."""
     n, m = request.offsets.diff(), request.key_offsets.diff()
     right = request.pattern.right
-    blind = torch.zeros_like(n) if right is None else (n - m - min(right, len(request.q))).clamp_min(0)
+    blind = torch.zeros_like(n) if right is None else (n - m - min(right, len(out))).clamp_min(0)
     blind = torch.where(m == 0, n, blind)
-    place = torch.arange(len(request.q)) - request.offsets[:-1].repeat_interleave(n)
-    return (place < blind.repeat_interleave(n)).to(request.q.device)
+    place = torch.arange(len(out)) - request.offsets[:-1].repeat_interleave(n)
+    return (place < blind.repeat_interleave(n)).to(out.device)
 
 
 # --- there and back -----------------------------------------------------------------------------------------------------

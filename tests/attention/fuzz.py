@@ -304,6 +304,8 @@ def run(batches: int | None, seconds: float | None, first: int) -> dict:
         batch = draw(random.Random(number).choice)
         try:
             check(batch)
+        except KeyboardInterrupt:
+            break
         except Exception as error:
             failure = f"python -m tests.attention.fuzz --batches 1 --first {number}  # {type(error).__name__}: {error}; {batch}"
         number += 1

@@ -131,3 +131,12 @@ def test_a_large_score_has_the_weight_it_had_on_the_way_there(backend):
     dv, dq = torch.autograd.grad(out.sum() + lse.sum(), (v, q))
     torch.testing.assert_close(dv, torch.ones_like(dv))
     torch.testing.assert_close(dq, q.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_that_overlap(dtype):
+    room = torch.randn(300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    windows = room.as_strided((13, 2, 33), (3, 33, 1))
+    offsets, bias = torch.tensor([0, 13]), torch.zeros(1, 1, 13, 13, dtype=dtype)
+    found, right = (attention(t, t, t, offsets, Pattern(1), bias=bias, backend="cpu") for t in (windows, windows.clone()))
+    assert torch.equal(found.out, right.out) and torch.equal(found.lse, right.lse)
