@@ -55,7 +55,7 @@ class Attend(torch.autograd.Function):
                 o, l = _mix(request, strip, dice)
                 strip.queries(out).copy_(o)
                 strip.queries(lse).copy_(l)
-        ctx.failed = exact.failed(out, lse, request, bias is not None)
+        ctx.failed = exact.failed(out, lse, request, bias)
         if ctx.failed is not None:
             out, lse = exact.attend(out, lse, ctx.failed, request, seed)
         ctx.save_for_backward(q, k, v, bias, out, lse)

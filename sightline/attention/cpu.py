@@ -90,7 +90,7 @@ class Attend(torch.autograd.Function):
                 _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
         # Zeros are the kernel's answer where few scores are all NaN or -inf.
-        ctx.failed = exact.failed(out, lse, rest, bias is not None, zeros=True)
+        ctx.failed = exact.failed(out, lse, rest, bias, zeros=True)
         if ctx.failed is not None:
             out, lse = exact.attend(out, lse, ctx.failed, rest._replace(q=q, k=k, v=v, bias=bias))
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)

@@ -25,20 +25,21 @@ LARGEST = torch.finfo(torch.float64).max
 # --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
 
 
-def failed(out: Tensor, lse: Tensor, request: Request, biased: bool = False, zeros: bool = False) -> Tensor | None:
+def failed(out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False) -> Tensor | None:
     """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too.
 
-    Of the request only the offsets and the pattern are looked at; `biased`: a bias may hide all keys of a query.
+    Of the request only the offsets and the pattern are looked at.
     """
     if not _can_be_read(out) or lse.numel() == 0:
         return None
     low, high = (t.item() for t in lse.aminmax())
-    usual = high < math.inf and (biased or low > -math.inf)
+    usual = -math.inf < low and high < math.inf
     if usual and not (zeros and low <= 0 <= high and not lse.all()) and not _has_nan(out):
         return None
+    nothing = lse == -torch.inf
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
-    if not biased:
-        rows |= (lse == -torch.inf).any(1) & ~_blind(out, request)
+    if nothing.any():
+        rows |= (nothing & _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))).any(1)
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
@@ -93,14 +94,15 @@ def either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a if b is None else b if a is None else a | b
 
 
-def _blind(out: Tensor, request: Request) -> Tensor:
-    """Whether a query sees no key by the pattern, as where there are fewer keys than queries: bool [T]."""
-    n, m = request.offsets.diff(), request.key_offsets.diff()
-    right = request.pattern.right
-    blind = torch.zeros_like(n) if right is None else (n - m - min(right, len(out))).clamp_min(0)
-    blind = torch.where(m == 0, n, blind)
-    place = torch.arange(len(out)) - request.offsets[:-1].repeat_interleave(n)
-    return (place < blind.repeat_interleave(n)).to(out.device)
+def _sees(request: Request, chosen: Tensor) -> Tensor:
+    """Whether a query of the chosen sequences sees a key, bool [T, H]."""
+    sees = torch.zeros(request.q.shape[:2], dtype=torch.bool, device=request.q.device)
+    for strip in plan(request):
+        for one in strip.each(chosen):
+            for tile in one.tiles:
+                into = one.queries(sees)
+                into |= _seen(request, one, tile).any(-1)
+    return sees
 
 
 # --- there and back -----------------------------------------------------------------------------------------------------
@@ -214,20 +216,24 @@ def _weights(request: Request, strip: Strip, tile: tuple[int, int], base: Tensor
 def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
     """Scores [count, H, n, m], -inf where hidden; what is seen; where a score is within the numbers there are; and the derivative
     of a score by its product."""
-    lo, hi = tile
     scores = strip.queries(request.q).double() @ _keys(request.k, request, strip, tile).mT * request.scale
     steep = 1.0
     if request.softcap is not None:
         tanh = (scores / request.softcap).tanh()
         scores, steep = tanh * request.softcap, 1 - tanh.square()
-    behind = strip.start + strip.m - strip.n - lo
-    seen = visible(strip.stop - strip.start, hi - lo, behind, request.pattern, scores.device)
+    seen = _seen(request, strip, tile)
     if request.bias is not None:
-        bias = strip.pairs(request.bias, tile)
-        seen = seen & (bias != -torch.inf)
-        scores = scores + bias
+        scores = scores + strip.pairs(request.bias, tile)
     moves = ~(scores.abs() > LARGEST)  # nor is NaN hidden here
     return scores.clamp(-LARGEST, LARGEST).masked_fill(~seen, -torch.inf), seen, moves, steep
+
+
+def _seen(request: Request, strip: Strip, tile: tuple[int, int]) -> Tensor:
+    """Which query sees which key, bool [n, m], or [count or 1, H or 1, n, m] with a bias."""
+    lo, hi = tile
+    behind = strip.start + strip.m - strip.n - lo
+    seen = visible(strip.stop - strip.start, hi - lo, behind, request.pattern, request.q.device)
+    return seen if request.bias is None else seen & (strip.pairs(request.bias, tile) != -torch.inf)
 
 
 def _keys(t: Tensor, request: Request, strip: Strip, tile: tuple[int, int]) -> Tensor:

@@ -102,6 +102,12 @@ def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(pa
         assert (r.key + r.key_step * np.arange(r.count) == key_offsets[of] + r.j).all()
 
 
+def test_as_many_keys_seen_twice_as_not_at_all():
+    """So that their number is right: one key of the first sequence is seen by no query, one of the second in two blocks."""
+    for lengths, key_lengths, pattern in (((5, 64), (7, 65), Pattern(1, 1)), ((31, 64), (67, 64), Pattern(2, None))):
+        check_cpu(lengths, key_lengths, pattern, 2, 8)
+
+
 @given(st.integers(1, 200), st.integers(2, 2000), st.sampled_from([(0, 0), (5, 0), (3, 9)]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
