@@ -24,7 +24,7 @@ from sightline.attention.request import Request, kept, positive
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-SMALL = 1 / 8  # scores of this size are told apart by 16 bits no better than by the kernel's exponential for them, which errs by 5e-5
+SMALL = 2**-11  # a score, times eps, below which the kernel's exponential for 16 bits errs by more (2^-14) than the bits do
 # older kernels want k as wide as q
 GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
 
@@ -49,7 +49,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     rectangles = plan(request)
     dtype, width = q.dtype, v.shape[2]
     q, scale = positive(q, request.scale)
-    if dtype.itemsize == 2 and abs(request.scale) * q.shape[2] ** 0.5 < SMALL:
+    if dtype.itemsize == 2 and abs(request.scale) * q.shape[2] ** 0.5 * torch.finfo(dtype).eps < SMALL:
         q, k, v = q.float(), k.float(), v.float()
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])

@@ -31,6 +31,7 @@ from sightline.attention import Pattern, Request, attention
 from sightline.attention.operator import BACKENDS
 
 ULPS = 8
+HALF_EXPONENTIAL = 2**-14  # by which the exponential of PyTorch's kernel errs for 16 bits, and so an lse of scores that happen to be small
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LENGTHS = (0, 0, 1, 1, 2, 3, 5, 7, 7, 7, 13, 16, 17, 31, 64, 67)
 SIDES = (None, None, None, 0, 0, 1, 2, 5, 33, 5000)
@@ -273,7 +274,7 @@ def _compare(what: str, got: torch.Tensor, right, size, own, steps: float, keys:
         return
     finite = np.isfinite(right)
     largest = torch.finfo(got.dtype).max
-    size = np.nan_to_num(np.where(finite, size, 0), posinf=0)
+    size = np.where(finite, np.where(np.isfinite(size), size, abs(right)), 0)
     # In range, and no less so are the terms by their last places.
     inside = finite & (abs(right) < largest) & (size * torch.finfo(dtype).eps < largest)
     assert np.isfinite(array[inside]).all(), f"{what}: {int((~np.isfinite(array[inside])).sum())} numbers are not finite"
@@ -287,7 +288,7 @@ def _compare(what: str, got: torch.Tensor, right, size, own, steps: float, keys:
     moved = 0 if name_is(what, "lse") else min(ULPS * wide * steps, 2 * keys)  # at most, one of equal keys takes all
     allowed = 2 * reference + (ULPS * (units + wide) + moved) * worst + ULPS * torch.finfo(got.dtype).smallest_normal * units
     if name_is(what, "lse"):
-        allowed += ULPS * wide * steps
+        allowed += ULPS * wide * steps + (HALF_EXPONENTIAL if dtype.itemsize == 2 else 0)
     error = off(got, right).max()
     assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e} (own {reference:.2e})"
 
