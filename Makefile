@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfi
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-.PHONY: demo test test-all lint wheel clean
+.PHONY: demo test test-all fuzz lint wheel clean
 
 demo: .venv/installed  ## five encoders on Python's own library; writes report.html
 	$(BIN)/sightline compare scope --report report.html
@@ -19,6 +19,9 @@ test: .venv/installed lint  ## the tests, in minutes
 
 test-all: .venv/installed lint  ## also those that take long
 	$(TEST) -m ''
+
+fuzz: .venv/installed  ## random batches of attention against a dense oracle: make fuzz SECONDS=600, or BATCHES=100000
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attention.fuzz $(if $(BATCHES),--batches $(BATCHES),--seconds $(or $(SECONDS),60)) --first $(or $(FIRST),0)
 
 lint: .venv/installed
 	$(BIN)/ruff check sightline tests benchmarks

@@ -14,21 +14,14 @@ Source: Milakov & Gimelshein 2018 (the rescaling); Dao et al. 2022, algorithms 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.attention import exact
 from sightline.attention.once import once
-from sightline.attention.pattern import Pattern
-from sightline.attention.rectangles import equal_runs
 from sightline.attention.reference import visible
 from sightline.attention.request import Request, kept
-
-BLOCK = 256  # queries of one sequence at a time, and the fewest keys in a tile that is not the last
-TILE = 2**21  # scores held at once, over all heads and sequences that go together
+from sightline.attention.strips import Strip, dropout_mask, plan
 
 
 def refuses(request: Request) -> str | None:
@@ -44,65 +37,6 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
 
 def _tensors(request: Request) -> tuple:
     return request.q, request.k, request.v, request.bias
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Queries `start` to `stop` of `count` sequences from `sequence` on, which have n queries and m keys each.
-
-    `tiles` are the ranges of keys (from, to) in each sequence that these queries see; query i stands at key i + m - n.
-    """
-
-    sequence: int
-    count: int
-    n: int
-    m: int
-    query: int  # the first sequence's first row in q
-    key: int  # and in k
-    start: int
-    stop: int
-    tiles: tuple[tuple[int, int], ...]
-
-    def queries(self, t: Tensor) -> Tensor:
-        """A view [count, H, queries, ...] of t [T, H, ...]."""
-        rows = t[self.query : self.query + self.count * self.n].unflatten(0, (self.count, self.n))
-        return rows[:, self.start : self.stop].transpose(1, 2)
-
-    def keys(self, t: Tensor, tile: tuple[int, int]) -> Tensor:
-        """A view [count, G, keys, D] of t [R, G, D]."""
-        rows = t[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
-        return rows[:, slice(*tile)].transpose(1, 2)
-
-    def pairs(self, bias: Tensor, tile: tuple[int, int]) -> Tensor:
-        """A view [count or 1, H or 1, queries, keys] of bias [S or 1, H or 1, N, M]."""
-        mine = bias if len(bias) == 1 else bias[self.sequence : self.sequence + self.count]
-        return mine[:, :, self.start : self.stop, slice(*tile)]
-
-
-def plan(request: Request) -> tuple[Strip, ...]:
-    """The strips to compute: every query that sees a key is in one, with every key that it sees."""
-    offsets, key_offsets = request.offsets.numpy().tobytes(), request.key_offsets.numpy().tobytes()
-    return _plan(offsets, key_offsets, request.pattern, request.q.shape[1])
-
-
-@lru_cache(256)
-def _plan(offsets: bytes, key_offsets: bytes, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
-    starts, key_starts = np.frombuffer(offsets, np.int64), np.frombuffer(key_offsets, np.int64)
-    strips = []
-    for sequence, query, key, count, n, m in equal_runs(starts, key_starts):
-        for start in range(0, n, BLOCK):
-            stop = min(start + BLOCK, n)
-            lo = 0 if pattern.left is None else max(0, start + m - n - pattern.left)
-            hi = m if pattern.right is None else min(m, stop + m - n + pattern.right)
-            if hi <= lo:
-                continue
-            wide = max(BLOCK, TILE // (heads * (stop - start)))
-            tiles = tuple((j, min(j + wide, hi)) for j in range(lo, hi, wide))
-            together = max(1, TILE // (heads * (stop - start) * min(wide, hi - lo)))
-            for s in range(0, count, together):
-                rows = (query + s * n, key + s * m, start, stop)
-                strips.append(Strip(sequence + s, min(together, count - s), n, m, *rows, tiles))
-    return tuple(strips)
 
 
 class Attend(torch.autograd.Function):
@@ -121,6 +55,9 @@ class Attend(torch.autograd.Function):
                 o, l = _mix(request, strip, dice)
                 strip.queries(out).copy_(o)
                 strip.queries(lse).copy_(l)
+        ctx.failed = exact.failed(out, lse, request, bias)
+        if ctx.failed is not None:
+            out, lse = exact.attend(out, lse, ctx.failed, request, seed)
         ctx.save_for_backward(q, k, v, bias, out, lse)
         return out, lse
 
@@ -129,7 +66,8 @@ class Attend(torch.autograd.Function):
         *tensors, out, lse = ctx.saved_tensors
         rest, seed = ctx.how
         request = rest._replace(**dict(zip(("q", "k", "v", "bias"), tensors, strict=True)))
-        return *derive(grad_out, grad_lse, out, lse, request, ctx.needs_input_grad[3], seed), None, None
+        grads = derive(grad_out, grad_lse, out, lse, request, ctx.needs_input_grad[3], seed)
+        return *exact.mended(grads, ctx.failed, lse, grad_out, grad_lse, request, seed), None, None
 
 
 def derive(grad_out, grad_lse, out, lse, request: Request, biased: bool = False, seed: int = 0):
@@ -164,7 +102,7 @@ def _mix(request: Request, strip: Strip, dice):
         weights, shrink = (scores - base).exp_(), (peak - base).exp_()
         total = total * shrink + weights.sum(-1, keepdim=True)
         if request.dropout:
-            weights *= _kept(weights, request.dropout, dice)
+            weights *= dropout_mask(weights, request.dropout, dice)
         mixed = mixed * shrink + weights @ strip.keys(v, tile).to(wide)
         peak = higher
     out = mixed / total.masked_fill(total == 0, 1)
@@ -194,7 +132,7 @@ def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, d
         weights = (scores - level).exp_()
         ds = grad @ strip.keys(v, tile).to(wide).mT
         if request.dropout:
-            kept = _kept(weights, request.dropout, dice)
+            kept = dropout_mask(weights, request.dropout, dice)
             dv.append((weights * kept).mT @ grad)
             ds *= kept
         else:
@@ -229,10 +167,6 @@ def _scores(
         hidden = ~visible(queries, hi - lo, behind, pattern, qs.device)
         scores.unflatten(2, (-1, queries)).masked_fill_(hidden, -torch.inf)
     return scores, tanh
-
-
-def _kept(weights: Tensor, dropout: float, dice: torch.Generator) -> Tensor:
-    return torch.empty_like(weights).bernoulli_(1 - dropout, generator=dice).div_(1 - dropout)
 
 
 def _grouped(t: Tensor, groups: int, dtype: torch.dtype) -> Tensor:

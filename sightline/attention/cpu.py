@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sightline.attention import exact
 from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
-from sightline.attention.request import Request
+from sightline.attention.request import Request, kept, positive
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+SMALL = 2**-11  # a score, times eps, below which the kernel's exponential for 16 bits errs by more (2^-14) than the bits do
 # older kernels want k as wide as q
 GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
 
@@ -45,24 +47,29 @@ def refuses(request: Request) -> str | None:
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v, bias = request.q, request.k, request.v, request.bias
     rectangles = plan(request)
-    width = v.shape[2]
+    dtype, width = q.dtype, v.shape[2]
+    q, scale = positive(q, request.scale)
+    if dtype.itemsize == 2 and abs(request.scale) * q.shape[2] ** 0.5 * torch.finfo(dtype).eps < SMALL:
+        q, k, v = q.float(), k.float(), v.float()
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])
         q, k, v = (pad(t, (0, widest - t.shape[2])) for t in (q, k, v))
     q, k, v = map(_in_a_row, (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    out, lse = Attend.apply(q, k, v, bias, rectangles, request.pattern, request.scale)
-    return out[..., :width], lse
+    offsets, key_offsets = kept(request.offsets, request.key_offsets)
+    rest = request._replace(q=None, k=None, v=None, bias=None, sink=None, offsets=offsets, key_offsets=key_offsets, scale=scale)
+    out, lse = Attend.apply(q, k, v, bias, rectangles, rest)
+    return out[..., :width].to(dtype), lse
 
 
 class Attend(torch.autograd.Function):
     """The loop over a plan, and back. Gradients flow through out and lse; there is no double backward."""
 
     @staticmethod
-    def forward(ctx, q, k, v, bias, plan: Plan, pattern: Pattern, scale: float):
+    def forward(ctx, q, k, v, bias, plan: Plan, rest: Request):
         ctx.set_materialize_grads(False)
-        ctx.plan, ctx.how = plan, (pattern, scale)
+        ctx.plan, ctx.rest, ctx.how = plan, rest, (rest.pattern, rest.scale)
         stage = []
         if len(plan.direct) == 1 and not (
             plan.staged or plan.blind
@@ -82,37 +89,49 @@ class Attend(torch.autograd.Function):
                 stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
                 _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
+        # Zeros are the kernel's answer where few scores are all NaN or -inf.
+        ctx.failed = exact.failed(out, lse, rest, bias, zeros=True)
+        if ctx.failed is not None:
+            out, lse = exact.attend(out, lse, ctx.failed, rest._replace(q=q, k=k, v=v, bias=bias))
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 
     @once
     def backward(ctx, grad_out, grad_lse):
         q, k, v, bias, out, lse, *stage = ctx.saved_tensors
-        plan = ctx.plan
-        grad_out = torch.zeros_like(out) if grad_out is None else _in_a_row(grad_out)
-        if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
-            operands = map(_rows, (grad_out, q, k, v, out, lse))
-            grads = _derive(*operands, plan.direct[0], bias, *ctx.how)
-            return *(g.transpose(1, 2).flatten(0, 1) for g in grads), None, None, None, None
-        sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
-        grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
-        for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
-            grad.zero_()
-        _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *ctx.how)
-        if plan.staged:
-            given = [
-                g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
-                for g in (grad_out, grad_lse)
-            ]
-            staged = [torch.empty_like(t) for t in stage[:3]]
-            _derive_into(staged, *given, *stage, plan.staged, False, None, *ctx.how)
-            grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
-        return *(g.to(q.dtype) for g in grads), None, None, None, None
+        grads = _gradients(ctx.plan, ctx.how, grad_out, grad_lse, q, k, v, bias, out, lse, *stage)
+        request = ctx.rest._replace(q=q, k=k, v=v, bias=bias)
+        grads = exact.mended([*grads, None], ctx.failed, lse, grad_out, grad_lse, request)
+        return *grads, None, None
+
+
+def _gradients(plan: Plan, how, grad_out, grad_lse, q, k, v, bias, out, lse, *stage) -> list[Tensor]:
+    """The gradients of q, k and v, by the kernel."""
+    grad_out = torch.zeros_like(out) if grad_out is None else _in_a_row(grad_out)
+    if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
+        operands = map(_rows, (grad_out, q, k, v, out, lse))
+        grads = _derive(*operands, plan.direct[0], bias, *how)
+        return [g.transpose(1, 2).flatten(0, 1) for g in grads]
+    sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
+    grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
+    for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
+        grad.zero_()
+    _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *how)
+    if plan.staged:
+        given = [
+            g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
+            for g in (grad_out, grad_lse)
+        ]
+        staged = [torch.empty_like(t) for t in stage[:3]]
+        _derive_into(staged, *given, *stage, plan.staged, False, None, *how)
+        grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
+    return [g.to(q.dtype) for g in grads]
 
 
 def _in_a_row(t: Tensor) -> Tensor:
-    """t with each head's numbers side by side: the kernel takes that for granted and would read beyond them."""
-    return t if t.stride(-1) == 1 else t.contiguous()
+    """t with each head's numbers side by side and rows that do not overlap: the kernel takes the one for granted and would read
+    beyond them, and refuses the other for 16 bits."""
+    return t if t.stride(-1) == 1 and t.stride(0) >= t.shape[2] else t.contiguous()
 
 
 def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:
@@ -144,6 +163,8 @@ def _mask(r: Rectangle, bias: Tensor | None, pattern: Pattern, dtype: torch.dtyp
     its_bias = its_bias[:, :, r.i : r.i + r.queries, r.j : r.j + r.keys]
     if its_bias.dtype != dtype:  # the kernel takes float32 besides, but would misread it beside float64
         its_bias = its_bias.to(torch.promote_types(dtype, torch.float32))
+    if r.mask == "band":  # a hidden number may be NaN
+        return its_bias.masked_fill(~seen, -torch.inf)
     if mask is not None:
         return its_bias + mask
     return its_bias.contiguous() if its_bias.stride(3) > 1 else its_bias

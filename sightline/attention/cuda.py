@@ -18,12 +18,13 @@ from torch.nn.functional import pad
 from sightline.attention import blockwise
 from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request, kept
+from sightline.attention.request import Request, kept, positive
 
 kernel = torch.ops.aten._flash_attention_forward
 kernel_backward = torch.ops.aten._flash_attention_backward
 
 WIDEST = 256  # columns of a head
+STEEPEST = 1024  # a larger scale makes scores that are rounded by more than weights may be
 STEP = 8  # a head has a multiple of these: the kernel loads 16 bytes at once
 
 
@@ -42,6 +43,8 @@ def refuses(request: Request) -> str | None:
     width = max(q.shape[2], v.shape[2])
     if width > WIDEST:
         return f"cuda: expected heads no wider than {WIDEST}, got {width}; use more heads, or backend='blockwise'"
+    if abs(request.scale) > STEEPEST:
+        return f"cuda: expected a scale from -{STEEPEST} to {STEEPEST}, got {request.scale}; use backend='blockwise'"
     if request.dropout:
         return "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"
     if request.softcap is not None:
@@ -54,6 +57,7 @@ def refuses(request: Request) -> str | None:
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v, offsets, key_offsets, pattern, scale, *_ = request
     width = v.shape[2]
+    q, scale = positive(q, scale)
     widest = -(-max(width, q.shape[2]) // STEP) * STEP
     q, k, v = (_loadable(t, widest) for t in (q, k, v))
     out, lse = Attend.apply(q, k, v, *kept(offsets, key_offsets), pattern, scale)

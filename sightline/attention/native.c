@@ -22,8 +22,10 @@ typedef struct {
     float *out, *lse;                           /* on the way back lse is read */
     const float *grad_lse;                      /* or NULL */
     float *grad_q, *grad_k, *grad_v;            /* on the way back */
-    int64_t next, failed;                       /* shared by the threads */
+    int64_t next, failed, inexact;              /* shared by the threads */
 } Given;
+
+static const float ROUNDED = 1e-10f; /* the square of by how much a query's weights may miss one before they are divided by their sum */
 
 typedef struct {
     const float *at;
@@ -134,11 +136,20 @@ static Rows in_whole(const float *from, int64_t row, int64_t one, int64_t rows, 
     return (Rows){room, pitch};
 }
 
-/* Takes a row of whole vectors to where it belongs. */
-static inline void hand_out(const float *from, int64_t width, float scale, float *to) {
+/* What was made is not what it should be: see exact.py. */
+static void inexact(Given *g) { __atomic_store_n(&g->inexact, 1, __ATOMIC_RELAXED); }
+
+/* Takes a row of whole vectors to where it belongs; notes where a number is not finite. */
+static inline void hand_out(Given *g, const float *from, int64_t width, float scale, float *to) {
     int64_t d = 0;
-    for (; d + LANES <= width; d += LANES) *(loose *)(to + d) = *(const lanes *)(from + d) * scale;
-    for (; d < width; d++) to[d] = from[d] * scale;
+    lanes nothing = {0};
+    float rest = 0;
+    for (; d + LANES <= width; d += LANES) {
+        lanes x = *(const lanes *)(from + d) * scale;
+        *(loose *)(to + d) = x, nothing += x * 0.0f;
+    }
+    for (; d < width; d++) to[d] = from[d] * scale, rest += to[d] * 0.0f;
+    if (total(nothing) + rest != 0) inexact(g); /* 0 times what is not finite is NaN */
 }
 
 /* One head of one sequence: n queries from row `row` on, m keys from row `key` on. */
@@ -159,6 +170,12 @@ static Strip strip_of(const Given *g, const Item *item, int64_t first) {
     return s;
 }
 
+/* Whether a query sees a key. */
+static inline int sees(const Given *g, const Item *item, int64_t i) {
+    int64_t place = i + item->m - item->n;
+    return most(0, place - g->left) < least(item->m, place + g->right + 1);
+}
+
 /* The scores [keys, PANEL] of a strip: -inf where a query does not see. */
 static void score(const Given *g, const Item *item, const Strip *s, Room *room) {
     bring_across(item->q + s->first * g->q_row, g->q_row, g->q_one, s->count, g->width, (float)g->scale, room->across);
@@ -173,7 +190,7 @@ static void score(const Given *g, const Item *item, const Strip *s, Room *room) 
 }
 
 /* Out and lse of a strip. Source: equation 1 of Vaswani et al. 2017. */
-static void there(const Given *g, const Item *item, const Strip *s, Rows v, Room *room) {
+static void there(Given *g, const Item *item, const Strip *s, Rows v, Room *room) {
     score(g, item, s, room);
     int64_t keys = s->hi - s->lo, pitch = whole_lanes(g->value_width);
     float sums[PANEL], levels[PANEL];
@@ -191,14 +208,15 @@ static void there(const Given *g, const Item *item, const Strip *s, Rows v, Room
     set_product(room->weights, 1, PANEL, v.at + s->lo * v.row, v.row, keys, room->made, pitch, s->count, pitch / LANES);
     for (int64_t i = 0; i < s->count; i++) {
         int64_t place = (item->row + s->first + i) * g->heads + item->head;
-        g->lse[place] = levels[i] + logf(sums[i]); /* -inf where nothing is seen */
-        hand_out(room->made + i * pitch, g->value_width, sums[i] == 0 ? 0 : 1 / sums[i], g->out + place * g->value_width);
+        float lse = g->lse[place] = levels[i] + logf(sums[i]); /* -inf where nothing is seen */
+        if (!(lse < INFINITY) || (lse == -INFINITY && sees(g, item, s->first + i))) inexact(g);
+        hand_out(g, room->made + i * pitch, g->value_width, sums[i] == 0 ? 0 : 1 / sums[i], g->out + place * g->value_width);
     }
 }
 
 /* What a strip gives to the gradients: with w the weights, dw_ij = grad_i . v_j and ds = w (dw - sum_j w dw + grad_lse).
-   Weights made from a rounded lse do not sum to one by far enough where scores are large; their own sum makes it a mean again. */
-static void back(const Given *g, const Item *item, const Strip *s, Rows k, Room *room) {
+   Weights made from a rounded lse do not sum to one where scores are large: their own sum makes it a mean again, and them weights. */
+static void back(Given *g, const Item *item, const Strip *s, Rows k, Room *room) {
     score(g, item, s, room);
     int64_t keys = s->hi - s->lo, k_pitch = whole_lanes(g->width), v_pitch = whole_lanes(g->value_width);
     const float *grad = item->grad + s->first * g->grad_row, *q = item->q + s->first * g->q_row;
@@ -216,12 +234,15 @@ static void back(const Given *g, const Item *item, const Strip *s, Rows k, Room 
             lanes weight = exponential(*(lanes *)(weights + j * PANEL) - level);
             *(lanes *)(weights + j * PANEL) = weight, sum += weight, mean += weight * *(lanes *)(grads + j * PANEL);
         }
-        mean = mean / chosen(sum == 0, sum + 1, sum) - more;
+        lanes whole_sum = chosen(sum == 0, sum + 1, sum), off = whole_sum - 1;
+        mean = mean / whole_sum - more;
+        if (total(off * off) > ROUNDED)
+            for (int64_t j = 0; j < keys; j++) *(lanes *)(weights + j * PANEL) /= whole_sum;
         for (int64_t j = 0; j < keys; j++) *(lanes *)(grads + j * PANEL) = *(lanes *)(weights + j * PANEL) * (*(lanes *)(grads + j * PANEL) - mean);
     }
     set_product(room->grads, 1, PANEL, k.at + s->lo * k.row, k.row, keys, room->made, k_pitch, s->count, k_pitch / LANES);
     for (int64_t i = 0; i < s->count; i++)
-        hand_out(room->made + i * k_pitch, g->width, (float)g->scale, g->grad_q + ((item->row + s->first + i) * g->heads + item->head) * g->width);
+        hand_out(g, room->made + i * k_pitch, g->width, (float)g->scale, g->grad_q + ((item->row + s->first + i) * g->heads + item->head) * g->width);
     Rows rows = in_whole(q, g->q_row, g->q_one, s->count, g->width, room->q);
     add_product(room->grads, PANEL, 1, rows.at, rows.row, s->count, room->grad_k + s->lo * k_pitch, k_pitch, keys, k_pitch / LANES);
     rows = in_whole(grad, g->grad_row, g->grad_one, s->count, g->value_width, room->grad);
@@ -229,7 +250,7 @@ static void back(const Given *g, const Item *item, const Strip *s, Rows k, Room 
 }
 
 /* All heads of a sequence that share their keys. */
-static void attend(const Given *g, Room *room, int64_t sequence, int64_t group) {
+static void attend(Given *g, Room *room, int64_t sequence, int64_t group) {
     int64_t share = g->heads / g->groups, k_pitch = whole_lanes(g->width), v_pitch = whole_lanes(g->value_width);
     Item item = {.row = g->offsets[sequence], .key = g->key_offsets[sequence], .group = group};
     item.n = g->offsets[sequence + 1] - item.row, item.m = g->key_offsets[sequence + 1] - item.key;
@@ -247,8 +268,8 @@ static void attend(const Given *g, Room *room, int64_t sequence, int64_t group) 
     }
     for (int64_t j = 0; g->backward && j < item.m; j++) {
         int64_t place = (item.key + j) * g->groups + group;
-        hand_out(room->grad_k + j * k_pitch, g->width, (float)g->scale, g->grad_k + place * g->width);
-        hand_out(room->grad_v + j * v_pitch, g->value_width, 1, g->grad_v + place * g->value_width);
+        hand_out(g, room->grad_k + j * k_pitch, g->width, (float)g->scale, g->grad_k + place * g->width);
+        hand_out(g, room->grad_v + j * v_pitch, g->value_width, 1, g->grad_v + place * g->value_width);
     }
 }
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from sightline.attention import exact
 from sightline.attention.compiling import Source, library
 from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
@@ -40,7 +41,7 @@ class Given(ctypes.Structure):
         *((name, I) for name in (*STEPS, *SIZES)),
         ("scale", D),
         *((name, P) for name in ("out", "lse", "grad_lse", "grad_q", "grad_k", "grad_v")),
-        *((name, I) for name in ("next", "failed")),
+        *((name, I) for name in ("next", "failed", "inexact")),
     ]
 
 
@@ -76,13 +77,19 @@ class Attend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.how = offsets, key_offsets, pattern, scale
         out, lse = q.new_empty(*q.shape[:2], v.shape[2]), q.new_empty(q.shape[:2])
-        _run({"q": q, "k": k, "v": v, "out": out, "lse": lse}, *ctx.how)
+        ctx.failed = None
+        if not _run({"q": q, "k": k, "v": v, "out": out, "lse": lse}, *ctx.how):
+            request = Request(q, k, v, *ctx.how)
+            ctx.failed = exact.failed(out, lse, request)
+            if ctx.failed is not None:
+                out, lse = exact.attend(out, lse, ctx.failed, request)
         ctx.save_for_backward(q, k, v, lse)
         return out, lse
 
     @once
     def backward(ctx, grad, grad_lse):
         q, k, v, lse = ctx.saved_tensors
+        grad_out = grad
         if grad is None:
             grad = q.new_zeros(1).expand(*q.shape[:2], v.shape[2])
         grad = grad.resolve_neg()
@@ -90,13 +97,19 @@ class Attend(torch.autograd.Function):
             grad_lse = grad_lse.resolve_neg().contiguous()
         grads = [t.new_empty(t.shape) for t in (q, k, v)]
         held = {"q": q, "k": k, "v": v, "grad": grad, "lse": lse, "grad_lse": grad_lse}
-        _run(held | dict(zip(("grad_q", "grad_k", "grad_v"), grads, strict=True)), *ctx.how)
+        held |= dict(zip(("grad_q", "grad_k", "grad_v"), grads, strict=True))
+        if not _run(held, *ctx.how) or ctx.failed is not None:
+            request = Request(q, k, v, *ctx.how)
+            bad = exact.either(ctx.failed, exact.failed_back([*grads, None], request))
+            if bad is not None:
+                grads = exact.derive([*grads, None], bad, grad_out, grad_lse, request)[:3]
         return *grads, None, None, None, None
 
 
 def _run(
     held: dict[str, Tensor | None], offsets: Tensor, key_offsets: Tensor, pattern: Pattern, scale: float
-):
+) -> bool:
+    """One call, there or back. Whether all that it made is finite, but for the lse of a query that sees nothing."""
     (rows, heads, width), (keys, groups, value_width) = held["q"].shape, held["v"].shape
     sequences = len(offsets) - 1
     longest, _, pairs = _sizes(*_bytes(offsets, key_offsets))
@@ -115,6 +128,7 @@ def _run(
         setattr(given, name, step)
     if library(SOURCE).sightline_attend(ctypes.byref(given), parallel() if threads > 1 else None, threads):
         raise MemoryError("attention: expected memory for the scores of a few queries, got none; free some")
+    return not given.inexact
 
 
 def _threads(pairs: int, heads: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
+from sightline.attention.seen import has_tangent
 
 BACKENDS = {
     "native": native,
@@ -58,13 +60,16 @@ def attention(
     Shapes: q [T, H, D], k [R, G, D], v [R, G, Dv] with H a multiple of G; offsets [S + 1] over the T rows and
     key_offsets [S + 1] over the R rows (None: the same; then R = T). Where a sequence has more keys than queries, its
     last query stands at its last key.
-    `scale` is 1 / sqrt(D) unless given; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
+    `scale` is 1 / sqrt(D) unless given, and any finite number; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
     become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of sequence s meets key j at
     bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
     is the score of one more key, whose value is zero, and lse counts it.
+    What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out nor lse nor a
+    gradient of what does not see it. Only the backend "cuda" does not look for them, so as not to wait for the GPU: there NaN may show
+    in other rows of its own sequence. A NaN that is seen shows; a score beyond the largest number of its dtype counts as that number.
     Returns: out [T, H, Dv] in the input's dtype and lse [T, H] in nats, float32 or wider; a query with no visible key
     has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink; second
-    derivatives are refused, but by the backend "reference".
+    derivatives are refused, but by the backend "reference", the one that has forward derivatives too.
     Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the backend asked for refuses.
     Source: Vaswani et al. 2017, equation 1; for softcap, bias and sink see `reference.py`.
 
@@ -77,8 +82,12 @@ def attention(
     if torch.compiler.is_dynamo_compiling():
         others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
-    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, scale, dropout)
-    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else scale
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise TypeError("attention: expected tensors outside torch.func, got its wrappers; use torch.autograd, or forward_ad")
+    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
+    dropout = _finite("dropout", dropout, "it is the share of weights dropped")
+    softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
+    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, dropout)
     request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
     if not (softcap is None and bias is None and sink is None):
         _check_scores(request)
@@ -97,11 +106,12 @@ _untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs d
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
     sink = sink.to(lse.dtype).expand_as(lse)
-    nothing = (lse == -torch.inf) & (sink == -torch.inf)  # neither a key nor a sink: as without one
+    unseen = (lse == -torch.inf)[..., None]
+    nothing = unseen[..., 0] & (sink == -torch.inf)  # neither a key nor a sink: as without one
     lse, sink = lse.masked_fill(nothing, 0), sink.masked_fill(nothing, 0)
     share = (lse - sink).sigmoid()  # exp(lse - lse'), and 0 with a gradient of 0 where lse = -inf
     whole = torch.logaddexp(lse, sink).masked_fill(nothing, -torch.inf)
-    return Attended((out * share[..., None]).to(out.dtype), whole)
+    return Attended((out * share[..., None]).masked_fill(unseen, 0).to(out.dtype), whole)
 
 
 _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())
@@ -126,7 +136,14 @@ def _choose(name: str | None, request: Request):
             f"attention: expected a backend out of {', '.join(BACKENDS)}, got {name!r}; leave it out to have one chosen"
         )
     reasons = []
-    for candidate in BACKENDS if name is None else (name,):
+    names = tuple(BACKENDS) if name is None else (name,)
+    if has_tangent(request.q, request.k, request.v, request.bias, request.sink):
+        if "reference" not in names:
+            raise ValueError(
+                f"attention: {name}: has no forward derivatives; use backend='reference'"
+            )
+        names = ("reference",)
+    for candidate in names:
         refusal = BACKENDS[candidate].refuses(request)
         if refusal is None:
             return BACKENDS[candidate]
@@ -134,8 +151,27 @@ def _choose(name: str | None, request: Request):
     raise ValueError(f"attention: {'; '.join(reasons)}")
 
 
+def _finite(name: str, number, instead: str) -> float:
+    """A finite number as a float, from Python, numpy or a tensor without axes. Raises: TypeError or ValueError for what is none."""
+    if type(number) is float and math.isfinite(number):
+        return number
+    if isinstance(number, Tensor) and number.requires_grad:
+        raise TypeError(f"attention: expected {name} as a number, got a tensor that requires a gradient; {instead}")
+    plain = number.item() if isinstance(number, (Tensor, np.ndarray)) and number.ndim == 0 else number
+    if isinstance(plain, (bool, np.bool_)) or not isinstance(plain, Real):
+        what = f"a {type(number).__name__}" if plain is number else f"{plain!r}"
+        raise TypeError(f"attention: expected {name} as a number, got {what}; {instead}")
+    try:
+        plain = float(plain)
+    except OverflowError:
+        raise ValueError(f"attention: expected a {name} within the range of a float, got one beyond; {instead}") from None
+    if not math.isfinite(plain):
+        raise ValueError(f"attention: expected a finite {name}, got {number}; {instead}")
+    return plain
+
+
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, scale, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, dropout: float
 ) -> Tensor:
     """Raises if the request makes no sense; gives the key offsets."""
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
@@ -159,8 +195,6 @@ def _check(
         raise TypeError(
             f"attention: expected a Pattern, got {type(pattern).__name__}; for everything leave it out, or CAUSAL, or Pattern(left, right)"
         )
-    if isinstance(scale, Tensor) and scale.requires_grad:
-        raise TypeError("attention: expected scale as a number, got what wants a gradient; multiply q by it instead")
     if not 0 <= dropout < 1:
         raise ValueError(
             f"attention: expected a dropout from 0 to below 1, got {dropout}; it is the share of weights dropped"
@@ -183,7 +217,7 @@ def _check(
 def _check_scores(request: Request) -> None:
     """Raises if softcap, bias or sink make no sense."""
     q, softcap, bias, sink = request.q, request.softcap, request.bias, request.sink
-    if softcap is not None and not 0 < softcap < math.inf:
+    if softcap is not None and softcap <= 0:
         raise ValueError(
             f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as they are"
         )

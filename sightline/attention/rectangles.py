@@ -91,8 +91,20 @@ def _plan(
     groups = _partition(sorted(squares), heads, width)
     direct += [Rectangle(count, n, n, mask, q0, n, q0, n) for n, q0, count in groups.pop(0, [])]
     staged, stage = _stage(groups, mask)
-    once = key_starts[-1] == sum(r.count * r.keys for r in direct) + len(stage[1])
+    once = _once(direct, stage[1].numpy(), key_starts[-1])
     return Plan(tuple(direct) if biased else _merged(direct), staged, *stage, seeing < starts[-1], not once)
+
+
+def _once(rectangles: list[Rectangle], staged: np.ndarray, keys: int) -> bool:
+    """Whether each key is in just one rectangle, or in one row that is staged."""
+    edges = np.zeros(keys + 1, np.int64)
+    for r in rectangles:
+        first = r.key + r.key_step * np.arange(r.count)
+        np.add.at(edges, first, 1)
+        np.add.at(edges, first + r.keys, -1)
+    times = edges[:-1].cumsum()
+    times[staged] += 1
+    return bool((times == 1).all())
 
 
 def equal_runs(starts: np.ndarray, key_starts: np.ndarray):

@@ -10,9 +10,10 @@ For query i and key j of one sequence, with places counted so that the last quer
     out_i  = sum_j w_ij v_j
 
 Source: Vaswani et al. 2017, equation 1 (Q = q, K = k, V = v, scale = 1 / sqrt(d_k)); Gemma Team 2024, section 2 (softcap);
-Raffel et al. 2020, section 2.1 (bias); OpenAI 2025, gpt-oss (sink). A query that sees no key, or only such as a bias of -inf
-hides, has out = 0 and, without a sink, lse = -inf. Memory n x n per sequence: read it, test against it, do not run it on
-long input.
+Raffel et al. 2020, section 2.1 (bias); OpenAI 2025, gpt-oss (sink). Every sum runs over visible pairs only: what the pattern or
+a bias of -inf hides changes nothing, NaN included, nor does its gradient. A query that sees no key has out = 0 and, without a
+sink, lse = -inf. A score beyond the largest number of its dtype is that number. Memory n x n per sequence: read it, test against
+it, do not run it on long input.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request
+from sightline.attention.seen import Scores, WeightedSum
 
 
 def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None) -> Tensor:
@@ -39,26 +41,43 @@ def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None)
 
 def scores_of(q: Tensor, k: Tensor, pattern: Pattern, scale: float, softcap=None, bias=None) -> Tensor:
     """The scores of one sequence, -inf where hidden. Shapes: q [n, H, D], k [m, G, D], bias [H or 1, N, M] -> [H, n, m]."""
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-    scores = torch.einsum("qhd,khd->hqk", q, k) * scale
+    q, k = q.transpose(0, 1), k.repeat_interleave(q.shape[1] // k.shape[1], 1).transpose(0, 1)
+    (_, n, _), m = q.shape, k.shape[1]
+    seen = visible(n, m, m - n, pattern, q.device)
+    if bias is not None:
+        bias = bias[:, :n, :m]
+        seen = seen & (bias != -torch.inf)
+        bias = bias.to(q.dtype)
+    largest = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max  # PyTorch multiplies in no narrower one
+    scores = Scores.apply(q, k, seen) * max(-largest, min(scale, largest))
     if softcap is not None:
         scores = softcap * (scores / softcap).tanh()
     if bias is not None:
-        scores = scores + bias[:, : len(q), : len(k)].to(scores.dtype)
-    seen = visible(len(q), len(k), len(k) - len(q), pattern, q.device)
-    return scores.masked_fill(~seen | (scores == -torch.inf), -torch.inf)
+        scores = scores + bias
+    beyond = scores.detach().abs() > torch.finfo(q.dtype).max
+    scores = scores.where(~beyond, scores.detach().sign() * torch.finfo(q.dtype).max)
+    return scores.masked_fill(~seen, -torch.inf)
 
 
 def attend_one(scores: Tensor, v: Tensor, dropout: float, sink: Tensor | None) -> tuple[Tensor, Tensor]:
     """One sequence. Shapes: scores [H, n, m], v [m, G, Dv], sink [H] -> out [n, H, Dv], lse [n, H]."""
     heads, n, m = scores.shape
+    seen = scores != -torch.inf
     if sink is not None:  # a further key, whose value is zero
         scores = torch.cat([scores, sink.to(scores.dtype)[:, None, None].expand(-1, n, 1)], 2)
-    lse = scores.to(torch.promote_types(scores.dtype, torch.float32)).logsumexp(-1)  # [H, n]
-    base = lse.masked_fill(lse == -torch.inf, 0.0)  # subtracting -inf from -inf would be NaN
-    weights = (scores - base[..., None].to(scores.dtype)).exp()[..., :m]
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    # The largest score comes off before anything is summed, so that the weights sum to one however large the scores are.
+    peak = wide.detach().amax(-1, keepdim=True) if wide.shape[2] else wide.new_full((heads, n, 1), -torch.inf)
+    peak = peak.masked_fill(peak == -torch.inf, 0)
+    terms = (wide - peak).exp()
+    total = terms.sum(-1, keepdim=True)  # [H, n, 1]
+    nothing = total == 0
+    total = total.masked_fill(nothing, 1)
+    lse = (peak + total.log()).masked_fill(nothing, -torch.inf)[..., 0]
+    weights = (terms / total)[..., :m].to(scores.dtype)
     weights = torch.nn.functional.dropout(weights, dropout)
-    return torch.einsum("hqk,khd->qhd", weights, v.repeat_interleave(heads // v.shape[1], 1)), lse.T
+    v = v.repeat_interleave(heads // v.shape[1], 1).transpose(0, 1)
+    return WeightedSum.apply(weights, v, seen).transpose(0, 1), lse.T
 
 
 def refuses(request: Request) -> str | None:
@@ -69,13 +88,14 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     """All sequences, one after the other. Shapes as in `operator.attention`."""
     q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink = request
     out, lse = [], []
-    for s in range(len(offsets) - 1):
-        rows, keys = slice(*offsets[s : s + 2].tolist()), slice(*key_offsets[s : s + 2].tolist())
-        its_bias = None if bias is None else bias[s if len(bias) > 1 else 0]
-        scores = scores_of(q[rows], k[keys], pattern, scale, softcap, its_bias)
-        o, l = attend_one(scores, v[keys], dropout, sink)
-        out.append(o)
-        lse.append(l)
+    with torch.autocast(q.device.type, enabled=False):
+        for s in range(len(offsets) - 1):
+            rows, keys = slice(*offsets[s : s + 2].tolist()), slice(*key_offsets[s : s + 2].tolist())
+            its_bias = None if bias is None else bias[s if len(bias) > 1 else 0]
+            scores = scores_of(q[rows], k[keys], pattern, scale, softcap, its_bias)
+            o, l = attend_one(scores, v[keys], dropout, sink)
+            out.append(o)
+            lse.append(l)
     if not out:
         nothing = sum(t.sum() * 0 for t in (q, k, v, bias, sink) if t is not None)
         wide = torch.promote_types(q.dtype, torch.float32)

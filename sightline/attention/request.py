@@ -29,3 +29,10 @@ class Request(NamedTuple):
     softcap: float | None = None
     bias: Tensor | None = None
     sink: Tensor | None = None
+
+
+def positive(q: Tensor, scale: float) -> tuple[Tensor, float]:
+    """Queries and a scale above 0 with the same scores, for kernels that multiply their own mask of -inf by the scale."""
+    if scale > 0:
+        return q, scale
+    return (-q, -scale) if scale < 0 else (q * 0, 1.0)

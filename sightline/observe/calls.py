@@ -59,7 +59,8 @@ class Call:
         q, k = self.q[rows].to(lse.dtype), self.k[keys][:, self.groups].to(lse.dtype)
         bias = None if self.bias is None else self.bias[sequence]
         scores = scores_of(q, k, self.pattern, self.scale, self.softcap, bias)
-        return (scores - lse.masked_fill(lse == -torch.inf, 0).T[..., None]).exp()
+        weights = (scores - lse.masked_fill(lse == -torch.inf, 0).T[..., None]).exp()
+        return weights.masked_fill(scores == -torch.inf, 0)  # also where lse is NaN
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +164,7 @@ class Piece:
         out = None if room is None else room[: shape[0] * shape[1] * shape[2]].view(shape)
         logs = torch.bmm(self._queries[:, i:stop], self._keys[..., a:b], out=out)
         if not self._plain:
+            hidden = None
             if self.call.softcap is not None:
                 logs.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
             if self.call.bias is not None:
@@ -170,7 +172,10 @@ class Piece:
                 mine = torch.stack([one[..., i:stop, a:b] for one in mine])
                 mine = mine if mine.shape[1] == 1 else mine[:, self.heads]
                 self.by_sequence(logs).add_(mine)
+                hidden = mine == -torch.inf
             logs.sub_(self.level[:, i:stop, None]).clamp_min_(HIDDEN)
+            if hidden is not None:  # the product may be NaN there
+                self.by_sequence(logs).masked_fill_(hidden, HIDDEN)
         self._hide(logs, i, stop, a, b)
         return logs
 

@@ -86,9 +86,12 @@ static void alter(const Item *item, int64_t i, int64_t chunk, int64_t lo, int64_
     if (item->bias) {
         int64_t step = item->bias_steps[2];
         const float *bias = item->bias + i * item->bias_steps[1] + chunk * step;
-        for (int64_t j = from; j < to; j++) logs[j] += bias[j * step];
+        for (int64_t j = from; j < to; j++) logs[j] = bias[j * step] == -INFINITY ? -INFINITY : logs[j] + bias[j * step];
     }
-    for (int64_t j = lo; j < hi; j += LANES) *(lanes *)(logs + j) = larger((lanes){0} + HIDDEN, *(lanes *)(logs + j) - level);
+    for (int64_t j = lo; j < hi; j += LANES) {
+        lanes x = *(lanes *)(logs + j);
+        *(lanes *)(logs + j) = chosen(x == -INFINITY, (lanes){0} + HIDDEN, larger((lanes){0} + HIDDEN, x - level));
+    }
 }
 
 /* Makes a row of scores that is less by its level one of logarithms of weights: HIDDEN where query i does not see. */

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sightline.attention import CAUSAL, FULL, Pattern, attention, blockwise, reference
+from sightline.attention import CAUSAL, FULL, Pattern, attention, reference, strips
 from sightline.attention.operator import BACKENDS
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,11 +58,11 @@ def test_a_case(backend, device, dtype, case, poison):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles so small that the table's sequences have many."""
-    monkeypatch.setattr(blockwise, "BLOCK", 32)
-    monkeypatch.setattr(blockwise, "TILE", 2048)
-    blockwise._plan.cache_clear()
+    monkeypatch.setattr(strips, "BLOCK", 32)
+    monkeypatch.setattr(strips, "TILE", 2048)
+    strips._plan.cache_clear()
     yield
-    blockwise._plan.cache_clear()
+    strips._plan.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -57,7 +57,7 @@ FAULTS = {
     "a scale to be learned": (
         lambda: attention(Q, K, K, OFFSETS, scale=torch.ones((), requires_grad=True)),
         TypeError,
-        "attention: expected scale as a number, got what wants a gradient; multiply q by it instead",
+        "attention: expected scale as a number, got a tensor that requires a gradient; multiply q by it instead",
     ),
     "all dropped": (
         lambda: attention(Q, K, K, OFFSETS, dropout=1.0),
@@ -72,7 +72,7 @@ FAULTS = {
     "a softcap without limit": (
         lambda: attention(Q, K, K, OFFSETS, softcap=float("inf")),
         ValueError,
-        "attention: expected a softcap above 0, got inf; scores stay below it, and None leaves them as they are",
+        "attention: expected a finite softcap, got inf; None leaves the scores as they are",
     ),
     "a bias of two axes": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(3, 3)),

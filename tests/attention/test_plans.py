@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.attention import FULL, Pattern, Request, blockwise, rectangles
+from sightline.attention import FULL, Pattern, Request, rectangles, strips
 from sightline.attention.reference import visible
 
 LENGTHS = st.sampled_from([0, 1, 1, 2, 3, 5, 15, 16, 17, 31, 40, 40, 270])
@@ -102,6 +102,12 @@ def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(pa
         assert (r.key + r.key_step * np.arange(r.count) == key_offsets[of] + r.j).all()
 
 
+def test_as_many_keys_seen_twice_as_not_at_all():
+    """So that their number is right: one key of the first sequence is seen by no query, one of the second in two blocks."""
+    for lengths, key_lengths, pattern in (((5, 64), (7, 65), Pattern(1, 1)), ((31, 64), (67, 64), Pattern(2, None))):
+        check_cpu(lengths, key_lengths, pattern, 2, 8)
+
+
 @given(st.integers(1, 200), st.integers(2, 2000), st.sampled_from([(0, 0), (5, 0), (3, 9)]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
@@ -124,7 +130,7 @@ def test_equal_lengths_side_by_side_are_one_call_without_copies():
 
 def test_a_plan_is_made_once():
     offsets = torch.tensor([0, 3, 9])
-    for way in (rectangles, blockwise):
+    for way in (rectangles, strips):
         assert way.plan(asked(offsets, 2, 8)) is way.plan(asked(offsets.clone(), 2, 8))
 
 
@@ -132,12 +138,12 @@ def test_a_plan_is_made_once():
 @given(cross_packs(), PATTERNS, st.sampled_from([(4, 64), (32, 2048), (256, 2**21)]), st.sampled_from([1, 6]))
 def test_blockwise_computes_each_visible_pair_once(packs, pattern, sizes, heads):
     offsets, key_offsets = map(starts, packs)
-    with patch.multiple(blockwise, BLOCK=sizes[0], TILE=sizes[1]):
-        strips = blockwise._plan.__wrapped__(offsets.tobytes(), key_offsets.tobytes(), pattern, heads)
+    with patch.multiple(strips, BLOCK=sizes[0], TILE=sizes[1]):
+        some = strips._plan.__wrapped__(offsets.tobytes(), key_offsets.tobytes(), pattern, heads)
     expected = visible_pairs(offsets, key_offsets, pattern)
     pairs, queries = np.zeros_like(expected), np.zeros(offsets[-1], int)
     rows, keys = torch.arange(offsets[-1])[:, None], torch.arange(key_offsets[-1])[:, None, None]
-    for strip in strips:
+    for strip in some:
         assert strip.query == offsets[strip.sequence] and strip.key == key_offsets[strip.sequence]
         i = strip.queries(rows)[:, 0].numpy()
         np.add.at(queries, i.ravel(), 1)

@@ -1,0 +1,247 @@
+"""The exact slow way for what a fast way computes wrong: hidden numbers that are NaN or infinite, and scores too large for it.
+
+A fast way multiplies what is hidden by 0, which makes NaN of NaN and of infinity, and it begins its way back from a rounded lse,
+which moves a weight by as much as lse was rounded. So each looks at what it made, which costs little, and where that shows such a
+number its whole sequence is computed here: in float64, tile by tile, with products that leave out what is hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from sightline.attention.reference import visible
+from sightline.attention.request import Request
+from sightline.attention.seen import weighted_sum
+from sightline.attention.strips import Strip, dropout_mask, plan
+
+LARGEST = torch.finfo(torch.float64).max
+
+
+# --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
+
+
+def failed(out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False) -> Tensor | None:
+    """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too.
+
+    Of the request only the offsets and the pattern are looked at.
+    """
+    if not _can_be_read(out) or lse.numel() == 0:
+        return None
+    low, high = (t.item() for t in lse.aminmax())
+    usual = -math.inf < low and high < math.inf
+    if usual and not (zeros and low <= 0 <= high and not lse.all()) and not _has_nan(out):
+        return None
+    nothing = lse == -torch.inf
+    rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
+    if nothing.any():
+        rows |= (nothing & _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))).any(1)
+    if zeros:
+        rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
+    return _sequences(rows, request.offsets)
+
+
+def failed_back(grads: Sequence[Tensor | None], request: Request) -> Tensor | None:
+    """The sequences in whose gradients NaN shows."""
+    if not any(_has_nan(t) for t in grads):
+        return None
+    bad, (*rows, bias) = None, grads
+    for t, offsets in zip(rows, (request.offsets, request.key_offsets, request.key_offsets), strict=True):
+        bad = either(bad, _sequences(t.isnan().flatten(1).any(1), offsets))
+    if bias is not None:
+        bad = either(bad, bias.isnan().flatten(1).any(1).cpu().expand(len(request.offsets) - 1))
+    return bad
+
+
+def rounded(lse: Tensor, request: Request) -> Tensor | None:
+    """The sequences with an lse so large that weights made from it again would be off by more than 2^-13."""
+    if not _can_be_read(lse) or lse.numel() == 0:
+        return None
+    limit = 2**-13 / torch.finfo(lse.dtype).eps
+    low, high = (t.item() for t in lse.aminmax())
+    if -limit <= low and high <= limit:
+        return None
+    return _sequences(((lse.abs() > limit) & (lse > -torch.inf)).any(1), request.offsets)
+
+
+def _has_nan(t: Tensor | None) -> bool:
+    """A sum tells most often."""
+    return _can_be_read(t) and not math.isfinite(t.sum().item()) and bool(t.isnan().any())
+
+
+def _can_be_read(t: Tensor | None) -> bool:
+    """Whether there are numbers, and they may be waited for."""
+    if t is None or type(t) not in (Tensor, Parameter):
+        return False
+    return t.is_cpu or (t.is_cuda and not torch.cuda.is_current_stream_capturing())
+
+
+def _sequences(rows: Tensor, offsets: Tensor) -> Tensor | None:
+    """Those that have one of the rows, bool [T]."""
+    rows = rows.nonzero().flatten().cpu()
+    if len(rows) == 0:
+        return None
+    chosen = torch.zeros(len(offsets) - 1, dtype=torch.bool)
+    chosen[torch.bucketize(rows, offsets[1:], right=True)] = True
+    return chosen
+
+
+def either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return a if b is None else b if a is None else a | b
+
+
+def _sees(request: Request, chosen: Tensor) -> Tensor:
+    """Whether a query of the chosen sequences sees a key, bool [T, H]."""
+    sees = torch.zeros(request.q.shape[:2], dtype=torch.bool, device=request.q.device)
+    for strip in plan(request):
+        for one in strip.each(chosen):
+            for tile in one.tiles:
+                into = one.queries(sees)
+                into |= _seen(request, one, tile).any(-1)
+    return sees
+
+
+# --- there and back -----------------------------------------------------------------------------------------------------
+
+
+def attend(out: Tensor, lse: Tensor, chosen: Tensor, request: Request, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Out and lse, with those of the chosen sequences made here; with a dropout, `seed` draws what `blockwise` draws."""
+    q, v = request.q, request.v
+    wide = q.new_zeros(*q.shape[:2], v.shape[2], dtype=torch.float64)
+    levels = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float64)
+    with torch.autocast(q.device.type, enabled=False):
+        dice = torch.Generator(q.device).manual_seed(seed)
+        for strip in _strips(request, chosen):
+            base, total = _level(request, strip)
+            mixed = strip.queries(wide)
+            for tile in strip.tiles:
+                weights, seen, *_ = _weights(request, strip, tile, base, total)
+                weights = weights * _kept(weights, request, dice)
+                mixed += weighted_sum(weights, _keys(v, request, strip, tile), seen)
+            strip.queries(levels).copy_((base + total.log())[..., 0])
+    largest = torch.finfo(lse.dtype).max
+    levels = levels.clamp(-largest, largest).masked_fill(levels == -torch.inf, -torch.inf)
+    rows = _rows(chosen, request.offsets, q.device)
+    return torch.where(rows[..., None], wide.to(out.dtype), out), torch.where(rows, levels.to(lse.dtype), lse)
+
+
+def derive(grads: Sequence[Tensor | None], chosen: Tensor, grad_out: Tensor | None, grad_lse: Tensor | None, request: Request, seed: int = 0):
+    """The gradients of q, k, v and, if there is one, bias, with those of the chosen sequences made here.
+
+    With w the weights, z the dropout's 0 or 1 / (1 - p) and d the derivative of a score by its product:  dv = (w z)^T grad,
+    ds = w (z grad v^T - sum_j w z grad v^T + grad_lse) = dbias,  dq = scale d ds k,  dk = scale (d ds)^T q.
+    """
+    q, k, v, bias = *request[:3], None if grads[3] is None else request.bias
+    through_out = grad_out is not None
+    if not through_out:  # nothing flows through out, whatever the values are
+        grad_out, v = q.new_zeros(1).expand(*q.shape[:2], v.shape[2]), torch.zeros_like(v)
+    tensors = (q, k, v) if bias is None else (q, k, v, bias)
+    dq, dk, dv, *db = (torch.zeros(t.shape, dtype=torch.float64, device=t.device) for t in tensors)
+    with torch.autocast(q.device.type, enabled=False):
+        dice = torch.Generator(q.device).manual_seed(seed)
+        for strip in _strips(request, chosen, bias):
+            base, total = _level(request, strip)
+            grad, queries = (strip.queries(t).double() for t in (grad_out, q))
+            slope, drawn = torch.zeros_like(total), dice.get_state()
+            for tile in strip.tiles:
+                weights, seen, *_ = _weights(request, strip, tile, base, total)
+                moved = (grad @ _keys(v, request, strip, tile).mT).masked_fill(~seen, 0)
+                slope += (weights * moved * _kept(weights, request, dice)).sum(-1, keepdim=True)
+            if grad_lse is not None:
+                slope -= strip.queries(grad_lse).double()[..., None]
+            dice.set_state(drawn)
+            for tile in strip.tiles:
+                weights, seen, moves, steep = _weights(request, strip, tile, base, total)
+                keys, values = (_keys(t, request, strip, tile) for t in (k, v))
+                kept = _kept(weights, request, dice)
+                ds = (weights * ((grad @ values.mT) * kept - slope)).masked_fill(~(seen & moves), 0)
+                for into in (strip.pairs(t, tile) for t in db):
+                    into += ds.sum_to_size(into.shape)
+                ds = ds * steep
+                strip.queries(dq).add_(weighted_sum(ds, keys, seen))
+                parts = [(dk, ds.mT, queries), (dv, (weights * kept).mT, grad)]
+                for into, *sum_of in parts if through_out else parts[:1]:
+                    part = weighted_sum(*sum_of, seen.mT)
+                    strip.keys(into, tile).add_(part.unflatten(1, (k.shape[1], -1)).sum(2))
+    rows, keys = (_rows(chosen, o, q.device)[..., None] for o in (request.offsets, request.key_offsets))
+    shared = torch.ones(1, dtype=torch.bool)
+    where = [rows, keys, keys, *((shared if len(t) == 1 else chosen).to(q.device)[:, None, None, None] for t in db)]
+    made = dq * request.scale, dk * request.scale, dv, *db
+    made = [torch.where(w, new.to(old.dtype), old) for w, new, old in zip(where, made, grads, strict=False)]
+    return made if db else [*made, None]
+
+
+def mended(grads, failed: Tensor | None, lse: Tensor, grad_out, grad_lse, request: Request, seed: int = 0):
+    """The gradients that a fast way made, with those made here where it failed before, where it does now, or where lse is too large."""
+    bad = either(failed, either(rounded(lse, request), failed_back(grads, request)))
+    return grads if bad is None else derive(grads, bad, grad_out, grad_lse, request, seed)
+
+
+def _strips(request: Request, chosen: Tensor, bias: Tensor | None = None) -> Iterable[Strip]:
+    """Strips of the chosen sequences, one by one; all strips, where weights are dropped in their order or a bias is shared."""
+    if request.dropout or (bias is not None and len(bias) == 1):
+        return plan(request)
+    return (one for strip in plan(request) for one in strip.each(chosen))
+
+
+def _rows(chosen: Tensor, offsets: Tensor, device) -> Tensor:
+    """Whether a row is one of a chosen sequence, bool [T, 1]."""
+    return chosen.repeat_interleave(offsets.diff())[:, None].to(device)
+
+
+def _level(request: Request, strip: Strip) -> tuple[Tensor, Tensor]:
+    """The largest score of each query, or 0, and the sum of exp(score - that), which is 0 where nothing is seen: [count, H, n, 1]."""
+    shape = strip.count, request.q.shape[1], strip.stop - strip.start, 1
+    peak = torch.full(shape, -torch.inf, dtype=torch.float64, device=request.q.device)
+    total = torch.zeros_like(peak)
+    for tile in strip.tiles:
+        scores, *_ = _scores(request, strip, tile)
+        higher = torch.maximum(peak, scores.amax(-1, keepdim=True))
+        base = higher.masked_fill(higher == -torch.inf, 0)
+        total = total * (peak - base).exp() + (scores - base).exp().sum(-1, keepdim=True)
+        peak = higher
+    return base, total
+
+
+def _weights(request: Request, strip: Strip, tile: tuple[int, int], base: Tensor, total: Tensor):
+    """Weights [count, H, n, m] before dropout; and what is seen, whether a score moves with its product and bias, and how steeply."""
+    scores, *rest = _scores(request, strip, tile)
+    return (scores - base).exp() / total.masked_fill(total == 0, 1), *rest
+
+
+def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
+    """Scores [count, H, n, m], -inf where hidden; what is seen; where a score is within the numbers there are; and the derivative
+    of a score by its product."""
+    scores = strip.queries(request.q).double() @ _keys(request.k, request, strip, tile).mT * request.scale
+    steep = 1.0
+    if request.softcap is not None:
+        tanh = (scores / request.softcap).tanh()
+        scores, steep = tanh * request.softcap, 1 - tanh.square()
+    seen = _seen(request, strip, tile)
+    if request.bias is not None:
+        scores = scores + strip.pairs(request.bias, tile)
+    moves = ~(scores.abs() > LARGEST)  # nor is NaN hidden here
+    return scores.clamp(-LARGEST, LARGEST).masked_fill(~seen, -torch.inf), seen, moves, steep
+
+
+def _seen(request: Request, strip: Strip, tile: tuple[int, int]) -> Tensor:
+    """Which query sees which key, bool [n, m], or [count or 1, H or 1, n, m] with a bias."""
+    lo, hi = tile
+    behind = strip.start + strip.m - strip.n - lo
+    seen = visible(strip.stop - strip.start, hi - lo, behind, request.pattern, request.q.device)
+    return seen if request.bias is None else seen & (strip.pairs(request.bias, tile) != -torch.inf)
+
+
+def _keys(t: Tensor, request: Request, strip: Strip, tile: tuple[int, int]) -> Tensor:
+    """The keys of a tile, or its values, once for each head of q: [count, H, m, D]."""
+    return strip.keys(t, tile).double().repeat_interleave(request.q.shape[1] // t.shape[1], 1)
+
+
+def _kept(weights: Tensor, request: Request, dice: torch.Generator) -> Tensor | float:
+    if not request.dropout:
+        return 1.0
+    return dropout_mask(weights.to(torch.promote_types(request.q.dtype, torch.float32)), request.dropout, dice).double()
