@@ -31,7 +31,10 @@ LIMIT = 1e-3  # relative: sums of several threads
 WORDS = "the cat that chased its tail was tired and slept on a warm red mat near our old door".split()
 SIZES = {"steps": 150, "texts": 2000, "documents": 300}
 # The commands import sightline.cli before torch, and so must this; `side_by_side` imports torch.
-AS_COMMANDS = "import runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+AS_COMMANDS = (
+    "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 SMALL = {"steps": 4, "texts": 30, "documents": 10}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sightline.huggingface.given import outermost_call
-from sightline.huggingface.packability import base_of
+from sightline.huggingface.packability import base_of, device_of
 from sightline.huggingface.rows import NAME, proving
 from sightline.huggingface.twin import apart, plain_class
 
@@ -174,7 +174,7 @@ def _above(model: nn.Module, base: nn.Module, name: str = "") -> Iterator[tuple[
 
 def _try(twin: PreTrainedModel, choices: int | None, embedded: bool, side: str, like: dict) -> Head:
     twin.set_attn_implementation(NAME)  # eager attention gives NaN in float64 where a query sees nothing
-    base, device = base_of(twin), next(twin.parameters()).device
+    base, device = base_of(twin), device_of(twin)
     ids, mask = (t.to(device) for t in _probe(twin, side))
     given = {"input_ids": ids, "attention_mask": mask.long()}
     for name, (of_tokens, dtype, shape) in like.items():

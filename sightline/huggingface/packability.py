@@ -179,7 +179,7 @@ class _CannotRun(ValueError):
 
 
 def _trial(base: PreTrainedModel) -> Way:
-    if _device(base).type == "meta":
+    if device_of(base).type == "meta":
         raise ValueError(
             f"{plain_class(type(base)).__name__}: expected a model with its weights in memory, got weights that are not "
             "loaded, or lie elsewhere until they are needed; load it whole"
@@ -265,11 +265,11 @@ def probe(base: PreTrainedModel, lengths: tuple[int, ...]) -> Sequences:
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id")
     }
     ids = [i for i in range(min(config.vocab_size, 100)) if i not in special]
-    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(lengths))], device=_device(base))
+    rows = torch.tensor([ids[7 * i % len(ids)] for i in range(sum(lengths))], device=device_of(base))
     return Sequences(rows, [0, *torch.tensor(lengths).cumsum(0).tolist()])
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Where its weights are, which a replica of DataParallel holds as attributes."""
     for part in model.modules():
         for one in (*part._parameters.values(), *vars(part).values(), *part._buffers.values()):

@@ -69,10 +69,8 @@ def _packed_call(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: di
     if side_of_padding(mask) != "right" or bool(mask.all()) or gives_tuple():
         return None
     again = base.training and any(getattr(part, "gradient_checkpointing", False) for part in base.modules())
-    if again or needs_padding(mask, arguments.get("input_ids")):
-        return None
-    way = packable(base)
-    if way is None:
+    way = None if again else packable(base)  # first, since it refuses a model that has changed
+    if way is None or needs_padding(mask, arguments.get("input_ids")):
         return None
     rows = mask.flatten().nonzero().flatten()
     packed = {name: _packed(name, arguments[name], rows, mask) for name in ROWS & arguments.keys()}

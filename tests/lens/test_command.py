@@ -57,7 +57,7 @@ def test_a_text_a_file_and_standard_input_give_one_page(fitted):
         (["run", LAW, "--layer", "2"], "expected a layer from 0 to 1, got 2"),
         (["run", LAW, "--layer", "0", "--head", "-1"], "expected a head from 0 to 1, got -1"),
         (["run", "gone.txt"], "gone.txt: expected a text or a file, got the name of no file"),
-        (["run", "bytes.txt"], "bytes.txt: expected a text in UTF-8, got other bytes"),
+        (["run", "bytes.txt"], "bytes.txt:1: expected UTF-8, got the byte 0xe9"),
         (["run", ""], "got one without a token"),
         (["run", LAW, "--out", "notes.html"], "notes.html: expected a page of ours to write over"),
     ],

@@ -347,11 +347,7 @@ class Other(BertModel):
 @pytest.mark.parametrize(
     "make, sequences, expected",
     [
-        (
-            lambda: Other(lambda rows, ids: rows.detach()),
-            [[3]],
-            "influence: expected outputs with a gradient",
-        ),
+        (lambda: Other(lambda rows, ids: rows.detach()), [[3]], "influence: expected outputs with a gradient"),
         (lambda: Other(lambda rows, ids: rows * torch.nan), [[3]], "influence: expected finite gradients"),
         (lambda: encoder_of("fully-connected"), [[1] * 41], "longer than the largest length 40"),
         (lambda: hugging("bert"), [[3] * 25, [4]], "BertModel can take, got up to 25 tokens"),
@@ -383,7 +379,7 @@ def test_bad_numbers_and_models():
         for call in (partial(influence, sequences=[]), partial(influence_on, sequence=[1], row=0), untrained):
             with pytest.raises(TypeError, match="expected an encoder of sightline, a model that holds one"):
                 call(model)
-    closed = type("Closed", (BertModel,), {"forward": lambda self, input_ids: None})(BertConfig(**SMALL))
+    closed = type("Closed", (BertModel,), {"forward": lambda self, input_ids: 0})(BertConfig(**SMALL))
     with pytest.raises(ValueError, match="expected a model that takes inputs_embeds, got Closed"):
         influence(closed, [[1]])
 
@@ -391,7 +387,8 @@ def test_bad_numbers_and_models():
 @either
 def test_bad_sequences(make):
     for expected, sequences in {
-        "expected sequences of token ids .* tokenize first": ("text", ["text"], [["a"]], 5, [[[1], [2, 3]]]),
+        "expected an iterable of .*, got": ("text", 5),
+        "expected sequences of token ids .* tokenize first": (["text"], [["a"]], [[[1], [2, 3]]]),
         "expected a list of sequences, token ids": ([1, 2, 3], [torch.zeros(1, 1, 1)]),
         "expected token ids, integers": ([[0.5, 1.5]], [torch.ones(2, 3)], [[True, False]]),
     }.items():
