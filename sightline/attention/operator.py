@@ -105,7 +105,7 @@ _untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs d
 
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
-    sink = sink.to(lse.dtype).expand_as(lse)
+    sink = sink.to(lse.dtype).clamp(max=torch.finfo(lse.dtype).max).expand_as(lse)
     unseen = (lse == -torch.inf)[..., None]
     nothing = unseen[..., 0] & (sink == -torch.inf)  # neither a key nor a sink: as without one
     lse, sink = lse.masked_fill(nothing, 0), sink.masked_fill(nothing, 0)

@@ -64,7 +64,8 @@ def attend_one(scores: Tensor, v: Tensor, dropout: float, sink: Tensor | None) -
     heads, n, m = scores.shape
     seen = scores != -torch.inf
     if sink is not None:  # a further key, whose value is zero
-        scores = torch.cat([scores, sink.to(scores.dtype)[:, None, None].expand(-1, n, 1)], 2)
+        sink = sink.to(scores.dtype).clamp(max=torch.finfo(scores.dtype).max)
+        scores = torch.cat([scores, sink[:, None, None].expand(-1, n, 1)], 2)
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     # The largest score comes off before anything is summed, so that the weights sum to one however large the scores are.
     peak = wide.detach().amax(-1, keepdim=True) if wide.shape[2] else wide.new_full((heads, n, 1), -torch.inf)

@@ -100,6 +100,7 @@ def _sequences(bounds, key_bounds):
 
 def _scores(q, k, scale, left, right):
     """Scores [H, n, m] with -inf where hidden, and what is visible [n, m]; the last query stands at the last key."""
+    assert scale > 0  # the mask of -inf is multiplied by it
     distance = torch.arange(len(k)) - (torch.arange(len(q))[:, None] + len(k) - len(q))
     visible = torch.ones(distance.shape, dtype=torch.bool)
     if left >= 0:

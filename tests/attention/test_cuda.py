@@ -46,6 +46,12 @@ def test_a_case(case, dtype, kernels, poison):
     examine(attend, case, dtype)
 
 
+@pytest.mark.parametrize("scale", [-0.3, -4.0, 0.0])
+def test_a_scale_that_is_not_positive(scale, kernels, poison):
+    for pattern in (CAUSAL, FULL):
+        examine(attend, Case(f"scale {scale}", (5, 0, 7), heads=(4, 2), pattern=pattern, scale=scale), torch.bfloat16)
+
+
 def test_the_whole_pack_is_one_call_and_one_back(kernels):
     answer(attend, Case("", (5, 0, 7), heads=(4, 2), widths=(5, 3)), torch.bfloat16)
     assert kernels == ["flash", *["flash_backward"] * 3]  # through out, through lse, through both
@@ -93,6 +99,7 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
         ({}, 64, {}, (7, 5), "cuda: expected a GPU of compute capability 8.0 or later, got 7.5; use backend='blockwise'"),
         ({"dtype": torch.float32}, 64, {}, (9, 0), "cuda: expected float16 or bfloat16, got torch.float32; convert, or use backend='blockwise'"),
         ({}, 264, {}, (9, 0), "cuda: expected heads no wider than 256, got 264; use more heads, or backend='blockwise'"),
+        ({}, 64, {"scale": -2e3}, (9, 0), "cuda: expected a scale from -1024 to 1024, got -2000.0; use backend='blockwise'"),
         ({}, 64, {"dropout": 0.1}, (9, 0), "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"),
         ({}, 64, {"softcap": 5.0}, (9, 0), "cuda: has no softcap; leave it out, or use backend='blockwise'"),
         ({}, 64, {"bias": 0}, (9, 0), "cuda: has no bias; leave it out, or use backend='blockwise'"),
@@ -102,7 +109,7 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
 def test_refusals(like, wide, asked, capability, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     q, v = tensor(**like), tensor(width=wide, **like)
-    request = Request(q, q, v, None, None, CAUSAL, 1.0, **asked)
+    request = Request(q, q, v, None, None, CAUSAL, **{"scale": 1.0, **asked})
     assert cuda.refuses(request) == sentence
     assert blockwise.refuses(request) is None
 

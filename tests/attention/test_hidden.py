@@ -140,3 +140,13 @@ def test_rows_that_overlap(dtype):
     offsets, bias = torch.tensor([0, 13]), torch.zeros(1, 1, 13, 13, dtype=dtype)
     found, right = (attention(t, t, t, offsets, Pattern(1), bias=bias, backend="cpu") for t in (windows, windows.clone()))
     assert torch.equal(found.out, right.out) and torch.equal(found.lse, right.lse)
+
+
+@backends
+def test_a_sink_without_limit_takes_all(backend):
+    q, k, v = (t.clone().requires_grad_() for t in qkv())
+    sink = torch.tensor([0.0, torch.inf], requires_grad=True)
+    out, lse = attention(q, k, v, torch.tensor([0, ROWS]), sink=sink, backend=backend)
+    assert (out[:, 1] == 0).all() and (lse[:, 1] == torch.finfo(torch.float32).max).all()
+    grads = torch.autograd.grad(out.sum() + lse.sum(), (q, k, v, sink))
+    assert all(grad.isfinite().all() for grad in grads) and (grads[0][:, 1] == 0).all()
