@@ -29,7 +29,7 @@ OWN, COMMANDS = (
 KEPT, IDLE = 1 / 3, 0.97  # least shares of the idle speed that OpenMP's own waiting has
 LIMIT = 1e-3  # relative: sums of several threads
 WORDS = "the cat that chased its tail was tired and slept on a warm red mat near our old door".split()
-SIZES = {"steps": 150, "texts": 2000, "documents": 300}
+SIZES = {"steps": 40, "texts": 1000, "documents": 150}  # beside a busy process, steps take thirty times as long
 # The commands import sightline.cli before torch, and so must this; `side_by_side` imports torch.
 AS_COMMANDS = (
     "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
@@ -147,7 +147,7 @@ def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, fl
 
 
 def main() -> None:
-    parser = arguments(__doc__.split("\n")[0], repeats=5)
+    parser = arguments(__doc__.split("\n")[0], repeats=3)
     parser.add_argument(
         "--also", nargs="*", default=[], metavar="COUNT", help="other sides: counts, or PASSIVE"
     )
