@@ -15,6 +15,8 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from sightline.cli.waiting import limit_waiting
+
 GO_ON = {
     "fit": "the same command with --resume goes on",
     "compare": "the same command goes on where it was",
@@ -55,10 +57,7 @@ class Commands(TyperGroup):
             return result
 
 
-# OpenMP's threads spin while they wait, and a busy neighbour then takes nearly all of the speed. This many turns leave it
-# (benchmarks/busy.py). It is read when torch loads its OpenMP, which no command has done by now; worker processes inherit it.
-if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} and "torch" not in sys.modules:
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+limit_waiting()  # read when torch loads its OpenMP, which no command has done by now; worker processes inherit it
 
 
 @contextmanager

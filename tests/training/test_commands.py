@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import cli
+from sightline.cli import waiting
 from sightline.lens import read_page, write_page
 
 SMALL = ["--width", "8", "--layers", "1", "--steps", "3"]
@@ -358,8 +359,8 @@ print("torch" in sys.modules, *seen, child.stdout.strip())
 @pytest.mark.parametrize(
     "does, environment, expected",
     [
-        ("import sightline.cli", [], "False 10000"),
-        ("import sightline.cli, sightline.encoders", [], "True 10000 10000"),
+        ("import sightline.cli", [], "False set"),
+        ("import sightline.cli, sightline.encoders", [], "True set set"),
         ("import sightline.cli.__main__", ["GOMP_SPINCOUNT=7"], "False 7"),
         ("import sightline.cli, sightline.encoders", ["OMP_WAIT_POLICY=ACTIVE"], "True None None"),
         ("import sightline", [], "False None"),
@@ -371,4 +372,28 @@ def test_the_commands_limit_the_waiting_of_openmp_before_torch_is_loaded(does, e
     done = subprocess.run(
         [sys.executable, "-c", WAITING, does, *environment], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == expected.split(), done.stderr
+    words = ["set" if word in (waiting.IDLE, waiting.BUSY) else word for word in done.stdout.split()]
+    assert words == expected.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "running, cores, ours, busy",
+    [
+        ([1, 1, 1, 1], 2, 2, False),
+        ([2, 2, 3, 2], 2, 2, True),
+        ([2, 2, 1, 2], 2, 2, False),  # it came and went
+        ([40, 40, 40, 40], 64, 2, False),  # there are cores enough
+        ([64, 64, 64, 64], 64, 2, True),
+    ],
+)
+def test_other_work_is_seen_before_a_command_begins(running, cores, ours, busy, monkeypatch):
+    seen = iter(running)
+    monkeypatch.setattr(waiting, "_running", lambda: next(seen))
+    monkeypatch.setattr(waiting.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(waiting.os, "sched_getaffinity", lambda _: set(range(ours)), raising=False)
+    assert waiting.is_busy() == busy
+
+
+def test_where_nobody_can_say_the_machine_is_idle(monkeypatch):
+    monkeypatch.setattr(waiting, "_running", lambda: int(""))
+    assert not waiting.is_busy()
