@@ -21,9 +21,10 @@ HOLD = """
 import os, sys, time
 from sightline.files import locked
 with locked(__import__("pathlib").Path(sys.argv[1])):
-    child = os.fork() if sys.argv[2] == "fork" else 1
-    if child:
-        print(child, flush=True)
+    if sys.argv[2] == "plain":
+        print(1, flush=True)
+    elif not os.fork():  # the child says so itself, and by now has closed what it inherited
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
