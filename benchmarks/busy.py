@@ -71,7 +71,7 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
         return last["tokens"] - first["tokens"], last["seconds"] - first["seconds"], last["loss"]
 
     def compare(steps: int, out: str) -> tuple[float, float, float]:
-        found = sightline.compare(
+        comparison = sightline.compare(
             folder / "texts.csv",
             encoders=["self-attention"],
             steps=steps,
@@ -79,16 +79,16 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
             tell=str,
             **settings,
         )
-        (encoder,) = found["encoders"]
+        (encoder,) = comparison["encoders"]
         return encoder["tokens_per_second"], 1.0, encoder["runs"][0]["loss"][-1][2]
 
     def vectors(some: list[str]) -> tuple[float, float, float]:
         began = perf_counter()
-        made = embed(model, some)
+        rows = embed(model, some)
         return (
             sum(map(len, map(str.split, some))),
             perf_counter() - began,
-            float(np.abs(np.asarray(made)).sum()),
+            float(np.abs(np.asarray(rows)).sum()),
         )
 
     def heads(count: int, out: str) -> tuple[float, float, float]:
@@ -102,9 +102,9 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
         ]
         corpus.write_text("".join(json.dumps(document) + "\n" for document in documents))
         began = perf_counter()
-        found = sightline.heads(model, corpus, out=folder / out, tell=str)
+        report = sightline.heads(model, corpus, out=folder / out, tell=str)
         seconds = perf_counter() - began
-        return sum(len(text.split()) for text in lines(count)), seconds, float(len(found["relations"]))
+        return sum(len(text.split()) for text in lines(count)), seconds, float(len(report["relations"]))
 
     if sizes != SMALL:  # what comes once, such as loading, is not timed
         fit(2, "fit-first"), compare(2, "compare-first"), vectors(texts[:20]), heads(4, "heads-first")
