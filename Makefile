@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfi
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-.PHONY: demo test test-all fuzz lint wheel clean
+.PHONY: claims demo test test-all fuzz lint wheel clean
 
 demo: .venv/installed  ## five encoders on Python's own library; writes report.html
 	$(BIN)/sightline compare scope --report report.html
@@ -24,7 +24,11 @@ fuzz: .venv/installed  ## random batches of attention against a dense oracle: ma
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.attention.fuzz $(if $(BATCHES),--batches $(BATCHES),--seconds $(or $(SECONDS),60)) --first $(or $(FIRST),0)
 
 lint: .venv/installed
-	$(BIN)/ruff check sightline tests benchmarks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+claims: .venv/installed  ## the ten claims about self-attention, in minutes; python -m studies.claims has the rest
+	$(BIN)/python -m studies.claims --quick
 
 wheel: .venv/installed
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -53,11 +53,7 @@ class Side:
     """One way to compute attention: its inputs in its own layout, and how to get its rows back to be compared."""
 
     def __init__(
-        self,
-        inputs: list[Tensor],
-        grad: Tensor,
-        call: Callable[..., Tensor],
-        rows: Callable[[Tensor], Tensor],
+        self, inputs: list[Tensor], grad: Tensor, call: Callable[..., Tensor], rows: Callable[[Tensor], Tensor]
     ):
         self.inputs = [t.detach().clone().requires_grad_() for t in inputs]
         self.grad = grad.clone()  # of its own storage: else the gradient of nested tensors is silently wrong
@@ -105,9 +101,7 @@ def sides(lengths: Tensor, dtype: torch.dtype) -> dict[str, Side]:
 
     wide = [t.double() for t in (q, k, v)]
     return {
-        "definition": Side(
-            wide, grad.double(), lambda *t: attention(*t, offsets, backend="reference").out, same
-        ),
+        "definition": Side(wide, grad.double(), lambda *t: attention(*t, offsets, backend="reference").out, same),
         "sightline": Side([q, k, v], grad, lambda *t: attention(*t, offsets).out, same),
         "padded": Side([padded(t) for t in (q, k, v)], padded(grad), dense, unpadded),
         "nested": Side([q, k, v], grad, nested, same),
@@ -122,9 +116,7 @@ def check(mix: str, all_sides: dict[str, Side], dtype: torch.dtype) -> float:
     worst = 0.0
     for name, side in all_sides.items():
         out, grads = side.both()
-        for what, got, wanted in zip(
-            "out dq dk dv".split(), (out, *grads), (right, *right_grads), strict=True
-        ):
+        for what, got, wanted in zip("out dq dk dv".split(), (out, *grads), (right, *right_grads), strict=True):
             error = float((side.rows(got.detach()) - wanted).abs().max() / wanted.abs().max())
             worst = max(worst, agree(f"{mix}, {name}, {what} in {dtype}", error, LIMITS[dtype]))
     return worst
@@ -145,12 +137,7 @@ def measure(mix: str, batches: list[Tensor], dtype: torch.dtype, repeats: int) -
             for name, each in turns.items():
                 seconds[task].setdefault(name, []).append(median(each))
                 ratios[task].setdefault(name, []).append(median(each) / ours)
-    shape = {
-        "mix": mix,
-        "sequences": len(batches[0]),
-        "tokens": [int(b.sum()) for b in batches],
-        "dtype": str(dtype),
-    }
+    shape = {"mix": mix, "sequences": len(batches[0]), "tokens": [int(b.sum()) for b in batches], "dtype": str(dtype)}
     return [
         {
             **shape,
@@ -199,9 +186,7 @@ def main() -> None:
                 if row["dtype"] == str(dtype)
             ],
         )
-    write(
-        given.results, "attention", {"heads": HEADS, "width": WIDTH, "repeats": given.repeats, "rows": rows}
-    )
+    write(given.results, "attention", {"heads": HEADS, "width": WIDTH, "repeats": given.repeats, "rows": rows})
 
 
 if __name__ == "__main__":

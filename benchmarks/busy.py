@@ -43,10 +43,7 @@ SMALL = {"steps": 4, "texts": 30, "documents": 10}
 
 def lines(count: int) -> list[str]:
     """Sentences of 4 to 33 words, the same in each process."""
-    return [
-        " ".join(WORDS[(i * i + j * (i + 3)) % len(WORDS)] for j in range(4 + i * 7 % 30))
-        for i in range(count)
-    ]
+    return [" ".join(WORDS[(i * i + j * (i + 3)) % len(WORDS)] for j in range(4 + i * 7 % 30)) for i in range(count)]
 
 
 def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
@@ -72,12 +69,7 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
 
     def compare(steps: int, out: str) -> tuple[float, float, float]:
         comparison = sightline.compare(
-            folder / "texts.csv",
-            encoders=["self-attention"],
-            steps=steps,
-            out=folder / out,
-            tell=str,
-            **settings,
+            folder / "texts.csv", encoders=["self-attention"], steps=steps, out=folder / out, tell=str, **settings
         )
         (encoder,) = comparison["encoders"]
         return encoder["tokens_per_second"], 1.0, encoder["runs"][0]["loss"][-1][2]
@@ -85,19 +77,12 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
     def vectors(some: list[str]) -> tuple[float, float, float]:
         began = perf_counter()
         rows = embed(model, some)
-        return (
-            sum(map(len, map(str.split, some))),
-            perf_counter() - began,
-            float(np.abs(np.asarray(rows)).sum()),
-        )
+        return (sum(map(len, map(str.split, some))), perf_counter() - began, float(np.abs(np.asarray(rows)).sum()))
 
     def heads(count: int, out: str) -> tuple[float, float, float]:
         corpus = folder / f"{out}.jsonl"
         documents = [
-            {
-                "text": text,
-                "links": [{"from": [0, len(text.split()[0])], "to": [text.rindex(" ") + 1, len(text)]}],
-            }
+            {"text": text, "links": [{"from": [0, len(text.split()[0])], "to": [text.rindex(" ") + 1, len(text)]}]}
             for text in lines(count)
         ]
         corpus.write_text("".join(json.dumps(document) + "\n" for document in documents))
@@ -137,20 +122,13 @@ def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, fl
                 neighbour.kill()
                 neighbour.wait()
     if done.returncode:
-        stop(
-            (
-                done.stderr.strip().splitlines()
-                or ["busy: expected a job to end, got no word of why it failed"]
-            )[-1]
-        )
+        stop((done.stderr.strip().splitlines() or ["busy: expected a job to end, got no word of why it failed"])[-1])
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=3)
-    parser.add_argument(
-        "--also", nargs="*", default=[], metavar="COUNT", help="other sides: counts, or PASSIVE"
-    )
+    parser.add_argument("--also", nargs="*", default=[], metavar="COUNT", help="other sides: counts, or PASSIVE")
     given = parser.parse_args()
     if given.smoke:  # either waiting once, one of them beside a busy process
         sizes, plan = SMALL, [(OWN, False), (COMMANDS, True)]
@@ -172,10 +150,12 @@ def main() -> None:
         {
             "repeats": given.repeats,
             "sizes": sizes,
-            "sides": {OWN: "OpenMP's own", COMMANDS: "GOMP_SPINCOUNT as the commands set it: 10000, beside other work 1000"},
+            "sides": {
+                OWN: "OpenMP's own",
+                COMMANDS: "GOMP_SPINCOUNT as the commands set it: 10000, beside other work 1000",
+            },
             "tokens_per_second": {
-                job: {place: summary(some) for place, some in places.items()}
-                for job, places in speeds.items()
+                job: {place: summary(some) for place, some in places.items()} for job, places in speeds.items()
             },
             "targets": {"busy": KEPT, "idle": IDLE},
         },

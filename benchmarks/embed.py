@@ -39,9 +39,7 @@ TARGETS = {  # how many times as long as ours
     torch.bfloat16: {"sentence-transformers": 2.5},
 }
 LIMIT = 1e-5  # largest error of a vector's numbers in float32; vectors are of norm one
-ROUNDING = (
-    2**-8
-)  # of bfloat16: a vector's numbers are below one, so it is a last place of the largest possible
+ROUNDING = 2**-8  # of bfloat16: a vector's numbers are below one, so it is a last place of the largest possible
 
 
 # --- the sides ----------------------------------------------------------------------------------------------------------
@@ -57,12 +55,9 @@ def sides(texts: list[str], dtype: torch.dtype, device: str) -> dict[str, Callab
     how = (dtype, device)
     if device == "cuda":
         names = ["sdpa", "eager"] + ["flash_attention_2"] * is_flash_attn_2_available()
-        padded = {
-            f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *how, name) for name in names
-        }
+        padded = {f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *how, name) for name in names}
         flash = {
-            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *how, name)
-            for name in names[2:]
+            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *how, name) for name in names[2:]
         }
         return {
             "sightline": ours(texts, *how),
@@ -109,10 +104,7 @@ def measure(texts: list[str], exact: Tensor, dtype: torch.dtype, device: str, re
         "seconds": {name: summary(each) for name, each in turns.items()},
         "times_ours": {name: median(each) / base for name, each in turns.items()},
         "targets": TARGETS[dtype] if device == "cpu" else {},
-        "products": {
-            "operations": products.operations,
-            "per_second": products.operations / median(turns[FLOOR]),
-        },
+        "products": {"operations": products.operations, "per_second": products.operations / median(turns[FLOOR])},
     }
 
 

@@ -54,9 +54,7 @@ def _fused(folder: Path) -> bytes:
     mask[1, 4:] = 0
     names = ["input_ids", "attention_mask", "token_type_ids"]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of the exporter that traces; what it makes is checked against float64
+        warnings.simplefilter("ignore")  # of the exporter that traces; what it makes is checked against float64
         torch.onnx.export(
             _Hidden(model).eval(),
             (ids, mask, torch.zeros_like(ids)),

@@ -87,9 +87,7 @@ def hugging_face(
     return in_batches(texts, sort, one)
 
 
-def sentence_transformers(
-    texts: list[str], dtype: torch.dtype, device: str, implementation: str = "sdpa"
-) -> Vectors:
+def sentence_transformers(texts: list[str], dtype: torch.dtype, device: str, implementation: str = "sdpa") -> Vectors:
     """`encode`, which sorts by length; where "flash" stands in the implementation's name it packs, too."""
     model = SentenceTransformer(
         str(MODEL), device=device, model_kwargs={"dtype": dtype, "attn_implementation": implementation}
@@ -112,9 +110,7 @@ class Products:
         model = AutoModel.from_pretrained(MODEL, dtype=dtype).to(device)
         self.layers = model.config.num_hidden_layers
         self.heads = model.config.num_attention_heads
-        self.weights = [
-            m.weight.detach() for m in model.encoder.layer[0].modules() if isinstance(m, nn.Linear)
-        ]
+        self.weights = [m.weight.detach() for m in model.encoder.layer[0].modules() if isinstance(m, nn.Linear)]
         self.packs = []
         for batch in sorted_batches(lengths, tokens):
             sizes, counts = torch.tensor([lengths[i] for i in batch]).unique_consecutive(return_counts=True)
@@ -124,18 +120,14 @@ class Products:
         self.input = torch.randn(rows * widest, device=device).to(dtype)
         self.output = torch.empty(rows * widest, device=device, dtype=dtype)
         self.scores = torch.empty(
-            max(count * n * n for pack in self.packs for n, count in pack) * self.heads,
-            device=device,
-            dtype=dtype,
+            max(count * n * n for pack in self.packs for n, count in pack) * self.heads, device=device, dtype=dtype
         )
 
     @property
     def operations(self) -> int:
         inner = sum(weight.numel() for weight in self.weights)
         width = self.weights[0].shape[1]
-        return sum(
-            2 * self.layers * n * count * (inner + 2 * n * width) for pack in self.packs for n, count in pack
-        )
+        return sum(2 * self.layers * n * count * (inner + 2 * n * width) for pack in self.packs for n, count in pack)
 
     @torch.no_grad()
     def __call__(self) -> None:

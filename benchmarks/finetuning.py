@@ -31,10 +31,7 @@ SMALL = {"hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 TARGET = 2.0  # times as fast as padded batches under sdpa, on a CPU
-LIMITS = {
-    "cpu": 1e-5,
-    "cuda": 2e-2,
-}  # largest error of loss and gradients over the largest; a GPU computes in bfloat16
+LIMITS = {"cpu": 1e-5, "cuda": 2e-2}  # largest error of loss and gradients over the largest; a GPU computes in bfloat16
 
 
 # --- batches ------------------------------------------------------------------------------------------------------------

@@ -85,9 +85,7 @@ def sides(lengths: Tensor, dtype: torch.dtype, device: str) -> dict[str, Callabl
         return attention(q, k, v, offsets).out
 
     def padded(q, k, v):
-        return scaled_dot_product_attention(
-            *(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask
-        ).transpose(1, 2)
+        return scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)), attn_mask=mask).transpose(1, 2)
 
     def nested(q, k, v):
         jagged = (torch.nested.nested_tensor_from_jagged(t, on_device).transpose(1, 2) for t in (q, k, v))
@@ -95,9 +93,9 @@ def sides(lengths: Tensor, dtype: torch.dtype, device: str) -> dict[str, Callabl
 
     def each(q, k, v):
         parts = zip(*(t.transpose(0, 1).split(bounds, 1) for t in (q, k, v)), strict=True)
-        return torch.cat(
-            [scaled_dot_product_attention(*(t[None] for t in part))[0] for part in parts], 1
-        ).transpose(0, 1)
+        return torch.cat([scaled_dot_product_attention(*(t[None] for t in part))[0] for part in parts], 1).transpose(
+            0, 1
+        )
 
     def side(call: Callable[..., Tensor], tensors: Tensor) -> Callable[[], tuple[Tensor, ...]]:
         *inputs, grad = (t.clone().requires_grad_(i < 3) for i, t in enumerate(tensors))
@@ -140,9 +138,7 @@ def steps(lengths: Tensor, device: str) -> dict[str, Callable[[], None]]:
         here = encoder(pack[:4]).values
         error = float((encoder.to(device)(pack[:4].to(device)).values.cpu() - here).abs().max())
         agree("the encoder on a GPU in float32, against the CPU", error, 1e-3)
-    layer = nn.TransformerEncoderLayer(
-        width, HEADS, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
-    )
+    layer = nn.TransformerEncoderLayer(width, HEADS, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
     stack = nn.TransformerEncoder(layer, LAYERS, nn.LayerNorm(width), enable_nested_tensor=False)
     rival = nn.ModuleList([nn.Embedding(VOCABULARY, width), stack]).to(device)
     pack, (ids, _) = pack.to(device), pack.to(device).to_padded()
@@ -271,9 +267,7 @@ def one_pass(n: int, device: str) -> dict[str, float]:
     began = perf_counter()
     found = statistics(call, LINKS)
     for name in ("received", "histogram"):
-        agree(
-            f"a pass over {n:,} tokens, {name}", abs(float(getattr(found, name).double().sum()) / n - 1), 1e-4
-        )
+        agree(f"a pass over {n:,} tokens, {name}", abs(float(getattr(found, name).double().sum()) / n - 1), 1e-4)
     milliseconds = 1000 * (perf_counter() - began)
     for i in torch.randint(n, (8,), generator=random).tolist():
         weights = (k[: i + 1, 0].double() @ q[i, 0].double() * WIDTH**-0.5 - call.lse[i].double()).exp()
@@ -340,9 +334,7 @@ def main() -> None:
         stop("gpu: expected an NVIDIA GPU that PyTorch can use, got none; run it on a machine that has one")
     checked = subprocess.run([sys.executable, "-m", "pytest", *TABLES], check=False)
     if checked.returncode:
-        stop(
-            "gpu: expected the tables of cases to pass on this GPU, got the failures above; no speed is printed"
-        )
+        stop("gpu: expected the tables of cases to pass on this GPU, got the failures above; no speed is printed")
     rows = measured(given.repeats, "cuda", mixes(smoke=False))
     show(
         f"{torch.cuda.get_device_name()}: milliseconds of ours, and how many times that others take",

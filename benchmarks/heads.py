@@ -26,12 +26,12 @@ from side_by_side import against, agree, arguments, needed, show, stop, summary,
 from transformers import AutoModel, BertModel
 
 from sightline.encoders import build
-from sightline.evidence.heads.corpus import corpus_of
-from sightline.evidence.heads.gold import Corpus, Document, asked
-from sightline.evidence.heads.measuring import measure
-from sightline.evidence.heads.subject import Subject, opened
-from sightline.evidence.heads.sums import HEADS, OVER
-from sightline.evidence.heads.words import paired
+from sightline.head_roles.corpus import corpus_of
+from sightline.head_roles.gold import Corpus, Document, asked
+from sightline.head_roles.measuring import measure
+from sightline.head_roles.subject import Subject, opened
+from sightline.head_roles.totals import HEADS, OVER
+from sightline.head_roles.words import paired
 
 FASTER, LIMIT = 5.0, 1e-4
 OTHERS = 1e-3  # of queries whose largest weight may turn out to lie elsewhere, by rounding
@@ -94,9 +94,7 @@ def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
 
 def peak() -> int:
     """Bytes this process has held at most; not those of the one that started it, which `ru_maxrss` would count."""
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 

@@ -1,6 +1,6 @@
 """The usual way to ask what heads do: eager attention, padded batches, all weights of a layer as one tensor, then sentence by sentence.
 
-The same measures as `sightline.evidence.heads`, written as one writes them once all weights of a sentence are at hand,
+The same measures as `sightline.head_roles`, written as one writes them once all weights of a sentence are at hand,
 [heads of all layers, n, n]; nothing is looped over but sentences and offsets.
 """
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.evidence.heads.fitting import rarest, rarity
-from sightline.evidence.heads.gold import Corpus, Document
-from sightline.evidence.heads.subject import Subject
-from sightline.evidence.heads.sums import COUNTS, EDGES, HEADS, OVER, SINK, WIDE
-from sightline.evidence.heads.words import Read
+from sightline.head_roles.gold import Corpus, Document
+from sightline.head_roles.subject import Subject
+from sightline.head_roles.totals import COUNTS, EDGES, HEADS, OVER, SINK, WIDE
+from sightline.head_roles.windows import rarest, rarity
+from sightline.head_roles.words import Read
 
 BATCH = 32
 
@@ -24,9 +24,7 @@ class Usual:
 
     def __init__(self, model, heads: int):
         self.model, self.heads = model, heads
-        self.sums = {
-            name: torch.zeros(heads, *axes, dtype=torch.float64) for name, (axes, _) in HEADS.items()
-        }
+        self.sums = {name: torch.zeros(heads, *axes, dtype=torch.float64) for name, (axes, _) in HEADS.items()}
         self.sums |= {name: torch.zeros(axes, dtype=torch.float64) for name, axes in COUNTS.items()}
 
     @torch.no_grad()

@@ -18,9 +18,7 @@ LOADED = f"import sys; {CORE}; print([name for name in {HEAVY} if name in sys.mo
 
 
 def python(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
@@ -31,9 +29,7 @@ def main() -> None:
             f"import sightline: expected it to load no library that only a room needs, got {loaded}; its time would mislead"
         )
     imports = {"torch": "import torch", "sightline": f"import torch; {CORE}"}
-    turns = take_turns(
-        {name: lambda code=code: python(code) for name, code in imports.items()}, given.repeats
-    )
+    turns = take_turns({name: lambda code=code: python(code) for name, code in imports.items()}, given.repeats)
     added = median(turns["sightline"]) - median(turns["torch"])
     show(
         f"import, seconds (median of {given.repeats} fresh Pythons each)",
@@ -44,11 +40,7 @@ def main() -> None:
         ],
     )
     figures = {name: summary(seconds) for name, seconds in turns.items()}
-    write(
-        given.results,
-        "importing",
-        {"repeats": given.repeats, "seconds": figures, "added": added, "limit": LIMIT},
-    )
+    write(given.results, "importing", {"repeats": given.repeats, "seconds": figures, "added": added, "limit": LIMIT})
 
 
 if __name__ == "__main__":

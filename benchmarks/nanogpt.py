@@ -92,9 +92,7 @@ def rate_at(iteration: int, iterations: int) -> float:
 
 def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     torch.manual_seed(1337)
-    encoder = build(
-        "self-attention", vocabulary=vocabulary, width=WIDTH, layers=LAYERS, heads=HEADS, causal=True
-    )
+    encoder = build("self-attention", vocabulary=vocabulary, width=WIDTH, layers=LAYERS, heads=HEADS, causal=True)
     model = nn.Sequential(encoder, Readout(WIDTH, vocabulary))
 
     def scores(x: Tensor) -> Tensor:
@@ -103,9 +101,7 @@ def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(scores(x).flatten(0, 1), y.flatten())
 
-    matrices, others = (
-        [p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False)
-    )
+    matrices, others = ([p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False))
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, RATE, BETAS, weight_decay=DECAY, fused=True)
     gradients = Gradients(model, torch.device("cpu")).flat  # all of them, side by side in one tensor
@@ -126,13 +122,7 @@ def theirs(path: Path, vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     torch.manual_seed(1337)
-    sizes = {
-        "block_size": BLOCK,
-        "vocab_size": vocabulary,
-        "n_layer": LAYERS,
-        "n_head": HEADS,
-        "n_embd": WIDTH,
-    }
+    sizes = {"block_size": BLOCK, "vocab_size": vocabulary, "n_layer": LAYERS, "n_head": HEADS, "n_embd": WIDTH}
     model = module.GPT(module.GPTConfig(**sizes, dropout=0.0, bias=False))
     optimizer = model.configure_optimizers(DECAY, RATE, BETAS, "cpu")
 
@@ -178,9 +168,7 @@ def trained(sides: dict[str, Side], iterations: int) -> None:
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], smoke={"iterations": 3})
     parser.add_argument("--iterations", type=int, default=2000, help="steps of training")
-    parser.add_argument(
-        "--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours"
-    )
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours")
     given = parser.parse_args()
     text = needed(given.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
     ids = {symbol: i for i, symbol in enumerate(sorted(set(text)))}

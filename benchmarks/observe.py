@@ -25,8 +25,8 @@ from side_by_side import agree, arguments, show, stop, summary, take_turns, time
 from torch import Tensor
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
-from sightline.attention.compiling import library
 from sightline.attention.reference import visible
+from sightline.kernels.toolchain import library
 from sightline.observe import native
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
@@ -194,14 +194,7 @@ def long(n: int, heads: int, count: int) -> dict:
         pyramid.tile(*ranges, at=at) if at >= pyramid.at else layer.tile(0, *ranges, at=(at, at))
         seconds.append(perf_counter() - began)
     tiles = {"median": median(seconds), "95th": quantiles(seconds, n=20)[-1], "most": max(seconds)}
-    return {
-        "tokens": n,
-        "heads": heads,
-        **figures,
-        "first picture": first,
-        "whole pyramid": whole,
-        "tiles": tiles,
-    }
+    return {"tokens": n, "heads": heads, **figures, "first picture": first, "whole pyramid": whole, "tiles": tiles}
 
 
 def main() -> None:
@@ -214,9 +207,7 @@ def main() -> None:
         print(held(asked.held))
         return
     if not Path("/proc/self/clear_refs").exists():
-        stop(
-            "memory: expected Linux, which says in /proc what a process holds, got another system; run it there"
-        )
+        stop("memory: expected Linux, which says in /proc what a process holds, got another system; run it there")
     if library(native.STATISTICS) is None:
         stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}

@@ -44,7 +44,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "ewt": {"width": 128, "layers": 2, "dropout": 0.3, "tokens": 1024, "epochs": 4},
 }
 OWN: dict[tuple[str, str], dict[str, Any]] = {  # (data set, encoder), on top of what is shared
-    ("trec6", "convolution"): {"width": 256, "kernel": 5, "rate": 8e-3, "weight_decay": 0.3},
+    ("trec6", "convolution"): {"width": 256, "kernel": 5, "rate": 8e-3, "weight_decay": 0.3}
 }
 
 
@@ -70,18 +70,11 @@ def read(name: str, folder: Path) -> Data:
             with tempfile.TemporaryDirectory() as made:
                 files = sorted(needed(folder / "names").glob("[A-Z]*.txt"))
                 rows = [
-                    (file.stem, line)
-                    for file in files
-                    for line in file.read_text("utf-8").split("\n")
-                    if line.strip()
+                    (file.stem, line) for file in files for line in file.read_text("utf-8").split("\n") if line.strip()
                 ]
                 write_csv(Path(made, "names.csv"), [("language", "name"), *rows])
                 return load(
-                    Path(made, "names.csv"),
-                    task="classify",
-                    text="name",
-                    label="language",
-                    tokenizer="characters",
+                    Path(made, "names.csv"), task="classify", text="name", label="language", tokenizer="characters"
                 )
         case "banking77":
             return load(needed(folder / "banking77"), task="classify", text="text", label="category")
@@ -103,11 +96,7 @@ def run(folder: Path, name: str, kind: str, seed: int, smoke: bool = False) -> d
     with tempfile.TemporaryDirectory() as out:
         model = fit(data, encoder=kind, out=Path(out, "run"), progress=False, seed=seed, **used)
     seconds = perf_counter() - began
-    agree(
-        f"{name}, {kind}, accuracy on test",
-        abs(model.results["test"]["accuracy"] - accuracy(model, data)),
-        LIMIT,
-    )
+    agree(f"{name}, {kind}, accuracy on test", abs(model.results["test"]["accuracy"] - accuracy(model, data)), LIMIT)
     return {
         "data": name,
         "encoder": kind,
@@ -135,9 +124,7 @@ def key(run: dict[str, Any]) -> tuple[str, str, int]:
     return run["data"], run["encoder"], run["seed"]
 
 
-def each(
-    wanted: list[tuple[str, str, int]], folder: Path, jobs: int, smoke: bool
-) -> Iterator[dict[str, Any]]:
+def each(wanted: list[tuple[str, str, int]], folder: Path, jobs: int, smoke: bool) -> Iterator[dict[str, Any]]:
     """The runs that are wanted, as they are finished."""
     if jobs == 1:
         yield from (run(folder, *one, smoke) for one in wanted)
@@ -202,12 +189,8 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
 
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], smoke={"page": None})
-    parser.add_argument(
-        "--only", choices=list(TITLES), action="append", help="one data set (may be repeated)"
-    )
-    parser.add_argument(
-        "--page", type=Path, default=HERE.parent / "docs" / "quality.md", help="the page to write"
-    )
+    parser.add_argument("--only", choices=list(TITLES), action="append", help="one data set (may be repeated)")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "quality.md", help="the page to write")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each a process of one thread")
     given = parser.parse_args()
     path = None if given.results is None else given.results / "quality.json"
@@ -227,9 +210,7 @@ def main() -> None:
         if path:
             write(given.results, "quality", {"runs": runs, "chance": chance})
         if given.smoke and one["test"] <= chance[one["data"]]:
-            stop(
-                f"quality: expected {key(one)} to learn made-up data, got {one['test']:.1f}% on test, as by chance"
-            )
+            stop(f"quality: expected {key(one)} to learn made-up data, got {one['test']:.1f}% on test, as by chance")
         print({name: value for name, value in one.items() if name != "settings"}, flush=True)
     names = [name for name in TITLES if name in chance]
     show(

@@ -44,8 +44,7 @@ def folder() -> Path:
             csv.writer(file).writerows([("text", "category"), *table])
     for language, ending in NAMES.items():
         names = "\n".join(
-            f"{draw.choice('BKLMPR')}{draw.choice('aeiouó')}{draw.choice('lmnrst')}{ending}"
-            for _ in range(60)
+            f"{draw.choice('BKLMPR')}{draw.choice('aeiouó')}{draw.choice('lmnrst')}{ending}" for _ in range(60)
         )
         _write(root / "names" / f"{language}.txt", names + "\n")
     _write(root / "tinyshakespeare" / "input.txt", "".join(f"{_phrase(draw)}.\n" for _ in range(400)))
@@ -79,9 +78,7 @@ def _tree(draw: random.Random) -> str:
     lines = []
     for i, tag in enumerate(tags):
         noun = next((j for j in range(i + 1, len(tags)) if tags[j] == "NOUN"), root)
-        name = {"DET": "det", "ADJ": "amod", "NOUN": "nsubj" if i < root else "obj", "VERB": "conj"}.get(
-            tag, "advmod"
-        )
+        name = {"DET": "det", "ADJ": "amod", "NOUN": "nsubj" if i < root else "obj", "VERB": "conj"}.get(tag, "advmod")
         head = noun if tag in ("DET", "ADJ") else root
         head, name = (0, "root") if i == root else (head + 1, name)
         word = draw.choice(WORDS[tag])

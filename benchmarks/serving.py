@@ -32,7 +32,7 @@ from side_by_side import agree, arguments, extra, show, stop, timed, write
 from torch import Tensor
 
 from sightline.lens import server as room
-from sightline.lens.answers import Answers
+from sightline.lens.page_queries import Answers
 from sightline.lens.views import SIDE
 from sightline.training import Model, fit
 
@@ -61,9 +61,7 @@ def book() -> str:
     library = Path(pydoc_data.topics.__file__).parents[1]
     topics = pydoc_data.topics.topics
     files = [library / f"{name}.py" for name in SOURCES]
-    parts = [topics[name] for name in sorted(topics)] + [
-        file.read_text("utf-8") for file in files if file.is_file()
-    ]
+    parts = [topics[name] for name in sorted(topics)] + [file.read_text("utf-8") for file in files if file.is_file()]
     return "\n\n".join(parts)
 
 
@@ -73,13 +71,7 @@ def fitted(text: str, seconds: float, width: int) -> Model:
         file = Path(folder, "book.txt")
         file.write_text(text, "utf-8")
         return fit(
-            file,
-            out=Path(folder, "model"),
-            tokenizer="bpe",
-            layers=2,
-            width=width,
-            seconds=seconds,
-            progress=False,
+            file, out=Path(folder, "model"), tokenizer="bpe", layers=2, width=width, seconds=seconds, progress=False
         )
 
 
@@ -200,9 +192,7 @@ def looked(ask: Asking, address: str, n: int, count: int, began: float) -> dict:
 
 
 def main() -> None:
-    parser = arguments(
-        __doc__.partition("\n")[0], smoke={"seconds": 0.2, "width": 64, "tokens": 700, "tiles": 4}
-    )
+    parser = arguments(__doc__.partition("\n")[0], smoke={"seconds": 0.2, "width": 64, "tokens": 700, "tiles": 4})
     parser.add_argument("--model", type=Path, help="a fitted model of language, instead of fitting one")
     parser.add_argument("--seconds", type=float, default=60, help="of training")
     parser.add_argument("--width", type=int, default=128, help="of the model that is fitted")

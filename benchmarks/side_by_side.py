@@ -43,9 +43,7 @@ class Options(argparse.ArgumentParser):
 
     def __init__(self, description: str, smoke: dict[str, Any]):
         super().__init__(
-            description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-            allow_abbrev=False,
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
         )
         self.smoke = smoke
 
@@ -66,10 +64,7 @@ def arguments(description: str, repeats: int | None = None, smoke: dict[str, Any
         help="folder with the data sets; the environment variable SIGHTLINE_DATA names it too",
     )
     parser.add_argument(
-        "--results",
-        type=Path,
-        default=HERE / "results",
-        help="folder the JSON is written to; none with --smoke",
+        "--results", type=Path, default=HERE / "results", help="folder the JSON is written to; none with --smoke"
     )
     parser.add_argument(
         "--smoke",
@@ -93,9 +88,7 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        stop(
-            f"{Path(sys.argv[0]).stem}: expected the package {error.name}, got none; run pip install -e '.[{name}]'"
-        )
+        stop(f"{Path(sys.argv[0]).stem}: expected the package {error.name}, got none; run pip install -e '.[{name}]'")
 
 
 def needed(path: Path, option: str = "its folder with --data or SIGHTLINE_DATA") -> Path:
@@ -167,9 +160,7 @@ class Load:
         if report["other_cores"] is None:
             report["note"] = "what other work took is unknown: this system has no /proc/stat"
         elif report["other_cores"] > IDLE:
-            report["note"] = (
-                f"not idle: other work took {report['other_cores']:.2f} of {os.cpu_count()} cores"
-            )
+            report["note"] = f"not idle: other work took {report['other_cores']:.2f} of {os.cpu_count()} cores"
         return report
 
 
@@ -207,9 +198,7 @@ def timed() -> Iterator[None]:
     yield
     now = _core_seconds()
     LOAD.add(
-        perf_counter() - began,
-        _own_seconds() - own,
-        None if now is None or everything is None else now - everything,
+        perf_counter() - began, _own_seconds() - own, None if now is None or everything is None else now - everything
     )
 
 

@@ -41,9 +41,7 @@ def row(*cells: str) -> str:
 
 def training(result: Result) -> list[str]:
     lines = ["README, The five encoders, as measured:"]
-    lines += [
-        row("", *["EWT sentences: packed", "over padded", "functions of `scope`: packed", "over padded"])
-    ]
+    lines += [row("", *["EWT sentences: packed", "over padded", "functions of `scope`: packed", "over padded"])]
     lines += ["|---|---:|---:|---:|---:|"]
     for kind, name in ENCODERS.items():
         cells = [name]
@@ -59,14 +57,8 @@ def training(result: Result) -> list[str]:
 def embed(result: Result) -> list[str]:
     """Without the matrix products alone, which are no rival."""
     plain, low = result["rows"][:2]
-    sides = sorted(
-        (each["median"], name) for name, each in plain["seconds"].items() if "products" not in name
-    )
-    lines = [
-        "README, Any Hugging Face model, without padding:",
-        "| | seconds | times ours |",
-        "|---|---:|---:|",
-    ]
+    sides = sorted((each["median"], name) for name, each in plain["seconds"].items() if "products" not in name)
+    lines = ["README, Any Hugging Face model, without padding:", "| | seconds | times ours |", "|---|---:|---:|"]
     for seconds, name in sides:
         over = plain["times_ours"][name]
         share = "" if name == "sightline" else f"{over:.2f}x" if over < 5 else times(over)
@@ -74,8 +66,7 @@ def embed(result: Result) -> list[str]:
     over = result["training"]["times_ours"]
     steps = ", ".join(f"{times(x)} as fast as {name}" for name, x in over.items() if name != "sightline")
     floor = {
-        name: one["times_ours"]["the matrix products alone"]
-        for name, one in (("float32", plain), ("bfloat16", low))
+        name: one["times_ours"]["the matrix products alone"] for name, one in (("float32", plain), ("bfloat16", low))
     }
     return [
         *lines,
@@ -95,16 +86,10 @@ def observe(result: Result) -> list[str]:
     ):
         ratios = calls[name]["watched, of unwatched"]
         lines.append(
-            row(
-                title,
-                *(f"{ratios[step]:.2f}" for step in ("compiled", "plain")),
-                "2" if "8" in name[:1] else "",
-            )
+            row(title, *(f"{ratios[step]:.2f}" for step in ("compiled", "plain")), "2" if "8" in name[:1] else "")
         )
     eager = calls["4096, full"]["eager, of watched"]
-    lines.append(
-        row("eager weights with the same statistics, of watched, 4,096 tokens", times(eager)[:-1], "", "4")
-    )
+    lines.append(row("eager weights with the same statistics, of watched, 4,096 tokens", times(eager)[:-1], "", "4"))
     held = [
         " / ".join(f"{size / 2**20:.1f}" for size in result[f"memory, {step}"].values())
         for step in ("compiled", "plain")
@@ -112,9 +97,7 @@ def observe(result: Result) -> list[str]:
     lines.append(row("memory beyond the inputs at 4k / 16k / 64k tokens, one head, MiB", *held, ""))
     off = [f"{result[f'memory, {step}, of the line']:.2f}" for step in ("compiled", "plain")]
     lines.append(row("the largest of these, of the line through the other two", *off, "1.3"))
-    full, causal = (
-        calls[f"8192, {name}"]["watched, of unwatched"]["compiled"] for name in ("full", "causal")
-    )
+    full, causal = (calls[f"8192, {name}"]["watched, of unwatched"]["compiled"] for name in ("full", "causal"))
     lines.append(
         f"README, What looks at what: Watching one call at 8,192 tokens takes {full:.1f} times the forward pass alone "
         f"(causal {causal:.1f}), and eager weights with the same statistics {eager:.1f} times that (4,096 tokens)"
@@ -155,15 +138,12 @@ def nanogpt(result: Result) -> list[str]:
             f"{result['target']} passed after {'no time' if reached is None else f'{reached:.0f} s'}, {one['seconds']:.1f} s in all"
         )
     return lines + [
-        f"all iterations take {mine['seconds'] / one['seconds']:.2f} of the time of {one['side']}"
-        for one in others
+        f"all iterations take {mine['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
     ]
 
 
 def serving(result: Result) -> list[str]:
-    alone, word, many = (
-        result[name] for name in ("tiles, one by one", "a word: a row or a column", "200 at once")
-    )
+    alone, word, many = (result[name] for name in ("tiles, one by one", "a word: a row or a column", "200 at once"))
     return [
         f"docs/log.md, Serving a long text: reading and forward pass {result['reading the text and the forward pass']:.0f} s; first "
         f"picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the rows; the whole map of a "
@@ -204,12 +184,12 @@ def main() -> None:
         path = folder / f"{name}.json"
         if not path.is_file():
             if given.only:
-                stop(
-                    f"{path}: expected a result, got no such file; run python benchmarks/{name}.py, or name --results"
-                )
+                stop(f"{path}: expected a result, got no such file; run python benchmarks/{name}.py, or name --results")
             continue
         result = json.loads(path.read_text("utf-8"))
-        about = f"{result['date'][:10]}, commit {result['commit']}, {result['threads']} threads, machine {load_of(result)}"
+        about = (
+            f"{result['date'][:10]}, commit {result['commit']}, {result['threads']} threads, machine {load_of(result)}"
+        )
         print(f"# {name}.json: {about}", *TABLES[name](result), "", sep="\n")
     if given.smoke:
         print("tables: the checks passed; nothing is written")

@@ -108,17 +108,13 @@ def packed_batches(train: Examples) -> Iterator[list[int]]:
 
 def random_batches(train: Examples) -> Iterator[list[int]]:
     random = torch.Generator().manual_seed(0)
-    return (
-        batch.tolist() for _ in count() for batch in torch.randperm(len(train), generator=random).split(ROWS)
-    )
+    return (batch.tolist() for _ in count() for batch in torch.randperm(len(train), generator=random).split(ROWS))
 
 
 class Run:
     """One side: a model, its batches and its optimizer."""
 
-    def __init__(
-        self, model: nn.Module, scores: Callable[[nn.Module, Examples], Tensor], batches, data: Data
-    ):
+    def __init__(self, model: nn.Module, scores: Callable[[nn.Module, Examples], Tensor], batches, data: Data):
         self.model, self.scores, self.batches, self.data = model, scores, batches, data
         self.optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
 
@@ -159,13 +155,9 @@ def compare(kind: str, data: Data, turns: int, tokens: int) -> dict:
     error = check(kind, packed, padded, data.train.take(next(random_batches(data.train))))
 
     runs = {"packed": Run(packed, packed_scores, packed_batches(data.train), data)}
-    runs |= {
-        name: Run(twin, padded_scores, random_batches(data.train), data) for name, twin in padded.items()
-    }
+    runs |= {name: Run(twin, padded_scores, random_batches(data.train), data) for name, twin in padded.items()}
     done: dict[str, list[int]] = {name: [] for name in runs}
-    seconds = take_turns(
-        {name: lambda name=name: done[name].append(runs[name].turn(tokens)) for name in runs}, turns
-    )
+    seconds = take_turns({name: lambda name=name: done[name].append(runs[name].turn(tokens)) for name in runs}, turns)
     speeds = {  # of the turns that are counted, which are the last
         name: [t / s for t, s in zip(done[name][-turns:], seconds[name], strict=True)] for name in runs
     }
@@ -241,18 +233,8 @@ def main() -> None:
             for row in rows
         ],
     )
-    sizes = {
-        "width": WIDTH,
-        "layers": LAYERS,
-        "heads": HEADS,
-        "tokens_in_a_pack": TOKENS,
-        "rows_in_a_batch": ROWS,
-    }
-    write(
-        given.results,
-        "training",
-        {**sizes, "turns": given.repeats, "tokens_in_a_turn": given.tokens, "rows": rows},
-    )
+    sizes = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "tokens_in_a_pack": TOKENS, "rows_in_a_batch": ROWS}
+    write(given.results, "training", {**sizes, "turns": given.repeats, "tokens_in_a_turn": given.tokens, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ _ROOMS = {
     "generate": "training",
     "watch": "lens",
     "look": "lens",
-    "compare": "evidence",
-    "heads": "evidence.heads",
+    "compare": "comparison",
+    "heads": "head_roles",
 }
 
 __all__ = list(_ROOMS)

@@ -32,9 +32,7 @@ class BatchPlan:
     def __init__(self, lengths, tokens: int = 4096, seed: int = 0):
         self.lengths = _checked("BatchPlan", lengths, tokens)
         if not len(self.lengths):
-            raise ValueError(
-                "BatchPlan: expected at least one sequence, got none; check the data that was read"
-            )
+            raise ValueError("BatchPlan: expected at least one sequence, got none; check the data that was read")
         self.tokens, self.seed = int(tokens), int(seed)
         self._starts = [0]  # the first step of each epoch counted so far
         self._newest: tuple[int, list[list[int]]] = (-1, [])

@@ -104,9 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(path: Path) -> int | None:
     """The descriptor of the locked file; None where there are no locks."""
     while fcntl is not None:
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644
-        )
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -148,7 +146,9 @@ def _holder(descriptor: int) -> str:
         note = json.loads(os.pread(descriptor, 1000, 0))
         if note["host"] != socket.gethostname():
             return f"process {note['process']} on {note['host']} since {note['since']}"
-        return f"{'this process' if note['process'] == os.getpid() else 'process'} {note['process']} since {note['since']}"
+        return (
+            f"{'this process' if note['process'] == os.getpid() else 'process'} {note['process']} since {note['since']}"
+        )
     except (OSError, ValueError, KeyError, TypeError):  # not written yet
         return "another process"
 
@@ -173,9 +173,7 @@ def sweep(folder: Path) -> None:
 
 def is_empty(folder: Path) -> bool:
     """Whether nothing is in a folder but what `locked` and `replacing` leave behind."""
-    return not folder.exists() or all(
-        path.name == LOCK or ASIDE.fullmatch(path.name) for path in folder.iterdir()
-    )
+    return not folder.exists() or all(path.name == LOCK or ASIDE.fullmatch(path.name) for path in folder.iterdir())
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------
@@ -259,9 +257,7 @@ def append(path: Path, content: bytes) -> bool:
 
 def _created(path: Path) -> BinaryIO:
     """A file that did not exist: neither another file nor a link is opened."""
-    return open(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), "wb"
-    )
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), "wb")
 
 
 def _remove(path: Path) -> None:
@@ -302,9 +298,7 @@ def read(path: str | os.PathLike, most: int = 2**40) -> bytes:
         while size <= most and len(content) <= most and (piece := file.read(2**20)):
             content += piece
     if max(size, len(content)) > most:
-        raise ValueError(
-            f"{path}: expected at most {most:,} bytes, got {max(size, len(content)):,}; check the file"
-        )
+        raise ValueError(f"{path}: expected at most {most:,} bytes, got {max(size, len(content)):,}; check the file")
     return bytes(content)
 
 
@@ -318,9 +312,7 @@ def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
                 raise ValueError(f"{path}: expected a file, got a folder, pipe or device; check the path")
             yield file
     except OSError as error:
-        raise ValueError(
-            f"{path}: expected a file to read, got: {error.strerror or error}; check the path"
-        ) from None
+        raise ValueError(f"{path}: expected a file to read, got: {error.strerror or error}; check the path") from None
 
 
 def read_json(path: str | os.PathLike, most: int = MOST_JSON) -> Any:
@@ -330,9 +322,7 @@ def read_json(path: str | os.PathLike, most: int = MOST_JSON) -> Any:
     """
     content = read(path, most)
     try:
-        return json.loads(
-            content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once
-        )
+        return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(f"{path}: expected JSON, got: {reason}; restore the file from a copy") from None

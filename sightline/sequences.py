@@ -310,9 +310,7 @@ def _checked_offsets(offsets: Tensor | Sequence[int], rows: int) -> Tensor:
         )
     offsets = offsets.to(torch.int64, copy=True)  # the caller may fill his anew
     if int(offsets[0]) != 0:
-        raise ValueError(
-            f"Sequences: expected offsets that start at 0, got {int(offsets[0])}; put a 0 in front"
-        )
+        raise ValueError(f"Sequences: expected offsets that start at 0, got {int(offsets[0])}; put a 0 in front")
     falls = (offsets.diff() < 0).nonzero()
     if len(falls):
         s = int(falls[0])

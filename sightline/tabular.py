@@ -129,9 +129,7 @@ def _names(table: Any) -> list[Any]:
         return list(table.dtype.names)
     if hasattr(type(table), "collect_schema"):  # without reading a lazy table, or a warning that it would be
         return list(table.collect_schema())
-    names = next(
-        (getattr(table, name) for name in ("column_names", "columns") if hasattr(type(table), name)), None
-    )
+    names = next((getattr(table, name) for name in ("column_names", "columns") if hasattr(type(table), name)), None)
     named = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
     return list(names) if named else []
 
@@ -211,9 +209,7 @@ def _dicts(rows: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
                 f"{where}, row {number}: expected a dict with a value for each column, got {described(row)}; give a table, or "
                 'rows as in {"text": ..., "label": ...}'
             )
-        yield {
-            name: _plain(value) for name, value in zip(_checked(list(row), where), row.values(), strict=True)
-        }
+        yield {name: _plain(value) for name, value in zip(_checked(list(row), where), row.values(), strict=True)}
 
 
 def _checked(names: Iterable[Any], where: str) -> list[str]:
@@ -221,7 +217,5 @@ def _checked(names: Iterable[Any], where: str) -> list[str]:
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(
-            f"{where}: expected columns with a name each, got two of the name {twice!r}; rename one"
-        )
+        raise ValueError(f"{where}: expected columns with a name each, got two of the name {twice!r}; rename one")
     return names

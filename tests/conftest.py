@@ -1,10 +1,11 @@
-"""What several tests share: fresh memory that is NaN, so that a row nobody wrote cannot look right; a GPU that is not here; what was
-compiled, forgotten."""
+"""Fixtures of several folders: fresh memory filled with NaN, a browser, a GPU that is absent, an empty compile cache."""
 
 import os
 
 import pytest
 import torch
+
+from tests.lens.browser import BROWSER, QUIET
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU refuses to be deterministic without it
 
@@ -34,3 +35,16 @@ def no_gpu(monkeypatch):
         "current_accelerator",
         lambda check_available=False: None if check_available else torch.device("cuda"),
     )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser, opened once for each file of tests."""
+    if BROWSER is None:
+        pytest.skip("needs chromium or chrome, which this machine lacks")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        running = play.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield running
+        running.close()

@@ -13,36 +13,39 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLACES = [  # from the top down; a room may import what stands below its place, and itself, but never a neighbour
     {"cli"},
-    {"lens", "evidence"},
+    {"lens", "comparison", "head_roles"},
     {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
     {"batching", "textfiles"},
     {"sequences", "attention", "files"},
-    {"tabular"},
+    {"tabular", "kernels"},
 ]
-CORE = {"tabular", "sequences", "attention", "batching", "encoders", "observe"}  # torch and numpy, nothing else
+CORE = {
+    "tabular",
+    "kernels",
+    "sequences",
+    "attention",
+    "batching",
+    "encoders",
+    "observe",
+}  # torch and numpy, nothing else
 BESIDES = {  # opened when asked for
     "sightline.tabular": {"pyarrow"},
     "sightline.observe.files": {"safetensors"},
     "sightline.observe.tables": {"pyarrow"},
     "sightline.observe.gpu": {"triton"},
 }
-HEAVY = "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()
-NEVER = {
-    "pickle",
-    "marshal",
-    "shelve",
-    "dill",
-    "joblib",
-    "cloudpickle",
-    "pandas",
-    "seaborn",
-    "imp",
-}
+HEAVY = (
+    "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()
+)
+NEVER = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "pandas", "seaborn", "imp"}
 
 LIBRARY = sorted((ROOT / "sightline").rglob("*.py"))
-FILES = [*LIBRARY, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
+FILES = [
+    *LIBRARY,
+    *(path for room in ("studies", "tests", "benchmarks") for path in sorted((ROOT / room).rglob("*.py"))),
+]
 TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
 
 
@@ -108,13 +111,7 @@ def test_the_front_door_names_rooms_that_exist():
 
 def test_no_circles():
     def module(name: str) -> str | None:
-        return (
-            name
-            if name in MODULES
-            else name.rpartition(".")[0]
-            if name.rpartition(".")[0] in MODULES
-            else None
-        )
+        return name if name in MODULES else name.rpartition(".")[0] if name.rpartition(".")[0] in MODULES else None
 
     graph = {name: {module(other) for other in imports(path)} - {None} for name, path in MODULES.items()}
     graph = {name: others - {name} for name, others in graph.items()}
@@ -140,9 +137,7 @@ def test_other_peoples_packages_are_declared():
 
 def test_importing_is_light():
     script = f"import sys; from sightline import Pattern, Sequences, build; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []
 
 
@@ -165,9 +160,7 @@ def test_nothing_that_runs_code_on_loading(path):
     calls = {ast.unparse(node.func) for node in ast.walk(TREES[path]) if isinstance(node, ast.Call)}
     assert not calls & {"torch.load", "torch.save", "torch.jit.load", "pickle.load"}
     for node in ast.walk(TREES[path]):
-        assert not (
-            isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) == "True"
-        )
+        assert not (isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) == "True")
 
 
 @library
@@ -178,9 +171,7 @@ def test_arguments_are_not_asserted(path):
 @files
 def test_nothing_is_left_for_later(path):
     words = [
-        word
-        for word in ("TO" + "DO", "FIX" + "ME", "X" * 3)
-        if re.search(rf"\b{word}\b", path.read_text("utf-8"))
+        word for word in ("TO" + "DO", "FIX" + "ME", "X" * 3) if re.search(rf"\b{word}\b", path.read_text("utf-8"))
     ]
     assert not words
 

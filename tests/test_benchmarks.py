@@ -17,9 +17,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-BENCHMARKS = [
-    path for path in sorted(FOLDER.glob("*.py")) if '__name__ == "__main__"' in path.read_text("utf-8")
-]
+BENCHMARKS = [path for path in sorted(FOLDER.glob("*.py")) if '__name__ == "__main__"' in path.read_text("utf-8")]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"python benchmarks/(\w+\.py)((?: (?:--?[\w-]+|[\w./]+))*)")
 
@@ -132,11 +130,7 @@ def test_data_that_are_missing(name, run, capsys, tmp_path):
     [
         ("heads.py", [], "expected files of CoNLL-U to measure on, got none; name them"),
         ("heads.py", ["no.conllu"], "no.conllu: expected the data of this benchmark, got no such file"),
-        (
-            "nanogpt.py",
-            ["--smoke", "--nanogpt", "nowhere"],
-            "got no such file; name its folder with --nanogpt",
-        ),
+        ("nanogpt.py", ["--smoke", "--nanogpt", "nowhere"], "got no such file; name its folder with --nanogpt"),
     ],
 )
 def test_what_else_is_missing(name, options, sentence, run, capsys):
@@ -158,9 +152,7 @@ def test_no_gpu(run, capsys):
 def commands() -> list[tuple[str, str, str]]:
     """Page, benchmark and options of each command that is named."""
     pages = [*PAGES, *BENCHMARKS, ROOT / "Makefile"]
-    return [
-        (page.name, *match.groups()) for page in pages for match in COMMAND.finditer(page.read_text("utf-8"))
-    ]
+    return [(page.name, *match.groups()) for page in pages for match in COMMAND.finditer(page.read_text("utf-8"))]
 
 
 def test_commands_are_seen():
@@ -234,9 +226,7 @@ def test_a_result_says_what_else_the_machine_did(tmp_path, monkeypatch, capsys):
     result = json.loads((tmp_path / "name.json").read_text())
     load = result["machine"]["load"]
     assert load["timed_seconds"] == 3.0 and load["own_cores"] == pytest.approx(0.5)
-    assert load["other_cores"] == pytest.approx(0.5) and load["note"].startswith(
-        "not idle: other work took 0.50 of"
-    )
+    assert load["other_cores"] == pytest.approx(0.5) and load["note"].startswith("not idle: other work took 0.50 of")
     assert load["note"] in capsys.readouterr().out
     assert result["figure"] == 1 and result["packages"]["numpy"] and result["commit"] != "unknown"
 

@@ -15,9 +15,7 @@ drawn = settings(max_examples=150, deadline=None, derandomize=True)
 
 def made(lengths, *row) -> tuple[Sequences, list[torch.Tensor]]:
     """Sequences, and the plain list of tensors that they should be: every row holds other numbers."""
-    values = torch.arange(sum(lengths) * torch.Size(row).numel(), dtype=torch.float64).view(
-        sum(lengths), *row
-    )
+    values = torch.arange(sum(lengths) * torch.Size(row).numel(), dtype=torch.float64).view(sum(lengths), *row)
     parts = list(values.split(lengths)) if lengths else []
     return Sequences(values, torch.tensor([0, *lengths]).cumsum(0)), parts
 
@@ -152,9 +150,7 @@ def test_gradients_flow_through_every_conversion():
         "padded": lambda s: s.to_padded()[0].square().sum(),
         "padded and back": lambda s: Sequences.from_padded(*s.to_padded(9.0)).values.square().sum(),
         "list and back": lambda s: Sequences.from_list(s.to_list()).values.square().sum(),
-        "packed and back": lambda s: (
-            Sequences.from_packed(s[[0, 2, 3]].to_packed()).values.square().sum() + s[1].sum()
-        ),
+        "packed and back": lambda s: Sequences.from_packed(s[[0, 2, 3]].to_packed()).values.square().sum() + s[1].sum(),
         "iteration": lambda s: sum(t.square().sum() for t in s),
         "a permutation": lambda s: s[[3, 0, 1, 2]].values.square().sum(),
         "slices": lambda s: s[:2].values.square().sum() + s[:1:-1].values.square().sum(),

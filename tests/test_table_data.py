@@ -12,7 +12,7 @@ from transformers import BatchEncoding, BertConfig, BertModel
 
 import sightline
 from sightline.encoders import build
-from sightline.evidence.heads.corpus import corpus_of
+from sightline.head_roles.corpus import corpus_of
 from sightline.huggingface import run
 from sightline.observe import influence
 from sightline.tasks import Tokenizer
@@ -55,9 +55,7 @@ def fitted(tmp_path_factory):
     """A Parquet file, and what was fitted on it."""
     folder = tmp_path_factory.mktemp("fitted")
     pyarrow.parquet.write_table(pyarrow.table(DATA), folder / "reviews.parquet")
-    return folder / "reviews.parquet", sightline.fit(
-        folder / "reviews.parquet", out=folder / "run", **SMALL
-    ).eval()
+    return folder / "reviews.parquet", sightline.fit(folder / "reviews.parquet", out=folder / "run", **SMALL).eval()
 
 
 @pytest.mark.parametrize("case", TABLES)
@@ -85,9 +83,7 @@ def test_answers_are_in_the_order_of_the_rows(fitted):
 
 
 def test_parts_may_be_tables(tmp_path):
-    model = sightline.fit(
-        FRAME[:40], valid=FRAME[40:50], test=pyarrow.table(DATA)[50:], out=tmp_path / "run", **SMALL
-    )
+    model = sightline.fit(FRAME[:40], valid=FRAME[40:50], test=pyarrow.table(DATA)[50:], out=tmp_path / "run", **SMALL)
     assert (model.config.data.valid, model.config.data.test) == ("table", "table")
     assert sightline.evaluate(model, FRAME[50:]) == model.results["test"]
     with pytest.raises(ValueError, match="table: expected other data than the model was fitted on"):
@@ -96,9 +92,7 @@ def test_parts_may_be_tables(tmp_path):
 
 def test_encoders_are_compared_on_a_table(tmp_path):
     settings = {"steps": 2, "width": 8, "layers": 1, "text": "review", "label": "stars"}
-    found = sightline.compare(
-        FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings
-    )
+    found = sightline.compare(FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings)
     assert [encoder["kind"] for encoder in found["encoders"]] == ["rnn"]
 
 
@@ -178,9 +172,7 @@ def test_other_functions_that_take_lists():
 
 def test_a_prompt_is_one_text(tmp_path):
     (tmp_path / "play.txt").write_text("to be or not to be, " * 20)
-    model = sightline.fit(
-        tmp_path / "play.txt", out=tmp_path / "run", **{**SMALL, "text": None, "label": None}
-    )
+    model = sightline.fit(tmp_path / "play.txt", out=tmp_path / "run", **{**SMALL, "text": None, "label": None})
     for prompt in (["to", "be"], None, b"to", Path("to")):
         with pytest.raises(TypeError, match="generate: expected a text, got"):
             model.generate(prompt)

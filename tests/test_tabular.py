@@ -53,9 +53,7 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_a_table_is_its_rows_and_never_its_names(case):
     table = TABLES[case]()
-    assert is_table(table) and "id, text, words" in described(table) + " id, text, words" * (
-        case == "batches"
-    )
+    assert is_table(table) and "id, text, words" in described(table) + " id, text, words" * (case == "batches")
     if case != "batches":
         with pytest.raises(TypeError, match=r"embed: expected an iterable of texts, got .*table\['text'\]"):
             items_of(table, "embed")

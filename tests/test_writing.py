@@ -43,9 +43,7 @@ def take(folder):
 
 @contextmanager
 def holder(folder, how="plain"):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), how], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder), how], stdout=subprocess.PIPE, text=True) as process:
         process.child = int(process.stdout.readline())
         try:
             yield process
@@ -178,9 +176,7 @@ def replaced(path, content):
 WRITERS = {
     "write": lambda path, content: files.write(path.parent, {path.name: content}),
     "replacing": replaced,
-    "append": lambda path, content: (
-        files.append(path, content) or files.write(path.parent, {path.name: content})
-    ),
+    "append": lambda path, content: files.append(path, content) or files.write(path.parent, {path.name: content}),
 }
 
 
@@ -231,9 +227,7 @@ def test_what_is_planted_is_replaced_and_never_written_through(tmp_path, plant, 
     WRITERS[writer](run / "a.json", b"ours")
     status = (run / "a.json").lstat()
     assert stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and (run / "a.json").read_bytes() == b"ours"
-    assert precious.read_text() == "mine" and [path.name for path in precious.parent.iterdir()] == [
-        "precious"
-    ]
+    assert precious.read_text() == "mine" and [path.name for path in precious.parent.iterdir()] == ["precious"]
 
 
 def test_a_folder_in_the_place_of_a_file(tmp_path):
@@ -274,10 +268,7 @@ def test_after_an_error_nothing_has_changed(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert all("got: File too large; " in m and m.endswith("make room and try again") for m in messages)
     assert path.read_bytes()[:6] == b"before" and [p.name for p in tmp_path.iterdir()] == ["a"]
-    with (
-        pytest.raises(FileNotFoundError),
-        files.replacing(path),
-    ):  # another's error is not called one of writing
+    with pytest.raises(FileNotFoundError), files.replacing(path):  # another's error is not called one of writing
         open(tmp_path / "nowhere")
 
 
@@ -295,9 +286,7 @@ def test_a_path_that_the_user_named_may_be_a_link_or_a_pipe(tmp_path):
     mode = (tmp_path / "real").stat().st_mode & 0o777
     os.umask(umask := os.umask(0))
     assert mode == 0o666 & ~umask
-    assert "got a folder; name a file in it" in said(
-        lambda: files.replacing(tmp_path, named=True).__enter__()
-    )
+    assert "got a folder; name a file in it" in said(lambda: files.replacing(tmp_path, named=True).__enter__())
 
 
 def test_a_folder_inside_another_is_none_that_a_link_leads_to(tmp_path):
@@ -305,12 +294,8 @@ def test_a_folder_inside_another_is_none_that_a_link_leads_to(tmp_path):
     (tmp_path / "run").symlink_to("outside")  # the user named it
     (tmp_path / "outside" / "sub").symlink_to(tmp_path)
     for folder in ("sub", "sub/deeper"):
-        message = said(
-            lambda folder=folder: files.make_folder(tmp_path / "run" / folder, inside=tmp_path / "run")
-        )
-        assert message.startswith(
-            f"{tmp_path / 'run' / 'sub'}: expected a folder, got a link, which leads out of"
-        )
+        message = said(lambda folder=folder: files.make_folder(tmp_path / "run" / folder, inside=tmp_path / "run"))
+        assert message.startswith(f"{tmp_path / 'run' / 'sub'}: expected a folder, got a link, which leads out of")
     files.make_folder(tmp_path / "run" / "a" / "b", inside=tmp_path / "run")
     assert (tmp_path / "outside" / "a" / "b").is_dir()
 

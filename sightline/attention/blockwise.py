@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from sightline.attention import exact
-from sightline.attention.once import once
 from sightline.attention.reference import visible
 from sightline.attention.request import Request, kept
+from sightline.attention.single_backward import once
 from sightline.attention.strips import Strip, dropout_mask, plan
 
 
@@ -148,9 +148,7 @@ def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, d
     return _ungrouped(dq * request.scale, q.shape[1]), dk, dv
 
 
-def _scores(
-    qs: Tensor, request: Request, strip: Strip, tile: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
+def _scores(qs: Tensor, request: Request, strip: Strip, tile: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
     """Scores [count, G, H / G * queries, keys] of scaled queries, -inf where hidden; and the tanh of a softcap, likewise."""
     pattern, softcap, bias = request.pattern, request.softcap, request.bias
     scores, tanh = qs @ strip.keys(request.k, tile).to(qs.dtype).mT, None

@@ -16,15 +16,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sightline.attention import exact
-from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
 from sightline.attention.request import Request, kept, positive
+from sightline.attention.single_backward import once
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-SMALL = 2**-11  # a score, times eps, below which the kernel's exponential for 16 bits errs by more (2^-14) than the bits do
+SMALL = (
+    2**-11
+)  # a score, times eps, below which the kernel's exponential for 16 bits errs by more (2^-14) than the bits do
 # older kernels want k as wide as q
 GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
 
@@ -32,9 +34,7 @@ GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
 def refuses(request: Request) -> str | None:
     q, bias = request.q, request.bias
     if q.device.type != "cpu":
-        return (
-            f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
-        )
+        return f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
     if request.dropout:
         return "cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'"
     if request.softcap is not None:
@@ -58,7 +58,9 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
     offsets, key_offsets = kept(request.offsets, request.key_offsets)
-    rest = request._replace(q=None, k=None, v=None, bias=None, sink=None, offsets=offsets, key_offsets=key_offsets, scale=scale)
+    rest = request._replace(
+        q=None, k=None, v=None, bias=None, sink=None, offsets=offsets, key_offsets=key_offsets, scale=scale
+    )
     out, lse = Attend.apply(q, k, v, bias, rectangles, rest)
     return out[..., :width].to(dtype), lse
 
@@ -71,9 +73,7 @@ class Attend(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.plan, ctx.rest, ctx.how = plan, rest, (rest.pattern, rest.scale)
         stage = []
-        if len(plan.direct) == 1 and not (
-            plan.staged or plan.blind
-        ):  # one dense array: nothing to put together
+        if len(plan.direct) == 1 and not (plan.staged or plan.blind):  # one dense array: nothing to put together
             out, lse = (
                 t.transpose(1, 2).flatten(0, 1)
                 for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], bias, *ctx.how)
@@ -145,9 +145,7 @@ def _rows(t: Tensor) -> Callable[[Rectangle, bool], Tensor]:
 
     def under(r: Rectangle, keys: bool = False) -> Tensor:
         first, step, rows = (r.key, r.key_step, r.keys) if keys else (r.query, r.query_step, r.queries)
-        return t.as_strided(
-            (r.count, heads, rows, *width), (step * row, head, row, *rest), offset + first * row
-        )
+        return t.as_strided((r.count, heads, rows, *width), (step * row, head, row, *rest), offset + first * row)
 
     return under
 

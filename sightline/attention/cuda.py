@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sightline.attention import blockwise
-from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request, kept, positive
+from sightline.attention.single_backward import once
 
 kernel = torch.ops.aten._flash_attention_forward
 kernel_backward = torch.ops.aten._flash_attention_backward

@@ -25,7 +25,9 @@ LARGEST = torch.finfo(torch.float64).max
 # --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
 
 
-def failed(out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False) -> Tensor | None:
+def failed(
+    out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False
+) -> Tensor | None:
     """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too.
 
     Of the request only the offsets and the pattern are looked at.
@@ -39,7 +41,9 @@ def failed(out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = Non
     nothing = lse == -torch.inf
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
     if nothing.any():
-        rows |= (nothing & _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))).any(1)
+        rows |= (nothing & _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))).any(
+            1
+        )
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
@@ -129,7 +133,14 @@ def attend(out: Tensor, lse: Tensor, chosen: Tensor, request: Request, seed: int
     return torch.where(rows[..., None], wide.to(out.dtype), out), torch.where(rows, levels.to(lse.dtype), lse)
 
 
-def derive(grads: Sequence[Tensor | None], chosen: Tensor, grad_out: Tensor | None, grad_lse: Tensor | None, request: Request, seed: int = 0):
+def derive(
+    grads: Sequence[Tensor | None],
+    chosen: Tensor,
+    grad_out: Tensor | None,
+    grad_lse: Tensor | None,
+    request: Request,
+    seed: int = 0,
+):
     """The gradients of q, k, v and, if there is one, bias, with those of the chosen sequences made here.
 
     With w the weights, z the dropout's 0 or 1 / (1 - p) and d the derivative of a score by its product:  dv = (w z)^T grad,

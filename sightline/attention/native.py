@@ -1,4 +1,4 @@
-"""Attention on the CPU in C, `native.c`, where the system has a compiler: float32, read where it lies, one call for a whole pack.
+"""Attention on the CPU in C, `kernels/attention.c`, where the system has a compiler: float32, read where it lies, one call for a whole pack.
 
 Several times faster than `cpu.py` on short sequences, whose dense kernel is made for long ones; longer ones, and what it does not
 know (bias, softcap, dropout), it leaves to others. It runs in PyTorch's own OpenMP threads, and each result is made by one thread,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sightline.attention import exact
-from sightline.attention.compiling import Source, library
-from sightline.attention.once import once
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request, kept
+from sightline.attention.single_backward import once
+from sightline.kernels.toolchain import KERNELS, Source, library
 
 LONGEST = 1024  # keys of a sequence; beyond, the dense kernel's tiles stay nearer to the processor
 FEW = 2**12  # pairs of all heads that are not worth a second thread
@@ -28,13 +27,13 @@ SMALL, EVEN = 2**17, 8  # pairs of a sequence from which on no head of it may ha
 TURNS = 16  # a thread takes so many shares of the work, one after the other
 
 P, I, D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-SOURCE = Source(Path(__file__).with_name("native.c"), "sightline_attend", (P, P, ctypes.c_uint))
+SOURCE = Source(KERNELS / "attention.c", "sightline_attend", (P, P, ctypes.c_uint))
 STEPS = [f"{name}_{step}" for name in ("q", "k", "v", "grad") for step in ("row", "head", "one")]
 SIZES = "sequences heads groups width value_width left right longest grain backward".split()
 
 
 class Given(ctypes.Structure):
-    """A call as `native.c` has it."""
+    """A call as `kernels/attention.c` has it."""
 
     _fields_ = [
         *((name, P) for name in ("q", "k", "v", "grad", "offsets", "key_offsets")),
@@ -106,9 +105,7 @@ class Attend(torch.autograd.Function):
         return *grads, None, None, None, None
 
 
-def _run(
-    held: dict[str, Tensor | None], offsets: Tensor, key_offsets: Tensor, pattern: Pattern, scale: float
-) -> bool:
+def _run(held: dict[str, Tensor | None], offsets: Tensor, key_offsets: Tensor, pattern: Pattern, scale: float) -> bool:
     """One call, there or back. Whether all that it made is finite, but for the lse of a query that sees nothing."""
     (rows, heads, width), (keys, groups, value_width) = held["q"].shape, held["v"].shape
     sequences = len(offsets) - 1

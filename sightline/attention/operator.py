@@ -83,7 +83,9 @@ def attention(
         others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        raise TypeError("attention: expected tensors outside torch.func, got its wrappers; use torch.autograd, or forward_ad")
+        raise TypeError(
+            "attention: expected tensors outside torch.func, got its wrappers; use torch.autograd, or forward_ad"
+        )
     scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
     dropout = _finite("dropout", dropout, "it is the share of weights dropped")
     softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
@@ -139,9 +141,7 @@ def _choose(name: str | None, request: Request):
     names = tuple(BACKENDS) if name is None else (name,)
     if has_tangent(request.q, request.k, request.v, request.bias, request.sink):
         if "reference" not in names:
-            raise ValueError(
-                f"attention: {name}: has no forward derivatives; use backend='reference'"
-            )
+            raise ValueError(f"attention: {name}: has no forward derivatives; use backend='reference'")
         names = ("reference",)
     for candidate in names:
         refusal = BACKENDS[candidate].refuses(request)
@@ -164,7 +164,9 @@ def _finite(name: str, number, instead: str) -> float:
     try:
         plain = float(plain)
     except OverflowError:
-        raise ValueError(f"attention: expected a {name} within the range of a float, got one beyond; {instead}") from None
+        raise ValueError(
+            f"attention: expected a {name} within the range of a float, got one beyond; {instead}"
+        ) from None
     if not math.isfinite(plain):
         raise ValueError(f"attention: expected a finite {name}, got {number}; {instead}")
     return plain

@@ -72,9 +72,7 @@ def plan(request: Request) -> Plan:
 
 
 @lru_cache(256)
-def _plan(
-    offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int, biased: bool
-) -> Plan:
+def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int, biased: bool) -> Plan:
     """With a bias, each run of equal lengths stays one rectangle by itself, so that the bias is a view too."""
     starts = np.frombuffer(offsets, np.int64)
     key_starts = starts if key_offsets is None else np.frombuffer(key_offsets, np.int64)
@@ -147,21 +145,10 @@ def _merged(rectangles: list[Rectangle]) -> tuple[Rectangle, ...]:
             alike = (r.queries, r.keys, r.mask, r.behind) == (last.queries, last.keys, last.mask, last.behind)
             steps = (r.query - last.query, r.key - last.key)
             if alike and last.count == 1:
-                merged[-1] = Rectangle(
-                    2, r.queries, r.keys, r.mask, last.query, steps[0], last.key, steps[1], r.behind
-                )
+                merged[-1] = Rectangle(2, r.queries, r.keys, r.mask, last.query, steps[0], last.key, steps[1], r.behind)
                 continue
             if alike and steps == (last.count * last.query_step, last.count * last.key_step):
-                fields = (
-                    r.queries,
-                    r.keys,
-                    r.mask,
-                    last.query,
-                    last.query_step,
-                    last.key,
-                    last.key_step,
-                    r.behind,
-                )
+                fields = (r.queries, r.keys, r.mask, last.query, last.query_step, last.key, last.key_step, r.behind)
                 merged[-1] = Rectangle(last.count + 1, *fields)
                 continue
         merged.append(r)
@@ -218,16 +205,10 @@ def _stage(groups: dict[int, list[tuple]], mask: str) -> tuple[tuple[Rectangle, 
         kind = "pad" if mask == "none" and spare[-1].any() else mask
         hidden = np.where(place < real[:, None], 0, -np.inf).astype(np.float32)[:, None, None]
         hidden = torch.from_numpy(hidden) if kind == "pad" else None
-        rectangles.append(
-            Rectangle(len(first), padded, padded, kind, room, padded, room, padded, hidden=hidden)
-        )
+        rectangles.append(Rectangle(len(first), padded, padded, kind, room, padded, room, padded, hidden=hidden))
         room += len(source[-1])
-    source, spare = (
-        np.concatenate([np.zeros(0, kind), *parts]) for parts, kind in ((source, np.int64), (spare, bool))
-    )
+    source, spare = (np.concatenate([np.zeros(0, kind), *parts]) for parts, kind in ((source, np.int64), (spare, bool)))
     slots = np.flatnonzero(~spare)
     order = np.argsort(source[slots], kind="stable")
     slots = slots[order]
-    return tuple(rectangles), tuple(
-        map(torch.from_numpy, (source, source[slots], slots, np.flatnonzero(spare)))
-    )
+    return tuple(rectangles), tuple(map(torch.from_numpy, (source, source[slots], slots, np.flatnonzero(spare))))

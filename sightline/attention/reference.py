@@ -100,7 +100,5 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     if not out:
         nothing = sum(t.sum() * 0 for t in (q, k, v, bias, sink) if t is not None)
         wide = torch.promote_types(q.dtype, torch.float32)
-        return q.new_zeros(0, q.shape[1], v.shape[2]) + nothing, (q.new_zeros(0, q.shape[1]) + nothing).to(
-            wide
-        )
+        return q.new_zeros(0, q.shape[1], v.shape[2]) + nothing, (q.new_zeros(0, q.shape[1]) + nothing).to(wide)
     return torch.cat(out), torch.cat(lse)

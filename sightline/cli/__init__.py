@@ -2,28 +2,15 @@
 
 app           the application: errors as sentences       encoders    fit, evaluate, predict, generate, compare
 huggingface   embed, check                               look        look
-claims        claims                                    heads       heads
+heads         heads
 
 Nothing heavy is imported before a command runs, so that help comes at once.
 """
 
 from sightline.cli.app import app
-from sightline.cli.claims import claims
 from sightline.cli.encoders import compare, evaluate, fit, generate, predict
 from sightline.cli.heads import heads
 from sightline.cli.huggingface import check, embed
 from sightline.cli.look import look
 
-__all__ = [
-    "app",
-    "check",
-    "claims",
-    "compare",
-    "embed",
-    "evaluate",
-    "fit",
-    "generate",
-    "heads",
-    "look",
-    "predict",
-]
+__all__ = ["app", "check", "compare", "embed", "evaluate", "fit", "generate", "heads", "look", "predict"]

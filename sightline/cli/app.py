@@ -22,7 +22,6 @@ GO_ON = {
     "compare": "the same command goes on where it was",
     "embed": "the same command goes on where it was",
     "heads": "the same command goes on where it was",
-    "claims": "the same command goes on where it was",
 }
 
 
@@ -74,9 +73,7 @@ def _sentences() -> Iterator[None]:
         _fail(f"{where}{error.strerror or error}")
     except (ValueError, TypeError, MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY):
-            _fail(
-                "expected memory for all that was asked for, got too little; ask for less: width, layers, tokens"
-            )
+            _fail("expected memory for all that was asked for, got too little; ask for less: width, layers, tokens")
         if isinstance(error, RuntimeError):
             raise
         _fail(" ".join(str(error).split()))
@@ -98,11 +95,7 @@ def _silence(stream: TextIO) -> None:
 
 
 app = typer.Typer(
-    cls=Commands,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
+    cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True
 )
 
 

@@ -23,14 +23,11 @@ Data = Annotated[
         help="A file, a folder with train, valid and test files, a name on the hub, scope, or a generated task such as parity:length=1-40 (docs/tasks.md)."
     ),
 ]
-Task = Annotated[
-    str | None, typer.Option(help="classify, tag, regress or language.  [default: by the columns]")
-]
+Task = Annotated[str | None, typer.Option(help="classify, tag, regress or language.  [default: by the columns]")]
 Text = Annotated[str | None, typer.Option(help="The column to read.  [default: by the columns]")]
 Label = Annotated[str | None, typer.Option(help="The column to learn.  [default: by the columns]")]
 Tokenizer = Annotated[
-    str | None,
-    typer.Option(help="bytes, characters, words, bpe, or a tokenizer.json.  [default: by the task]"),
+    str | None, typer.Option(help="bytes, characters, words, bpe, or a tokenizer.json.  [default: by the task]")
 ]
 Valid = Annotated[str | None, typer.Option(help="A file to validate on.  [default: a tenth of the data]")]
 Test = Annotated[str | None, typer.Option(help="A file to test on.  [default: a tenth of a single file]")]
@@ -39,8 +36,7 @@ Encoding = Annotated[
     typer.Option(help="Of text files, such as latin-1 or cp1252.  [default: utf-8, or as a file's mark says]"),
 ]
 Separator = Annotated[
-    str | None,
-    typer.Option(help="What parts the columns of a .csv or .tsv: ';', tab, ...  [default: by the file]"),
+    str | None, typer.Option(help="What parts the columns of a .csv or .tsv: ';', tab, ...  [default: by the file]")
 ]
 Width = Annotated[int | None, typer.Option(help="Numbers per row.  [default: 128; compare: 64]")]
 Layers = Annotated[int | None, typer.Option(help="Blocks.  [default: 3]")]
@@ -49,9 +45,7 @@ Steps = Annotated[int | None, typer.Option(help="Budget: steps.")]
 Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16.  [default: float32]")]
 Others = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Any other setting of a run's config.json; may be repeated."
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of a run's config.json; may be repeated."),
 ]
 SETTINGS = (
     "task",
@@ -88,9 +82,7 @@ def fit(
     separator: Separator = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="self-attention, rnn, lstm, convolution or fully-connected.  [default: self-attention]"
-        ),
+        typer.Option(help="self-attention, rnn, lstm, convolution or fully-connected.  [default: self-attention]"),
     ] = None,
     width: Width = None,
     layers: Layers = None,
@@ -107,9 +99,7 @@ def fit(
     seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.  [default: 0]")] = None,
     precision: Precision = None,
     others: Others = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A config.json to start from; every run leaves one.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.json to start from; every run leaves one.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to leave the model in.  [default: runs/DATA-ENCODER]")
     ] = None,
@@ -135,9 +125,7 @@ def fit(
     from sightline.training.fit import fit as run
 
     began = perf_counter()
-    model = run(
-        data, encoder=encoder, config=config, out=out, resume=resume, overwrite=overwrite, **_settings(ctx)
-    )
+    model = run(data, encoder=encoder, config=config, out=out, resume=resume, overwrite=overwrite, **_settings(ctx))
     print(f"{model.results['parameters']:,} parameters; best at step {model.results['step']:,}")
     if model.config.training.seconds and model.history:
         print(
@@ -208,12 +196,8 @@ def generate(
     model: Model,
     prompt: Annotated[str, typer.Option(help="What to go on from.")] = "",
     length: Annotated[int, typer.Option(help="New tokens at most.")] = 200,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token, 1 draws as learned.")
-    ] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw from so many likeliest tokens.  [default: all]")
-    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token, 1 draws as learned.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw from so many likeliest tokens.  [default: all]")] = None,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
 ) -> None:
     """Write on from a prompt with a model of language.
@@ -257,12 +241,8 @@ def compare(
     tokens: Tokens = None,
     precision: Precision = None,
     others: Others = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the runs.  [default: runs/compare-DATA]")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="A page to write: one HTML file that needs no network.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs.  [default: runs/compare-DATA]")] = None,
+    report: Annotated[Path | None, typer.Option(help="A page to write: one HTML file that needs no network.")] = None,
 ) -> None:
     """Find out which encoder serves your data: all in one size, each for the same time, one after the other.
 
@@ -275,9 +255,9 @@ def compare(
     What is finished in the folder is not done again.
     """
     from sightline.cli.look import check_page  # here, since commands are listed in the order of their import
+    from sightline.comparison import compare as run
+    from sightline.comparison import table
     from sightline.encoders import KINDS
-    from sightline.evidence import compare as run
-    from sightline.evidence import table
     from sightline.lens import write_page
 
     settings = _settings(ctx)
@@ -328,9 +308,7 @@ def _numbers(option: str, given: str) -> list[float]:
     try:
         return [float(number) for number in given.split(",") if number.strip()]
     except ValueError:
-        raise ValueError(
-            f"{option}: expected numbers with commas between, as in 1e-3,3e-3, got {given!r}"
-        ) from None
+        raise ValueError(f"{option}: expected numbers with commas between, as in 1e-3,3e-3, got {given!r}") from None
 
 
 def _print_measures(parts: dict[str, dict[str, float]]) -> None:

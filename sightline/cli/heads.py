@@ -14,9 +14,7 @@ from sightline.cli.app import app
 def heads(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="The folder of a fitted or Hugging Face model, or its name on the hub."
-        ),
+        typer.Argument(metavar="MODEL", help="The folder of a fitted or Hugging Face model, or its name on the hub."),
     ],
     corpus: Annotated[
         list[str],
@@ -26,29 +24,22 @@ def heads(
         ),
     ],
     report: Annotated[
-        list[Path] | None,
-        typer.Option(help="Files to report on.  [default: every second text of the corpus]"),
+        list[Path] | None, typer.Option(help="Files to report on.  [default: every second text of the corpus]")
     ] = None,
     kind: Annotated[
-        str | None,
-        typer.Option(help="dependencies, coreference, links or text.  [default: as the files say]"),
+        str | None, typer.Option(help="dependencies, coreference, links or text.  [default: as the files say]")
     ] = None,
     encoding: Annotated[
-        str | None,
-        typer.Option(help="Of the files, as latin-1.  [default: UTF-8, or as a file's own mark says]"),
+        str | None, typer.Option(help="Of the files, as latin-1.  [default: UTF-8, or as a file's own mark says]")
     ] = None,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Also switch the best heads off; for a model fitted to scope.")
     ] = False,
     beside: Annotated[
         Path | None,
-        typer.Option(
-            help="The folder or heads.json of another model's report on the same words, to compare with."
-        ),
+        typer.Option(help="The folder or heads.json of another model's report on the same words, to compare with."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The folder to write.  [default: runs/heads-MODEL]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: runs/heads-MODEL]")] = None,
 ) -> None:
     """Find out which head of a model does what: for each relation between words the head that finds it best.
 
@@ -64,9 +55,9 @@ def heads(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    from sightline.evidence.heads.pages import read
-    from sightline.evidence.heads.report import folder_for
-    from sightline.evidence.heads.report import heads as run
+    from sightline.head_roles.page_data import read
+    from sightline.head_roles.report import folder_for
+    from sightline.head_roles.report import heads as run
     from sightline.training.loop import processes
 
     other = None if beside is None else read(beside)
@@ -79,7 +70,7 @@ def heads(
 
 def _show(found: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
     """Prints what was found, and writes its page."""
-    from sightline.evidence.heads.pages import page
+    from sightline.head_roles.page_data import page
     from sightline.lens import write_page
 
     data = page(found, other)
@@ -95,14 +86,12 @@ def _print(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sightline.evidence.heads.choice import beats, in_order
-    from sightline.evidence.heads.pages import won
+    from sightline.head_roles.choice import beats, in_order
+    from sightline.head_roles.page_data import won
 
     title = f"{found['model']}: {found['layers']} layers of {found['heads']} heads"
     table = Table(title=title, title_justify="left")
-    for i, name in enumerate(
-        ("", "relation", "questions", "head", "finds", "95%", "best offset", "random", "example")
-    ):
+    for i, name in enumerate(("", "relation", "questions", "head", "finds", "95%", "best offset", "random", "example")):
         table.add_column(name, justify="right" if 1 < i < 8 else "left", no_wrap=i < 8)
     for row in in_order(found["relations"]):
         interval = "" if row["interval"] is None else "{:.1%} to {:.1%}".format(*row["interval"])

@@ -19,20 +19,16 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a mod
 
 Tokens = Annotated[int | None, typer.Option(help="Tokens per batch.  [default: 2048 on a CPU, else 16384]")]
 File = Annotated[
-    str,
-    typer.Argument(help="Texts: .txt (one a line), .jsonl, .csv, .tsv or .parquet; - is standard input."),
+    str, typer.Argument(help="Texts: .txt (one a line), .jsonl, .csv, .tsv or .parquet; - is standard input.")
 ]
 Out = Annotated[Path, typer.Option(help="What to write: a name that ends in .npy, .parquet or .safetensors.")]
 Text = Annotated[str | None, typer.Option(help="The column to read.  [default: text, or the only one]")]
 Keep = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="COLUMN", help="A column to keep beside text and vector, in .parquet; may be repeated."
-    ),
+    typer.Option(metavar="COLUMN", help="A column to keep beside text and vector, in .parquet; may be repeated."),
 ]
 Encoding = Annotated[
-    str | None,
-    typer.Option(help="Of the file, such as latin-1 or cp1252.  [default: utf-8, or as the file says]"),
+    str | None, typer.Option(help="Of the file, such as latin-1 or cp1252.  [default: utf-8, or as the file says]")
 ]
 Pooling = Annotated[
     str | None,
@@ -43,9 +39,7 @@ Pooling = Annotated[
 ]
 Normalize = Annotated[
     bool | None,
-    typer.Option(
-        "--normalize/--no-normalize", help="Vectors of length 1, or not.  [default: as the model says]"
-    ),
+    typer.Option("--normalize/--no-normalize", help="Vectors of length 1, or not.  [default: as the model says]"),
 ]
 
 
@@ -62,9 +56,7 @@ def embed(
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut texts that are longer than the model takes.")
     ] = False,
-    precision: Annotated[
-        str, typer.Option(help="float32 or bfloat16, of the model; vectors are float32.")
-    ] = "float32",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, of the model; vectors are float32.")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     tokens: Tokens = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
@@ -92,7 +84,7 @@ def embed(
         )
     keep = [name.strip() for names in keep or () for name in names.split(",")]
     texts = _Texts(file, text, keep, encoding)
-    from sightline.huggingface.vectors import embed_to_file
+    from sightline.huggingface.vector_files import embed_to_file
 
     with _progress(file) as advance:
         count, width = embed_to_file(

@@ -20,16 +20,11 @@ FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html
 def look(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL", help="The folder of a fitted or Hugging Face model, or its name on the hub."
-        ),
+        typer.Argument(metavar="MODEL", help="The folder of a fitted or Hugging Face model, or its name on the hub."),
     ],
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE", help="The text, or a file of it; - is standard input.")
-    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="The text, or a file of it; - is standard input.")],
     link: Annotated[
-        str | None,
-        typer.Option(help="Two words: which heads join them? As in its:Law; of several, its:2:Law."),
+        str | None, typer.Option(help="Two words: which heads join them? As in its:Law; of several, its:2:Law.")
     ] = None,
     layer: Annotated[int | None, typer.Option(help="The layer the page opens with, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="The head of it, from 0.  [default: their mean]")] = None,
@@ -54,9 +49,7 @@ def look(
         sightline look runs/book book.txt --serve
     """
     if serve and out is not None:
-        raise ValueError(
-            f"look: expected --serve or a page to write, got both; leave out --serve or --out {out}"
-        )
+        raise ValueError(f"look: expected --serve or a page to write, got both; leave out --serve or --out {out}")
     if port is not None and not serve:
         raise ValueError(f"look: expected --serve with --port, got --port {port} alone; add --serve")
     from sightline.cli.huggingface import quiet
@@ -91,9 +84,7 @@ def check_page(path: Path, option: str) -> None:
     from sightline.lens import read_page
 
     if path.is_dir():
-        raise ValueError(
-            f"{path}: expected a file to write the page to, got a folder; name a file in it with {option}"
-        )
+        raise ValueError(f"{path}: expected a file to write the page to, got a folder; name a file in it with {option}")
     if not path.is_file():  # none yet, or a device or a pipe, in which nothing is lost
         return
     try:
@@ -120,8 +111,7 @@ def _read(text: str, encoding: str | None) -> str:
 def _print_link(data: dict) -> None:
     link, spelled = data["link"], [text for _, text in data["words"]]
     words = [
-        f"{word}:{spelled[: i + 1].count(word)}" if spelled.count(word) > 1 else word
-        for i, word in enumerate(spelled)
+        f"{word}:{spelled[: i + 1].count(word)}" if spelled.count(word) > 1 else word for i, word in enumerate(spelled)
     ]
     for ranked, one, other in ((link["there"], "from", "to"), (link["back"], "to", "from")):
         print(f"{words[link[one]]} -> {words[link[other]]}")

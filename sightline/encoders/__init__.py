@@ -5,7 +5,7 @@ from __future__ import annotations
 from sightline.encoders.convolution import Convolution
 from sightline.encoders.encoder import Block, Encoder, Mixer, TokenEmbedding, VectorEmbedding
 from sightline.encoders.fully_connected import FullyConnected
-from sightline.encoders.heads import Readout
+from sightline.encoders.readouts import Readout
 from sightline.encoders.recurrent import Recurrent
 from sightline.encoders.self_attention import SelfAttention
 
@@ -54,9 +54,7 @@ def build(
             case "rnn" | "lstm":
                 return Recurrent(width, cell=kind, causal=causal, **mixer)
             case "convolution":
-                return Convolution(
-                    width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer
-                )
+                return Convolution(width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer)
             case "fully-connected":
                 return FullyConnected(width, causal=causal, **mixer)
         raise ValueError(f"build: expected one of {', '.join(KINDS)}, got {kind!r}; choose one")

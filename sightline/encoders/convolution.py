@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.attention.once import once
+from sightline.attention.single_backward import once
 from sightline.encoders.encoder import Mixer
 from sightline.encoders.grids import rows_or_zeros
 from sightline.sequences import Sequences

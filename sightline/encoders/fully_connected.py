@@ -30,9 +30,7 @@ class FullyConnected(Mixer):
     torch.Size([5, 16])
     """
 
-    def __init__(
-        self, width: int, largest: int, rank: int | None = None, heads: int = 1, causal: bool = False
-    ):
+    def __init__(self, width: int, largest: int, rank: int | None = None, heads: int = 1, causal: bool = False):
         super().__init__()
         if width % heads:
             raise ValueError(
@@ -58,9 +56,7 @@ class FullyConnected(Mixer):
         weights = self._weights(longest).to(x.values.dtype)
         mixed = []
         for (n, count), grid in zip(grids.shapes, grids.fill(x.values), strict=True):
-            columns = (
-                grid.view(n, count, self.heads, -1).permute(2, 0, 1, 3).flatten(2)
-            )  # [H, n, count * E / H]
+            columns = grid.view(n, count, self.heads, -1).permute(2, 0, 1, 3).flatten(2)  # [H, n, count * E / H]
             y = torch.bmm(weights[:, :n, :n], columns).view(self.heads, n, count, -1)
             mixed.append(y.permute(1, 2, 0, 3).flatten(2))
         return x.with_values(grids.read(mixed))

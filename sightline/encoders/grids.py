@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention.once import once
+from sightline.attention.single_backward import once
 
 
 @dataclass(frozen=True)

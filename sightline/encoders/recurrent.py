@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from sightline.attention.once import once
+from sightline.attention.single_backward import once
 from sightline.encoders.encoder import Mixer
 from sightline.encoders.grids import Grids, grids_of
 from sightline.sequences import Sequences

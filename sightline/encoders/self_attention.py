@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention import Pattern, attention
-from sightline.attention.once import once
+from sightline.attention.single_backward import once
 from sightline.encoders.encoder import Mixer
 from sightline.sequences import Sequences
 
@@ -60,9 +60,7 @@ class SelfAttention(Mixer):
         alike = nn.init.orthogonal_(torch.empty(key_heads, self.head_width, width).flatten(0, 1))
         alike = alike.view(key_heads, 1, self.head_width, width)[::2]
         with torch.no_grad():
-            q, k, _ = self.project_in.weight.split(
-                [heads * self.head_width] + 2 * [key_heads * self.head_width]
-            )
+            q, k, _ = self.project_in.weight.split([heads * self.head_width] + 2 * [key_heads * self.head_width])
             q.view(key_heads, -1, self.head_width, width)[::2] = alike
             k.view(key_heads, -1, self.head_width, width)[::2] = alike
             self.project_in.bias.zero_()
@@ -89,11 +87,7 @@ class SelfAttention(Mixer):
         if not self.causal:
             return super().start(count)
         empty = self.project_in.weight.new_empty(count, 0, self.key_heads, self.head_width)
-        return [
-            empty,
-            empty,
-            0,
-        ]  # keys and values with room to grow [S, room, G, D], and how many rows there are
+        return [empty, empty, 0]  # keys and values with room to grow [S, room, G, D], and how many rows there are
 
     def step(self, x: Tensor, state: list) -> tuple[Tensor, list]:
         if not self.causal:

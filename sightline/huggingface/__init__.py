@@ -9,6 +9,6 @@ The only room that imports transformers; importing it registers the attention an
 from sightline.huggingface.check import check
 from sightline.huggingface.embed import embed
 from sightline.huggingface.packing import run, unpad
-from sightline.huggingface.vectors import embed_to_file
+from sightline.huggingface.vector_files import embed_to_file
 
 __all__ = ["check", "embed", "embed_to_file", "run", "unpad"]

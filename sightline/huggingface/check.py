@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from sightline.attention import CAUSAL, FULL, Pattern, watching
 from sightline.huggingface import packability
 from sightline.huggingface.packing import run, unpad
-from sightline.huggingface.rows import NAME, packing_in_use
+from sightline.huggingface.row_layout import NAME, packing_in_use
 
 LENGTHS = (7, 1, 13, 4)  # of the sequences that are tried
 NEW = 6  # tokens generated
@@ -69,10 +69,7 @@ def check(model: PreTrainedModel) -> Checked:
 def _rows(trial: _Trial) -> list[Row]:
     routed = trial.routed()
     if routed.outcome != "exact":
-        return [
-            routed,
-            *(Row(what, "refused", None, routed.sentence) for what in ("padded = eager", "run = alone")),
-        ]
+        return [routed, *(Row(what, "refused", None, routed.sentence) for what in ("padded = eager", "run = alone"))]
     uses: dict[str, Callable[[], float | None]] = {
         "padded = eager": trial.padded,
         "packed = alone": trial.packed,
@@ -204,9 +201,7 @@ class _Trial:
         tokens = []
         for implementation in ("eager", NAME):
             self.model.set_attn_implementation(implementation)
-            tokens.append(
-                self.model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
-            )
+            tokens.append(self.model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False))
         return float((tokens[0] != tokens[1]).any())
 
     def gradient(self) -> float:
@@ -219,9 +214,7 @@ class _Trial:
             outputs = _shown(self.under(implementation, **given), real).float()
             weights = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs)
             grads = torch.autograd.grad((outputs * weights).sum(), wanted, allow_unused=True)
-            found.append(
-                [torch.zeros_like(p) if g is None else g for g, p in zip(grads, wanted, strict=True)]
-            )
+            found.append([torch.zeros_like(p) if g is None else g for g, p in zip(grads, wanted, strict=True)])
         largest = max(float(g.abs().max()) for g in found[0] if g.numel())
         worst = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True) if a.numel())
         return worst / largest if largest else worst
@@ -249,11 +242,7 @@ def _shown(output: Tensor, real: Tensor) -> Tensor:
 def _tensors(outputs) -> list[Tensor]:
     """All that a model gives, beside a cache."""
     values = outputs.values() if isinstance(outputs, dict) else outputs
-    lists = [
-        [value] if isinstance(value, Tensor) else value
-        for value in values
-        if isinstance(value, Tensor | tuple)
-    ]
+    lists = [[value] if isinstance(value, Tensor) else value for value in values if isinstance(value, Tensor | tuple)]
     return [tensor for several in lists for tensor in several if isinstance(tensor, Tensor)]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sightline.batching import sorted_batches
-from sightline.huggingface import recipe as recipes
+from sightline.huggingface import pooling_config as recipes
 from sightline.huggingface.loading import load, load_whole, longest_text
 from sightline.huggingface.model_files import EXPECTED, line
 from sightline.huggingface.packability import base_of, evaluating, way_of
@@ -31,9 +31,7 @@ WINDOW = 2048  # texts that are sorted together ...
 CHARACTERS = 1_000_000  # ... unless they are long; so memory is bounded, whatever comes
 BATCHES = 8  # whose hidden states are in memory at once
 SHOWN = 3  # texts that are too long, by name
-Named = tuple[
-    str, str
-]  # what messages call a text by, and the text; further values stand behind it and go along
+Named = tuple[str, str]  # what messages call a text by, and the text; further values stand behind it and go along
 
 
 def embed(
@@ -97,9 +95,7 @@ def windows(named: Iterable[Named]) -> Iterator[list[Named]]:
             got = "a missing value" if is_missing(text) else type(text).__name__
             raise TypeError(f"{name}: expected a text, got {got}; turn it into one, or leave it out")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError(
-                f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
-            )
+            raise ValueError(f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
         window.append(item)
         characters += len(text)
         if len(window) == WINDOW or characters >= CHARACTERS:
@@ -134,9 +130,7 @@ class Embedder:
             self.tokenizer = _checked(tokenizer, precision)
             self.recipe = recipes.chosen(recipes.Recipe(), self.source, pooling, normalize)
         elif not isinstance(model, (str, Path)):
-            raise TypeError(
-                f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_instead_of(model)}"
-            )
+            raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_instead_of(model)}")
         elif tokenizer is not None:
             raise ValueError(
                 f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave it out"
@@ -149,9 +143,7 @@ class Embedder:
         try:
             self.model.to(device or self.model.device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"device: expected one that is here, got {device} ({line(error)}); leave it out"
-            ) from None
+            raise ValueError(f"device: expected one that is here, got {device} ({line(error)}); leave it out") from None
         for module in self.recipe.after:
             module.to(self.model.device)
         self.truncate, self.notes = truncate, self.recipe.notes
@@ -221,9 +213,7 @@ class Embedder:
     def _ids(self, named: list[Named]) -> list[list[int]]:
         ids = self._tokenized(named)
         if self.longest is not None:
-            long = [
-                (item[0], len(one)) for item, one in zip(named, ids, strict=True) if len(one) > self.longest
-            ]
+            long = [(item[0], len(one)) for item, one in zip(named, ids, strict=True) if len(one) > self.longest]
             self._refuse(long[:SHOWN], len(long))
         for (name, *_), one in zip(named, ids, strict=True) if self.known else ():
             if one and not 0 <= max(one) < self.known:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sightline.huggingface.given import outermost_call
+from sightline.huggingface.caller_packing import outermost_call
 from sightline.huggingface.packability import base_of, device_of
-from sightline.huggingface.rows import NAME, proving
+from sightline.huggingface.row_layout import NAME, proving
 from sightline.huggingface.twin import apart, plain_class
 
 ROWS = {"input_ids", "inputs_embeds", "token_type_ids", "position_ids"}  # one entry for each token
@@ -87,16 +87,12 @@ def side_of_padding(mask: Tensor) -> str | None:
 def gives_tuple() -> bool:
     """Whether the running call gives a tuple back, in which a cache that is left out would change the places of the others."""
     call = outermost_call()
-    return (
-        call is not None and call[1].get("return_dict", getattr(call[0].config, "return_dict", True)) is False
-    )
+    return call is not None and call[1].get("return_dict", getattr(call[0].config, "return_dict", True)) is False
 
 
 def refuse_whole_texts(model: PreTrainedModel) -> None:
     """Raises ValueError for a head that gives an answer for each row, since a packed row holds many texts."""
-    head = (
-        Head(False, False) if base_of(model) is model else head_of(model, {}, torch.ones(1, 1), {}, "right")
-    )
+    head = Head(False, False) if base_of(model) is model else head_of(model, {}, torch.ones(1, 1), {}, "right")
     if head.whole_texts and head.known:
         raise ValueError(
             f"{type(model).__name__}: expected padded input, got packed texts in one row, for which it gives one answer "
@@ -145,9 +141,7 @@ def head_of(model: PreTrainedModel, given: dict, mask: Tensor, tried: dict[str, 
             _heads.clear()
         try:
             _heads[key] = apart(model, lambda twin: _try(twin, choices, embedded, side, like))
-        except (
-            Exception
-        ):  # whatever it needs beside text: nothing is known of it, and nothing is taken for granted
+        except Exception:  # whatever it needs beside text: nothing is known of it, and nothing is taken for granted
             _heads[key] = UNKNOWN
     return _heads[key]
 
@@ -188,10 +182,7 @@ def _try(twin: PreTrainedModel, choices: int | None, embedded: bool, side: str, 
         mask = mask.repeat_interleave(choices, 0)
     if embedded:
         given["inputs_embeds"] = twin.get_input_embeddings()(given.pop("input_ids"))
-    below = (
-        [base],
-        [part for part in twin.modules() if isinstance(part, PreTrainedModel) and part is not twin],
-    )
+    below = ([base], [part for part in twin.modules() if isinstance(part, PreTrainedModel) and part is not twin])
     first, second = next(filter(None, (_with_two_fillings(twin, given, parts, mask) for parts in below)))
     whole = any(_rows_of(t, mask) is None and t.dim() > 0 for t in first)
     same = all(_same(_real(a, mask), _real(b, mask)) for a, b in zip(first, second, strict=True))
@@ -222,11 +213,7 @@ def _probe(model: PreTrainedModel, side: str) -> tuple[Tensor, Tensor]:
     padding, end = (getattr(config, name, None) for name in ("pad_token_id", "eos_token_id"))
     mask = torch.arange(max(LENGTHS) + 2) < torch.tensor(LENGTHS)[:, None]
     mask[1, :] = True
-    special = {
-        padding,
-        end,
-        *(getattr(config, f"{name}_token_id", None) for name in ("bos", "cls", "mask", "sep")),
-    }
+    special = {padding, end, *(getattr(config, f"{name}_token_id", None) for name in ("bos", "cls", "mask", "sep"))}
     ordinary = torch.tensor([i for i in range(min(config.vocab_size, 100)) if i not in special])
     ids = ordinary[(7 * torch.arange(mask.numel()) % len(ordinary)).view(mask.shape)]
     if isinstance(end, int) and end != padding and end < config.vocab_size:
@@ -244,12 +231,8 @@ def _filled(outputs, mask: Tensor, seed: int):
         rows = _rows_of(value, mask) if isinstance(value, Tensor) and value.is_floating_point() else None
         if rows is None:
             return value
-        noise = (
-            torch.arange(value.numel(), device=value.device).view(value.shape).mul(seed + 1.3).sin().mul(10)
-        )
-        return torch.where(
-            rows.view(*rows.shape, *[1] * (value.dim() - rows.dim())), value, noise.to(value.dtype)
-        )
+        noise = torch.arange(value.numel(), device=value.device).view(value.shape).mul(seed + 1.3).sin().mul(10)
+        return torch.where(rows.view(*rows.shape, *[1] * (value.dim() - rows.dim())), value, noise.to(value.dtype))
 
     if isinstance(outputs, tuple):
         return fill(outputs)

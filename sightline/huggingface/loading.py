@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from sightline.huggingface import recipe as recipes
+from sightline.huggingface import pooling_config as recipes
 from sightline.huggingface.model_files import EXPECTED, NOWHERE, line, where_to_look
 from sightline.huggingface.packability import most_positions
 
@@ -33,9 +33,7 @@ SMALL = 10**8  # parameters that may be missing from the files of a model
 WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 
 
-def load(
-    source: str, dtype: torch.dtype = torch.float32, subfolder: str = "", headed: bool = False
-) -> PreTrainedModel:
+def load(source: str, dtype: torch.dtype = torch.float32, subfolder: str = "", headed: bool = False) -> PreTrainedModel:
     """A model from a folder or the hub, without running code that came with it, ready for use; `headed` as it was saved.
 
     Raises: ValueError that says what was tried.
@@ -89,9 +87,7 @@ def load_whole(
     return model, tokenizer, recipe
 
 
-def longest_text(
-    recipe: recipes.Recipe, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel, way
-) -> int | None:
+def longest_text(recipe: recipes.Recipe, tokenizer: PreTrainedTokenizerBase, base: PreTrainedModel, way) -> int | None:
     """The tokens a text may have: what the folder says or else the tokenizer, but no more than there are positions."""
     limits = [
         recipe.longest or tokenizer.model_max_length,
@@ -146,12 +142,7 @@ def _check_dtypes(path: Path) -> None:
     try:
         with safe_open(path, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  it is no dict
-                if (
-                    name.endswith((".weight", ".bias"))
-                    and tensors.get_slice(name).get_dtype() in WHOLE_NUMBERS
-                ):
-                    raise ValueError(
-                        f"whole numbers for {name}, where the configuration knows no quantization"
-                    )
+                if name.endswith((".weight", ".bias")) and tensors.get_slice(name).get_dtype() in WHOLE_NUMBERS:
+                    raise ValueError(f"whole numbers for {name}, where the configuration knows no quantization")
     except SafetensorError:  # which loading says better
         return

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sightline.batching import sorted_batches
-from sightline.huggingface import attending  # noqa: F401  registers
+from sightline.huggingface import attention_function  # noqa: F401  registers
 from sightline.huggingface.packability import (
     Way,
     arguments_for,
@@ -59,9 +59,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
         if len(chosen.values):
             parts.append(packed_rows(base, chosen, way) if packs else rows_in_runs(base, chosen))
     if not parts:
-        nothing = torch.zeros(
-            0, base.config.get_text_config().hidden_size, dtype=base.dtype, device=base.device
-        )
+        nothing = torch.zeros(0, base.config.get_text_config().hidden_size, dtype=base.dtype, device=base.device)
         return inputs.with_values(nothing)
     lengths = inputs.lengths[order]
     whole = Sequences(torch.cat(parts), torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))

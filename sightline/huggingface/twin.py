@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sightline.huggingface.rows import proving
+from sightline.huggingface.row_layout import proving
 
 SILENT = 1e-3  # weights that are nowhere larger say nothing of what they do when trained
 WIDENED = 2**30  # at most so many numbers of 16 bits are widened: 4 GiB

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sightline.huggingface.given import arguments_by_name
+from sightline.huggingface.caller_packing import arguments_by_name
 from sightline.huggingface.head_rows import ROWS, gives_tuple, needs_padding, side_of_padding
 from sightline.huggingface.packability import Way, arguments_for, packable, packing, positions_in, probe
-from sightline.huggingface.rows import NAME, packing_in_use
+from sightline.huggingface.row_layout import NAME, packing_in_use
 from sightline.huggingface.twin import apart, plain_class
 from sightline.sequences import Sequences
 
@@ -141,18 +141,13 @@ def _by_first_row(base: PreTrainedModel, hidden: Tensor) -> Tensor:  # as ALBERT
     return base.pooler_activation(base.pooler(hidden[:, 0]))
 
 
-_poolings: dict[
-    tuple, Callable | None
-] = {}  # class of the model and of its pooler -> by which of these it is made
+_poolings: dict[tuple, Callable | None] = {}  # class of the model and of its pooler -> by which of these it is made
 
 
 @torch.compiler.disable
 def _pooling(base: PreTrainedModel) -> Callable | None:
     """How the model makes its pooled output of its hidden states [B, L, E], found by trial; None: in another way."""
-    kinds = (
-        plain_class(type(base)),
-        *(type(getattr(base, name, None)) for name in ("pooler", "pooler_activation")),
-    )
+    kinds = (plain_class(type(base)), *(type(getattr(base, name, None)) for name in ("pooler", "pooler_activation")))
     if kinds not in _poolings:
         try:
             _poolings[kinds] = apart(base, _try_poolings)
@@ -170,8 +165,6 @@ def _try_poolings(base: PreTrainedModel) -> Callable | None:
             pooled = pooling(base, outputs.last_hidden_state)
         except (AttributeError, TypeError, RuntimeError, IndexError):
             continue
-        if pooled.shape == outputs.pooler_output.shape and torch.allclose(
-            pooled, outputs.pooler_output, 1e-4, 1e-5
-        ):
+        if pooled.shape == outputs.pooler_output.shape and torch.allclose(pooled, outputs.pooler_output, 1e-4, 1e-5):
             return pooling
     return None

@@ -16,7 +16,7 @@ __all__ = ["look", "read_page", "render", "watch", "write_page"]
 def __getattr__(name: str):
     """What draws pages is brought when it is used: with it come all models that can be looked into, and `watch` needs none."""
     if name == "look":
-        from sightline.lens.looking import look
+        from sightline.lens.page_data import look
 
         return look
     if name in ("read_page", "render", "write_page"):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.lens.looking import looked
-from sightline.lens.moved import Shares, profiled
+from sightline.lens.influence_profile import Shares, profiled
+from sightline.lens.page_data import looked
 from sightline.models import Text, Unit
 
 

@@ -153,9 +153,7 @@ def lines(shown: _Shown, query: str | int | None = None) -> Drawn:
     strokes.sort()  # the strongest on top
     middle = (left + right) / 2
     curve = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    paths = [
-        Path([(left + 0.05, a), (middle, a), (middle, b), (right - 0.05, b)], curve) for _, _, a, b in strokes
-    ]
+    paths = [Path([(left + 0.05, a), (middle, a), (middle, b), (right - 0.05, b)], curve) for _, _, a, b in strokes]
     colors = [to_rgba(hue, min(1, weight)) for weight, hue, _, _ in strokes]
     widths = [0.9 + 1.3 * weight for weight, *_ in strokes]
     axes.add_collection(
@@ -177,9 +175,7 @@ def lines(shown: _Shown, query: str | int | None = None) -> Drawn:
     return drawn
 
 
-def _bands(
-    axes: Axes, rows: list[Tensor], special: set[int], height: list[float], x: float, room: float
-) -> None:
+def _bands(axes: Axes, rows: list[Tensor], special: set[int], height: list[float], x: float, room: float) -> None:
     """Behind each key a band for each head, as opaque as half the weight, so that the word stays legible."""
     high = 0.9 * PITCH / len(rows)
     for i, (row, hue) in enumerate(zip(rows, HUES, strict=False)):
@@ -193,9 +189,7 @@ def _place(text: Text, query: str | int) -> int:
     if isinstance(query, str):
         return text.word(query)
     if not 0 <= query < len(text.words):
-        raise ValueError(
-            f"figure: expected a word from 0 to {len(text.words) - 1}, got {query}; count words from 0"
-        )
+        raise ValueError(f"figure: expected a word from 0 to {len(text.words) - 1}, got {query}; count words from 0")
     return query
 
 
@@ -207,11 +201,7 @@ def matrix(shown: _Shown) -> Drawn:
     words, (head,) = shown.text.words, shown.heads
     worded = len(words) <= MOST_WORDS
     at = 1 if worded else -(-shown.count // MOST_CELLS)
-    map = (
-        shown.words(head)
-        if worded
-        else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
-    )
+    map = shown.words(head) if worded else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
     side = min(LARGEST, max(1.2, PITCH * len(map))) if worded else WIDE
     drawn = Drawn(figsize=(side, side))
     axes = drawn.add_axes([0, 0, 1, 1])
@@ -282,9 +272,7 @@ def profile(shown: _Shown) -> Drawn:
 def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
     """The share in each bin, and the share on special keys, which is in none."""
     n, special = shown.count, torch.tensor(shown.text.special)
-    far = (
-        [2**i for i in range((n - 2).bit_length() + 1)] if n > 1 else []
-    )  # of bins 1, 2, 3 to 4, 5 to 8, ...
+    far = [2**i for i in range((n - 2).bit_length() + 1)] if n > 1 else []  # of bins 1, 2, 3 to 4, 5 to 8, ...
     edges = torch.tensor([-d for d in reversed(far)] + [0, 1] + [d + 1 for d in far])
     sums, lost = torch.zeros(len(edges) - 1, dtype=torch.float64), 0.0
     for i in range(0, n, STRIP):
@@ -309,36 +297,18 @@ def _canvas(width: float, height: float) -> tuple[Drawn, Axes]:
 
 
 def _write(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    color: str,
-    size: float,
-    side: str,
-    weight: str = "normal",
-    **more,
+    axes: Axes, x: float, y: float, text: str, color: str, size: float, side: str, weight: str = "normal", **more
 ) -> None:
     """Text as it stands: a dollar sign begins no formula."""
     axes.text(
-        x,
-        y,
-        text,
-        color=color,
-        fontsize=size,
-        ha=side,
-        va="center_baseline",
-        weight=weight,
-        parse_math=False,
-        **more,
+        x, y, text, color=color, fontsize=size, ha=side, va="center_baseline", weight=weight, parse_math=False, **more
     )
 
 
 def _names_of_heads(axes: Axes, shown: _Shown, x: float, y: float) -> None:
     """The layer, and each head in its hue, in a line."""
     marks = [
-        Line2D([], [], color=hue, lw=2, label=f"head {head}")
-        for head, hue in zip(shown.heads, HUES, strict=False)
+        Line2D([], [], color=hue, lw=2, label=f"head {head}") for head, hue in zip(shown.heads, HUES, strict=False)
     ]
     axes.legend(
         handles=[Line2D([], [], lw=0, label=shown.name), *marks], loc="center", bbox_to_anchor=(x, y),

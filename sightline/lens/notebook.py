@@ -114,7 +114,7 @@ class Shown(Seen):
         `pieces` and `sequence` are those of `show`. Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
         """
         try:
-            from sightline.lens.answers import Answers
+            from sightline.lens.page_queries import Answers
             from sightline.lens.widget import Widget
         except ImportError:
             raise ValueError(f"widget: expected anywidget, {MISSING}, got none; install that") from None
@@ -162,8 +162,8 @@ def watch(model: torch.nn.Module, *given, **named) -> Iterator[Shown]:
 def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None, most: int) -> Page:
     """The page of one sequence, as `Shown.show` gives it, if it has at most so many weights."""
     from sightline.lens import inline
-    from sightline.lens.looking import looked  # which brings all models that it can look into
     from sightline.lens.page import render
+    from sightline.lens.page_data import looked  # which brings all models that it can look into
 
     chosen = _chosen(seen, sequence, layers)
     n = _length(seen, chosen[0], sequence)
@@ -197,9 +197,7 @@ def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> li
         raise ValueError("show: expected a layer at least, got none; name some")
     count = len(seen.layer(names[0]).offsets) - 1
     if not 0 <= sequence < count:
-        raise ValueError(
-            f"show: expected a sequence from 0 to {count - 1}, got {sequence}; count them in the batch"
-        )
+        raise ValueError(f"show: expected a sequence from 0 to {count - 1}, got {sequence}; count them in the batch")
 
     def shape(name: str) -> tuple[int, int, int]:
         layer = seen.layer(name)
@@ -278,9 +276,7 @@ def _summary(seen: Shown, chosen: list[str], sequence: int, notes: list[str]) ->
 def _table(what: str, form: str, rows: list[list[float]], most: float) -> str:
     heads = "".join(f'<th scope="col">{head}</th>' for head in range(len(rows[0])))
     lines = "".join(
-        f'<tr><th scope="row">layer {number}</th>'
-        + "".join(_cell(value, form, most) for value in row)
-        + "</tr>"
+        f'<tr><th scope="row">layer {number}</th>' + "".join(_cell(value, form, most) for value in row) + "</tr>"
         for number, row in enumerate(rows)
     )
     return f"<table><caption>{what}</caption><tr><th>head</th>{heads}</tr>{lines}</table>"

@@ -2,7 +2,7 @@
 
 `render` puts data (a dict that JSON can hold) into the page; the script of the page draws all it shows from that one
 embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`, those of a
-report on heads where they are made, in `evidence.heads.pages`, as are those of claims, in `evidence.claims.document`. Version 1 of those of a comparison:
+report on heads where they are made, in `head_roles.page_data`. Version 1 of those of a comparison:
 
     version        1
     title, about   a line; a list of paragraphs, in which `names` may stand between backticks
@@ -36,70 +36,64 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from sightline.files import replacing
 from sightline.lens.exhibited import look_of
 
 VERSION = 1
-SCRIPTS = {  # of each page, in order
-    "page": ("elements", "scales", "kinds", "plots", "compared", "exhibit", "page"),
-    "claims": ("elements", "scales", "kinds", "plots", "claims-pictures", "claims-tables", "claims"),
-    "heads": ("elements", "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"),
-    "look": (
-        "elements",
-        "look-source",
-        "look-data",
-        "look-blocks",
-        "look-text",
-        "look-heads",
-        "look-lines",
-        "look-map",
-        "look-pictures",
-        "look-tiles",
-        "look-profile",
-        "look-predicts",
-        "look",
-        "look-notes",
+
+
+class Assets(NamedTuple):
+    """The scripts and styles of a page, in order: names of files in `assets`, or paths without ending."""
+
+    scripts: tuple[str | Path, ...]
+    styles: tuple[str | Path, ...]
+
+
+LOOK = "look-source look-data look-blocks look-text look-heads look-lines look-map look-pictures look-tiles look-profile look-predicts"
+PAGES = {
+    "page": Assets(("elements", "scales", "kinds", "plots", "compared", "exhibit", "page"), ("page",)),
+    "heads": Assets(
+        ("elements", "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"), ("page", "heads")
     ),
+    "look": Assets(("elements", *LOOK.split(), "look", "look-notes"), ("look",)),
 }
-STYLES = {"page": ("page",), "claims": ("page", "claims"), "heads": ("page", "heads"), "look": ("look",)}
 
 
-def render(data: dict) -> str:
-    """The whole page as one string, of a comparison, a look, heads or claims; whatever stands in the data is shown as text and never run.
+def render(data: dict, assets: Assets | None = None) -> str:
+    """The whole page as one string, of a comparison, a look or heads; whatever stands in the data is shown as text and never run.
+
+    `assets` draw data of another kind.
 
     >>> page = render({"version": 1, "title": "a </script> in the data"})
     >>> page.count("</script>")  # the two of the page itself
     2
     """
     if data.get("version") != VERSION:
-        raise ValueError(
-            f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; compare again"
-        )
+        raise ValueError(f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; compare again")
     kind = data.get("page", "page")
-    if kind not in SCRIPTS:
-        raise ValueError(
-            f"lens.render: expected the data of a comparison, a look, heads or claims, got {kind!r}; make it anew"
-        )
-    style, script = "".join(_asset(f"{name}.css") for name in STYLES[kind]), _script(kind)
+    if assets is None and kind not in PAGES:
+        raise ValueError(f"lens.render: expected the data of a comparison, a look or heads, got {kind!r}; make it anew")
+    assets = assets or PAGES[kind]
+    style, script = "".join(_asset(name, ".css") for name in assets.styles), _script(assets)
     if data.get("shows") == "influence":
-        style += _asset("influence.css")
+        style += _asset("influence", ".css")
     if not data.get("exhibit"):
         return _laid_out(data["title"], style, [script], [_embeddable(data)], data.get("by") == "server")
-    inner = _script("look")
+    inner = _script(PAGES["look"])
     shown = look_of(data["exhibit"])
-    frame = _laid_out(
-        shown["title"], _asset("look.css") + _asset("framed.css"), [inner], [_embeddable(shown)]
-    )
+    frame = _laid_out(shown["title"], _asset("look", ".css") + _asset("framed", ".css"), [inner], [_embeddable(shown)])
     return _laid_out(data["title"], style, [script, inner], [_embeddable(data), _embeddable(frame)])
 
 
-def _asset(name: str) -> str:
-    return (resources.files("sightline.lens") / "assets" / name).read_text("utf-8")
+def _asset(name: str | Path, ending: str) -> str:
+    folder = resources.files("sightline.lens") / "assets"
+    return (folder / f"{name}{ending}").read_text("utf-8")  # a whole path stays itself
 
 
-def _script(kind: str) -> str:
-    return '"use strict";\n' + "".join(_asset(f"{name}.js") for name in SCRIPTS[kind])
+def _script(assets: Assets) -> str:
+    return '"use strict";\n' + "".join(_asset(name, ".js") for name in assets.scripts)
 
 
 def _laid_out(title: str, style: str, scripts: list[str], data: list[str], served: bool = False) -> str:
@@ -117,15 +111,15 @@ def _laid_out(title: str, style: str, scripts: list[str], data: list[str], serve
         "hash": "' '".join(f"sha256-{hash}" for hash in hashes),
         "data": '</script>\n<script type="application/json" id="frame">'.join(data),
     }
-    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page.html"))
+    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page", ".html"))
 
 
-def write_page(data: dict, path: str | os.PathLike) -> Path:
+def write_page(data: dict, path: str | os.PathLike, assets: Assets | None = None) -> Path:
     """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole.
 
     A device or a pipe is written into, and of a link what it stands for.
     """
-    page = render(data).encode("utf-8", "backslashreplace")  # a file name may be no UTF-8
+    page = render(data, assets).encode("utf-8", "backslashreplace")  # a file name may be no UTF-8
     with replacing(path, named=True) as file:
         file.write(page)
     return Path(path)

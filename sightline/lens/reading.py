@@ -104,9 +104,7 @@ def _of_the_hub(source: str) -> Reader:
     except ValueError as error:
         blind = str(error).partition(";")[0]
     halves = model.config.is_encoder_decoder and base is not model
-    notes = (
-        ["Shown is the encoder, as it reads the text; the decoder, which writes, is not."] if halves else []
-    )
+    notes = ["Shown is the encoder, as it reads the text; the decoder, which writes, is not."] if halves else []
 
     def read(text: str) -> tuple[Text, Tensor]:
         read = tokenizer(
@@ -146,11 +144,7 @@ def _function(source: str) -> tuple[Text, Tensor]:
     """
     try:
         found = next(
-            (
-                f
-                for f in roles.functions(source)
-                if len(f.words) <= scope.LONGEST and len(_names(f)) <= scope.NAMES
-            ),
+            (f for f in roles.functions(source) if len(f.words) <= scope.LONGEST and len(_names(f)) <= scope.NAMES),
             None,
         )
     except (SyntaxError, ValueError, RecursionError):
@@ -161,9 +155,7 @@ def _function(source: str) -> tuple[Text, Tensor]:
             "as this model reads, got none; give the file of one"
         )
     names = {name: scope.FIRST_NAME + i for i, name in enumerate(_names(found))}
-    ids = [
-        names[s] if w is None else scope.WORD_IDS[w] for w, s in zip(found.words, found.spelling, strict=True)
-    ]
+    ids = [names[s] if w is None else scope.WORD_IDS[w] for w, s in zip(found.words, found.spelling, strict=True)]
     units = _units(found.spelling, found.words)
     gold = [(use, binding) for use, binding in enumerate(found.links) if binding >= 0]
     return Text(units, units, list(range(len(units))), [False] * len(units), gold), torch.tensor(ids)

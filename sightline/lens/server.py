@@ -22,9 +22,9 @@ from time import monotonic
 
 import torch
 
-from sightline.lens.answers import Answers
-from sightline.lens.looking import unread
 from sightline.lens.page import render
+from sightline.lens.page_data import unread
+from sightline.lens.page_queries import Answers
 from sightline.lens.predicted import predicted
 from sightline.lens.reading import Reader, opened
 from sightline.models import Text
@@ -97,11 +97,7 @@ def observed(model: str | Path | Model, text: str, progress: bool = False) -> An
         )
     training, part = reader.model.training, _reading(reader)
     try:
-        with (
-            torch.no_grad(),
-            watch(reader.model.eval(), keep_map=True) as seen,
-            _telling(seen, len(ids), progress),
-        ):
+        with torch.no_grad(), watch(reader.model.eval(), keep_map=True) as seen, _telling(seen, len(ids), progress):
             encodings = part(ids)
         with torch.no_grad():
             predicts = _predicted(reader, encodings, words)
@@ -123,9 +119,7 @@ def _whole(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(
-            "look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
-        ) from None
+        raise ValueError("look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8") from None
     return text
 
 
@@ -150,9 +144,7 @@ def _telling(seen: Seen, tokens: int, progress: bool) -> Iterator[None]:
 
         def tell() -> None:
             while not done.wait(1):
-                status.update(
-                    f"reading {tokens:,} tokens: layer {seen.layers + 1}, {monotonic() - began:.0f} s"
-                )
+                status.update(f"reading {tokens:,} tokens: layer {seen.layers + 1}, {monotonic() - began:.0f} s")
 
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
@@ -228,9 +220,7 @@ def application(answers: Answers, page: str, secret: str, hosts: set[str]):
 
     async def ask(request: Request) -> Response:
         try:
-            made = await desk.ask(
-                request.path_params["name"], dict(request.query_params), request.is_disconnected
-            )
+            made = await desk.ask(request.path_params["name"], dict(request.query_params), request.is_disconnected)
         except ValueError as error:
             return PlainTextResponse(str(error), 400, SAFE)
         except Crowded:

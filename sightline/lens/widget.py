@@ -12,8 +12,8 @@ from importlib import resources
 import anywidget
 import traitlets
 
-from sightline.lens.answers import Answers
 from sightline.lens.page import render
+from sightline.lens.page_queries import Answers
 
 
 class Widget(anywidget.AnyWidget):

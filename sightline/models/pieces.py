@@ -208,8 +208,7 @@ def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) ->
     ]
     joined = _Joined()
     written = [
-        (0, 0) if plain else joined.add(one.data)
-        for one, plain in zip(spelled(tokens, alone), alone, strict=True)
+        (0, 0) if plain else joined.add(one.data) for one, plain in zip(spelled(tokens, alone), alone, strict=True)
     ]
     read = joined.end()
     place_of: dict[int, int] = {}  # of each letter of the tokens, its place in the text

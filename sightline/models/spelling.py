@@ -23,7 +23,9 @@ _PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that are
 _BYTES = {chr(byte): byte for byte in _PLAIN} | {
     chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in _PLAIN)
 }
-_BLANK = re.compile("[\u0120\u010a\u0109\u010d]+")  # blank, line feed, tab and return, as byte-level vocabularies write them
+_BLANK = re.compile(
+    "[\u0120\u010a\u0109\u010d]+"
+)  # blank, line feed, tab and return, as byte-level vocabularies write them
 _CONTROL = re.compile("[\u0100-\u011f]")  # control characters, likewise
 
 
@@ -57,7 +59,9 @@ def spelled(
         if alone:
             made.append(Spelled(_encoded(token)))
         elif whole[i] or i == 0 or plain[i - 1]:  # nothing stands before it that it could go on
-            made.append(Spelled(_encoded(token)) if isinstance(token, str) and token.startswith(GOES_ON) else read(token))
+            made.append(
+                Spelled(_encoded(token)) if isinstance(token, str) and token.startswith(GOES_ON) else read(token)
+            )
         else:
             made.append(read(token))
     return made

@@ -102,9 +102,7 @@ class Text:
         if colon and number.isdecimal() and (found := self._called(stem)):
             if 0 < int(number) <= len(found):
                 return found[int(number) - 1]
-            raise ValueError(
-                f"link: expected one of the {len(found)} places of {stem!r}, got {number}; count from 1"
-            )
+            raise ValueError(f"link: expected one of the {len(found)} places of {stem!r}, got {number}; count from 1")
         raise ValueError(
             f"link: expected a word of the text, got {named!r}, which is not in it; write it as the text does"
         )
@@ -120,13 +118,9 @@ class Text:
         Raises: ValueError where it does not name two words.
         """
         cuts = [i for i, letter in enumerate(link) if letter == ":" and 0 < i < len(link) - 1]
-        cuts = [
-            i for i in cuts if not re.fullmatch(r"\d+(:.*)?", link[i + 1 :]) or self._called(link[i + 1 :])
-        ]
+        cuts = [i for i in cuts if not re.fullmatch(r"\d+(:.*)?", link[i + 1 :]) or self._called(link[i + 1 :])]
         if not cuts:
-            raise ValueError(
-                f"link: expected two words with a colon between, as in its:Law, got {link!r}; name both"
-            )
+            raise ValueError(f"link: expected two words with a colon between, as in its:Law, got {link!r}; name both")
         return self.word(link[: cuts[0]]), self.word(link[cuts[0] + 1 :])
 
 
@@ -158,7 +152,9 @@ def cut(
     alone = [letters(one.data) for one in spelled(tokens, special)]
     spans = _with_blanks(text, spans, alone)
     numbers, places = _grouped(text, spans, special, words, alone)
-    inked = [(begin + len(part) - len(part.lstrip() or part), end) for begin, end in spans for part in [text[begin:end]]]
+    inked = [
+        (begin + len(part) - len(part.lstrip() or part), end) for begin, end in spans for part in [text[begin:end]]
+    ]
     pieces, rest = _laid(text, inked, alone)
     named = ["".join(alone[i] for i in some) for _, some in groupby(range(len(numbers)), numbers.__getitem__)]
     units, end = _laid(text, places, [name if name.strip() else "" for name in named])
@@ -223,7 +219,9 @@ def _grouped(text: str, spans, special, words, alone) -> tuple[list[int], list[t
     reach, edge, begun = -1, 0, False  # the group's last word; where it ends; whether one more piece may belong to it
     for i, (begin, end) in enumerate(spans):
         mine = [] if special[i] else word[bounds[i] : bounds[i + 1]]
-        blank = (text[begin:end] if end > begin else alone[i]).isspace()  # a piece of blanks is of the word that follows
+        blank = (
+            text[begin:end] if end > begin else alone[i]
+        ).isspace()  # a piece of blanks is of the word that follows
         away = mine and begun and reach < 0 and any(map(str.isspace, text[edge : words[mine[0]][0]]))
         if special[i] or not begun or away or reach >= 0 and (mine[0] > reach if mine else blank):
             places.append([begin, end])

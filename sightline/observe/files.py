@@ -98,9 +98,7 @@ class Stored:
                 missing = needed - set(tensors.keys())
             changed = expected is not None and expected != _digest(file)
         except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"{file}: expected the tensors of a layer, got {_said(error)}; save it again"
-            ) from error
+            raise ValueError(f"{file}: expected the tensors of a layer, got {_said(error)}; save it again") from error
         if missing:
             raise ValueError(
                 f"{file}: expected the tensors of a layer, got none named {', '.join(sorted(missing))}; save it again"
@@ -127,8 +125,7 @@ def _write(layer: Layer, name: str, file: Path) -> dict:
         tensors |= {name: getattr(call, name) for name in KEPT}
         tensors |= {f"bias.{s}": one for s, one in enumerate(call.bias or ())}
     save_file(
-        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()},
-        file,
+        {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}, file
     )
     return {
         "name": name,

@@ -38,9 +38,7 @@ ROOM = tl.constexpr(64)  # for the histogram's bins; distance 0 lies in the midd
 
 
 @triton.jit
-def _products(
-    first, ours, theirs, here, there, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr
-):
+def _products(first, ours, theirs, here, there, WIDTH: tl.constexpr, PADDED: tl.constexpr, CHUNK: tl.constexpr):
     """The products [A, B] of our rows and their rows, which begin at the pointers; `first` [A, CHUNK] is loaded already."""
     columns = tl.arange(0, CHUNK)
     loaded = tl.load(theirs[None, :] + columns[:, None], there[None, :] & (columns < WIDTH)[:, None], 0.0)
@@ -263,9 +261,7 @@ def statistics(call: Call, links: int, special: Tensor | None, bins: int) -> dic
         cap, scale = cap * LOG2E, 2 * scale / cap
     level = call.lse.float().T * LOG2E
     level = level.masked_fill(level == -torch.inf, -HIDDEN.value).contiguous()
-    reach = (
-        NO_LIMIT if side is None else min(side, NO_LIMIT) for side in (call.pattern.left, call.pattern.right)
-    )
+    reach = (NO_LIMIT if side is None else min(side, NO_LIMIT) for side in (call.pattern.left, call.pattern.right))
     padded = max(16, triton.next_power_of_2(width))
     common = *q.stride()[:2], *k.stride()[:2], tokens, heads, *reach, scale, cap
     shape = {"WIDTH": width, "PADDED": padded, "CHUNK": min(padded, tiles.chunk)}
@@ -316,9 +312,7 @@ LEAST, FEW = 16, 8  # rows of the smallest block; queries whose links one progra
 
 
 @lru_cache(256)
-def _blocks(
-    offsets: bytes, key_offsets: bytes, most: int, by: int, device: torch.device
-) -> tuple[int, Tensor]:
+def _blocks(offsets: bytes, key_offsets: bytes, most: int, by: int, device: torch.device) -> tuple[int, Tensor]:
     """All sequences in blocks of so many rows, queries (by 0) or keys (by 1): at most `most`, fewer where most would be empty.
 
     For each block, those of queries from the last to the first, since the last may see most: first query row and first key row of

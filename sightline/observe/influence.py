@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sightline import encoders
 from sightline.batching import sorted_batches
-from sightline.observe.opening import Opened, as_sequences, encoder_of, is_huggingface, opened
+from sightline.observe.embeddings import Opened, as_sequences, encoder_of, is_huggingface, opened
 from sightline.sequences import Sequences
 
 TOKENS = 4096  # rows whose graph is held at a time
@@ -78,7 +78,9 @@ class Profile:
 
     def __repr__(self) -> str:
         first, last = self.distance[[0, -1]].tolist()
-        return f"Profile(distances {first} to {last}; 50% within {self.d50}, 90% within {self.d90}, 99% within {self.d99})"
+        return (
+            f"Profile(distances {first} to {last}; 50% within {self.d50}, 90% within {self.d90}, 99% within {self.d99})"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,7 @@ class Influence:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def influence(
-    model: nn.Module,
-    sequences: Sequences | Iterable,
-    *,
-    rows: int | None = 64,
-    probes: int | None = 1,
-    seed: int = 0,
+    model: nn.Module, sequences: Sequences | Iterable, *, rows: int | None = 64, probes: int | None = 1, seed: int = 0
 ) -> Influence:
     """How much of each output row is moved by inputs at which distance, over all sequences; the model stays as it is.
 
@@ -175,9 +172,7 @@ def influence_on(
             raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {one}; count from 0")
     if not rows:
         return torch.zeros(0, n, dtype=torch.float64)
-    side = max(
-        1, min(len(rows), ASIDE // n)
-    )  # copies that lie side by side; of each a row is asked at a time
+    side = max(1, min(len(rows), ASIDE // n))  # copies that lie side by side; of each a row is asked at a time
     same = torch.arange(n).repeat(side)
     entered, outputs = opened(model)(Sequences(inputs.values[same], [n * i for i in range(side + 1)]))
     found = []

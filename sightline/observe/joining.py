@@ -98,10 +98,7 @@ def parents(before: Call, step: Call) -> list[int] | None:
         return None
     found = []
     for s in range(len(old)):
-        others = [
-            s,
-            *(r for r in range(len(old)) if r != s),
-        ]  # with beams, a sequence may go on with another's past
+        others = [s, *(r for r in range(len(old)) if r != s)]  # with beams, a sequence may go on with another's past
         parent = next((r for r in others if _same(before, r, step, s, int(past[s]))), None)
         if parent is None:
             return None
@@ -132,9 +129,7 @@ def narrowed(before: Call, step: Call) -> Pattern:
 def only_new(step: Call) -> Call:
     """A step with its new keys alone, which do not keep the whole cache in memory."""
     fresh, stops = step.offsets.diff(), step.key_offsets[1:]
-    rows = torch.arange(int(step.offsets[-1])) + torch.repeat_interleave(
-        stops - fresh - step.offsets[:-1], fresh
-    )
+    rows = torch.arange(int(step.offsets[-1])) + torch.repeat_interleave(stops - fresh - step.offsets[:-1], fresh)
     return replace(step, k=step.k[rows.to(step.k.device)], key_offsets=step.offsets)
 
 

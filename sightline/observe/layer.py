@@ -110,8 +110,7 @@ class Layer:
                     f"{self.name}: expected a head out of {self.heads}, got {head}; watch it, or choose another"
                 )
             (q, n), (k, m) = (
-                (int(o[sequence]), int(o[sequence + 1] - o[sequence]))
-                for o in (call.offsets, call.key_offsets)
+                (int(o[sequence]), int(o[sequence + 1] - o[sequence])) for o in (call.offsets, call.key_offsets)
             )
             place = self.heads.index(head)
             self._piece = (head, sequence), Piece(call, sequence, 1, q, k, n, m, slice(place, place + 1))

@@ -1,4 +1,4 @@
-"""The statistics in C, where the system has a compiler: `native.c`, called in threads.
+"""The statistics in C, where the system has a compiler: `kernels/statistics.c`, called in threads.
 
 Where there is none, or the call is not float32 on the CPU, `statistics.py` does the same with PyTorch.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.attention.compiling import Source, library
+from sightline.kernels.toolchain import KERNELS, Source, library
 from sightline.observe.calls import Call
 
 SPLIT = 2**20  # pairs of a head beyond which all threads share it
@@ -23,11 +22,11 @@ P, I, D = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 STEPS = "q_row q_head q_one k_row k_head k_one lse_row lse_head".split()
 
 
-STATISTICS = Source(Path(__file__).with_name("native.c"), "sightline_statistics", (P, P, I, I, I, I, P, P))
+STATISTICS = Source(KERNELS / "statistics.c", "sightline_statistics", (P, P, I, I, I, I, P, P))
 
 
 class Given(ctypes.Structure):
-    """A call as `native.c` has it."""
+    """A call as `kernels/statistics.c` has it."""
 
     _fields_ = [
         *((name, P) for name in "q k lse offsets key_offsets groups special bias bias_steps".split()),
@@ -38,7 +37,7 @@ class Given(ctypes.Structure):
 
 
 def fits(call: Call) -> bool:
-    """Whether this is a call that `native.c` knows, and `native.c` is there."""
+    """Whether this is a call that `kernels/statistics.c` knows, and `kernels/statistics.c` is there."""
     tensors = (call.q, call.k, call.lse, *(call.bias or ()))
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and library(STATISTICS) is not None
 
@@ -54,9 +53,7 @@ def statistics(call: Call, links: int, special: Tensor | None, bins: int) -> dic
     groups = call.groups.long().contiguous()
     special = None if special is None else special.to("cpu", torch.uint8).contiguous()
     beyond = rows + keys
-    left, right = (
-        beyond if side is None else min(side, beyond) for side in (call.pattern.left, call.pattern.right)
-    )
+    left, right = (beyond if side is None else min(side, beyond) for side in (call.pattern.left, call.pattern.right))
     given = Given(heads=heads, width=width, left=left, right=right, links=links, bins=bins)
     given.scale, given.softcap = call.scale, call.softcap or 0.0
     held = {"q": call.q, "k": call.k, "lse": call.lse, "offsets": offsets, "key_offsets": key_offsets}

@@ -12,15 +12,7 @@ from torch import Tensor, nn
 
 from sightline.attention import Request
 from sightline.observe.calls import Call
-from sightline.observe.joining import (
-    added,
-    narrowed,
-    one_after_another,
-    only_new,
-    parents,
-    side_by_side,
-    taken,
-)
+from sightline.observe.joining import added, narrowed, one_after_another, only_new, parents, side_by_side, taken
 from sightline.observe.layer import Layer
 from sightline.observe.routing import Asking, asking
 from sightline.observe.statistics import Statistics, statistics
@@ -39,7 +31,9 @@ class Record:
     last: Call  # the last step whole, with which the next is compared
     statistics: Statistics | None = None
     layer: Layer | None = None
-    on_disk: bool = False  # where the steps have their queries and keys; statistics are then made when they are asked for
+    on_disk: bool = (
+        False  # where the steps have their queries and keys; statistics are then made when they are asked for
+    )
 
 
 class Recorder:
@@ -61,9 +55,7 @@ class Recorder:
         self.modules = {id(part): name or type(part).__name__ for name, part in model.named_modules()}
         self.names: dict[str, int] = {}
         self.records: dict[str, Record] = {}
-        self.outermost: FrameType | None = (
-            None  # of the pass that is under way; held, so that no other takes its id
-        )
+        self.outermost: FrameType | None = None  # of the pass that is under way; held, so that no other takes its id
         self.here: FrameType | None = None  # where the last call came from
         self.pending: tuple[str, bool, list[tuple[int, Call]]] | None = None
         self.called: dict[str, int] = {}  # how often each module has been called in this pass
@@ -81,9 +73,7 @@ class Recorder:
         if who.outermost is not self.outermost:
             self.outermost, self.called, self.asked, self.parents = who.outermost, {}, None, None
         times = self.called[who.name] = self.called.get(who.name, 0) + 1
-        key = (
-            who.name if times == 1 else f"{who.name}#{times}"
-        )  # a module that runs twice in a pass is two layers
+        key = who.name if times == 1 else f"{who.name}#{times}"  # a module that runs twice in a pass is two layers
         number = self.names.setdefault(key, len(self.names))
         chosen = self.layers is None or number in self.layers or key in self.layers
         self.here = who.here if chosen else None
@@ -215,9 +205,7 @@ class Recorder:
 
     def check(self) -> None:
         """Raises ValueError if layers were asked for that the model has not."""
-        missing = [
-            one for one in self.layers or () if one not in self.names and one not in self.names.values()
-        ]
+        missing = [one for one in self.layers or () if one not in self.names and one not in self.names.values()]
         if missing and self.names:
             raise ValueError(
                 f"watch: expected layers from 0 to {len(self.names) - 1} or names out of {', '.join(self.names)}, got {missing}; "

@@ -88,7 +88,7 @@ def _are_ids(t) -> bool:
 
 def _codes() -> dict:
     """The functions of the room for Hugging Face through which a call comes, and what to read there; none before it is open."""
-    room = sys.modules.get("sightline.huggingface.attending")
+    room = sys.modules.get("sightline.huggingface.attention_function")
     if room is None:
         return {}
     return {
@@ -104,9 +104,7 @@ def _codes() -> dict:
 # --- switching ----------------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_watched: WeakKeyDictionary[nn.Module, list] = (
-    WeakKeyDictionary()
-)  # model -> [how many watch it, what it had]
+_watched: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # model -> [how many watch it, what it had]
 
 
 @contextmanager
@@ -116,9 +114,7 @@ def routed(model: nn.Module) -> Iterator[None]:
     Raises: ValueError where there is no attention to be seen.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"watch: expected a model, a torch.nn.Module, got {type(model).__name__}; pass the model"
-        )
+        raise TypeError(f"watch: expected a model, a torch.nn.Module, got {type(model).__name__}; pass the model")
     parts = [part for part in model.modules() if hasattr(part, "set_attn_implementation")]
     if not parts and not any(isinstance(part, SelfAttention) for part in model.modules()):
         raise ValueError(
@@ -136,7 +132,7 @@ def routed(model: nn.Module) -> Iterator[None]:
 
 
 def _switch(model: nn.Module) -> None:
-    from sightline.huggingface.attending import (
+    from sightline.huggingface.attention_function import (
         NAME,
     )  # opens the room, for a model that has opened transformers itself
 

@@ -10,7 +10,7 @@ last key), over the keys j that are visible to i:
     histogram_d = sum of w_ij over all i, j with j - p_i = d, in bins
     links_i     = the k largest w_ij
 
-`native.c` does this where it can (float32, on a CPU, with a compiler), and `gpu.py` on a GPU, with Triton; what follows does it
+`kernels/statistics.c` does this where it can (float32, on a CPU, with a compiler), and `gpu.py` on a GPU, with Triton; what follows does it
 everywhere.
 
 A tile of scores lies in the processor's own memory while everything is read off it. Two tricks make that cheap. Seen through
@@ -139,18 +139,11 @@ class _Sums:
             best = None
             for a in range(lo, hi, KEYS):
                 b = min(a + KEYS, hi)
-                best = self._tile(
-                    piece, i, stop, a, b, sums[:, :, i:stop], received[:, a:b], by_distance, best
-                )
+                best = self._tile(piece, i, stop, a, b, sums[:, :, i:stop], received[:, a:b], by_distance, best)
             kept = best[0].shape[2]
             links[:, i:stop, :kept], keys[:, i:stop, :kept] = best
         keys = keys.masked_fill_(links < HIDDEN / 2, -1)
-        made = (
-            (self.entropy, sums[0]),
-            (self.distance, sums[1]),
-            (self.first, sums[2]),
-            (self.special, sums[3]),
-        )
+        made = ((self.entropy, sums[0]), (self.distance, sums[1]), (self.first, sums[2]), (self.special, sums[3]))
         for into, t in (*made, (self.keys, keys), (self.weights, links.exp_())):
             piece.rows(into, 0, n).copy_(piece.by_sequence(t))
         piece.keys(self.received, 0, m).copy_(piece.by_sequence(received))

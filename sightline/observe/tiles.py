@@ -46,9 +46,7 @@ class Cells:
             return
         bounds = torch.as_tensor(how, device="cpu")
         whole = bounds.dim() == 1 and len(bounds) > 0 and not bounds.is_floating_point()
-        if not (
-            whole and int(bounds[0]) == 0 and int(bounds[-1]) == tokens and bool((bounds.diff() >= 0).all())
-        ):
+        if not (whole and int(bounds[0]) == 0 and int(bounds[-1]) == tokens and bool((bounds.diff() >= 0).all())):
             raise ValueError(
                 f"tile: expected groups as offsets that start at 0, never fall and end at {tokens} tokens, got {bounds.tolist()[:8]}; "
                 f"count the tokens of each group"
@@ -64,11 +62,7 @@ class Cells:
         Raises: ValueError where the map has not so many.
         """
         start, stop = (
-            (0, len(self))
-            if cells is None
-            else (cells[0], cells[1])
-            if isinstance(cells, tuple)
-            else _ends(cells)
+            (0, len(self)) if cells is None else (cells[0], cells[1]) if isinstance(cells, tuple) else _ends(cells)
         )
         if not 0 <= start <= stop <= len(self):
             raise ValueError(
@@ -161,9 +155,7 @@ class Pyramid:
             self.at *= 2
         self.rows, self.columns = (Cells(tokens, self.at) for tokens in (piece.n, piece.m))
         device = piece.level.device
-        self.mean, self.peak = (
-            torch.zeros(len(self.rows), len(self.columns), device=device) for _ in range(2)
-        )
+        self.mean, self.peak = (torch.zeros(len(self.rows), len(self.columns), device=device) for _ in range(2))
         self.known = torch.zeros(len(self.rows), dtype=torch.bool)
         self._work = _spread(len(self.rows), max(1, ROWS // self.at))
 
@@ -192,9 +184,7 @@ class Pyramid:
         by, across = (-(-bounds // self.at) for bounds in (by, across))
         inside = slice(int(across[0]), int(across[-1]))
         lengths = self.rows.bounds.diff().float()
-        mean, peak = (
-            torch.full((len(by) - 1, len(across) - 1), torch.nan, device=self.mean.device) for _ in range(2)
-        )
+        mean, peak = (torch.full((len(by) - 1, len(across) - 1), torch.nan, device=self.mean.device) for _ in range(2))
         for row, (a, b) in enumerate(zip(by.tolist(), by[1:].tolist(), strict=False)):
             known = self.known[a:b]
             if bool(known.any()):

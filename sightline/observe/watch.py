@@ -72,9 +72,7 @@ class Seen:
             )
         return layer
 
-    def tile(
-        self, layer: int | str, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)
-    ) -> Tile:
+    def tile(self, layer: int | str, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)) -> Tile:
         """A rectangle of one head's map, as `Layer.tile` gives it.
 
         Raises: ValueError for a layer, head or sequence that was not seen, or outside the map.

@@ -37,7 +37,16 @@ def sequences(stream: BinaryIO, name: str) -> Iterator[Record]:
     """
     try:
         arrays = _read(stream, name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, MemoryError, RuntimeError, SyntaxError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        NotImplementedError,
+        MemoryError,
+        RuntimeError,
+        SyntaxError,
+    ) as error:
         raise _unreadable(name, str(error) or type(error).__name__) from None
     if not {"values", "offsets"} <= arrays.keys() or arrays["values"].ndim not in (1, 2):
         shapes = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items()) or "nothing"

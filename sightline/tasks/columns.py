@@ -73,13 +73,13 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     if task == "language":
         if label is not None or holds == "vectors":
             got = f"--label {label}" if label is not None else "vectors"
-            raise ValueError(
-                f"{records[0].file}: expected a text and no label for language, got {got}; leave it out"
-            )
+            raise ValueError(f"{records[0].file}: expected a text and no label for language, got {got}; leave it out")
         return Choice(task, text, None, holds, "as --task says")
     label = label or _label(records[0].file, kinds, text)
     if label is None:
-        raise ValueError(_no_column(records[0].file, kinds, text, task or holds, language=not task and holds != "vectors"))
+        raise ValueError(
+            _no_column(records[0].file, kinds, text, task or holds, language=not task and holds != "vectors")
+        )
     filled = [record for record in records if not missing(record.fields.get(label))]
     if not filled:
         raise ValueError(
@@ -199,13 +199,17 @@ def _refuse_lists(
     if written:
         values = [_as_list(value) for value in values]
         if None in values:
-            raise ValueError(f"{where}, got text in brackets, such as {first}; take them off, or give lists in JSON Lines")
+            raise ValueError(
+                f"{where}, got text in brackets, such as {first}; take them off, or give lists in JSON Lines"
+            )
         kind = "numbers" if all(number_of(x) is not None for value in values for x in value) else "words"
     elif kind not in ("words", "numbers") or task == "tag":
         return
     if task is None and _are_tags(records, values, holds, text):
         if written:
-            raise ValueError(f"{where}, got lists as text, such as {first}; give tags with blanks between, or lists in JSON Lines")
+            raise ValueError(
+                f"{where}, got lists as text, such as {first}; give tags with blanks between, or lists in JSON Lines"
+            )
         return
     binary = kind == "numbers" and all(number_of(x) in (0, 1) for value in values for x in value)
     if kind == "numbers" and (task == "regress" or not binary):
@@ -214,7 +218,9 @@ def _refuse_lists(
         return
     got = short(next((value for value in values if len(value) != 1), values[0]))
     if binary and all(sum(map(number_of, value)) == 1 and len(value) > 1 for value in values):
-        raise ValueError(f"{where}, got a row with one 1, such as {got}; give the number of the class, its argmax, instead")
+        raise ValueError(
+            f"{where}, got a row with one 1, such as {got}; give the number of the class, its argmax, instead"
+        )
     raise ValueError(
         f"{where}, got a list of them, such as {got}; several labels for a text are not learned at once: keep one, or fit a model "
         "for each label, with a column of true and false"
@@ -256,9 +262,7 @@ def _no_label(records: Sequence[Record], values: list[Any], kind: str, label: st
         )
     if kind == "bytes":
         return f"{where}, got bytes that are not UTF-8, such as {short(values[0])}; save them as text"
-    return (
-        f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task with --task"
-    )
+    return f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task with --task"
 
 
 def _characters(value: Any) -> int:

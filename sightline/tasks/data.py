@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.tasks import generated, scope
+from sightline.tasks import scope
+from sightline.tasks import synthetic as generated
 from sightline.tasks.classify import Classify
 from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
@@ -78,7 +79,7 @@ def load(
     """Reads data and says what is learned from it.
 
     `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a generated
-    task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.generated`); a file or folder that bears one of
+    task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.synthetic`); a file or folder that bears one of
     these names is reached as `./scope`. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1],
     where each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may also be
     a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file of it would be.
@@ -109,9 +110,7 @@ def load(
         records = _from_hub(name) | records
     for part, rows in records.items():
         if not rows:
-            raise ValueError(
-                f"{called(files.get(part, data))}: expected at least one record, got none; check the file"
-            )
+            raise ValueError(f"{called(files.get(part, data))}: expected at least one record, got none; check the file")
     choice = choose(records["train"], task, text, label)
     records, left_out = _labelled(records, choice.label)
     whole = records["train"]
@@ -133,11 +132,7 @@ def load(
 
 
 def load_test(
-    data: Any,
-    task: Task,
-    tokenizer: Tokenizer | None,
-    encoding: str | None = None,
-    separator: str | None = None,
+    data: Any, task: Task, tokenizer: Tokenizer | None, encoding: str | None = None, separator: str | None = None
 ) -> Examples:
     """Labelled examples to measure a trained model on: all of a file or table, or the test part of a folder, of a dataset on the
     hub, of `scope` or of a generated task.
@@ -168,9 +163,7 @@ def load_test(
     if part in files:
         records = list(read(file, encoding, separator))
     if not records:
-        raise ValueError(
-            f"{name}: expected at least one record to test on, got none; name a file that has some"
-        )
+        raise ValueError(f"{name}: expected at least one record to test on, got none; name a file that has some")
     named = {column for record in records for column in record.fields}
     if task.label in named and (empty := [r for r in records if missing(r.fields.get(task.label))]):
         raise ValueError(
@@ -251,9 +244,7 @@ def _lot(value, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}:".encode() + value.tobytes(), digest_size=16).digest()
 
 
-def _labelled(
-    records: dict[str, list[Record]], label: str | None
-) -> tuple[dict[str, list[Record]], list[Record]]:
+def _labelled(records: dict[str, list[Record]], label: str | None) -> tuple[dict[str, list[Record]], list[Record]]:
     """Each part without the records that have no label, and these."""
     if label is None:
         return records, []
@@ -272,7 +263,9 @@ def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left
     if choice.label is not None:
         values = f" ({task.outputs:,} values)" if task.name in ("classify", "tag") else ""
         columns, others = f"{columns}, label {choice.label!r}{values}", "--text and --label name other columns"
-    without = f"; {len(left_out):,} without a label left out, the first {Path(left_out[0].where).name}" if left_out else ""
+    without = (
+        f"; {len(left_out):,} without a label left out, the first {Path(left_out[0].where).name}" if left_out else ""
+    )
     since = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
     return (
         f"data: {whole:,} records of {shown(Path(data).name)}: {columns}; {counts}{without}; {others}\n"
@@ -287,9 +280,7 @@ def _tokenizer(given: list[str] | list[list[str]], kind: str | Path, vocabulary:
     if str(kind) in SIZES or not Path(kind).exists():
         return Tokenizer.train(str(kind), given, vocabulary)
     if vocabulary is not None:
-        raise ValueError(
-            f"{kind}: expected no size beside a tokenizer that is given, got {vocabulary}; leave it out"
-        )
+        raise ValueError(f"{kind}: expected no size beside a tokenizer that is given, got {vocabulary}; leave it out")
     return Tokenizer.load(kind)
 
 
@@ -373,9 +364,7 @@ def _scope_engine() -> Tokenizer:
 def _generated(drawn: generated.Generated) -> Data:
     parts, task = drawn.parts(), drawn.task
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    chance = (
-        f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
-    )
+    chance = f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
     note = f"task: {task.name} ({drawn.says}), generated; {counts}; chance is {chance}"
     return Data(task, _engine(drawn), parts["train"], parts["valid"], parts["test"], note)
 

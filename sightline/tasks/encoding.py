@@ -30,9 +30,7 @@ def encode(records: Sequence[Record], task: Task, tokenizer: Tokenizer | None) -
     """
     inputs, values = _inputs(records, task, tokenizer)
     examples = task.examples(records, inputs)
-    return (
-        replace(examples, texts=values) if len(examples) == len(values) else examples
-    )  # else they are chunks
+    return replace(examples, texts=values) if len(examples) == len(values) else examples  # else they are chunks
 
 
 def questions(records: Iterable[Record], task: Task, tokenizer: Tokenizer | None) -> Iterator[Examples]:

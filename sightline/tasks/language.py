@@ -77,9 +77,7 @@ class Language(Task):
         Raises: ValueError where there is nothing to foresee.
         """
         if len(ids) < 2:
-            raise ValueError(
-                f"language: expected a text of at least 2 tokens, got {len(ids)}; give a longer one"
-            )
+            raise ValueError(f"language: expected a text of at least 2 tokens, got {len(ids)}; give a longer one")
         return self._chunked(Examples(Sequences(ids[:-1], [0, len(ids) - 1]), ids[1:], per_token=True))
 
     def _chunked(self, whole: Examples) -> Examples:

@@ -180,6 +180,4 @@ def _hub_rows(rows: Iterable[dict], name: str) -> Iterator[Record]:
 
 
 def _class_name(number: int | None, names: list[str]) -> str | None:
-    return (
-        None if number is None or number < 0 else names[number]
-    )  # negative is the hub's way to withhold an answer
+    return None if number is None or number < 0 else names[number]  # negative is the hub's way to withhold an answer

@@ -113,9 +113,7 @@ def _numbers(value: Any, record: Record, column: str) -> list[float]:
     numbers = [number_of(number) for number in (value if isinstance(value, list) else [value])]
     if not numbers or None in numbers:
         advice = "write it with digits and a point, as in 1000.5" if isinstance(value, str) else "correct it"
-        raise ValueError(
-            f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; {advice}"
-        )
+        raise ValueError(f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; {advice}")
     if max(map(abs, numbers)) > LARGEST:
         raise ValueError(
             f"{record.where}: expected numbers up to {LARGEST:g} in column {column!r}, got {short(value)}; write it in a "

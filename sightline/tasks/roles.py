@@ -36,12 +36,7 @@ from tokenize import NAME, OP, STRING
 ROLES = ("parameter", "local", "imported", "outside")
 PARAMETER, LOCAL, IMPORTED, OUTSIDE = range(4)
 
-USE, SIGNATURE_USE, BIND, MENTION = (
-    "USE",
-    "SIGNATURE_USE",
-    "BIND",
-    "MENTION",
-)  # what an occurrence of a name does
+USE, SIGNATURE_USE, BIND, MENTION = ("USE", "SIGNATURE_USE", "BIND", "MENTION")  # what an occurrence of a name does
 OCCURRENCES = frozenset((USE, SIGNATURE_USE, BIND, MENTION))
 IMPORT = "IMPORT"  # at the first word of an import statement
 PLACEHOLDERS = ("ATTRIBUTE", "KEYWORD", "FUNCTION", "MODULE")
@@ -265,11 +260,7 @@ def _joined_f_strings(tokens: Iterator, text: list[str]) -> Iterator[tuple]:
 def _docstring(function: ast.FunctionDef) -> tuple[tuple[int, int], tuple[int, int]]:
     """(line, column) where the function's docstring begins and where it has ended; the same place twice if it has none."""
     node = function.body[0]
-    if (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    ):
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
     return (0, 0), (0, 0)
 
@@ -280,9 +271,7 @@ def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kind
     for position, (name, kind) in enumerate(zip(spelling, kinds, strict=True)):
         role = link = -1
         if kind in OCCURRENCES:
-            name = (
-                name if name.isascii() else unicodedata.normalize("NFKC", name)
-            )  # as the language compares them
+            name = name if name.isascii() else unicodedata.normalize("NFKC", name)  # as the language compares them
             if kind == BIND:
                 bindings.setdefault(name, position)
             elif kind != MENTION:

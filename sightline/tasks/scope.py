@@ -214,9 +214,7 @@ def _load_cache() -> Examples | None:
 
 def _save_cache(examples: Examples) -> Examples:
     columns = {"ids": examples.inputs.values, "targets": examples.targets, "links": examples.links}
-    columns = {name: column.short() for name, column in columns.items()} | {
-        "offsets": examples.inputs.offsets
-    }
+    columns = {name: column.short() for name, column in columns.items()} | {"offsets": examples.inputs.offsets}
     try:
         path = _cache_file()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +257,5 @@ def rule(ids: Tensor) -> Tensor:
             found.setdefault(word, roles.IMPORTED)
         elif after == "=" or before in ("for", "as"):
             found.setdefault(word, roles.LOCAL)
-    guesses = [
-        found.get(word, roles.OUTSIDE) if name else -1 for word, name in zip(words, is_name, strict=True)
-    ]
+    guesses = [found.get(word, roles.OUTSIDE) if name else -1 for word, name in zip(words, is_name, strict=True)]
     return torch.tensor(guesses, dtype=torch.int64)

@@ -72,10 +72,7 @@ class Tag(Task):
                     f"{record.where}: expected in column {self.label!r} one tag for each of {count} words or rows, got "
                     f"{len(given)}; give each one"
                 )
-            tags += [
-                NONE if no_tag(tag) else shared.class_number(tag, numbers, record, self.label)
-                for tag in given
-            ]
+            tags += [NONE if no_tag(tag) else shared.class_number(tag, numbers, record, self.label) for tag in given]
         targets = torch.full((len(first),), NONE)
         targets[first] = torch.tensor(tags, dtype=torch.int64)
         return Examples(inputs.ids, targets, per_token=True)

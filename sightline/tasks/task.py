@@ -24,12 +24,7 @@ from sightline.tasks.values import label_of, missing
 NONE = -100  # an int64 target that is none
 BUCKETS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129+": (129, 2**62), "outside": (-1, -1)}
 COUNTS = {str(i): (i, i) for i in range(8)} | {"8+": (8, 2**62)}
-OF_UNIT = {
-    "distance": BUCKETS,
-    "length": BUCKETS,
-    "depth": COUNTS,
-    "attractors": COUNTS,
-}  # what `Examples.unit` names
+OF_UNIT = {"distance": BUCKETS, "length": BUCKETS, "depth": COUNTS, "attractors": COUNTS}  # what `Examples.unit` names
 Measures = dict[str, tuple[float, float]]
 
 
@@ -151,7 +146,9 @@ def classes(values: Iterable[tuple[Any, Record]], column: str) -> list[str]:
     for pair in (("true", "1"), ("false", "0")):
         if set(pair) <= first.keys():
             both = " and ".join(f"{name} ({first[name].where})" for name in pair)
-            raise ValueError(f"{first[pair[1]].where}: expected one way to write a label in column {column!r}, got {both}; keep one")
+            raise ValueError(
+                f"{first[pair[1]].where}: expected one way to write a label in column {column!r}, got {both}; keep one"
+            )
     return sorted(first)
 
 

@@ -120,9 +120,7 @@ class Tokenizer:
             if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
                 raise
             reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew"
-        )
+        raise ValueError(f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew")
 
     def save(self, folder: str | Path) -> None:
         """Writes `tokenizer.json` into a folder, aside first and then renamed."""

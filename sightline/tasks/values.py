@@ -28,7 +28,9 @@ WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.0+)?")
 CODE = re.compile(r"[+-]?0[0-9]+")  # leading zeros mean something
 POWER = re.compile(r"[0-9]+[eE][0-9]+")  # 3e1 is 30 among fractions, and a code among codes
 COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
-MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?")
+MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
 BOOLEANS = ("false", "true")
 IGNORED = -100  # what many programs write for a tag that is none
 WIDER = (  # of two kinds in one column, the first is read as the second
@@ -40,7 +42,10 @@ WIDER = (  # of two kinds in one column, the first is read as the second
     ("number", "code"),
     ("whole number", "comma number"),
     ("number", "comma number"),
-    *((kind, "text") for kind in ("whole number", "number", "power", "code", "comma number", "boolean", "list as text")),
+    *(
+        (kind, "text")
+        for kind in ("whole number", "number", "power", "code", "comma number", "boolean", "list as text")
+    ),
     ("numbers", "words"),
     ("numbers", "vectors"),
 )

@@ -86,21 +86,14 @@ def fill(path: Path, wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> N
     check_shapes(path, *({name: tuple(t.shape) for name, t in some.items()} for some in (wanted, tensors)))
     for name, tensor in wanted.items():
         if tensor.dtype != tensors[name].dtype:
-            raise ValueError(
-                f"{path}: expected {name} in {tensor.dtype}, got {tensors[name].dtype}; use another copy"
-            )
+            raise ValueError(f"{path}: expected {name} in {tensor.dtype}, got {tensors[name].dtype}; use another copy")
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])
 
 
 def save(
-    path: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    state: dict,
-    run: str = "",
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], state: dict, run: str = ""
 ) -> None:
     """Writes a checkpoint; the one before stays until this one is whole. `run` says what it belongs to. Raises as `write`."""
     content = as_bytes(_named(model, optimizer, best), {"state": json.dumps(state), "run": run})

@@ -49,12 +49,9 @@ class DataConfig(Section):
     text: str | None = Field(None, description="the column to read [default: by the columns]")
     label: str | None = Field(None, description="the column to learn [default: by the columns]")
     tokenizer: str | None = Field(
-        None,
-        description="bytes, characters, words, bpe, or a tokenizer.json [default: words; for language characters]",
+        None, description="bytes, characters, words, bpe, or a tokenizer.json [default: words; for language characters]"
     )
-    vocabulary: Count | None = Field(
-        None, description="most tokens the tokenizer may know [default: by its kind]"
-    )
+    vocabulary: Count | None = Field(None, description="most tokens the tokenizer may know [default: by its kind]")
     context: Count = Field(256, description="language: tokens read at once")
     encoding: str | None = Field(
         None, description="of text files, such as latin-1 [default: utf-8, or as a file's mark says]"
@@ -80,12 +77,8 @@ class EncoderConfig(Section):
         None, description="how rows become one answer per sequence [default: the task's]"
     )
     heads: Size | None = Field(None, description="self-attention, fully-connected: heads")
-    key_heads: Size | None = Field(
-        None, description="self-attention: heads of keys and values [default: heads]"
-    )
-    window: int | None = Field(
-        None, ge=0, lt=MOST, description="self-attention: rows seen to each side [default: all]"
-    )
+    key_heads: Size | None = Field(None, description="self-attention: heads of keys and values [default: heads]")
+    window: int | None = Field(None, ge=0, lt=MOST, description="self-attention: rows seen to each side [default: all]")
     rotary: float | None = Field(
         None, ge=0, le=1, description="self-attention: share of each head that carries positions"
     )
@@ -93,20 +86,14 @@ class EncoderConfig(Section):
     dilation: Literal["plain", "dilated"] | None = Field(
         None, description="convolution: plain, or dilated (1, 2, 4, ... by layer)"
     )
-    largest: Size | None = Field(
-        None, description="fully-connected: longest sequence [default: longest in the data]"
-    )
-    rank: Size | None = Field(
-        None, description="fully-connected: rank of the matrix over positions [default: full]"
-    )
+    largest: Size | None = Field(None, description="fully-connected: longest sequence [default: longest in the data]")
+    rank: Size | None = Field(None, description="fully-connected: rank of the matrix over positions [default: full]")
 
     @model_validator(mode="after")
     def _each_option_concerns_the_kind(self):
         for name, kinds in CONCERNS.items():
             if getattr(self, name) is not None and self.kind not in kinds:
-                raise ValueError(
-                    f"expected no {name} for {self.kind}, it concerns {' and '.join(kinds)}; leave it out"
-                )
+                raise ValueError(f"expected no {name} for {self.kind}, it concerns {' and '.join(kinds)}; leave it out")
         return self
 
     def options(self) -> dict:
@@ -121,9 +108,7 @@ class TrainingConfig(Section):
     accumulate: Count = Field(1, description="batches per step")
     steps: Count | None = Field(None, description="budget: steps [default: 1000 where no budget is given]")
     epochs: Count | None = Field(None, description="budget: passes over the data")
-    seconds: float | None = Field(
-        None, gt=0, description="budget: seconds of training (not reproducible to the bit)"
-    )
+    seconds: float | None = Field(None, gt=0, description="budget: seconds of training (not reproducible to the bit)")
     evaluation_counts: bool = Field(
         False, description="the seconds include the evaluations [default: they do, but not in compare]"
     )
@@ -132,9 +117,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="weight decay, of matrices only")
     betas: tuple[float, float] = Field((0.9, 0.99), description="memory of AdamW's two averages")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the products: float32 or bfloat16"
-    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the products: float32 or bfloat16")
     seed: int = Field(0, ge=0, lt=2**64, description="of weights, order and dropout")
     evaluate_every: Every = Field("10%", description="10%, 500 steps, 100000 tokens or 30 seconds")
     checkpoint_every: Every = Field("60 seconds", description="in the same units")
@@ -216,9 +199,7 @@ def _checked(where: str, sections) -> RunConfig:
         place = "encoder" if place == "kind" else place
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        raise ValueError(
-            f"{where}: expected a known name, got {place}; {nearest(str(first['loc'][-1]))}"
-        ) from None
+        raise ValueError(f"{where}: expected a known name, got {place}; {nearest(str(first['loc'][-1]))}") from None
     if first["type"] == "value_error":
         raise ValueError(f"{where}: {place}: {message}") from None
     if place.endswith(("evaluate_every", "checkpoint_every")):

@@ -105,9 +105,7 @@ def _note(size: int, digest: Any) -> dict:
 
 def _text(notes: dict[str, dict]) -> bytes:
     digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode()).hexdigest()
-    return (
-        json.dumps({"version": 1, "files": notes, STAMP: digest}, indent=2, sort_keys=True) + "\n"
-    ).encode()
+    return (json.dumps({"version": 1, "files": notes, STAMP: digest}, indent=2, sort_keys=True) + "\n").encode()
 
 
 # --- inside a file of tensors -------------------------------------------------------------------------------------------

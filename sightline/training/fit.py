@@ -99,6 +99,7 @@ def fit(
             _begin(folder, model, resume)
         return _trained(model, data, folder, resume, progress, main, note)
 
+
 def _untrained(asked: RunConfig, data: Data) -> Model:
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(asked.training.seed)
@@ -109,17 +110,13 @@ def _untrained(asked: RunConfig, data: Data) -> Model:
     return model
 
 
-def _trained(
-    model: Model, data: Data, folder: Path, resume: bool, progress: bool, main: bool, note: str
-) -> Model:
+def _trained(model: Model, data: Data, folder: Path, resume: bool, progress: bool, main: bool, note: str) -> Model:
     """The model with its best weights, its measures, and all its files in the folder."""
     parts = [part.fingerprint() for part in (data.train, data.valid, data.test) if part is not None]
     known = digests.listed(folder)
     run = "" if known is None or CHECKPOINT in known else digests.identity(model.description())
     config = model.config.training
-    model.history, end = train(
-        model, data.train, data.valid, config, folder, resume, progress, parts, run, note
-    )
+    model.history, end = train(model, data.train, data.valid, config, folder, resume, progress, parts, run, note)
     model.results, model.trained_on = _results(model, data, end), parts[0]
     if main:
         results = (json.dumps(model.results, indent=2) + "\n").encode()
@@ -129,10 +126,7 @@ def _trained(
 
 
 def evaluate(
-    model: Model | str | Path,
-    data: Any,
-    encoding: str | None = None,
-    separator: str | None = None,
+    model: Model | str | Path, data: Any, encoding: str | None = None, separator: str | None = None
 ) -> dict[str, float]:
     """The measures of a model on labelled data: a file, a table, the test part of a folder or of built-in data, or examples.
 
@@ -147,9 +141,7 @@ def evaluate(
     if not isinstance(data, Examples):
         if not isinstance(data, (str, Path)) and not hasattr(type(data), "features"):
             data = list(rows_of(data, TABLE))  # since some can be gone through only once
-        data = _own_test(model, data) or load_test(
-            data, model.task, model.tokenizer, encoding, separator
-        )
+        data = _own_test(model, data) or load_test(data, model.task, model.tokenizer, encoding, separator)
     return model.evaluate(data)
 
 
@@ -262,11 +254,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in {*FILES, LOCK})
     if not overwrite or others or not (folder / CONFIG).is_file():
         got = f"one with files of another kind ({others[0]})" if overwrite and others else "one with files"
-        way = (
-            "name another out"
-            if overwrite
-            else "resume the run, write over it with overwrite, or name another out"
-        )
+        way = "name another out" if overwrite else "resume the run, write over it with overwrite, or name another out"
         raise ValueError(f"{folder}: expected a new or empty folder, got {got}; {way}")
     for path in sorted(map(folder.joinpath, FILES), key=lambda path: path.name != DIGESTS):
         if path.is_dir() and not path.is_symlink():
@@ -285,9 +273,7 @@ def _begin(folder: Path, model: Model, resume: bool) -> None:
                 f"{folder / name}: expected the same as the data gives now, got another; restore the data, or start anew "
                 "in another folder"
             )
-    if (
-        resume and digests.listed(folder) is None
-    ):  # of an earlier version, or killed before these were written
+    if resume and digests.listed(folder) is None:  # of an earlier version, or killed before these were written
         write(folder, files)
     else:
         digests.save(folder, files)

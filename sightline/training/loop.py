@@ -56,9 +56,7 @@ class State:
     used: float = 0.0
     evaluating: float = 0.0
     evaluation: float = 0.0
-    since_line: list[float] = field(
-        default_factory=lambda: [0.0, 0.0]
-    )  # loss sum and targets since the last line
+    since_line: list[float] = field(default_factory=lambda: [0.0, 0.0])  # loss sum and targets since the last line
     best: dict | None = None  # the step and the measures of the best validation
     # To know the data again: sequences and tokens of the training data, and the fingerprints of all parts.
     data: list[int | str] = field(default_factory=list)

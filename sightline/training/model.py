@@ -46,9 +46,7 @@ class Model(nn.Module):
                 f"encoder: expected no pool for {task.name}, which answers for each token, got {config.encoder.pool}; leave it out"
             )
         self.config, self.task, self.tokenizer = config, task, tokenizer
-        self.encoder = build(
-            vocabulary=None if tokenizer is None else tokenizer.size, **config.encoder.options()
-        )
+        self.encoder = build(vocabulary=None if tokenizer is None else tokenizer.size, **config.encoder.options())
         self.readout = Readout(config.encoder.width, task.outputs, config.encoder.pool or task.pool)
         self.history: list[dict] = []
         self.results: dict[str, Any] = {}
@@ -91,9 +89,7 @@ class Model(nn.Module):
         """
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
-            raise ValueError(
-                f"{folder}: expected the folder of a model, got one without {CONFIG}; fit a model first"
-            )
+            raise ValueError(f"{folder}: expected the folder of a model, got one without {CONFIG}; fit a model first")
         known = digests.listed(folder)
         if not (folder / WEIGHTS).is_file() or known is not None and WEIGHTS not in known:
             raise ValueError(f"{folder}: expected a trained model, got a run that did not end; resume it")
@@ -185,12 +181,7 @@ class Model(nn.Module):
             yield from answers
 
     def generate(
-        self,
-        prompt: str = "",
-        length: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int = 0,
+        self, prompt: str = "", length: int = 200, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
     ) -> Iterator[str]:
         """Goes on from a prompt, piece by piece, until the text ends or has `length` new tokens; the prompt is not repeated.
 
@@ -211,15 +202,11 @@ class Model(nn.Module):
         if not isinstance(prompt, str):
             raise TypeError(f"generate: expected a text, got {described(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise ValueError(
-                "generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8"
-            )
+            raise ValueError("generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
         ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()
         return self._pieces(ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
 
-    def _pieces(
-        self, ids: list[int], length: int, temperature: float, top_k: int | None, random
-    ) -> Iterator[str]:
+    def _pieces(self, ids: list[int], length: int, temperature: float, top_k: int | None, random) -> Iterator[str]:
         """Text is decoded from a little before the new token on, and held back while a character lacks bytes."""
         self.eval()
         decode, end = self.tokenizer.decode, self.tokenizer.end
@@ -271,9 +258,7 @@ def _task(path: Path) -> Task:
         if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
             raise ValueError(f"{task.outputs} outputs")
     except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path}: expected the task of the model, got: {str(error)[:200]}; use another copy"
-        ) from None
+        raise ValueError(f"{path}: expected the task of the model, got: {str(error)[:200]}; use another copy") from None
     return task
 
 
@@ -321,7 +306,6 @@ def average(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
     """
     names = dict.fromkeys(name for part in totals for name in part)
     sums = {
-        name: [sum(x) for x in zip(*(part[name] for part in totals if name in part), strict=True)]
-        for name in names
+        name: [sum(x) for x in zip(*(part[name] for part in totals if name in part), strict=True)] for name in names
     }
     return {name: total / count for name, (total, count) in sums.items() if count}

@@ -64,10 +64,7 @@ class Record:
         if not append(self.path, as_lines([line])):  # a link stands there now, or nothing
             write(self.path.parent, {METRICS: as_lines(self.history)})
         if self.board:
-            for name, value in {
-                **line,
-                **{f"valid/{name}": v for name, v in line.get("valid", {}).items()},
-            }.items():
+            for name, value in {**line, **{f"valid/{name}": v for name, v in line.get("valid", {}).items()}}.items():
                 if name not in ("step", "valid"):
                     self.board.add_scalar(name, value, line["step"])
 

@@ -42,10 +42,7 @@ class Case:
 
 
 ODD = (0, 1, 2, 63, 130, 0, 7, 7, 7, 31)
-CROSS = (
-    (3, 1, 0, 20, 5, 9, 4, 6),
-    (7, 40, 5, 20, 2, 0, 9, 4),
-)  # keys: more, more, some, as many, fewer, none, ...
+CROSS = ((3, 1, 0, 20, 5, 9, 4, 6), (7, 40, 5, 20, 2, 0, 9, 4))  # keys: more, more, some, as many, fewer, none, ...
 
 FEW = (0, 1, 5, 5, 37, 3)
 
@@ -132,9 +129,7 @@ def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         shapes["bias"] = *(sizes[letter] for letter in case.bias), *longest
     if case.sink:
         shapes["sink"] = (h,)
-    made = {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()
-    }
+    made = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
     if case.hides:
         made["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
         made["bias"][:, :, 1::4] = -torch.inf

@@ -7,20 +7,7 @@ import torch
 
 
 def flash(
-    q,
-    k,
-    v,
-    bounds,
-    key_bounds,
-    most,
-    most_keys,
-    dropout,
-    causal,
-    debug,
-    *,
-    scale,
-    window_size_left,
-    window_size_right,
+    q, k, v, bounds, key_bounds, most, most_keys, dropout, causal, debug, *, scale, window_size_left, window_size_right
 ):
     """`aten::_flash_attention_forward`: out [T, H, D], lse [H, T], and three results nobody needs."""
     _demand(q, k, v, bounds, key_bounds, most, most_keys)

@@ -4,9 +4,8 @@
     python -m tests.attention.fuzz --seconds 600 --first 12345
     python -m tests.attention.fuzz --batches 1 --first 17        # the 17th batch again
 
-A finite number of the oracle must come out finite and near; what is NaN or infinite there must not come out as if nothing were wrong.
-Near is DESIGN's rule: at most twice as far off as the reference in the input's own precision, plus a few units in the last place
-of what was summed. Where scores are large, moving each by its last place moves a weight by so many of them.
+What is finite in the oracle must be finite and near; what is NaN or infinite there must not be finite. Near: at most twice the error of
+the reference in the input's own precision, plus a few units in the last place of the sum.
 """
 
 from __future__ import annotations
@@ -19,24 +18,53 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-import oracle
-
 from sightline.attention import Pattern, Request, attention
 from sightline.attention.operator import BACKENDS
+from tests.attention import oracle
 
 ULPS = 8
-HALF_EXPONENTIAL = 2**-14  # by which the exponential of PyTorch's kernel errs for 16 bits, and so an lse of scores that happen to be small
+HALF_EXPONENTIAL = (
+    2**-14
+)  # by which the exponential of PyTorch's kernel errs for 16 bits, and so an lse of scores that happen to be small
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LENGTHS = (0, 0, 1, 1, 2, 3, 5, 7, 7, 7, 13, 16, 17, 31, 64, 67)
 SIDES = (None, None, None, 0, 0, 1, 2, 5, 33, 5000)
-SCALES = (None, None, None, 1.0, 0.1, -0.3, -1.0, 0.0, 3.0, -30.0, 100.0, -1e3, 1e6, -1e12, 1e30, -1e37, 1e-30, -1e-40, 2)
-VIEWS = ("plain", "plain", "packed", "heads first", "every other", "columns first", "one row", "one head", "overlapping")
+SCALES = (
+    None,
+    None,
+    None,
+    1.0,
+    0.1,
+    -0.3,
+    -1.0,
+    0.0,
+    3.0,
+    -30.0,
+    100.0,
+    -1e3,
+    1e6,
+    -1e12,
+    1e30,
+    -1e37,
+    1e-30,
+    -1e-40,
+    2,
+)
+VIEWS = (
+    "plain",
+    "plain",
+    "packed",
+    "heads first",
+    "every other",
+    "columns first",
+    "one row",
+    "one head",
+    "overlapping",
+)
 BIASES = ("", "", "", "SH", "1H", "S1", "11", "eH", "Se", "ee", "SH turned")
 
 
@@ -93,7 +121,9 @@ def draw(pick: Callable) -> Batch:
         views=(pick(VIEWS), pick(VIEWS), pick(VIEWS)),
         through=pick(("out", "lse", "both")),
         wild=pick((None, None, None, float("nan"), float("inf"), float("-inf"))),
-        place=pick(("row of q", "row of k", "row of v", "number of v", "sequence", "pair", "gradient", "keys a bias hides")),
+        place=pick(
+            ("row of q", "row of k", "row of v", "number of v", "sequence", "pair", "gradient", "keys a bias hides")
+        ),
         native=pick((True, False)),
     )
 
@@ -135,7 +165,9 @@ def tensors(batch: Batch) -> dict:
 
     made = {"q": normal(t, h, d), "k": normal(r, g, d), "v": normal(r, g, dv)}
     made |= {"grad_out": normal(t, h, dv), "grad_lse": normal(t, h, like=torch.promote_types(dtype, torch.float32))}
-    made = {name: viewed(x, view) for (name, x), view in zip(made.items(), (*batch.views, "plain", "plain"), strict=True)}
+    made = {
+        name: viewed(x, view) for (name, x), view in zip(made.items(), (*batch.views, "plain", "plain"), strict=True)
+    }
     if batch.through != "both":
         made["grad_lse" if batch.through == "out" else "grad_out"] = None
     made["bias"] = made["sink"] = None
@@ -148,7 +180,9 @@ def tensors(batch: Batch) -> dict:
             bias[torch.rand(bias.shape, generator=numbers) < 0.3] = -torch.inf
             bias[:, :, 1::4] = -torch.inf
         bias = bias.mT if turned else bias
-        made["bias"] = bias.to(DTYPES[batch.bias_dtype]).expand(len(keys) if letters[0] == "e" else -1, h if letters[1] == "e" else -1, -1, -1)
+        made["bias"] = bias.to(DTYPES[batch.bias_dtype]).expand(
+            len(keys) if letters[0] == "e" else -1, h if letters[1] == "e" else -1, -1, -1
+        )
     if batch.sink:
         made["sink"] = normal(h) if batch.sink == "some" else torch.full((h,), -torch.inf, dtype=dtype)
     if batch.wild is not None:
@@ -196,11 +230,21 @@ def answer(batch: Batch, made: dict, backend: str | None, dtype=None) -> dict:
     inputs = {name: None if t is None else t.detach() for name, t in made.items()}
     if dtype is not None:
         inputs = {name: t if t is None else t.to(dtype) for name, t in inputs.items()}
-    learned = [name for name in ("q", "k", "v", "bias", "sink") if inputs[name] is not None and (name != "bias" or batch.learned)]
+    learned = [
+        name
+        for name in ("q", "k", "v", "bias", "sink")
+        if inputs[name] is not None and (name != "bias" or batch.learned)
+    ]
     for name in learned:
         inputs[name].requires_grad_()
     grads = inputs.pop("grad_out"), inputs.pop("grad_lse")
-    others = {"scale": batch.scale, "softcap": batch.softcap, "bias": inputs["bias"], "sink": inputs["sink"], "backend": backend}
+    others = {
+        "scale": batch.scale,
+        "softcap": batch.softcap,
+        "bias": inputs["bias"],
+        "sink": inputs["sink"],
+        "backend": backend,
+    }
     if batch.key_lengths is not None:
         others["key_offsets"] = offsets(batch.key_lengths)
     ends = attention(inputs["q"], inputs["k"], inputs["v"], offsets(batch.lengths), Pattern(*batch.pattern), **others)
@@ -219,7 +263,11 @@ def _array(t):
 def truth(batch: Batch, made: dict, wide) -> tuple[dict, dict]:
     arrays = {name: _array(t) for name, t in made.items()}
     keys = batch.lengths if batch.key_lengths is None else batch.key_lengths
-    arrays |= {"offsets": offsets(batch.lengths).tolist(), "key_offsets": offsets(keys).tolist(), "softcap": batch.softcap}
+    arrays |= {
+        "offsets": offsets(batch.lengths).tolist(),
+        "key_offsets": offsets(keys).tolist(),
+        "softcap": batch.softcap,
+    }
     arrays |= {"left": batch.pattern[0], "right": batch.pattern[1]}
     arrays["scale"] = batch.widths[0] ** -0.5 if batch.scale is None else batch.scale
     return oracle.attend(arrays, wide)
@@ -239,7 +287,16 @@ def chosen(batch: Batch, made: dict) -> list[str | None]:
     rows = offsets(batch.lengths)
     bias = None if made["bias"] is None else made["bias"].detach().requires_grad_(batch.learned)
     scale = 1.0 if batch.scale is None else float(batch.scale)
-    request = Request(*(made[n] for n in "qkv"), rows, rows if keys is None else keys, Pattern(*batch.pattern), scale, 0.0, batch.softcap, bias)
+    request = Request(
+        *(made[n] for n in "qkv"),
+        rows,
+        rows if keys is None else keys,
+        Pattern(*batch.pattern),
+        scale,
+        0.0,
+        batch.softcap,
+        bias,
+    )
     names = [name for name, backend in BACKENDS.items() if backend.refuses(request) is None]
     return [None, *names[1:]]
 
@@ -277,16 +334,23 @@ def _compare(what: str, got: torch.Tensor, right, size, own, steps: float, keys:
     size = np.where(finite, np.where(np.isfinite(size), size, abs(right)), 0)
     # In range, and no less so are the terms by their last places.
     inside = finite & (abs(right) < largest) & (size * torch.finfo(dtype).eps < largest)
-    assert np.isfinite(array[inside]).all(), f"{what}: {int((~np.isfinite(array[inside])).sum())} numbers are not finite"
+    assert np.isfinite(array[inside]).all(), (
+        f"{what}: {int((~np.isfinite(array[inside])).sum())} numbers are not finite"
+    )
     assert not np.isfinite(array[np.isnan(right)]).any(), f"{what}: finite where NaN is seen"
     if name_is(what, "lse"):
         assert (array[right == -np.inf] == -np.inf).all(), f"{what}: finite where nothing is seen"
-    units = max(torch.finfo(got.dtype).eps, torch.finfo(torch.float32 if name_is(what, "lse") and dtype != torch.float64 else dtype).eps)
+    units = max(
+        torch.finfo(got.dtype).eps,
+        torch.finfo(torch.float32 if name_is(what, "lse") and dtype != torch.float64 else dtype).eps,
+    )
     wide = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     worst = size.max()
     reference = np.nan_to_num(off(own, right), nan=0, posinf=0).max() * torch.finfo(dtype).eps / torch.finfo(narrow).eps
     moved = 0 if name_is(what, "lse") else min(ULPS * wide * steps, 2 * keys)  # at most, one of equal keys takes all
-    allowed = 2 * reference + (ULPS * (units + wide) + moved) * worst + ULPS * torch.finfo(got.dtype).smallest_normal * units
+    allowed = (
+        2 * reference + (ULPS * (units + wide) + moved) * worst + ULPS * torch.finfo(got.dtype).smallest_normal * units
+    )
     if name_is(what, "lse"):
         allowed += ULPS * wide * steps + (HALF_EXPONENTIAL if dtype.itemsize == 2 else 0)
     error = off(got, right).max()
@@ -312,7 +376,13 @@ def run(batches: int | None, seconds: float | None, first: int) -> dict:
             failure = f"python -m tests.attention.fuzz --batches 1 --first {number}  # {type(error).__name__}: {error}; {batch}"
         number += 1
     took = time.perf_counter() - start
-    return {"batches": number - first, "failures": int(failure is not None), "first": first, "seconds": round(took, 1), "failure": failure}
+    return {
+        "batches": number - first,
+        "failures": int(failure is not None),
+        "first": first,
+        "seconds": round(took, 1),
+        "failure": failure,
+    }
 
 
 def main() -> int:
@@ -323,9 +393,8 @@ def main() -> int:
     options = parser.parse_args()
     torch.use_deterministic_algorithms(True)  # which fills fresh memory with NaN
     result = run(options.batches, options.seconds, options.first)
-    print(json.dumps({name: x for name, x in result.items() if name != "failure"}), flush=True)
-    if result["failure"]:
-        print(result["failure"])
+    failure = result.pop("failure")
+    print(json.dumps(result), failure or "", sep="\n")
     return result["failures"]
 
 

@@ -30,7 +30,11 @@ def _attend(batch: dict, wide):
     q, k, v = (batch[name].astype(wide) for name in "qkv")
     (rows, heads, _), groups, width = q.shape, k.shape[1], v.shape[2]
     values = {"out": np.zeros((rows, heads, width), wide), "lse": np.zeros((rows, heads), wide)}
-    values |= {"d" + name: np.zeros(batch[name].shape, wide) for name in ("q", "k", "v", "bias", "sink") if batch[name] is not None}
+    values |= {
+        "d" + name: np.zeros(batch[name].shape, wide)
+        for name in ("q", "k", "v", "bias", "sink")
+        if batch[name] is not None
+    }
     sizes = {name: np.zeros_like(t) for name, t in values.items()}
     steps = np.zeros((rows, heads), wide)  # how large are the terms of the scores of a row
     for s in range(len(batch["offsets"]) - 1):
@@ -91,7 +95,19 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     if not through_out:
         grad = None
     _add(values, place, (rows, keys, h, g), ds, ds * steep, weights, q, k, grad, seen, wide(batch["scale"]))
-    _add(sizes, place, (rows, keys, h, g), ds_size, ds_size, weights, abs(q), abs(k), None if grad is None else abs(grad), seen, wide(abs(batch["scale"])))
+    _add(
+        sizes,
+        place,
+        (rows, keys, h, g),
+        ds_size,
+        ds_size,
+        weights,
+        abs(q),
+        abs(k),
+        None if grad is None else abs(grad),
+        seen,
+        wide(abs(batch["scale"])),
+    )
     if sink > -np.inf:
         values["dsink"][h] -= (taken * (mean - grad_lse)).sum()
         sizes["dsink"][h] += mean_size.sum()  # what others take is known to a unit of one

@@ -1,8 +1,6 @@
 """Every backend gives the reference's answers: value and gradients, for every case of the table, and nothing leaks."""
 
 import resource
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,18 +8,25 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention, reference, strips
 from sightline.attention.operator import BACKENDS
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cases import CASES, CROSS, DTYPES, ODD, Case, answer, examine, offsets_of, tensors, through_the_door
+from tests.attention.cases import (
+    CASES,
+    CROSS,
+    DTYPES,
+    ODD,
+    Case,
+    answer,
+    examine,
+    offsets_of,
+    tensors,
+    through_the_door,
+)
 
 HALVES = (torch.bfloat16, torch.float16)
 CANDIDATES = [("native", "cpu"), ("cpu", "cpu"), ("blockwise", "cpu")]  # backend, device
 if torch.cuda.is_available():
     CANDIDATES += [("cuda", "cuda"), ("blockwise", "cuda")]
 FROZEN = {"cpu": ("bias",)}  # what a backend takes only without a gradient
-candidates = pytest.mark.parametrize(
-    ("backend", "device"), CANDIDATES, ids=["-on-".join(c) for c in CANDIDATES]
-)
+candidates = pytest.mark.parametrize(("backend", "device"), CANDIDATES, ids=["-on-".join(c) for c in CANDIDATES])
 
 
 def taken(backend: str, dtype: torch.dtype) -> torch.dtype:
@@ -98,9 +103,7 @@ GRADCHECK = (
 def test_gradients_by_finite_differences(backend, case):
     if refused(backend, case):
         return
-    given = {
-        name: t.clone() for name, t in tensors(case, torch.float64).items() if name not in ("out", "lse")
-    }
+    given = {name: t.clone() for name, t in tensors(case, torch.float64).items() if name not in ("out", "lse")}
     for name, t in given.items():
         t.requires_grad_(name not in FROZEN.get(backend, ()))
 
@@ -164,9 +167,7 @@ def test_a_long_sequence_alone_is_the_same_bit_for_bit(pattern):
     packed = attention(*tensors, offsets, pattern, backend="cpu")
     for s in (1, 3):
         rows = slice(*offsets[s : s + 2].tolist())
-        alone = attention(
-            *(t[rows] for t in tensors), offsets_of(offsets.diff()[s : s + 1]), pattern, backend="cpu"
-        )
+        alone = attention(*(t[rows] for t in tensors), offsets_of(offsets.diff()[s : s + 1]), pattern, backend="cpu")
         assert torch.equal(alone.out, packed.out[rows]) and torch.equal(alone.lse, packed.lse[rows])
 
 
@@ -184,9 +185,7 @@ def test_a_long_sequence_alone_is_the_same_bit_for_bit(pattern):
 )
 def test_memory_does_not_grow_with_the_square(backend, rows, pattern):
     tensors, offsets = qkv(rows, heads=1), torch.tensor([0, rows])
-    attention(
-        *(t[:300] for t in tensors), torch.tensor([0, 300]), pattern, backend=backend
-    ).out.sum().backward()
+    attention(*(t[:300] for t in tensors), torch.tensor([0, 300]), pattern, backend=backend).out.sum().backward()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     out, lse = attention(*tensors, offsets, pattern, backend=backend)
     (out.sum() + lse.sum()).backward()
@@ -289,9 +288,7 @@ def test_expanded_keys_and_values(backend, device):
     torch.testing.assert_close(same, one_row[1].expand(-1, 4, -1))
     grads = [torch.autograd.grad(out.square().sum(), (q, k, v)) for out in (grouped, expanded)]
     for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(
-            a, b, rtol=1e-2 if dtype in HALVES else 1e-5, atol=1e-2 if dtype in HALVES else 1e-5
-        )
+        torch.testing.assert_close(a, b, rtol=1e-2 if dtype in HALVES else 1e-5, atol=1e-2 if dtype in HALVES else 1e-5)
 
 
 @candidates
@@ -302,9 +299,7 @@ def test_only_some_need_gradients_or_none(backend, device):
     for chosen in range(3):
         some = [t.clone().requires_grad_(i == chosen) for i, t in enumerate(tensors)]
         out, lse = attention(*some, offsets, backend=backend)
-        torch.testing.assert_close(
-            torch.autograd.grad(out.sum() + lse.sum(), some[chosen])[0], full[2 + chosen]
-        )
+        torch.testing.assert_close(torch.autograd.grad(out.sum() + lse.sum(), some[chosen])[0], full[2 + chosen])
     assert not attention(*tensors, offsets, backend=backend).out.requires_grad
     with torch.no_grad():
         out, lse = attention(*some, offsets, backend=backend)
@@ -364,9 +359,7 @@ def test_every_backend_of_the_door_is_examined():
     }  # cuda: here on a GPU, else in test_cuda.py
     assert reference.refuses(None) is None
     assert len({case.name for case in CASES}) == len(CASES)
-    assert answer(through_the_door("cpu"), Case("cross", *CROSS), torch.float32)["out"].shape[0] == sum(
-        CROSS[0]
-    )
+    assert answer(through_the_door("cpu"), Case("cross", *CROSS), torch.float32)["out"].shape[0] == sum(CROSS[0])
 
 
 @pytest.mark.parametrize("lengths", [[7], [7, 7, 7], [3, 11, 2]], ids=str)

@@ -1,7 +1,5 @@
 """The GPU's backend without a GPU: what it asks of PyTorch's kernels is right if the kernels keep their promises."""
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +7,8 @@ import torch
 
 from sightline.attention import CAUSAL, FULL, Request, blockwise, cuda
 from sightline.attention.operator import _with_sink
-
-sys.path.insert(0, str(Path(__file__).parent))
-import emulated
-from cases import CASES, Case, answer, examine, offsets_of
+from tests.attention import emulated
+from tests.attention.cases import CASES, Case, answer, examine, offsets_of
 
 
 @pytest.fixture
@@ -39,9 +35,7 @@ def attend(q, k, v, offsets, key_offsets, pattern, scale, sink=None):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if not c.bias and c.softcap is None], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", [c for c in CASES if not c.bias and c.softcap is None], ids=lambda case: case.name)
 def test_a_case(case, dtype, kernels, poison):
     examine(attend, case, dtype)
 
@@ -114,9 +108,7 @@ def test_refusals(like, wide, asked, capability, sentence, monkeypatch):
     assert blockwise.refuses(request) is None
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no GPU: the kernels themselves are examined on one"
-)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the kernels themselves are examined on one")
 def test_on_a_gpu_the_door_chooses_by_dtype():
     from sightline.attention.operator import _choose
 

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz import check, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.attention.fuzz import check, draw
 
 
 @given(st.data())

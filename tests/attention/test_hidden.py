@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from cases import Case, examine, offsets_of, through_the_door
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
+from tests.attention.cases import Case, examine, offsets_of, through_the_door
 
 BACKENDS = ("native", "cpu", "blockwise", "reference")
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -138,7 +138,9 @@ def test_rows_that_overlap(dtype):
     room = torch.randn(300, generator=torch.Generator().manual_seed(0)).to(dtype)
     windows = room.as_strided((13, 2, 33), (3, 33, 1))
     offsets, bias = torch.tensor([0, 13]), torch.zeros(1, 1, 13, 13, dtype=dtype)
-    found, right = (attention(t, t, t, offsets, Pattern(1), bias=bias, backend="cpu") for t in (windows, windows.clone()))
+    found, right = (
+        attention(t, t, t, offsets, Pattern(1), bias=bias, backend="cpu") for t in (windows, windows.clone())
+    )
     assert torch.equal(found.out, right.out) and torch.equal(found.lse, right.lse)
 
 

@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
-from cases import ODD, Case, examine, offsets_of, through_the_door
 
-from sightline.attention import CAUSAL, FULL, Pattern, attention, compiling, native
-from sightline.attention.compiling import library
+from sightline.attention import CAUSAL, FULL, Pattern, attention, native
 from sightline.attention.operator import BACKENDS, _choose
 from sightline.attention.request import Request
+from sightline.kernels import toolchain as compiling
+from sightline.kernels.toolchain import library
+from tests.attention.cases import ODD, Case, examine, offsets_of, through_the_door
 
 pytestmark = pytest.mark.skipif(library(native.SOURCE) is None, reason="there is no compiler here")
 
@@ -118,7 +119,9 @@ def test_what_it_leaves_to_others(monkeypatch, threads):
 
     threads(2)
     assert chosen() is chosen(length=1024, heads=8) is chosen(heads=1) is BACKENDS["native"]
-    assert chosen(length=1025, heads=8) is chosen(dtype=torch.bfloat16) is chosen(dtype=torch.float64) is BACKENDS["cpu"]
+    assert (
+        chosen(length=1025, heads=8) is chosen(dtype=torch.bfloat16) is chosen(dtype=torch.float64) is BACKENDS["cpu"]
+    )
     for many in (1, 2, 3):
         threads(many)
         assert chosen(length=512) is BACKENDS["cpu"]  # it would be few threads' work

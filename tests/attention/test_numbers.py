@@ -82,7 +82,9 @@ def test_a_number_that_is_none(fault):
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("scale", [2, np.float64(0.5), np.int32(3), np.array(0.25), torch.tensor(-0.5), torch.tensor(2)])
+@pytest.mark.parametrize(
+    "scale", [2, np.float64(0.5), np.int32(3), np.array(0.25), torch.tensor(-0.5), torch.tensor(2)]
+)
 def test_a_scale_is_any_kind_of_number(scale):
     found, right = (attention(Q, K, K, OFFSETS, scale=s) for s in (scale, float(scale)))
     assert torch.equal(found.out, right.out)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Attended, Pattern, Request, attention, native, watching
-from sightline.attention.compiling import library
 from sightline.attention.operator import BACKENDS, _choose
+from sightline.kernels.toolchain import library
 
 Q = torch.randn(5, 4, 8)
 K = torch.randn(5, 2, 8)
@@ -95,9 +95,7 @@ FAULTS = {
         "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 1, 2, 3]; give one number for each query and key of the longest sequence",
     ),
     "a bias for fewer keys": (
-        lambda: attention(
-            Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 1, 5]), bias=torch.zeros(1, 1, 3, 3)
-        ),
+        lambda: attention(Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 1, 5]), bias=torch.zeros(1, 1, 3, 3)),
         ValueError,
         "attention: expected bias [2 or 1, 4 or 1, 3 or more, 4 or more], got [1, 1, 3, 3]; give one number for each query and key of the longest sequence",
     ),

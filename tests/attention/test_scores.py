@@ -98,9 +98,7 @@ def test_the_dtype_of_bias_and_sink_makes_no_difference(backend, dtype):
     offsets = torch.tensor([0, 40, 80, 97])  # long enough for whole vectors of numbers
     bias, sink = (drawn(3, 1, 40, 40) * 4).round() / 4, drawn(4).round()  # which all dtypes hold exactly
     expected, *others = (
-        attention(
-            *qkv(97, dtype=dtype), offsets, CAUSAL, bias=bias.to(given), sink=sink.to(given), backend=backend
-        )
+        attention(*qkv(97, dtype=dtype), offsets, CAUSAL, bias=bias.to(given), sink=sink.to(given), backend=backend)
         for given in (dtype, *DTYPES)
     )
     for attended in others:

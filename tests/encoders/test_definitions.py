@@ -90,9 +90,7 @@ def test_values_and_gradients_are_the_definition(define, make, seed):
         rows = Sequences(x, offsets).to_list()
         return torch.cat([define(module, r) for r in rows if len(r) or define is read_out])
 
-    for got, expected in zip(
-        result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True
-    ):
+    for got, expected in zip(result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
@@ -174,9 +172,7 @@ def test_a_step_beyond_the_largest_length_says_so():
 
 
 def test_dilation_grows_by_layer():
-    plain, dilated = (
-        build("convolution", features=8, width=8, kernel=3, dilation=d) for d in ("plain", "dilated")
-    )
+    plain, dilated = (build("convolution", features=8, width=8, kernel=3, dilation=d) for d in ("plain", "dilated"))
     assert [block.mixer.shifts for block in plain.blocks] == [(-1, 0, 1)] * 3
     assert [block.mixer.shifts for block in dilated.blocks] == [(-1, 0, 1), (-2, 0, 2), (-4, 0, 4)]
 

@@ -30,8 +30,7 @@ MIXERS = {
     "connected rank causal": lambda: FullyConnected(WIDTH, largest=40, rank=3, heads=4, causal=True),
 }
 READOUTS = {
-    f"read-out {pool}": lambda pool=pool: Readout(WIDTH, 3, pool)
-    for pool in (None, "mean", "max", "last", "attention")
+    f"read-out {pool}": lambda pool=pool: Readout(WIDTH, 3, pool) for pool in (None, "mean", "max", "last", "attention")
 }
 
 
@@ -102,8 +101,7 @@ def test_packed_is_alone_is_padded(make, lengths):
         same(packed[s], through_padding[s])
         if packed[s].numel():
             of_packed, of_alone = (
-                torch.autograd.grad(y.square().sum(), x.values, retain_graph=True)[0]
-                for y in (packed[s], alone)
+                torch.autograd.grad(y.square().sum(), x.values, retain_graph=True)[0] for y in (packed[s], alone)
             )
             same(of_packed, of_alone, 1e-5)  # the gradient too, and none for the neighbours
 
@@ -125,9 +123,7 @@ def test_no_leak(make):
 def test_gradient_reaches_every_parameter(make):
     module, x = made(make), pack(LENGTHS[0])
     torch.cat(answers(module, x)).sin().sum().backward()
-    untouched = [
-        name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
-    ]
+    untouched = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert untouched == [] and bool(x.values.grad.isfinite().all())
 
 
@@ -224,9 +220,7 @@ def test_step_is_the_full_pass(make):
 def test_no_steps_unless_causal(make):
     module = make()
     assert not module.causal
-    with pytest.raises(
-        TypeError, match="expected a causal mixer to generate with.*build it with causal=True"
-    ):
+    with pytest.raises(TypeError, match="expected a causal mixer to generate with.*build it with causal=True"):
         module.start(1)
     with pytest.raises(TypeError, match="expected a causal mixer to step.*build it with causal=True"):
         module.step(torch.zeros(1, WIDTH), None)

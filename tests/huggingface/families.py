@@ -35,11 +35,7 @@ PAIRS = """
 bart bigbird_pegasus blenderbot blenderbot-small led longt5 m2m_100 marian mbart mt5 mvp nllb-moe pegasus pegasus_x plbart
 switch_transformers t5 t5gemma umt5
 """.split()  # an encoder and a decoder that attends to it
-FAMILIES = {
-    **dict.fromkeys(ENCODERS, "encoder"),
-    **dict.fromkeys(DECODERS, "decoder"),
-    **dict.fromkeys(PAIRS, "pair"),
-}
+FAMILIES = {**dict.fromkeys(ENCODERS, "encoder"), **dict.fromkeys(DECODERS, "decoder"), **dict.fromkeys(PAIRS, "pair")}
 KNOWN = [family for family in FAMILIES if family in CONFIG_MAPPING]  # to the transformers that is installed
 
 VOCABULARY = 99

@@ -36,9 +36,7 @@ def save_sentence_transformer(
     torch.manual_seed(1)
     transformer = Transformer(str(save_model(folder / "plain", config)))
     pooled = Pooling(16, pooling_mode=pooling, include_prompt=include_prompt)
-    SentenceTransformer(modules=[transformer, pooled, *after], device="cpu", **options).save(
-        str(folder / "whole")
-    )
+    SentenceTransformer(modules=[transformer, pooled, *after], device="cpu", **options).save(str(folder / "whole"))
     return folder / "whole"
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 
 import torch
 import transformers
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
-sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, SPECIAL, VOCABULARY, configuration, drawn_model
+from tests.huggingface.families import FAMILIES, SPECIAL, VOCABULARY, configuration, drawn_model
 
 LENGTHS = (7, 3, 13, 1)
 LABELS = 3
@@ -43,9 +40,7 @@ def class_of(family: str, head: str) -> type[PreTrainedModel] | None:
 
 
 def build(family: str, head: str, dtype: torch.dtype = torch.float64, **settings) -> PreTrainedModel:
-    special = (
-        SPECIAL.get(family, {}) | ({"num_labels": LABELS} if head in ("texts", "tokens") else {}) | settings
-    )
+    special = SPECIAL.get(family, {}) | ({"num_labels": LABELS} if head in ("texts", "tokens") else {}) | settings
     return drawn_model(class_of(family, head), configuration(CONFIG_MAPPING[family], special), family, dtype)
 
 
@@ -70,9 +65,7 @@ def texts(head: str, family: str, side: str = "right") -> tuple[dict[str, Tensor
 def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) -> dict[str, Tensor]:
     """Answers for the head's loss; of its tokens, also for those of padding if `on_padding`."""
     if "decoder_input_ids" in given:
-        return {
-            "labels": given["decoder_input_ids"] % LABELS if head == "tokens" else given["decoder_input_ids"]
-        }
+        return {"labels": given["decoder_input_ids"] % LABELS if head == "tokens" else given["decoder_input_ids"]}
     batch = len(mask)
     tokens = torch.arange(mask.numel()).view(mask.shape) % (LABELS if head == "tokens" else VOCABULARY)
     tokens = tokens if on_padding else tokens.masked_fill(~mask, -100)

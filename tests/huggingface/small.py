@@ -54,26 +54,20 @@ def llama():
 def gpt2():
     return drawn(
         GPT2Model(
-            GPT2Config(
-                vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=1, eos_token_id=2
-            )
+            GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=1, eos_token_id=2)
         )
     )
 
 
 def t5():
     return drawn(
-        T5ForConditionalGeneration(
-            T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
-        )
+        T5ForConditionalGeneration(T5Config(vocab_size=100, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4))
     )
 
 
 def bart():
     return drawn(
-        BartForConditionalGeneration(
-            BartConfig(vocab_size=100, d_model=32, encoder_layers=2, **BART, **HEADS)
-        )
+        BartForConditionalGeneration(BartConfig(vocab_size=100, d_model=32, encoder_layers=2, **BART, **HEADS))
     )
 
 

@@ -1,7 +1,6 @@
 """`check` finds what is exact, names what is not routed, and would see an attention that is wrong."""
 
 import pytest
-from small import SMALL, bert, drawn, each_way
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -13,7 +12,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from sightline.huggingface import check
 from sightline.huggingface.check import Checked, Row
-from sightline.huggingface.rows import NAME
+from sightline.huggingface.row_layout import NAME
+from tests.huggingface.small import SMALL, bert, drawn, each_way
 
 
 class BertLastRow(BertForSequenceClassification):
@@ -61,7 +61,7 @@ def test_check_says_of_a_head_what_runs_packed(kind, unpadded, packed):
 
 
 def test_check_finds_a_wrong_attention(monkeypatch):
-    from sightline.huggingface import attending
+    from sightline.huggingface import attention_function as attending
 
     real = attending.attention
     monkeypatch.setattr(attending, "attention", lambda q, k, v, *a, **b: real(q, k, v * 1.001, *a, **b))

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from small import SMALL, bert, drawn
 from transformers import LlamaConfig, LlamaModel, ModernBertConfig, ModernBertModel
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.rows import NAME
+from sightline.huggingface.row_layout import NAME
+from tests.huggingface.small import SMALL, bert, drawn
 
 OF_TRACING = "ignore:The .grad attribute:UserWarning", "ignore:Guards may run slower:RuntimeWarning"  # PyTorch's own
 pytestmark = [pytest.mark.usefixtures("forgotten"), pytest.mark.filterwarnings(*OF_TRACING)]

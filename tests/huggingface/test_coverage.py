@@ -27,9 +27,7 @@ from transformers import DataCollatorWithFlattening, PreTrainedModel
 
 import sightline.huggingface as hf
 from sightline.attention import watching
-
-sys.path.insert(0, str(Path(__file__).parent))
-from families import FAMILIES, KNOWN, VOCABULARY, build
+from tests.huggingface.families import FAMILIES, KNOWN, VOCABULARY, build
 
 PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 LENGTHS = (7, 1, 13, 17, 2)
@@ -83,9 +81,7 @@ class Subject:
     def routes(self) -> bool:
         """Whether the source of any part of the model names transformers' interface."""
         homes = {type(part).__module__ for part in self.model.modules()}
-        sources = (
-            inspect.getsource(sys.modules[home]) for home in homes if home.startswith("transformers.models")
-        )
+        sources = (inspect.getsource(sys.modules[home]) for home in homes if home.startswith("transformers.models"))
         return any("ALL_ATTENTION_FUNCTIONS" in source for source in sources)
 
     @property
@@ -218,9 +214,7 @@ def gradient(subject: Subject) -> bool:
     if any(one is None for pair in pairs for one in pair):
         return False
     largest = max(float(expected.abs().max()) for expected, _ in pairs)
-    return all(
-        _same(got, expected, max(float(expected.abs().max()), 1e-3 * largest)) for expected, got in pairs
-    )
+    return all(_same(got, expected, max(float(expected.abs().max()), 1e-3 * largest)) for expected, got in pairs)
 
 
 USES: dict[str, Callable[[Subject], bool | None]] = {
@@ -284,9 +278,7 @@ def test_no_weight_is_zero(family):
 
 def test_the_page():
     if found.keys() != FAMILIES.keys():
-        pytest.skip(
-            f"{len(found)} of {len(FAMILIES)} families have run here: the page is written when all have"
-        )
+        pytest.skip(f"{len(found)} of {len(FAMILIES)} families have run here: the page is written when all have")
     routed = [family for family, cells in found.items() if cells["routed"] != NO]
     proved = [family for family in routed if found[family]["padded = eager"] == YES]
     assert len(proved) >= 60 and len(found) - len(routed) >= 12
@@ -317,9 +309,7 @@ def page(routed: int, proved: int) -> str:
         "|---|" + "---|" * (1 + len(USES)),
     ]
     reasons = defaultdict(dict)
-    for family, (routes, *cells) in sorted(
-        (family, tuple(cells.values())) for family, cells in found.items()
-    ):
+    for family, (routes, *cells) in sorted((family, tuple(cells.values())) for family, cells in found.items()):
         shown = [cell if cell in (YES, NONE) else REFUSED for cell in cells]
         lines.append(f"| {family} | " + " | ".join([routes, *shown]) + " |")
         for cell in cells:

@@ -6,24 +6,15 @@ import shutil
 
 import pytest
 import torch
-from folders import MINILM, SIZE, encode, save_model, save_sentence_transformer
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    BertConfig,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    T5Config,
-)
+from transformers import AutoModel, AutoTokenizer, BertConfig, PreTrainedTokenizerFast, RobertaConfig, T5Config
 
-from sightline.huggingface import (
-    embed as module,
-)  # the module or, once it is exported, the function of its name
+from sightline.huggingface import embed as module  # the module or, once it is exported, the function of its name
+from tests.huggingface.folders import MINILM, SIZE, encode, save_model, save_sentence_transformer
 
 if callable(module):
     import sys
@@ -98,11 +89,7 @@ FOLDERS = {
         "after": lambda: [dense(32, bias=False), Normalize()],
     },
     "layer norm, gelu, identity": {
-        "after": lambda: [
-            LayerNorm(16),
-            dense(activation_function=nn.GELU()),
-            Dense(6, 3, activation_function=None),
-        ]
+        "after": lambda: [LayerNorm(16), dense(activation_function=nn.GELU()), Dense(6, 3, activation_function=None)]
     },
     "a prompt": {"default_prompt_name": "query", "prompts": {"query": "query: ", "document": ""}},
     "a prompt that is not pooled": {
@@ -306,23 +293,11 @@ def test_what_is_not_followed_is_refused(case, whole, tmp_path):
 WRONG = {
     "one text": (dict(texts="a"), TypeError, "expected an iterable of texts, got one text; put it in a list"),
     "a number": (dict(texts=["a", 3]), TypeError, "text 1: expected a text, got int"),
-    "half a letter": (
-        dict(texts=["a", "\ud800"]),
-        ValueError,
-        "text 1: expected a text, got half of a surrogate pair",
-    ),
+    "half a letter": (dict(texts=["a", "\ud800"]), ValueError, "text 1: expected a text, got half of a surrogate pair"),
     "no model": (dict(model=3), TypeError, "or a loaded model, got an int"),
-    "a mode": (
-        dict(pooling="median"),
-        ValueError,
-        "pooling: expected pooling by one or more of cls, .*got median",
-    ),
+    "a mode": (dict(pooling="median"), ValueError, "pooling: expected pooling by one or more of cls, .*got median"),
     "no mode": (dict(pooling=[]), ValueError, "pooling: expected pooling by one or more of cls, .*got none"),
-    "a precision": (
-        dict(precision="int8"),
-        ValueError,
-        "precision: expected float32 or bfloat16, got 'int8'",
-    ),
+    "a precision": (dict(precision="int8"), ValueError, "precision: expected float32 or bfloat16, got 'int8'"),
     "a device": (dict(device="moon"), ValueError, "device: expected one that is here, got moon"),
     "a batch of nothing": (dict(tokens=0), ValueError, "tokens: expected a batch of 1 token or more, got 0"),
 }
@@ -337,9 +312,7 @@ def test_what_a_caller_can_get_wrong(case, plain):
 
 def test_pooling_must_fit_the_layers_after_it(whole):
     assert embed(whole, ["a"], pooling="cls").shape == (1, 6)
-    with pytest.raises(
-        ValueError, match="pooling: expected 1 of the modes, as the layers .* are made for, got 2"
-    ):
+    with pytest.raises(ValueError, match="pooling: expected 1 of the modes, as the layers .* are made for, got 2"):
         embed(whole, ["a"], pooling=["cls", "max"])
 
 
@@ -357,9 +330,7 @@ def test_a_batch_that_does_not_fit_is_said(plain, monkeypatch):
 
     embedder = module.Embedder(plain, pooling="mean", tokens=64)
     monkeypatch.setattr(module, "run", full)
-    with pytest.raises(
-        ValueError, match="tokens: expected a batch that fits into memory, got 64; halve it"
-    ):
+    with pytest.raises(ValueError, match="tokens: expected a batch that fits into memory, got 64; halve it"):
         embedder([("text 0", "a")])
 
 
@@ -384,8 +355,7 @@ def test_a_name_on_the_hub_is_read_from_its_copies_as_a_folder_is(whole, tmp_pat
     assert embed("someone/small", TEXTS).shape == (8, 16)  # no Dense, then
     for name in ("someone/other", "other", "/no/where"):
         with pytest.raises(
-            ValueError,
-            match="expected the folder of a Hugging Face model or a name on the hub, got no folder",
+            ValueError, match="expected the folder of a Hugging Face model or a name on the hub, got no folder"
         ):
             embed(name, TEXTS)
 

@@ -9,12 +9,12 @@ import polars
 import pyarrow
 import pytest
 import torch
-from folders import MINILM, save_model
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from sightline.huggingface import embed
-from sightline.huggingface.vectors import embed_to_file
+from sightline.huggingface.vector_files import embed_to_file
+from tests.huggingface.folders import MINILM, save_model
 
 pandas = pytest.importorskip("pandas")
 
@@ -88,7 +88,9 @@ def test_what_are_no_texts_is_said_before_the_model_is_loaded(case):
 
 def test_pairs_are_pairs(plain, tmp_path):
     for given in (["ab", "cd"], [("one", "a", 3)], [("one",)], pandas.DataFrame(FRAME), {"one": "a"}):
-        with pytest.raises(TypeError, match=r"embed: expected (\(name, text\)|an iterable of \(name, text\) pairs), got"):
+        with pytest.raises(
+            TypeError, match=r"embed: expected (\(name, text\)|an iterable of \(name, text\) pairs), got"
+        ):
             embed_to_file(plain, given, tmp_path / "v.npy")
     assert not list(tmp_path.iterdir())
 

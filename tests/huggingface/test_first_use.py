@@ -142,7 +142,9 @@ def test_the_trainer_in_bfloat16_on_packed_batches(tmp_path):
     losses = {}
     for narrow in (True, False):
         torch.manual_seed(0)
-        config = BertConfig(**{**TINY, "max_position_embeddings": 32}, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        config = BertConfig(
+            **{**TINY, "max_position_embeddings": 32}, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        )
         model = BertForMaskedLM(config)
         model.set_attn_implementation("sightline")
         how = {"per_device_train_batch_size": 4, "max_steps": 4, "report_to": "none", "disable_tqdm": True}

@@ -114,13 +114,7 @@ def prompt(lengths, left: bool):
 
 def compare(model, inputs, **how):
     """Greedy tokens, and the logits they were chosen by, under both implementations."""
-    how = {
-        "max_new_tokens": NEW,
-        "do_sample": False,
-        "output_logits": True,
-        "return_dict_in_generate": True,
-        **how,
-    }
+    how = {"max_new_tokens": NEW, "do_sample": False, "output_logits": True, "return_dict_in_generate": True, **how}
     model.set_attn_implementation("eager")
     expected = model.generate(**inputs, **how)
     model.set_attn_implementation("sightline")
@@ -158,9 +152,7 @@ def test_one_prompt_of_any_length(family, length):
     compare(made(DECODERS[family]()), {"input_ids": prompt((length,), left=True)["input_ids"]})
 
 
-@pytest.mark.parametrize(
-    "family", ["mistral, window", "gemma2, soft caps and windows", "gpt_oss, sinks and windows"]
-)
+@pytest.mark.parametrize("family", ["mistral, window", "gemma2, soft caps and windows", "gpt_oss, sinks and windows"])
 def test_windows_are_shorter_than_the_texts(family):
     """Else the comparisons above would not see a window that is ignored."""
     config = DECODERS[family]()
@@ -187,9 +179,7 @@ def test_a_prompt_goes_on_from_its_cache():
         inputs = prompt((9,), left=True)["input_ids"]
         first = model.generate(inputs, max_new_tokens=5, do_sample=False, return_dict_in_generate=True)
         question = torch.cat([first.sequences, inputs[:, :4]], 1)
-        second = model.generate(
-            question, past_key_values=first.past_key_values, max_new_tokens=5, do_sample=False
-        )
+        second = model.generate(question, past_key_values=first.past_key_values, max_new_tokens=5, do_sample=False)
         outputs[name] = second.tolist()
     assert outputs["sightline"] == outputs["eager"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import transformers
-from head_classes import HEADS, build, calls, class_of, differences
-from test_coverage import KNOWN, OUTPUTS_PART, Wide, write_part
 
 import sightline.huggingface as hf
 from sightline.attention import watching
-from sightline.huggingface.rows import NAME, packing_in_use
+from sightline.huggingface.row_layout import NAME, packing_in_use
+from tests.huggingface.head_classes import HEADS, build, calls, class_of, differences
+from tests.huggingface.test_coverage import KNOWN, OUTPUTS_PART, Wide, write_part
 
 PACKED, PADDED, REFUSED, NONE = "●", "○", "×", "–"
 SAMPLE = ["albert", "bert", "gpt2", "mixtral", "modernbert", "opt", "t5gemma"]
@@ -67,14 +67,7 @@ def examined(family: str, head: str) -> Cell | None:
         try:
             with torch.no_grad():
                 expected = model(**given)
-        except (
-            ValueError,
-            AttributeError,
-            RuntimeError,
-            TypeError,
-            AssertionError,
-            IndexError,
-        ):  # no call for it
+        except (ValueError, AttributeError, RuntimeError, TypeError, AssertionError, IndexError):  # no call for it
             continue
         with torch.no_grad(), watching(lambda *_, p=packed: p.append(packing_in_use.get() is not None)):
             try:
@@ -110,9 +103,7 @@ def _same_gradients(model, beside, given) -> bool:
     trains = not _draws(model, given)
     for one in (model, beside):
         one.train(trains)
-        parameters = [
-            parameter for parameter in one.parameters() if parameter.numel() and parameter.requires_grad
-        ]
+        parameters = [parameter for parameter in one.parameters() if parameter.numel() and parameter.requires_grad]
         loss = one(**given).loss
         losses.append(bool(loss.isfinite()))
         grads.append(torch.autograd.grad(loss, parameters, allow_unused=True))

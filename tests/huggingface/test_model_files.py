@@ -9,12 +9,12 @@ import time
 
 import pytest
 import torch
-from folders import save_model, save_sentence_transformer
 from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm
 
 from sightline.huggingface import embed, model_files
 from sightline.huggingface.embed import load
+from tests.huggingface.folders import save_model, save_sentence_transformer
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return save_sentence_transformer(
-        tmp_path_factory.mktemp("models"), LayerNorm(16), Dense(16, 6), pooling="cls"
-    )
+    return save_sentence_transformer(tmp_path_factory.mktemp("models"), LayerNorm(16), Dense(16, 6), pooling="cls")
 
 
 def change(path, **values):

@@ -5,8 +5,6 @@ import functools
 
 import pytest
 import torch
-from head_classes import differences
-from small import SMALL, bert, drawn
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -29,7 +27,9 @@ from transformers import (
 
 from sightline.attention import watching
 from sightline.huggingface import unpad
-from sightline.huggingface.rows import NAME, packing_in_use
+from sightline.huggingface.row_layout import NAME, packing_in_use
+from tests.huggingface.head_classes import differences
+from tests.huggingface.small import SMALL, bert, drawn
 
 MASK = (torch.arange(9) < torch.tensor([[9], [4], [2]])).long()
 IDS = torch.randint(5, 95, (3, 9), generator=torch.Generator().manual_seed(0)) * MASK
@@ -170,12 +170,7 @@ def test_a_head_that_is_set_otherwise_is_tried_anew():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-WHOLE = {
-    "bert": texts,
-    "llama": classified,
-    "two heads": lambda: gpt2(GPT2DoubleHeadsModel),
-    "own": reading("mean"),
-}
+WHOLE = {"bert": texts, "llama": classified, "two heads": lambda: gpt2(GPT2DoubleHeadsModel), "own": reading("mean")}
 
 
 @pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE)

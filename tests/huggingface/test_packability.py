@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 import torch
-from small import SMALL, bert, drawn, llama, roberta
 from torch import nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
@@ -15,6 +14,7 @@ from sightline.attention import watching
 from sightline.huggingface import run, unpad
 from sightline.huggingface.packability import Way, way_of
 from sightline.huggingface.twin import apart
+from tests.huggingface.small import SMALL, bert, drawn, llama, roberta
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
 IDS = torch.randint(5, 100, MASK.shape, generator=torch.Generator().manual_seed(3))

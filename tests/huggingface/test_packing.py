@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from small import SMALL, WAYS, bart, bert, drawn, each_way, gpt2, llama, roberta, t5
 from torch import nn
 from transformers import (
     BertConfig,
@@ -23,6 +22,7 @@ from sightline.attention import watching
 from sightline.huggingface import run, unpad
 from sightline.huggingface.packability import base_of, way_of
 from sightline.sequences import Sequences
+from tests.huggingface.small import SMALL, WAYS, bart, bert, drawn, each_way, gpt2, llama, roberta, t5
 
 LENGTHS = [5, 13, 1, 17, 0, 13]
 
@@ -127,15 +127,12 @@ def test_roberta_counts_no_padding_token_inside_a_text():
         close(found[s], values)
 
 
-@pytest.mark.parametrize(
-    ("make", "most"), [(bert, 40), (roberta, 38), (gpt2, 40)], ids=["bert", "roberta", "gpt2"]
-)
+@pytest.mark.parametrize(("make", "most"), [(bert, 40), (roberta, 38), (gpt2, 40)], ids=["bert", "roberta", "gpt2"])
 def test_a_sequence_longer_than_the_positions_is_refused(make, most):
     model = make()
     run(model, [[5] * most])
     with pytest.raises(
-        ValueError,
-        match=f"at most {most} tokens, as many as it has positions for, got {most + 1} in sequence 1",
+        ValueError, match=f"at most {most} tokens, as many as it has positions for, got {most + 1} in sequence 1"
     ):
         run(model, [[5, 6], [5] * (most + 1)])
 
@@ -145,8 +142,7 @@ def test_a_model_that_does_not_route_is_named_and_keeps_its_attention():
     before = model.config._attn_implementation
     for use in (lambda: run(model, [[5, 6]]), lambda: unpad(model)):
         with pytest.raises(
-            ValueError,
-            match="DebertaV2Model: .*computes its own; it cannot run without padding: use it as it is",
+            ValueError, match="DebertaV2Model: .*computes its own; it cannot run without padding: use it as it is"
         ):
             use()
     assert model.config._attn_implementation == before
@@ -166,9 +162,7 @@ def test_a_model_of_something_else_than_text_is_refused():
             use()
 
 
-@pytest.mark.parametrize(
-    "wrong", [[[1.5, 2]], [[[1, 2]]], [["a"]], [1, 2], Sequences(torch.randn(2), [0, 2])]
-)
+@pytest.mark.parametrize("wrong", [[[1.5, 2]], [[[1, 2]]], [["a"]], [1, 2], Sequences(torch.randn(2), [0, 2])])
 def test_what_are_no_ids_are_refused(wrong):
     with pytest.raises(TypeError, match=r"run: expected token ids, .* for each sequence, got .*; tokenize"):
         run(bert(), wrong)
@@ -176,18 +170,14 @@ def test_what_are_no_ids_are_refused(wrong):
 
 @pytest.mark.parametrize("beyond", [-1, 100])
 def test_ids_that_the_model_has_not_are_refused(beyond):
-    with pytest.raises(
-        ValueError, match="run: expected token ids from 0 to 99, got .* to .*; use the model's"
-    ):
+    with pytest.raises(ValueError, match="run: expected token ids from 0 to 99, got .* to .*; use the model's"):
         run(bert(), [[5, 6], [7, beyond]])
 
 
 def test_damaged_weights_are_said():
     model = bert()
     model.encoder.layer[0].output.dense.bias.data[3] = torch.nan
-    with pytest.raises(
-        ValueError, match="expected finite hidden states, got NaN or infinity.*load them again"
-    ):
+    with pytest.raises(ValueError, match="expected finite hidden states, got NaN or infinity.*load them again"):
         run(model, [[5, 6]])
 
 
@@ -196,9 +186,7 @@ def test_what_is_no_model_is_refused():
         with pytest.raises(TypeError, match="run: expected a Hugging Face model, got "):
             use()
     for wrong in (nn.Linear(2, 2), "bert"):
-        with pytest.raises(
-            TypeError, match="unpad: expected a Hugging Face model or an object that holds one, got "
-        ):
+        with pytest.raises(TypeError, match="unpad: expected a Hugging Face model or an object that holds one, got "):
             unpad(wrong)
 
 
@@ -260,9 +248,7 @@ def test_what_fits_only_the_padded_form_runs_padded():
     expected = model(**given, use_cache=True)
     unpad(model)
     found = []
-    assert (
-        rows_attended(lambda: found.append(model(**given, use_cache=True))) == given["attention_mask"].sum()
-    )
+    assert rows_attended(lambda: found.append(model(**given, use_cache=True))) == given["attention_mask"].sum()
     real = given["attention_mask"].bool()
     close(found[0].logits[real], expected.logits[real])
     assert found[0].past_key_values.get_seq_length() == 17

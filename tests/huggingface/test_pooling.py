@@ -33,15 +33,11 @@ def test_each_mode_is_its_definition(mode, dtype, skip):
     for rows, vector in zip(batch.to_list(), found, strict=True):
         rows = rows.double()
         at = torch.arange(1, len(rows) + 1, dtype=torch.float64)[skip:]
-        expected = (
-            DEFINITIONS[mode](rows[skip:], at) if len(rows) > skip else torch.zeros(5, dtype=torch.float64)
-        )
+        expected = DEFINITIONS[mode](rows[skip:], at) if len(rows) > skip else torch.zeros(5, dtype=torch.float64)
         torch.testing.assert_close(vector.double(), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "modes", [(mode,) for mode in MODES] + [("cls", "max", "mean"), ("lasttoken", "weightedmean")]
-)
+@pytest.mark.parametrize("modes", [(mode,) for mode in MODES] + [("cls", "max", "mean"), ("lasttoken", "weightedmean")])
 def test_as_sentence_transformers_pools_padding(modes):
     batch = hidden()[torch.tensor([i for i, n in enumerate(LENGTHS) if n])]
     padded, lengths = batch.to_padded(9.0)

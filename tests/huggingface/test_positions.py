@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from small import SMALL, bert, drawn, gpt2, llama, roberta
 from transformers import MistralConfig, MistralModel, Qwen3Config, Qwen3Model
 
 from sightline.huggingface import unpad
-from sightline.huggingface.attending import NAME
+from sightline.huggingface.attention_function import NAME
 from sightline.observe import watch
+from tests.huggingface.small import SMALL, bert, drawn, gpt2, llama, roberta
 
 ORDERS = {
     "constant": [0] * 9,

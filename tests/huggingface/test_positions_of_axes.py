@@ -4,15 +4,15 @@ import copy
 
 import pytest
 import torch
-from small import SMALL, drawn
 from torch.nn.functional import pad
 from transformers import Qwen2VLTextModel
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig
 
 from sightline.attention import watching
 from sightline.huggingface import unpad
-from sightline.huggingface.given import positions_of_text
-from sightline.huggingface.rows import NAME
+from sightline.huggingface.caller_packing import positions_of_text
+from sightline.huggingface.row_layout import NAME
+from tests.huggingface.small import SMALL, drawn
 
 
 def qwen():

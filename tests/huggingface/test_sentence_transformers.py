@@ -114,9 +114,7 @@ def test_a_text_that_is_cut(models):
 def test_bfloat16_by_the_two_fold_rule(models):
     exact = torch.as_tensor(models[0].encode(TEXTS))
     plain = SentenceTransformer(
-        str(FOLDER),
-        device="cpu",
-        model_kwargs={"attn_implementation": "eager", "dtype": torch.bfloat16},
+        str(FOLDER), device="cpu", model_kwargs={"attn_implementation": "eager", "dtype": torch.bfloat16}
     )
     expected = plain.encode(TEXTS, convert_to_tensor=True).float()
     found = unpad(plain).encode(TEXTS, convert_to_tensor=True).float()

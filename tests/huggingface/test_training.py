@@ -184,9 +184,7 @@ def test_padded_batches_may_stay(tmp_path, name):
     agree(trained(tmp_path, name, "sightline", padded), expected)
     unpadded = trained(tmp_path, name, "sightline", padded, unpad)
     agree(unpadded, expected)
-    assert sum(unpadded[2][-24:]) == 2 * 2 * sum(
-        LENGTHS
-    )  # of two layers and epochs; before them, it was tried
+    assert sum(unpadded[2][-24:]) == 2 * 2 * sum(LENGTHS)  # of two layers and epochs; before them, it was tried
 
 
 def test_layers_may_be_computed_twice_to_save_memory(tmp_path):

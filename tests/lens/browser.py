@@ -5,9 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -16,9 +14,7 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
-needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason="needs chromium or chrome, which this machine lacks"
-)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium or chrome, which this machine lacks")
 
 
 @contextmanager

@@ -45,16 +45,8 @@ def comparison(seeds=3, buckets=BUCKETS, exhibit=True) -> dict:
         "distance_name": "tokens from a use to the binding of its name",
         "encoders": encoders,
         "baselines": [
-            {
-                "name": "most frequent",
-                "value": 0.42,
-                "distance": {b: 0.5 - 0.04 * i for i, b in enumerate(buckets)},
-            },
-            {
-                "name": "plain rule",
-                "value": 0.969,
-                "distance": {b: 0.975 - 0.01 * i for i, b in enumerate(buckets)},
-            },
+            {"name": "most frequent", "value": 0.42, "distance": {b: 0.5 - 0.04 * i for i, b in enumerate(buckets)}},
+            {"name": "plain rule", "value": 0.969, "distance": {b: 0.975 - 0.01 * i for i, b in enumerate(buckets)}},
         ],
         "sentences": [
             "At equal time (50 s each) self-attention is best: 91.6%, ahead of convolution by 11.0 points.",
@@ -126,9 +118,7 @@ def _exhibit(layers=3, heads=4):
     for i, token in enumerate(tokens):
         text = token["text"]
         after_signature = after_signature or text == ":"
-        if not (
-            text.isidentifier() and after_signature and text not in ("for", "in", "if", "break", "return")
-        ):
+        if not (text.isidentifier() and after_signature and text not in ("for", "in", "if", "break", "return")):
             if text.isidentifier():
                 first.setdefault(text, i)
             continue

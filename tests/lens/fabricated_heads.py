@@ -2,7 +2,7 @@
 
 import random
 
-from sightline.evidence.heads.pages import SCALARS
+from sightline.head_roles.page_data import SCALARS
 
 OFFSETS = list(range(-10, 11))
 RELATIONS = ("nsubj", "nsubj<-", "det", "coref:pronoun", "vocative")

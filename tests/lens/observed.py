@@ -7,19 +7,7 @@ import torch
 from sightline.models import Text, Unit, cut
 
 SENTENCE = "The Law is unbelievable, but its use is its own."
-SPANS = [
-    (0, 3),
-    (4, 7),
-    (8, 10),
-    (11, 13),
-    (13, 20),
-    (20, 23),
-    (23, 24),
-    (25, 28),
-    (29, 32),
-    (33, 36),
-    (37, 39),
-]
+SPANS = [(0, 3), (4, 7), (8, 10), (11, 13), (13, 20), (20, 23), (23, 24), (25, 28), (29, 32), (33, 36), (37, 39)]
 SPANS += [(40, 43), (44, 47), (47, 48)]
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from sightline.encoders import build
-from sightline.lens.answers import Answers
+from sightline.lens.page_queries import Answers
 from sightline.models import Text, Unit
 from sightline.observe import watch
 from sightline.sequences import Sequences
@@ -25,9 +25,7 @@ def text(n: int, evil: str = "") -> Text:
 def answers(n: int, causal: bool = True, name: str = "made up", evil: str = "", heads: int = 3) -> Answers:
     """Of two layers whose heads look sharply."""
     torch.manual_seed(n)
-    encoder = build(
-        "self-attention", vocabulary=40, width=4 * heads, layers=2, heads=heads, causal=causal
-    ).eval()
+    encoder = build("self-attention", vocabulary=40, width=4 * heads, layers=2, heads=heads, causal=causal).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(1.6 if parameter.dim() > 1 else 1)

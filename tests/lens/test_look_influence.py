@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from browser import needs_browser
-from observed import seen, text, weights
-from test_look import SHADES, click, page_of, shown
 
 from sightline.lens import write_page
-from sightline.lens.looking import looked
-from sightline.lens.moved import Shares, profiled
+from sightline.lens.influence_profile import Shares, profiled
+from sightline.lens.page_data import looked
+from tests.lens.browser import needs_browser
+from tests.lens.observed import seen, text, weights
+from tests.lens.test_look import SHADES, click, page_of, shown
 
 NOTE = "No attention weights are shown: <b>an encoder of kind lstm has none.</b>"
 
@@ -70,9 +70,7 @@ def test_an_outline_of_influence_lies_over_the_columns_of_weight(browser, tmp_pa
 
 @needs_browser
 def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path):
-    data = page_of() | {
-        "influence": {"profile": [], "within": [], "about": "Influence is not shown: <i>why."}
-    }
+    data = page_of() | {"influence": {"profile": [], "within": [], "about": "Influence is not shown: <i>why."}}
     with shown(browser, write_page(data, tmp_path / "look.html")) as (page, wrong):
         assert page.locator("#profile path.influence").count() == page.locator("#legend").count() == 0
         assert page.inner_text("#asked") == "Influence is not shown: <i>why."
@@ -85,9 +83,7 @@ def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path
 def test_a_page_of_influence_alone_speaks_of_influence(browser, tmp_path, context):
     with shown(browser, write_page(alone(), tmp_path / "look.html"), **context) as (page, wrong):
         assert page.inner_text("h1") == "What made/up's encodings depend on"
-        assert "influence · 12 words in 14 pieces" in page.inner_text("header") and NOTE in page.inner_text(
-            "header"
-        )
+        assert "influence · 12 words in 14 pieces" in page.inner_text("header") and NOTE in page.inner_text("header")
         assert page.inner_text(".say").startswith("its1 depends on Law 70%")
         assert "sight) 83." in page.evaluate(SHADES)[2]
         click(page, ".unit[data-i='2']")
@@ -95,15 +91,9 @@ def test_a_page_of_influence_alone_speaks_of_influence(browser, tmp_path, contex
         for what in (".chooser", "#heads", "#joining", "footer", "#legend"):
             assert not page.locator(what).is_visible(), what
         assert page.locator("#map canvas").is_visible() and page.locator(".lines .link").count()
-        assert page.inner_text("#profile h2").strip() == "Distance" and "influence" in page.inner_text(
-            "table.within"
-        )
+        assert page.inner_text("#profile h2").strip() == "Distance" and "influence" in page.inner_text("table.within")
         read = page.inner_text("body").replace("ahead", "")
-        assert (
-            "head" not in read
-            and "weight" not in read.replace("attention weights", "")
-            and "look" not in read
-        )
+        assert "head" not in read and "weight" not in read.replace("attention weights", "") and "look" not in read
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
         assert wrong == {"requests": [], "errors": []}
 

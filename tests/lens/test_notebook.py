@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import needs_browser, opened
 
 import sightline
 from sightline import observe
@@ -19,6 +18,7 @@ from sightline.lens import inline, notebook
 from sightline.lens.inline import as_weight
 from sightline.lens.notebook import Page, Shown
 from sightline.observe import recording
+from tests.lens.browser import needs_browser, opened
 
 WORDS = ["so", "it", "goes", ",", "says", "some", "one"]
 EVIL = [
@@ -95,9 +95,7 @@ def test_one_sequence_alone_is_what_it_is_without_the_others():
 
 
 def test_watching_brings_nothing_heavy_and_what_it_gives_shows_itself():
-    heavy = (
-        "pydantic accelerate tokenizers pyarrow rich typer transformers matplotlib anywidget pandas IPython"
-    )
+    heavy = "pydantic accelerate tokenizers pyarrow rich typer transformers matplotlib anywidget pandas IPython"
     script = (
         "import sys, sightline; before = 'torch' in sys.modules; sightline.watch\n"
         f"print(before, *sorted(set(sys.modules) & set({heavy.split()!r})))\n"
@@ -127,10 +125,7 @@ def test_a_cell_draws_the_page_in_its_frame(seen, browser, tmp_path):
         assert tab.inner_text("p") == "Sequence 1 of 3; seen.show(sequence=2) shows another."
         assert tab.locator("iframe").get_attribute("sandbox") == "allow-scripts"
         assert (
-            inside.locator("body").evaluate(
-                "() => { try { return top.document.title } catch { return null } }"
-            )
-            is None
+            inside.locator("body").evaluate("() => { try { return top.document.title } catch { return null } }") is None
         )
         assert 300 < tab.locator("iframe").bounding_box()["height"] <= 720
         assert went == {"requests": [], "errors": []}
@@ -190,9 +185,7 @@ def test_numbers_that_mean_others_are_told():
 def test_a_long_sequence_gets_a_summary(browser, tmp_path):
     seen = observed([3, 2053], special=torch.arange(2056) % 7 == 0)
     page = seen.show(sequence=1)
-    assert (
-        "a page holds at most 2,048 tokens, and this sequence has 2,053; seen.widget() shows" in page.notes[1]
-    )
+    assert "a page holds at most 2,048 tokens, and this sequence has 2,053; seen.widget() shows" in page.notes[1]
     with opened(browser, cell(tmp_path, page), ready="iframe") as (tab, went):
         inside = tab.frame_locator("iframe")
         tables = inside.locator("table")
@@ -209,9 +202,7 @@ def test_a_long_sequence_gets_a_summary(browser, tmp_path):
 def test_a_page_that_would_take_long_is_a_summary_until_it_is_asked_for(monkeypatch):
     seen = observed([31])
     monkeypatch.setattr(notebook, "AT_ONCE", 31 * 31 * 6 - 1)
-    assert (
-        "31 tokens under 6 heads are many for a page; seen.show() makes it all the same" in seen._repr_html_()
-    )
+    assert "31 tokens under 6 heads are many for a page; seen.show() makes it all the same" in seen._repr_html_()
     assert len(data_of(seen.show())["pieces"]) == 31
     monkeypatch.setattr(notebook, "AT_MOST", 31 * 31 * 6 - 1)
     assert "are many for a page; seen.widget() shows" in seen.show().notes[0]
@@ -273,16 +264,13 @@ def test_layers_of_other_tokens_are_left_out_or_refused():
     page = seen.show(tokenizer(["So it goes says one", "He"], padding=True))
     assert data_of(page)["layers"] == 2
     assert data_of(page)["notes"][0].startswith("Of 6 layers 2 are shown, numbered anew: 0 is ")
-    cross = [
-        name for name in seen.names if seen.layer(name).lse.shape[0] != seen.layer(name).received.shape[0]
-    ]
+    cross = [name for name in seen.names if seen.layer(name).lse.shape[0] != seen.layer(name).received.shape[0]]
     own = [name for name in seen.names[2:] if name not in cross]
     assert data_of(seen.show(["a", "b", "c"], layers=own))["layers"] == 2
     with pytest.raises(ValueError, match="that looks at itself, got 3 queries and 7 keys in "):
         seen.show(layers=cross)
     with pytest.raises(
-        ValueError,
-        match=r"got queries, keys and heads \(7, 7, 2\) in .* and \(3, 3, 2\) in .*; show them apart",
+        ValueError, match=r"got queries, keys and heads \(7, 7, 2\) in .* and \(3, 3, 2\) in .*; show them apart"
     ):
         seen.show(layers=[seen.names[0], own[0]])
 
@@ -340,7 +328,9 @@ def fresh(lengths=(2, 3)):
 
 def drawn(seen, **how) -> list[str]:
     figure = seen.figure("lines", **how)
-    return [text.get_text() for text in figure.axes[0].texts[: 2 * seen.layer(0).offsets.diff()[how.get("sequence", 0)] : 2]]
+    return [
+        text.get_text() for text in figure.axes[0].texts[: 2 * seen.layer(0).offsets.diff()[how.get("sequence", 0)] : 2]
+    ]
 
 
 def test_the_words_of_a_batch_are_known_to_all_that_show():

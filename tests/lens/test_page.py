@@ -7,11 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from browser import needs_browser, opened
-from fabricated import BUCKETS, KINDS, comparison
 
 from sightline.lens import read_page, render, write_page
 from sightline.lens.exhibited import look_of
+from tests.lens.browser import needs_browser, opened
+from tests.lens.fabricated import BUCKETS, KINDS, comparison
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028 [[script]] "\'`${1}'
 
@@ -86,9 +86,7 @@ def test_the_table_and_plots_hold_the_numbers(browser, file):
             assert drawn == [[i, encoder["distance"][bucket]["median"]] for i, bucket in enumerate(BUCKETS)]
             drawn = _points(page, "#tokens", encoder["kind"])
             assert drawn == [[tokens, measure] for tokens, _, measure in encoder["runs"][0]["milestones"]]
-            line = page.locator(f"#time path.line[data-kind={encoder['kind']}]:not(.other)").get_attribute(
-                "d"
-            )
+            line = page.locator(f"#time path.line[data-kind={encoder['kind']}]:not(.other)").get_attribute("d")
             assert line.count("L") + 1 == len(encoder["runs"][0]["loss"])
             assert page.locator(f"#time path.other[data-kind={encoder['kind']}]").count() == 2
         # higher is drawn higher
@@ -149,9 +147,7 @@ def test_the_function_stands_in_the_page_of_a_look_and_the_answers_beside_it(bro
         assert look.locator("#profile path.influence").count() == 1 and look.locator("header").is_hidden()
         look.locator(".head[data-view='0.3']").click()
         look.locator("#map h2 >> text=layer 0, head 3").wait_for()
-        assert page.locator("iframe").evaluate(
-            "f => f.contentDocument.documentElement.scrollHeight <= f.clientHeight"
-        )
+        assert page.locator("iframe").evaluate("f => f.contentDocument.documentElement.scrollHeight <= f.clientHeight")
         paper = look.locator("body").evaluate("b => getComputedStyle(b).backgroundColor")
         assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
         assert seen == {"requests": [], "errors": []}

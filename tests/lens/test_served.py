@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 
 import pytest
-from browser import needs_browser
-from served import answers, by_words, dense
-from test_server import serving
 
-from sightline.lens import answers as room
+from sightline.lens import page_queries as room
 from sightline.lens import render, views
+from tests.lens.browser import needs_browser
+from tests.lens.served import answers, by_words, dense
+from tests.lens.test_server import serving
 
 EVIL = '</script><img src=x onerror="window.evil=1"><script>window.evil=1</script>&lt;b&gt;\u2028\u202e[[script]]'
 N = 5200  # pieces: more than a page holds, and words in several blocks
@@ -45,9 +45,7 @@ def shown(browser, asked, data=None, **context):
 
 def act(page, what):
     """Do something, and wait until the page is drawn anew."""
-    page.wait_for_selector(
-        f"body[data-known='{2}']", timeout=30_000, state="attached"
-    )  # no more comes by itself
+    page.wait_for_selector(f"body[data-known='{2}']", timeout=30_000, state="attached")  # no more comes by itself
     before = page.locator("body").get_attribute("data-drawn")
     what()
     page.wait_for_selector(f"body[data-drawn]:not([data-drawn='{before}'])", timeout=30_000)
@@ -98,9 +96,7 @@ def test_a_word_shows_its_row_and_its_column(browser, asked):
         heads = page.locator("#joining .two > div").first.locator("button")
         rows = slice(asked.text.word_of.index(903), asked.text.word_of.index(904))
         views = [f"{i}.{h}" for i in range(2) for h in range(3)]
-        expected = {
-            view: float(by_words(dense(asked, view, rows), asked.text.word_of, rows)[0, 17]) for view in views
-        }
+        expected = {view: float(by_words(dense(asked, view, rows), asked.text.word_of, rows)[0, 17]) for view in views}
         strongest = max(expected, key=expected.get)
         if expected[strongest] >= 0.005:
             assert heads.first.get_attribute("data-view") == strongest
@@ -146,9 +142,7 @@ def test_numbers_and_small_pictures_come_in(browser, asked):
     with shown(browser, asked, asked.page("server", layer=1, head=0)) as (page, seen):
         page.wait_for_selector("body[data-known='2']", timeout=60_000, state="attached")
         assert f"{'5,200'} of the" in page.inner_text("#sampled") or page.inner_text("#sampled") == ""
-        bars = page.evaluate(
-            "() => [...document.querySelectorAll('#profile rect')].map(r => +r.dataset.share)"
-        )
+        bars = page.evaluate("() => [...document.querySelectorAll('#profile rect')].map(r => +r.dataset.share)")
         assert len(bars) == len(asked.sample.bins) and 0.9 < sum(bars) < 1.1
         drawn = "[...document.querySelectorAll('.head canvas')].map(c => c.toDataURL())"
         page.wait_for_function(f"() => new Set({drawn}).size === 8", timeout=30_000)

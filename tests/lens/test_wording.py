@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from observed import SENTENCE, text
 
 from sightline.models import cut, shown
+from tests.lens.observed import SENTENCE, text
 
 
 def joined(units) -> str:
@@ -15,15 +15,7 @@ def joined(units) -> str:
 def test_pieces_and_words_are_the_text():
     found = text()
     assert joined(found.pieces[1:-1]) == joined(found.words[1:-1]) == SENTENCE
-    assert [word.text for word in found.words][:7] == [
-        "[CLS]",
-        "The",
-        "Law",
-        "is",
-        "unbelievable",
-        ",",
-        "but",
-    ]
+    assert [word.text for word in found.words][:7] == ["[CLS]", "The", "Law", "is", "unbelievable", ",", "but"]
     assert found.word_of[4:7] == [4, 4, 4] and found.special_words == {0, 13}
 
 

@@ -4,22 +4,57 @@ import random
 
 import pytest
 import regex
-from tokenizer_kinds import KINDS
 from tokenizers import Encoding
 
 from sightline.models import cut, direction, placed, shown, text_of
+from tests.models.tokenizer_kinds import KINDS
 
 MIXED = "The caf\u00e9 \u4e2d\u56fd \u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \ud55c\uad6d\uc5b4 \U0001f468\u200d\U0001f469\u200d\U0001f467 so."
-WHOLE = [
-    "\u0939\u093f\u0928\u094d\u0926\u0940",
-    "\ud55c\uad6d\uc5b4",
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
-]
+WHOLE = ["\u0939\u093f\u0928\u094d\u0926\u0940", "\ud55c\uad6d\uc5b4", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
 ODD = ["a", "b", "The", "Law", " ", "  ", "\n", "\t", "'", "-", "_", "\u6211", "\u4e2d", "\u00e9", "e\u0301", "\U0001f600"]  # fmt: skip
-ODD += ["\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f44d\U0001f3fb", "\U0001f1e9\U0001f1ea", "1\ufe0f\u20e3", "."]
-ODD += ["\u0939\u093f", "\u0928\u094d\u0926\u0940", "\ud55c\uad6d", "\u1112\u1161\u11ab", "\u05e9", "\u05dc\u05d5\u05dd", "\u0645\u0631"]
-ODD += ["\u200c", "\u200d", "\u200b", "\u200f", "##", "##a", "\u00bd", "\u2026", "\ufb01", "\u00ad", "\u0301", " \u0301"]
-ODD += ["\u0e44\u0e17\u0e22", "\x00", "\x1c", "\ufe0f", "\u00df", "\u0130", "\u2139", "\U00020001", "@@", "\u2581", "\u0120"]
+ODD += [
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\U0001f44d\U0001f3fb",
+    "\U0001f1e9\U0001f1ea",
+    "1\ufe0f\u20e3",
+    ".",
+]
+ODD += [
+    "\u0939\u093f",
+    "\u0928\u094d\u0926\u0940",
+    "\ud55c\uad6d",
+    "\u1112\u1161\u11ab",
+    "\u05e9",
+    "\u05dc\u05d5\u05dd",
+    "\u0645\u0631",
+]
+ODD += [
+    "\u200c",
+    "\u200d",
+    "\u200b",
+    "\u200f",
+    "##",
+    "##a",
+    "\u00bd",
+    "\u2026",
+    "\ufb01",
+    "\u00ad",
+    "\u0301",
+    " \u0301",
+]
+ODD += [
+    "\u0e44\u0e17\u0e22",
+    "\x00",
+    "\x1c",
+    "\ufe0f",
+    "\u00df",
+    "\u0130",
+    "\u2139",
+    "\U00020001",
+    "@@",
+    "\u2581",
+    "\u0120",
+]
 ODD += ["<0xE6>", "[UNK]", "</w>", "\u0600\u0661"]
 
 

@@ -13,9 +13,7 @@ def byte_level(prefix: bool, trim: bool) -> Tokenizer:
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     letters = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
-        CORPUS, trainers.BpeTrainer(vocab_size=330, initial_alphabet=letters, show_progress=False)
-    )
+    made.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=330, initial_alphabet=letters, show_progress=False))
     made.post_processor = processors.ByteLevel(trim_offsets=trim)
     return made
 
@@ -40,9 +38,7 @@ def word_piece() -> Tokenizer:
         CORPUS, trainers.WordPieceTrainer(vocab_size=150, special_tokens=special, show_progress=False)
     )
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     return made
 
@@ -52,9 +48,7 @@ def unigram() -> Tokenizer:
     made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
     made.train_from_iterator(
         CORPUS,
-        trainers.UnigramTrainer(
-            vocab_size=160, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
-        ),
+        trainers.UnigramTrainer(vocab_size=160, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False),
     )
     return made
 
@@ -62,9 +56,7 @@ def unigram() -> Tokenizer:
 def word_level(pre_tokenizer) -> Tokenizer:
     made = Tokenizer(models.WordLevel(unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizer
-    made.train_from_iterator(
-        CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False)
-    )
+    made.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False))
     return made
 
 

@@ -15,10 +15,7 @@ def made(lengths, key_lengths=None, pattern=FULL, heads=(4, 2), width=8, dtype=t
     """A call with random queries and keys; `extra` is softcap, bias or sink."""
     offsets = offsets_of(lengths)
     key_offsets = offsets if key_lengths is None else offsets_of(key_lengths)
-    q, k = (
-        torch.randn(int(o[-1]), h, width, dtype=dtype)
-        for o, h in zip((offsets, key_offsets), heads, strict=True)
-    )
+    q, k = (torch.randn(int(o[-1]), h, width, dtype=dtype) for o, h in zip((offsets, key_offsets), heads, strict=True))
     return called(q, k, offsets, key_offsets, pattern, **extra)
 
 
@@ -62,10 +59,7 @@ def compare(call, found, links, special=None):
         _near(found.distance[rows], (w * away.abs()).sum(-1).T)
         _near(found.received[keys], w.sum(1).T)
         _near(found.first[rows], w[..., 0].T if m else torch.zeros(n, len(w)))
-        _near(
-            found.special[rows],
-            torch.zeros(n, len(w)) if special is None else w[..., special[keys]].sum(-1).T,
-        )
+        _near(found.special[rows], torch.zeros(n, len(w)) if special is None else w[..., special[keys]].sum(-1).T)
         size = torch.where(away == 0, 0, 1 + away.abs().clamp_min(1).double().log2().ceil())
         histogram.index_add_(1, (BINS + away.sign() * size).long().flatten(), w.flatten(1))
         best = w.transpose(0, 1).sort(-1, descending=True).values[..., :links]

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dense import called, compare, made, offsets_of
 
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.observe import gpu
 from sightline.observe.statistics import BINS, Statistics, statistics
+from tests.observe.dense import called, compare, made, offsets_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {  # lengths, key lengths, pattern, width, dtype
@@ -72,9 +72,7 @@ def test_queries_that_see_nothing(poison):
     assert (call.lse[:17] == -torch.inf).all()
 
 
-@pytest.mark.skipif(
-    DEVICE == "cpu", reason="the interpreter knows no bfloat16, and is too slow for long input"
-)
+@pytest.mark.skipif(DEVICE == "cpu", reason="the interpreter knows no bfloat16, and is too slow for long input")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("width", [8, 64, 100, 128, 256])
 @pytest.mark.parametrize("pattern", [FULL, CAUSAL, Pattern(300, 7), Pattern(2, None)], ids=str)

@@ -74,9 +74,7 @@ def test_what_cannot_be_saved(tmp_path):
 
 
 def test_damaged_folders_are_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match="expected observation.json as `save` writes it, got FileNotFoundError"
-    ):
+    with pytest.raises(ValueError, match="expected observation.json as `save` writes it, got FileNotFoundError"):
         load(tmp_path)
     seen_of().save(tmp_path / "seen")
     file, note = tmp_path / "seen" / "layer-001.safetensors", tmp_path / "seen" / "observation.json"
@@ -90,9 +88,7 @@ def test_damaged_folders_are_refused(tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match="layer-001.safetensors: expected the tensors of a layer"):
         load(tmp_path / "seen")
-    file.write_bytes(
-        (tmp_path / "seen" / "layer-000.safetensors").read_bytes().replace(b'"entropy"', b'"entropt"')
-    )
+    file.write_bytes((tmp_path / "seen" / "layer-000.safetensors").read_bytes().replace(b'"entropy"', b'"entropt"'))
     with pytest.raises(ValueError, match="got none named entropy"):
         load(tmp_path / "seen")
     for damaged in (said[:-20], "[]", "{}"):
@@ -102,9 +98,7 @@ def test_damaged_folders_are_refused(tmp_path):
     pieces = json.loads(said)
     del pieces["layers"][1]["pattern"]
     note.write_text(json.dumps(pieces))
-    with pytest.raises(
-        ValueError, match="expected observation.json as `save` writes it, got none of pattern"
-    ):
+    with pytest.raises(ValueError, match="expected observation.json as `save` writes it, got none of pattern"):
         load(tmp_path / "seen")
     note.write_text(json.dumps(json.loads(said) | {"version": 99}))
     with pytest.raises(ValueError, match="expected an observation of version 1, got 99"):
@@ -140,11 +134,7 @@ def test_the_table_says_the_same():
         row, head = divmod(i, 2)
         one = frame.iloc[i]
         sequence = 0 if row < 4 else 2
-        assert (one["sequence"], one["query"], one["head"]) == (
-            sequence,
-            row if row < 4 else row - 4,
-            [2, 0][head],
-        )
+        assert (one["sequence"], one["query"], one["head"]) == (sequence, row if row < 4 else row - 4, [2, 0][head])
         for name in ("lse", "entropy", "distance", "first", "special", "received"):
             assert one[name] == getattr(layer, name)[row, head]
         keys = layer.links.keys[row, head]

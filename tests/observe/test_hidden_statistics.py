@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from dense import called, compare
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
 from sightline.observe.calls import Call, Piece
 from sightline.observe.statistics import statistics
 from sightline.observe.tiles import Cells, tile_of
+from tests.observe.dense import called, compare
 
 OFFSETS = torch.tensor([0, 20, 40])
 

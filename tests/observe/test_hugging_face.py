@@ -36,20 +36,13 @@ SMALL = {
     "pad_token_id": 0,
 }
 KEYS = {"num_key_value_heads": 2}
-DECODER = {
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-}
+DECODER = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
 
 
 def drawn(model):
     torch.manual_seed(1)
     for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.3) if weight.dim() > 1 else torch.nn.init.uniform_(
-            weight, 0.5, 1.5
-        )
+        torch.nn.init.normal_(weight, std=0.3) if weight.dim() > 1 else torch.nn.init.uniform_(weight, 0.5, 1.5)
     return model.eval()
 
 
@@ -163,9 +156,7 @@ def test_steps_of_generate_are_one_text(model):
         a, b = steps.layer(name), once.layer(name)
         assert torch.equal(a.offsets, b.offsets) and torch.equal(a.key_offsets, b.key_offsets)
         for what in ("lse", "entropy", "distance", "received", "first", "special", "histogram"):
-            torch.testing.assert_close(
-                getattr(a, what), getattr(b, what), atol=5e-5, rtol=1e-4, msg=f"{name} {what}"
-            )
+            torch.testing.assert_close(getattr(a, what), getattr(b, what), atol=5e-5, rtol=1e-4, msg=f"{name} {what}")
         for s in range(3):
             torch.testing.assert_close(a.weights(s), b.weights(s), atol=1e-5, rtol=1e-4)
 
@@ -197,9 +188,7 @@ def test_beams_go_on_with_one_another():
         hook = model.register_forward_hook(
             lambda *given: passes.append([layer.keys.clone() for layer in given[-1].past_key_values.layers])
         )
-        model.generate(
-            **batch(model, "left"), max_new_tokens=7, min_new_tokens=7, num_beams=3, do_sample=False
-        )
+        model.generate(**batch(model, "left"), max_new_tokens=7, min_new_tokens=7, num_beams=3, do_sample=False)
         hook.remove()
     moved = [not torch.equal(a[0], b[0][:, :, :-1]) for a, b in zip(passes, passes[1:], strict=False)]
     assert any(moved)  # else nothing is tried
@@ -222,9 +211,7 @@ def test_run_and_unpad():
         shf.run(model, texts)
     assert seen.layer(1).offsets.diff().sort().values.tolist() == [1, 3, 11]
     longest = int(seen.layer(1).offsets.diff().argmax())
-    torch.testing.assert_close(
-        seen.layer(1).weights(longest), alone.layer(1).weights(0), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(seen.layer(1).weights(longest), alone.layer(1).weights(0), atol=1e-5, rtol=1e-4)
     assert model.config._attn_implementation != "sightline"
     shf.unpad(model)
     given = batch(model)
@@ -272,10 +259,7 @@ def test_an_exception_inside_undoes_it():
     with pytest.raises(KeyError, match="inside"), watch(model, layers=[99]):
         raise KeyError("inside")
     assert model.config._attn_implementation == before
-    with (
-        pytest.raises(ValueError, match=r"watch: expected heads from 0 to 3, got \[4\]"),
-        watch(model, heads=[4]),
-    ):
+    with pytest.raises(ValueError, match=r"watch: expected heads from 0 to 3, got \[4\]"), watch(model, heads=[4]):
         model(**batch(model))
     assert model.config._attn_implementation == before
 
@@ -295,13 +279,9 @@ def test_special_tokens_that_cannot_be_known():
     model = drawn(MODELS["bert"]())
     with torch.no_grad(), watch(model, special=[5]) as seen:
         model(inputs_embeds=torch.randn(1, 4, 32))
-    with pytest.raises(
-        ValueError, match="expected a model that is called with token ids, got none for these 4 keys"
-    ):
+    with pytest.raises(ValueError, match="expected a model that is called with token ids, got none for these 4 keys"):
         _ = seen.layer(0).special
     with torch.no_grad(), watch(model, special=torch.ones(3, dtype=torch.bool)) as seen:
         model(input_ids=torch.tensor([[5, 6, 7, 8]]))
-    with pytest.raises(
-        ValueError, match=r"expected special as bool \[4\], one for each key, got torch.bool \[3\]"
-    ):
+    with pytest.raises(ValueError, match=r"expected special as bool \[4\], one for each key, got torch.bool \[3\]"):
         _ = seen.layer(0).special

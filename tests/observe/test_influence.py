@@ -283,9 +283,7 @@ def test_untrained_is_built_the_same_and_drawn_anew(options):
         nn.init.constant_(weight, 7.0)
     control, again, other = untrained(fitted, 1), untrained(fitted, 1), untrained(fitted, 2)
     assert repr(control) == repr(model)
-    mixers = [
-        {k: v for k, v in vars(m).items() if k[0] != "_"} for e in (model, control) for m in e.modules()
-    ]
+    mixers = [{k: v for k, v in vars(m).items() if k[0] != "_"} for e in (model, control) for m in e.modules()]
     assert mixers[: len(mixers) // 2] == mixers[len(mixers) // 2 :]  # all settings
     for name, mine in model.named_parameters():
         a, b, c = (one.get_parameter(name) for one in (control, again, other))

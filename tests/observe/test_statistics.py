@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from dense import called, compare, made, offsets_of, weights
 
 from sightline.attention import CAUSAL, FULL, Pattern
-from sightline.attention.compiling import library
+from sightline.kernels.toolchain import library
 from sightline.observe import native
 from sightline.observe import statistics as room
 from sightline.observe.statistics import BINS, bins, statistics
+from tests.observe.dense import called, compare, made, offsets_of, weights
 
 PATTERNS = [
     FULL,

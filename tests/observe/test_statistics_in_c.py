@@ -5,12 +5,13 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from dense import compare, made
 
-from sightline.attention import CAUSAL, FULL, Pattern, compiling
-from sightline.attention.compiling import library
+from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.kernels import toolchain as compiling
+from sightline.kernels.toolchain import library
 from sightline.observe import native
 from sightline.observe.statistics import statistics
+from tests.observe.dense import compare, made
 
 there = pytest.mark.skipif(library(native.STATISTICS) is None, reason="there is no compiler here")
 
@@ -84,9 +85,7 @@ def test_a_softcap_keeps_small_scores_exact(cap):
 def test_only_float32_on_the_cpu_is_compiled():
     call = made((3,))
     assert native.fits(call) == (library(native.STATISTICS) is not None)
-    assert not native.fits(made((3,), dtype=torch.float64)) and not native.fits(
-        made((3,), dtype=torch.bfloat16)
-    )
+    assert not native.fits(made((3,), dtype=torch.float64)) and not native.fits(made((3,), dtype=torch.bfloat16))
     assert not native.fits(replace(call, bias=(torch.zeros(1, 3, 3, dtype=torch.float64),)))
     assert not native.fits(replace(call, q=call.q.to("meta")))
 

@@ -2,17 +2,13 @@
 
 import pytest
 import torch
-from dense import made, weights
 
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import statistics
+from tests.observe.dense import made, weights
 
-CASES = [
-    ((7, 0, 1, 131), None),
-    ((3, 1, 0, 20), (7, 40, 5, 20)),
-    ((70, 9), (200, 3)),
-]
+CASES = [((7, 0, 1, 131), None), ((3, 1, 0, 20), (7, 40, 5, 20)), ((70, 9), (200, 3))]
 
 
 def layer_of(call):
@@ -65,15 +61,10 @@ def test_words_and_sentences_are_the_same_operation():
     by_word = layer.tile(1, at=(words, others))
     near(by_word, zoomed(w, words, others))
     near(
-        layer.tile(1, (1, 4), (2, 4), at=(torch.tensor(words), torch.tensor(others))),
-        zoomed(w, words[1:5], others[2:]),
+        layer.tile(1, (1, 4), (2, 4), at=(torch.tensor(words), torch.tensor(others))), zoomed(w, words[1:5], others[2:])
     )
-    sums = torch.tensor(
-        [w[a:b].sum(1).mean() if b > a else 0 for a, b in zip(words, words[1:], strict=False)]
-    )
-    torch.testing.assert_close(
-        by_word.mean.sum(1), sums.float()
-    )  # a sink's share is missing, and nothing else
+    sums = torch.tensor([w[a:b].sum(1).mean() if b > a else 0 for a, b in zip(words, words[1:], strict=False)])
+    torch.testing.assert_close(by_word.mean.sum(1), sums.float())  # a sink's share is missing, and nothing else
     sentences = [0, 4, 11]  # from the words' tile, as from the tokens'
     counts = torch.tensor(words).diff()
     for row, (a, b) in enumerate(((0, 2), (2, 5))):
@@ -131,9 +122,7 @@ def test_outside_the_map():
         layer.tile(0, rows=range(0, 9, 2))
     with pytest.raises(ValueError, match="expected cells of 1 token or more, got 0"):
         layer.tile(0, at=(0, 1))
-    with pytest.raises(
-        ValueError, match="expected groups as offsets that start at 0, never fall and end at 9 tokens"
-    ):
+    with pytest.raises(ValueError, match="expected groups as offsets that start at 0, never fall and end at 9 tokens"):
         layer.tile(0, at=([0, 5, 3, 9], 1))
     with pytest.raises(ValueError, match=r"a layer: expected a head out of \[0, 1, 2, 3\], got 4"):
         layer.tile(4)

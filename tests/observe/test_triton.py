@@ -10,16 +10,16 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: the kernels for a GPU are not examined")
 import triton
-from dense import made
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from sightline.attention import CAUSAL
 from sightline.observe import gpu
+from tests.observe.dense import made
 
 if torch.cuda.is_available():
-    from kernels import *  # noqa: F403
+    from tests.observe.kernels import *  # noqa: F403
 else:
     old = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
 
@@ -27,9 +27,7 @@ else:
     def test_in_the_interpreter():
         """In a process of its own, since Triton decides as it is imported whether it interprets."""
         run = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("kernels.py"))]
-        done = subprocess.run(
-            run, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True
-        )
+        done = subprocess.run(run, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
     class Absent:
@@ -66,17 +64,12 @@ def test_what_the_kernels_know():
 
 def test_blocks_are_small_where_most_of_a_large_one_would_be_empty():
     def blocks(lengths, by=1, key_lengths=None):
-        offsets, key_offsets = (
-            torch.tensor([0, *o]).cumsum(0).numpy() for o in (lengths, key_lengths or lengths)
-        )
+        offsets, key_offsets = (torch.tensor([0, *o]).cumsum(0).numpy() for o in (lengths, key_lengths or lengths))
         size, work = gpu._blocks(offsets.tobytes(), key_offsets.tobytes(), 64, by, torch.device("cpu"))
         return size, work.tolist()
 
     assert blocks((100, 0, 30)) == (64, [[0, 0, 100, 100, 0], [0, 0, 100, 100, 64], [100, 100, 30, 30, 0]])
     assert blocks((100, 30), 0)[1] == [[100, 100, 30, 30, 0], [0, 0, 100, 100, 64], [0, 0, 100, 100, 0]]
-    assert blocks((5, 7, 20)) == (
-        16,
-        [[0, 0, 5, 5, 0], [5, 5, 7, 7, 0], [12, 12, 20, 20, 0], [12, 12, 20, 20, 16]],
-    )
+    assert blocks((5, 7, 20)) == (16, [[0, 0, 5, 5, 0], [5, 5, 7, 7, 0], [12, 12, 20, 20, 0], [12, 12, 20, 20, 16]])
     assert blocks((1, 2), 1, (3, 4)) == (16, [[0, 0, 1, 3, 0], [1, 3, 2, 4, 0]])
     assert blocks(()) == (64, []) and blocks((0, 0)) == (64, [])

@@ -116,25 +116,18 @@ def test_layers_heads_and_links_are_chosen():
     torch.testing.assert_close(a.histogram[[3, 0]], b.histogram)
     torch.testing.assert_close(a.tile(3, sequence=3).mean, b.tile(3, sequence=3).mean)
     torch.testing.assert_close(seen.tile(2, 0, (1, 3), sequence=3).mean, a.weights(3)[0, 1:3])
-    with pytest.raises(
-        ValueError, match="expected a layer that was watched, got 1, which `layers` leaves out"
-    ):
+    with pytest.raises(ValueError, match="expected a layer that was watched, got 1, which `layers` leaves out"):
         seen.layer(1)
 
 
 def test_layers_and_heads_that_are_not_there():
     encoder = build("self-attention", vocabulary=11, width=16, layers=2, heads=4)
     with (
-        pytest.raises(
-            ValueError, match=r"watch: expected layers from 0 to 1 or names .*, got \[2, 'first'\]"
-        ),
+        pytest.raises(ValueError, match=r"watch: expected layers from 0 to 1 or names .*, got \[2, 'first'\]"),
         watch(encoder, layers=[1, 2, "first"]),
     ):
         encoder(_pack())
-    with (
-        pytest.raises(ValueError, match=r"watch: expected heads from 0 to 3, got \[4\]"),
-        watch(encoder, heads=[4]),
-    ):
+    with pytest.raises(ValueError, match=r"watch: expected heads from 0 to 3, got \[4\]"), watch(encoder, heads=[4]):
         encoder(_pack())
     with pytest.raises(TypeError, match="watch: expected a model, a torch.nn.Module, got str"), watch("bert"):
         pass

@@ -43,11 +43,7 @@ WORDS = [["the", "duck"], ["a", "goose"], ["some", "birds"]]
         ({"t": SENTENCES, "y": [[1.5, 2], [2, 3], [1, 1]]}, {}, ("regress", "t", "y", "text")),
         ({"t": SENTENCES}, {"task": "language"}, ("language", "t", None, "text")),
         ({"t": SENTENCES, "y": ["1", "2", "3"]}, {"task": "language"}, ("language", "t", None, "text")),
-        (
-            {"id": ["1", "2", "3"], "t": SENTENCES, "y": ["a", "b", "b"]},
-            {"label": "y"},
-            ("classify", "t", "y", "text"),
-        ),
+        ({"id": ["1", "2", "3"], "t": SENTENCES, "y": ["a", "b", "b"]}, {"label": "y"}, ("classify", "t", "y", "text")),
         ({"w": WORDS, "y": [["D", "N"]] * 3}, {}, ("tag", "w", "y", "words")),
         ({"id": ["a", "b", "c"], "w": WORDS, "y": [[1, 2]] * 3}, {}, ("tag", "w", "y", "words")),
         ({"w": WORDS, "y": ["1", "2", "1"]}, {}, ("classify", "w", "y", "words")),
@@ -65,11 +61,7 @@ def test_the_task_is_picked_from_the_columns(columns, given, expected):
 @pytest.mark.parametrize(
     "columns, given, message",
     [
-        (
-            {"t": SENTENCES},
-            {"task": "sing"},
-            "--task: expected one of classify, regress, tag, language, got 'sing'",
-        ),
+        ({"t": SENTENCES}, {"task": "sing"}, "--task: expected one of classify, regress, tag, language, got 'sing'"),
         ({"t": SENTENCES}, {"task": "tag"}, "expected a column of labels for tag, got only 't'"),
         ({"v": [np.eye(2)] * 3}, {}, "expected a column of labels for vectors, got only 'v'"),
         (
@@ -77,27 +69,15 @@ def test_the_task_is_picked_from_the_columns(columns, given, expected):
             {"label": "z"},
             "a.jsonl:2: expected a column 'z', got the columns t, y",
         ),
-        (
-            {"t": SENTENCES, "u": SENTENCES},
-            {},
-            "plainly the text, got 't' and 'u' of much the same length; .* --text",
-        ),
+        ({"t": SENTENCES, "u": SENTENCES}, {}, "plainly the text, got 't' and 'u' of much the same length; .* --text"),
         ({"w": WORDS, "x": WORDS}, {}, "plainly the text, got 'w' and 'x'"),
         (
             {"n": [1, 2, 3], "m": [1, 2, 3]},
             {},
             r"expected a column of text, got n \(whole number\), m \(whole number\)",
         ),
-        (
-            {"i": ["1"] * 3, "t": SENTENCES, "y": ["1"] * 3},
-            {},
-            "one column beside the text 't', got i, y; .* --label",
-        ),
-        (
-            {"t": SENTENCES, "y": [1, "a", [2]]},
-            {},
-            "expected labels or numbers in column 'y', got mixed values",
-        ),
+        ({"i": ["1"] * 3, "t": SENTENCES, "y": ["1"] * 3}, {}, "one column beside the text 't', got i, y; .* --label"),
+        ({"t": SENTENCES, "y": [1, "a", [2]]}, {}, "expected labels or numbers in column 'y', got mixed values"),
         (
             {"t": SENTENCES * 20, "y": [f"id {i}" for i in range(60)]},
             {},
@@ -108,11 +88,7 @@ def test_the_task_is_picked_from_the_columns(columns, given, expected):
             {"task": "language", "label": "y"},
             "no label for language, got --label y",
         ),
-        (
-            {"v": [np.eye(2)] * 3},
-            {"task": "language"},
-            "expected a text and no label for language, got vectors",
-        ),
+        ({"v": [np.eye(2)] * 3}, {"task": "language"}, "expected a text and no label for language, got vectors"),
     ],
 )
 def test_what_the_columns_leave_open_is_asked_for(columns, given, message):
@@ -132,13 +108,8 @@ def test_a_split_depends_on_texts_and_seed_alone(strings, seed, chance):
         return
     parts = split(records, "t", seed, ("valid", "test"))
     texts = {part: {r.fields["t"] for r in parts[part]} for part in parts}
-    assert sum(map(len, parts.values())) == len(records) and sum(map(len, texts.values())) == len(
-        set(strings)
-    )
-    assert (
-        len(texts["valid"]) == max(1, len(set(strings)) // 10)
-        and len(texts["test"]) == len(set(strings)) // 10
-    )
+    assert sum(map(len, parts.values())) == len(records) and sum(map(len, texts.values())) == len(set(strings))
+    assert len(texts["valid"]) == max(1, len(set(strings)) // 10) and len(texts["test"]) == len(set(strings)) // 10
     chance.shuffle(records)
     shuffled = split(records, "t", seed, ("valid", "test"))
     assert {part: {r.fields["t"] for r in shuffled[part]} for part in parts} == texts
@@ -154,25 +125,17 @@ def test_another_seed_is_another_split():
 
 
 def table(path, number, extra=""):
-    path.write_text(
-        "text,label\n" + "".join(f"word{i} and word{i % 7},{'yn'[i % 2]}\n" for i in range(number)) + extra
-    )
+    path.write_text("text,label\n" + "".join(f"word{i} and word{i % 7},{'yn'[i % 2]}\n" for i in range(number)) + extra)
     return path
 
 
 def test_one_file(tmp_path):
     data = load(table(tmp_path / "a.csv", 100))
-    assert (
-        data.note
-        == "task: classify (column 'label' has 2 values) from text 'text'; 80 train, 10 valid, 10 test"
-    )
+    assert data.note == "task: classify (column 'label' has 2 values) from text 'text'; 80 train, 10 valid, 10 test"
     assert (len(data.train), len(data.valid), len(data.test)) == (80, 10, 10)
     assert data.train.inputs.lengths.tolist() == [3] * 80 and data.task.labels == ("n", "y")
     again = load(table(tmp_path / "b.csv", 100))
-    assert (
-        again.train.texts == data.train.texts
-        and again.tokenizer.engine.to_str() == data.tokenizer.engine.to_str()
-    )
+    assert again.train.texts == data.train.texts and again.tokenizer.engine.to_str() == data.tokenizer.engine.to_str()
     assert len(load_test(tmp_path / "a.csv", data.task, data.tokenizer)) == 100
 
 
@@ -200,10 +163,7 @@ def test_two_records_are_enough_and_their_labels_are_known(tmp_path):
 def test_an_empty_text_is_a_sequence_of_length_0(tmp_path):
     data = load(table(tmp_path / "a.csv", 20, ",y\n"), seed=5)
     assert (
-        0
-        in data.train.inputs.lengths.tolist()
-        + data.valid.inputs.lengths.tolist()
-        + data.test.inputs.lengths.tolist()
+        0 in data.train.inputs.lengths.tolist() + data.valid.inputs.lengths.tolist() + data.test.inputs.lengths.tolist()
     )
 
 
@@ -227,11 +187,7 @@ def test_one_long_text_is_cut_where_it_was(tmp_path):
 def test_language_over_records(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"body": f"text {i}"}) + "\n" for i in range(20)))
     data = load(tmp_path / "a.jsonl", task="language", context=4)
-    assert (
-        data.task.text == "body"
-        and not data.task.stream
-        and (data.train.targets == data.task.end).sum() == 16
-    )
+    assert data.task.text == "body" and not data.task.stream and (data.train.targets == data.task.end).sum() == 16
     words = load(tmp_path / "a.jsonl", task="language", tokenizer="words", vocabulary=3)
     assert words.task.vocabulary == 3 and words.task.unit is None
 
@@ -278,9 +234,7 @@ def test_a_tokenizer_that_is_given(tmp_path):
 
 def test_a_label_seen_only_in_test_is_refused_with_its_place(tmp_path):
     table(tmp_path / "train.csv", 20), table(tmp_path / "test.csv", 3, "strange,z\n")
-    message = (
-        r"test\.csv:5: expected in column 'label' one of the 2 labels seen in training \(n, y\), got 'z'"
-    )
+    message = r"test\.csv:5: expected in column 'label' one of the 2 labels seen in training \(n, y\), got 'z'"
     with pytest.raises(ValueError, match=message):
         load(tmp_path)
     data = load(tmp_path / "train.csv")
@@ -291,23 +245,15 @@ def test_a_label_seen_only_in_test_is_refused_with_its_place(tmp_path):
 def test_scope_is_at_hand():
     data = load("scope")
     assert data.task.name == "tag" and data.tokenizer.size == len(scope.VOCABULARY) + 2
-    assert data.note.startswith(
-        "task: tag (what each use of a name stands for) in the functions of Python 3."
-    )
+    assert data.note.startswith("task: tag (what each use of a name stands for) in the functions of Python 3.")
     assert len(load_test("scope", data.task, data.tokenizer)) == len(data.test)
     with pytest.raises(ValueError, match="scope: expected the symbols and labels that the model has learned"):
         load_test("scope", Classify("text", "label", ("a", "b")), data.tokenizer)
-    (asked,) = questions(
-        [Record({"tokens": ["def", "name0", "oops"]}, "a.jsonl", 1)], data.task, data.tokenizer
-    )
+    (asked,) = questions([Record({"tokens": ["def", "name0", "oops"]}, "a.jsonl", 1)], data.task, data.tokenizer)
     assert asked.inputs.values[2] == data.tokenizer.unknown
-    with pytest.raises(
-        ValueError, match="scope: expected no tokenizer, since this data set has its own, got bpe"
-    ):
+    with pytest.raises(ValueError, match="scope: expected no tokenizer, since this data set has its own, got bpe"):
         load("scope", tokenizer="bpe")
-    with pytest.raises(
-        ValueError, match="scope: expected no task, since this data set has its own, got language"
-    ):
+    with pytest.raises(ValueError, match="scope: expected no task, since this data set has its own, got language"):
         load("scope", task="language")
 
 
@@ -316,20 +262,12 @@ def test_scope_is_at_hand():
     [
         ({}, {}, r"expected a file with 'train' in its name that ends in one of .*, got none"),
         ({"test.csv": "a,b\n"}, {}, r"expected a file with 'train' in its name .*, got test"),
-        (
-            {"train.csv": "a", "a.train.tsv": "a"},
-            {},
-            r"expected one train file, got a\.train\.tsv and train\.csv",
-        ),
+        ({"train.csv": "a", "a.train.tsv": "a"}, {}, r"expected one train file, got a\.train\.tsv and train\.csv"),
         ({"train.csv": "text,label\n"}, {}, r"train\.csv: expected at least one record, got none"),
         ({"train.txt": ""}, {}, r"train\.txt: expected a text, got an empty file"),
         ({"train.txt": "abc" * 6}, {}, r"train\.txt: expected at least 20 characters, .*, got 18"),
         ({"train.txt": "abc" * 20}, {"context": 0}, "context: expected at least 1 token, got 0"),
-        (
-            {"train.txt": "a\nb\n"},
-            {"task": "classify"},
-            "expected a column of labels for classify, got only 'text'",
-        ),
+        ({"train.txt": "a\nb\n"}, {"task": "classify"}, "expected a column of labels for classify, got only 'text'"),
     ],
 )
 def test_refused(tmp_path, files, arguments, message):
@@ -354,11 +292,7 @@ def test_what_is_not_there(tmp_path):
 @pytest.mark.skipif(not (SHARED / "banking77").exists(), reason="shared data: banking77")
 def test_banking77():
     data = load(SHARED / "banking77")
-    assert (len(data.train), len(data.valid), len(data.test)) == (
-        9003,
-        1000,
-        3080,
-    ) and data.task.outputs == 77
+    assert (len(data.train), len(data.valid), len(data.test)) == (9003, 1000, 3080) and data.task.outputs == 77
 
 
 @pytest.mark.skipif(not (SHARED / "tinyshakespeare").exists(), reason="shared data: tinyshakespeare")

@@ -41,7 +41,7 @@ def test_the_separator_is_recognised(sign, end, mark):
     [
         ("text;label\nso, so;neg\nfine, yes;pos\n", [("so, so", "neg"), ("fine, yes", "pos")]),
         ("text, in English;label\nso;neg\nfine;pos\n", [("so", "neg"), ("fine", "pos")]),
-        ("text, label\n\"a, b\", \"neg\"\n\"c\",   \"pos\"\n", [("a, b", "neg"), ("c", "pos")]),
+        ('text, label\n"a, b", "neg"\n"c",   "pos"\n', [("a, b", "neg"), ("c", "pos")]),
         ("v1,v2,,,\nneg,so so,,,\npos,fine,,,\n", [("neg", "so so"), ("pos", "fine")]),
         ("v1,v2,,\nneg,so,x,\npos,fine,,\n", [("neg", "so", "x"), ("pos", "fine")]),
         (",text,label\n0,so,neg\n1,fine,pos\n", [("so", "neg"), ("fine", "pos")]),
@@ -50,7 +50,7 @@ def test_the_separator_is_recognised(sign, end, mark):
         ("text\nso\n\nfine\n", [("so",), ("fine",)]),
         ("text;price\nso;0,5\nfine;1,5\n", [("so", "0,5"), ("fine", "1,5")]),
         ("text,label\na\x0cb\x0b\u2028\x85\x1cc,neg\n", [("a\x0cb\x0b\u2028\x85\x1cc", "neg")]),
-        ("text,label\na\rb,neg\n\"c\r\nd\re\",pos\n", [("a\rb", "neg"), ("c\r\nd\re", "pos")]),
+        ('text,label\na\rb,neg\n"c\r\nd\re",pos\n', [("a\rb", "neg"), ("c\r\nd\re", "pos")]),
         ('text;label\n"so\nor; so";neg\nfine;pos', [("so\nor; so", "neg"), ("fine", "pos")]),
         ("text,label\n" + "z" * 200_000 + ",x\n", [("z" * 200_000, "x")]),
     ],
@@ -74,16 +74,28 @@ def test_quotes_between_tabs_are_quotes_only_where_all_rows_say_so(content, expe
 
 
 REFUSED = [
-    ("text,more;label\na,x;neg\nb,y;pos\n", r"a\.csv:1: expected one separator .* got comma \(','\) and semicolon \(';'\); name it, as in --separator ';'"),
+    (
+        "text,more;label\na,x;neg\nb,y;pos\n",
+        r"a\.csv:1: expected one separator .* got comma \(','\) and semicolon \(';'\); name it, as in --separator ';'",
+    ),
     (
         "text,more;label\na;neg\nb,y;p;q\n",
         r"a\.csv:1: expected one separator .* none: comma \(','\), by which line 2 has 1 and not 2; semicolon \(';'\), by which line 3 has 3",
     ),
-    ("text,label\na,neg\nb, really,pos\n", r"a\.csv:3: expected 2 fields, as the header has, got 3; quote a field that holds a comma"),
+    (
+        "text,label\na,neg\nb, really,pos\n",
+        r"a\.csv:3: expected 2 fields, as the header has, got 3; quote a field that holds a comma",
+    ),
     ("text;label\na;neg\nb\n", r"a\.csv:3: expected 2 fields, .* got 1; quote a field that holds a semicolon"),
-    ("neg,so so\npos,fine\nneg,no\n", r"a\.csv:1: expected a line with the names of the columns, got 'neg', which is a value of its column in 1 of 2 rows"),
+    (
+        "neg,so so\npos,fine\nneg,no\n",
+        r"a\.csv:1: expected a line with the names of the columns, got 'neg', which is a value of its column in 1 of 2 rows",
+    ),
     ("so so;0.5\nfine;1.5\n", r"a\.csv:1: .* got '0\.5', a number above a column of numbers; write one above it"),
-    ("It was all good\nIt was bad\n", r"a\.csv:1: .* got the sentence 'It was all good'; write one above it, such as text"),
+    (
+        "It was all good\nIt was bad\n",
+        r"a\.csv:1: .* got the sentence 'It was all good'; write one above it, such as text",
+    ),
     ("text,label\na,neg\ntext,label\n", r"a\.csv:3: expected a record, got the header of line 1 once more"),
     ("text:label\na:neg\n", r"a\.csv:1: .* got one column, 'text:label'; say what parts the columns with --separator"),
     ('"text" , "label"\n"a" , "b"\n', r"a\.csv:1: expected a row of comma-separated values, .* with no blank behind"),

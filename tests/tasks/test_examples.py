@@ -22,9 +22,7 @@ def test_take_is_indexing_a_list(lengths, data):
     assert [ids.tolist() for ids in taken.inputs] == expected
     for column, shift in ((taken.targets, 100), (taken.distances, 200), (taken.links, 300)):
         assert column.tolist() == [row + shift for sequence in expected for row in sequence]
-    assert taken.texts == [texts[s] for s in chosen] and taken.lengths.tolist() == [
-        lengths[s] for s in chosen
-    ]
+    assert taken.texts == [texts[s] for s in chosen] and taken.lengths.tolist() == [lengths[s] for s in chosen]
     assert per_sequence.take(torch.tensor(chosen, dtype=torch.int64)).targets.tolist() == chosen
     assert per_sequence.take(chosen).inputs.values.shape == (len(taken.inputs.values), 1)
 
@@ -37,8 +35,7 @@ def test_to_moves_every_tensor():
 
 
 @pytest.mark.parametrize(
-    "columns",
-    [{"targets": torch.zeros(3)}, {"targets": torch.zeros(2), "per_token": True}, {"links": torch.zeros(2)}],
+    "columns", [{"targets": torch.zeros(3)}, {"targets": torch.zeros(2), "per_token": True}, {"links": torch.zeros(2)}]
 )
 def test_a_column_of_another_length_is_refused(columns):
     with pytest.raises(ValueError, match="Examples: expected one row of"):

@@ -36,15 +36,33 @@ def json_of(tmp_path, values):
         (["inf", "nan"] * 20, "classify, since column 'y' has 2 values"),
         (["3e1", "1e2"] * 20, "classify, since column 'y' has 2 values"),
         (["3e1", "120", "077", "12e4"] * 10, "classify, since column 'y' has 4 values"),
-        (["0.0", "1.0"] * 20, "classify, since column 'y' has 2 different whole numbers; --task regress takes them as quantities"),
+        (
+            ["0.0", "1.0"] * 20,
+            "classify, since column 'y' has 2 different whole numbers; --task regress takes them as quantities",
+        ),
         ([i % 5 for i in range(40)], "classify, since column 'y' has 5 different whole numbers; --task regress"),
-        ([i % 20 + (i % 20 > 9) for i in range(40)], "classify, since column 'y' has 20 different whole numbers; --task regress"),
-        (list(range(40)), "regress, since column 'y' has 40 different whole numbers; --task classify takes them as labels"),
-        ([1990 + i % 21 for i in range(40)], "regress, since column 'y' has 21 different whole numbers; --task classify"),
-        ([i / 2 for i in range(40)], "regress, since column 'y' has 40 different numbers; --task classify takes them as labels"),
+        (
+            [i % 20 + (i % 20 > 9) for i in range(40)],
+            "classify, since column 'y' has 20 different whole numbers; --task regress",
+        ),
+        (
+            list(range(40)),
+            "regress, since column 'y' has 40 different whole numbers; --task classify takes them as labels",
+        ),
+        (
+            [1990 + i % 21 for i in range(40)],
+            "regress, since column 'y' has 21 different whole numbers; --task classify",
+        ),
+        (
+            [i / 2 for i in range(40)],
+            "regress, since column 'y' has 40 different numbers; --task classify takes them as labels",
+        ),
         ([f"{i}e-05" for i in range(40)], "regress, since column 'y' has 40 different numbers"),
         (["True", "FALSE"] * 20, "classify, since column 'y' has true and false; --label names another column"),
-        (["O O X O O", "X O O O X"] * 20, "tag, since column 'y' has a tag for each word; --label names another column"),
+        (
+            ["O O X O O", "X O O O X"] * 20,
+            "tag, since column 'y' has a tag for each word; --label names another column",
+        ),
     ],
 )
 def test_the_task_is_chosen_and_said(tmp_path, values, line):
@@ -64,10 +82,15 @@ def test_numbered_classes_that_repeat_are_labels(tmp_path):
 
 def test_all_records_decide_and_not_the_first(tmp_path):
     data = load(json_of(tmp_path, ["absent", *["ab"[i % 2] for i in range(39)]]))
-    assert data.task == Classify("text", "y", ("a", "b")) and "; 1 without a label left out, the first a.jsonl:1;" in data.chosen
+    assert (
+        data.task == Classify("text", "y", ("a", "b"))
+        and "; 1 without a label left out, the first a.jsonl:1;" in data.chosen
+    )
     data = load(json_of(tmp_path, [*["1"] * 20, *["b"] * 20]))
     assert data.task.labels == ("1", "b")
-    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS) + '{"text": "x", "y": 1}\n')
+    (tmp_path / "b.jsonl").write_text(
+        "".join(json.dumps({"text": t}) + "\n" for t in TEXTS) + '{"text": "x", "y": 1}\n'
+    )
     with pytest.raises(ValueError, match="got one; give a file to validate on"):  # one text has a label
         load(tmp_path / "b.jsonl")
 
@@ -84,16 +107,25 @@ def test_a_table_is_language_only_if_the_task_says_so(tmp_path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ([["a"], ["a", "b"]], r"a\.jsonl:1: expected one label in column 'y', got a list of them, such as \['a', 'b'\]; several labels"),
+        (
+            [["a"], ["a", "b"]],
+            r"a\.jsonl:1: expected one label in column 'y', got a list of them, such as \['a', 'b'\]; several labels",
+        ),
         ([["a"], ["b"]], r"got a list of them, such as \['a'\]; several labels"),
         ([[0, 1, 1], [1, 1, 0]], r"got a list of them, such as \[0, 1, 1\]; several labels"),
         ([[0, 1], [1, 0]], r"got a row with one 1, such as \[0, 1\]; give the number of the class, its argmax"),
         (["[0, 1, 1]", "[1, 1, 0]"], r"got a list of them, such as \[0, 1, 1\]; several labels"),
         (["['a', 'b']", "['b']"], r"got a list of them, such as \['a', 'b'\]; several labels"),
-        (["['O', 'X', 'O', 'O', 'O']", "['O', 'O', 'O', 'O', 'O']"], "got lists as text, .*give tags with blanks between, or lists in JSON Lines"),
+        (
+            ["['O', 'X', 'O', 'O', 'O']", "['O', 'O', 'O', 'O', 'O']"],
+            "got lists as text, .*give tags with blanks between, or lists in JSON Lines",
+        ),
         (["[1.5, 2]", "[2.5, 3]"], "got lists as text, .*; give lists of numbers in JSON Lines"),
         (["[so]", "[no x, y]"], "got text in brackets|several labels"),
-        (["a|b", "b", "a", "b|c", "c"] * 8, r"got several in one, such as 'a\|b'; .* --task classify to take each as one label"),
+        (
+            ["a|b", "b", "a", "b|c", "c"] * 8,
+            r"got several in one, such as 'a\|b'; .* --task classify to take each as one label",
+        ),
         (["a, b", "b", "a", "a"], "got several in one, such as 'a, b'"),
         (["0,5", "1,5"], "got numbers with a decimal comma, such as '0,5'; write them with a point"),
         ([*[i / 7 for i in range(39)], "n/a"], "got numbers but for 1, the first 'n/a' in line 40; correct them"),
@@ -116,7 +148,9 @@ def test_lists_that_are_quantities_or_tags_are_learned(tmp_path):
 def test_regress_says_which_value_is_no_number(tmp_path):
     for value in ("0,5", "1_000", "nan", "much"):
         path = csv_of(tmp_path, [value, *range(39)])
-        with pytest.raises(ValueError, match=rf"a\.csv:2: expected a finite number in column 'y', got '{value}'; write it with digits"):
+        with pytest.raises(
+            ValueError, match=rf"a\.csv:2: expected a finite number in column 'y', got '{value}'; write it with digits"
+        ):
             load(path, task="regress")
 
 
@@ -124,14 +158,21 @@ def test_regress_says_which_value_is_no_number(tmp_path):
 
 
 def test_an_unknown_tag_is_not_asked_for(tmp_path):
-    rows = [[f"{i}\tw{n}{i}\t_\t{tag}\t_\t_\t0\troot\t_\t_\n" for i, tag in enumerate(("NOUN", "_", "VERB"), 1)] for n in range(20)]
+    rows = [
+        [f"{i}\tw{n}{i}\t_\t{tag}\t_\t_\t0\troot\t_\t_\n" for i, tag in enumerate(("NOUN", "_", "VERB"), 1)]
+        for n in range(20)
+    ]
     (tmp_path / "a.conllu").write_text("".join("".join(row) + "\n" for row in rows))
     data = load(tmp_path / "a.conllu")
     assert data.task.labels == ("NOUN", "VERB")
     asked = data.train.targets >= 0
     assert int(asked.sum()) == 2 * len(data.train)
     scores = torch.zeros(len(data.train.targets), 2)
-    assert data.task.loss(scores, data.train)[1] == data.task.measures(scores, data.train)["accuracy"][1] == 2 * len(data.train)
+    assert (
+        data.task.loss(scores, data.train)[1]
+        == data.task.measures(scores, data.train)["accuracy"][1]
+        == 2 * len(data.train)
+    )
     with pytest.raises(ValueError, match=r"a\.conllu: expected at least two different tags in column 'XPOS', got \[\]"):
         load(tmp_path / "a.conllu", label="XPOS")
     row = [Record({"w": ["a", "b", "c", "d"], "t": ["X", -100, None, "Y"]}, "a.jsonl", 1)]
@@ -143,7 +184,10 @@ def test_predicted_tags_come_with_their_words():
     rows = [Record({"words": "two words"}, "a", 1), Record({"words": "x"}, "a", 2)]
     (asked,) = questions(rows, task, tokenizer)
     scores = torch.zeros(len(asked.inputs.values), 2)
-    assert task.answers(scores, asked) == [{"words": ["two", "words"], "tags": ["a", "a"]}, {"words": ["x"], "tags": ["a"]}]
+    assert task.answers(scores, asked) == [
+        {"words": ["two", "words"], "tags": ["a", "a"]},
+        {"words": ["x"], "tags": ["a"]},
+    ]
     vectors = [Record({"words": [[0.5], [1.5]]}, "a", 1)]
     (asked,) = questions(vectors, task, None)
     assert task.answers(torch.zeros(2, 2), asked) == [{"tags": ["a", "a"]}]
@@ -151,8 +195,14 @@ def test_predicted_tags_come_with_their_words():
 
 @pytest.mark.parametrize("value", ["a\ud800", ["a", "\udcff"]])
 def test_half_a_surrogate_pair_is_no_text(value):
-    with pytest.raises(ValueError, match="predict:1: expected a text in column 'text', got half of a surrogate pair in"):
-        list(questions([Record({"text": value}, "predict", 1)], Classify("text", "y", ("a", "b")), Tokenizer.train("bytes", [])))
+    with pytest.raises(
+        ValueError, match="predict:1: expected a text in column 'text', got half of a surrogate pair in"
+    ):
+        list(
+            questions(
+                [Record({"text": value}, "predict", 1)], Classify("text", "y", ("a", "b")), Tokenizer.train("bytes", [])
+            )
+        )
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------------
@@ -208,7 +258,10 @@ V, O, Y = np.arange(12.0).reshape(6, 2), np.array([0, 2, 3, 6]), np.array([0, 1,
     "saved, fields",
     [
         ({"values": np.asfortranarray(V), "offsets": O.astype(">i4"), "y": Y.astype(">i2")}, [0, 1, 0]),
-        ({"values": V.astype(">f4"), "offsets": O.astype(np.uint64), "y": np.array([b"a", b"b", b"a"])}, ["a", "b", "a"]),
+        (
+            {"values": V.astype(">f4"), "offsets": O.astype(np.uint64), "y": np.array([b"a", b"b", b"a"])},
+            ["a", "b", "a"],
+        ),
         ({"values": V.astype(np.float16), "offsets": O, "y": np.array([0.1, 0.5, 0.1], np.float32)}, [0.1, 0.5, 0.1]),
         ({"values": V.astype(bool), "offsets": O, "y": Y.astype(bool)}, [False, True, False]),
     ],
@@ -223,13 +276,22 @@ def test_arrays_of_every_kind_of_number(tmp_path, saved, fields):
 @pytest.mark.parametrize(
     "saved, message",
     [
-        ({"values": V + 1j, "offsets": O}, "expected real numbers in values, got complex128; give real and imaginary parts as two features"),
+        (
+            {"values": V + 1j, "offsets": O},
+            "expected real numbers in values, got complex128; give real and imaginary parts as two features",
+        ),
         ({"values": V.astype(str), "offsets": O}, "expected real numbers in values, got <U"),
         ({"values": V, "offsets": O, "y": np.zeros(3, [("a", "i4")])}, "expected numbers or texts in y, got"),
         ({"values": V, "offsets": np.array(["0"])}, "expected integers in offsets, got <U1"),
         ({"values": V, "offsets": np.array(0)}, "Sequences: expected offsets as one row of integers"),
-        ({"values": np.array(3.0), "offsets": O}, r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values=np\.concatenate\(list\)"),
-        ({"X": np.array([V, V[:2]], dtype=object), "y": Y}, r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths .*pack a list of arrays by numpy\.savez"),
+        (
+            {"values": np.array(3.0), "offsets": O},
+            r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values=np\.concatenate\(list\)",
+        ),
+        (
+            {"X": np.array([V, V[:2]], dtype=object), "y": Y},
+            r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths .*pack a list of arrays by numpy\.savez",
+        ),
     ],
 )
 def test_arrays_that_are_no_sequences(tmp_path, saved, message):
@@ -238,7 +300,9 @@ def test_arrays_that_are_no_sequences(tmp_path, saved, message):
         list(read(tmp_path / "a.npz"))
 
 
-@pytest.mark.parametrize("shape, descr", [((10**12, 3), "<f8"), ((-1, 3), "<f8"), ((10**12,), "<U0"), ((2**62, 2**62), "<f8")])
+@pytest.mark.parametrize(
+    "shape, descr", [((10**12, 3), "<f8"), ((-1, 3), "<f8"), ((10**12,), "<U0"), ((2**62, 2**62), "<f8")]
+)
 def test_a_header_that_claims_too_much_costs_nothing(tmp_path, shape, descr):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
@@ -271,7 +335,9 @@ def test_parquet_as_it_comes(tmp_path):
     assert got(text=["a"], y=pa.array(["b"]).dictionary_encode()) == [("a", "b")]
     table = pa.table([["a"], [1], [2]], names=["text", "y", "y"])
     pa.parquet.write_table(table, tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"b\.parquet: expected columns that each have a name of their own, got 'y' twice"):
+    with pytest.raises(
+        ValueError, match=r"b\.parquet: expected columns that each have a name of their own, got 'y' twice"
+    ):
         list(read(tmp_path / "b.parquet"))
     pa.parquet.write_table(pa.table({"text": pa.array(["a"] * 2_000_000).dictionary_encode()}), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match=r"c\.parquet: .* holds what it claims, got 2,000,000 rows in [0-9,]+ bytes"):
@@ -295,5 +361,7 @@ def test_every_damaged_byte_of_a_parquet_file_is_one_sentence(tmp_path):
 def test_huge_integers_and_unequal_rows_are_no_vectors():
     task = Classify("v", "y", ("0", "1"))
     for value in ([[10**400]], [[1], [2, 3]], [[["a"]]], [[None]]):
-        with pytest.raises(ValueError, match=r"a:1: expected (in column 'v' rows of numbers|finite numbers in column 'v')"):
+        with pytest.raises(
+            ValueError, match=r"a:1: expected (in column 'v' rows of numbers|finite numbers in column 'v')"
+        ):
             encode([Record({"v": value, "y": 0}, "a", 1)], task, None)

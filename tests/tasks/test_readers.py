@@ -57,12 +57,7 @@ def test_conllu(tmp_path):
 def test_npz(tmp_path):
     values = np.arange(6.0).reshape(3, 2)
     np.savez(
-        tmp_path / "a.npz",
-        values=values,
-        offsets=[0, 2, 2, 3],
-        labels=["a", "b", "c"],
-        rows=[5, 6, 7],
-        y=np.eye(3),
+        tmp_path / "a.npz", values=values, offsets=[0, 2, 2, 3], labels=["a", "b", "c"], rows=[5, 6, 7], y=np.eye(3)
     )
     got = list(read(tmp_path / "a.npz"))
     assert [record.fields["values"].tolist() for record in got] == [[[0, 1], [2, 3]], [], [[4, 5]]]
@@ -111,11 +106,7 @@ HOSTILE = [
     ("a.csv", "a,b\n1,x,y\n", r"a\.csv:2: expected 2 fields, .*got 3; quote a field that holds a comma"),
     ("a.csv", "a,b,a\n1,2,3\n", r"a\.csv:1: expected a header .*got 'a' twice"),
     ("a.csv", ",\n1,2\n", r"a\.csv:1: expected a header .*got no names"),
-    (
-        "a.csv",
-        'a,b\n1,x\n2,"y\n3,z\n',
-        r"a\.csv:3: expected a row .* \(unexpected end of data\); close each quote",
-    ),
+    ("a.csv", 'a,b\n1,x\n2,"y\n3,z\n', r"a\.csv:3: expected a row .* \(unexpected end of data\); close each quote"),
     ("a.csv", 'a,b\n"1"x,y\n', r"a\.csv:2: expected a row of comma-separated values"),
     ("a.csv", b"a,b\n1,caf\xc3\xa9\n2,caf\xe9\n", r"a\.csv:3: expected UTF-8, got the byte 0xe9"),
     ("a.tsv", "a\tb\n1\t2\t3\n", r"a\.tsv:2: expected 2 fields, .*got 3; take tabs out"),
@@ -125,11 +116,7 @@ HOSTILE = [
     ("a.jsonl", '{"a": ' + "[" * 99_999, r"a\.jsonl:1: expected a JSON object .*recursion"),
     ("a.conllu", WORD.format(1, "x")[:-3] + "\n", r"a\.conllu:1: expected 10 fields parted by tabs, got 9"),
     ("a.conllu", WORD.format(1, ""), r"a\.conllu:1: expected 10 fields parted by tabs, got an empty FORM"),
-    (
-        "a.conllu",
-        WORD.format(1, "x") + WORD.format(1, "y"),
-        r"a\.conllu:2: expected the word number 2, got '1'",
-    ),
+    ("a.conllu", WORD.format(1, "x") + WORD.format(1, "y"), r"a\.conllu:2: expected the word number 2, got '1'"),
     ("a.parquet", b"PAR1 no", r"a\.parquet: expected a Parquet file, got one that does not read"),
     ("a.npz", b"PK no", r"a\.npz: expected an \.npz of plain arrays, got one that does not read"),
     ("a.npz", b"", r"a\.npz: expected an \.npz of plain arrays, got one that does not read"),
@@ -151,25 +138,13 @@ def test_what_is_broken_is_said_in_one_line_with_its_place(tmp_path, name, conte
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        (
-            {"values": np.zeros((3, 2))},
-            r"expected the arrays values \[T, F\] and offsets .* got values \[3, 2\]",
-        ),
+        ({"values": np.zeros((3, 2))}, r"expected the arrays values \[T, F\] and offsets .* got values \[3, 2\]"),
         ({"values": np.zeros((3, 2, 2)), "offsets": [0, 3]}, r"expected the arrays values \[T, F\]"),
-        (
-            {"values": np.zeros((3, 2)), "offsets": [0, 2, 1, 3]},
-            r"expected offsets that never fall, got 2 then 1",
-        ),
+        ({"values": np.zeros((3, 2)), "offsets": [0, 2, 1, 3]}, r"expected offsets that never fall, got 2 then 1"),
         ({"values": np.zeros((3, 2)), "offsets": [0, 2]}, r"expected offsets that end at 3 rows, got 2"),
         ({"values": np.zeros((3, 2)), "offsets": [0.0, 3.0]}, r"expected offsets as one row of integers"),
-        (
-            {"values": np.zeros((3, 2)), "offsets": [0, 3], "y": [1, 2]},
-            r"y to have a row for each of 1 sequences or 3",
-        ),
-        (
-            {"values": np.array([[], {}], dtype=object), "offsets": [0, 2]},
-            r"plain arrays, .*Object arrays cannot be",
-        ),
+        ({"values": np.zeros((3, 2)), "offsets": [0, 3], "y": [1, 2]}, r"y to have a row for each of 1 sequences or 3"),
+        ({"values": np.array([[], {}], dtype=object), "offsets": [0, 2]}, r"plain arrays, .*Object arrays cannot be"),
     ],
 )
 def test_npz_refuses(tmp_path, arrays, message):
@@ -180,9 +155,7 @@ def test_npz_refuses(tmp_path, arrays, message):
 
 def test_a_file_that_is_not_there(tmp_path):
     for attempt in (lambda p: list(read(p)), read_text):
-        with pytest.raises(
-            ValueError, match=r"a\.csv: cannot be read \(No such file or directory\); check path"
-        ):
+        with pytest.raises(ValueError, match=r"a\.csv: cannot be read \(No such file or directory\); check path"):
             attempt(tmp_path / "a.csv")
 
 
@@ -193,9 +166,7 @@ cell = st.text(st.characters(codec="utf-8"), max_size=8)
 @given(st.lists(st.tuples(cell, cell), max_size=5))
 def test_json_lines_come_back_as_written(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "a.jsonl"
-    path.write_text(
-        "".join(json.dumps({"a": a, "b": b}, ensure_ascii=bool(a)) + "\n" for a, b in rows), "utf-8"
-    )
+    path.write_text("".join(json.dumps({"a": a, "b": b}, ensure_ascii=bool(a)) + "\n" for a, b in rows), "utf-8")
     assert [tuple(record.fields.values()) for record in read(path)] == rows
 
 

@@ -26,10 +26,7 @@ def drawn(source: str) -> str:
 START = "def FUNCTION ( ) : NEWLINE INDENT "
 X = "def FUNCTION ( [x] ) : NEWLINE INDENT "
 CASES = {
-    "parameter": (
-        "def f(x): return x",
-        "def FUNCTION ( [x] ) : return x:parameter@3 NEWLINE",
-    ),
+    "parameter": ("def f(x): return x", "def FUNCTION ( [x] ) : return x:parameter@3 NEWLINE"),
     "every kind of parameter": (
         "def f(a, /, b, *c, d, **e): return a, b, c, d, e",
         "def FUNCTION ( [a] , / , [b] , * [c] , [d] , ** [e] ) : "
@@ -47,18 +44,14 @@ CASES = {
         "def f(x=(y := 1)): return y",
         "def FUNCTION ( [x] = ( [y] := NUMBER ) ) : return y:outside NEWLINE",
     ),
-    "local": (
-        "def f():\n y = z\n return y",
-        START + "[y] = z:outside NEWLINE return y:local@7 NEWLINE DEDENT",
-    ),
+    "local": ("def f():\n y = z\n return y", START + "[y] = z:outside NEWLINE return y:local@7 NEWLINE DEDENT"),
     "a parameter bound again stays a parameter, linked to the signature": (
         "def f(x):\n x = x\n return x",
         X + "[x] = x:parameter@3 NEWLINE return x:parameter@3 NEWLINE DEDENT",
     ),
     "a use before the binding has no link": (
         "def f():\n while 1:\n  use(x)\n  x = x",
-        START
-        + "while NUMBER : NEWLINE INDENT use:outside ( x:local ) NEWLINE [x] = x:local@17 NEWLINE DEDENT DEDENT",
+        START + "while NUMBER : NEWLINE INDENT use:outside ( x:local ) NEWLINE [x] = x:local@17 NEWLINE DEDENT DEDENT",
     ),
     "unpacking, for, with": (
         "def f():\n for a, *b in a: pass\n with b as c, d() as (e, f.g): c, e",
@@ -103,8 +96,7 @@ CASES = {
     ),
     "imported and bound: imported": (
         "def f():\n try: import a\n except E: a = None\n return a",
-        START
-        + "try : import [a] NEWLINE except E:outside : [a] = None NEWLINE return a:imported@10 NEWLINE DEDENT",
+        START + "try : import [a] NEWLINE except E:outside : [a] = None NEWLINE return a:imported@10 NEWLINE DEDENT",
     ),
     "a parameter imported: parameter": (
         "def f(x):\n import x\n return x",
@@ -138,8 +130,7 @@ CASES = {
     ),
     "strings of all sorts, numbers": (
         "def f(x):\n return b'', r'\\d', u'', '''\n''', 1_0, 0x1f, 1e-3j, x",
-        X
-        + "return STRING , STRING , STRING , STRING , NUMBER , NUMBER , NUMBER , x:parameter@3 NEWLINE DEDENT",
+        X + "return STRING , STRING , STRING , STRING , NUMBER , NUMBER , NUMBER , x:parameter@3 NEWLINE DEDENT",
     ),
     "docstring, comments, blank lines and decorators are dropped": (
         '@wraps(f)\n@other\ndef f(x):  # why\n  # how\n\n  """Says\n  so."""\n\n  return (  # here\n   x)\n # end\n',

@@ -15,15 +15,7 @@ import torch
 from sightline.tasks import roles, scope
 from sightline.tasks.scope import FIRST_NAME, LONGEST, NAMES, ROLES, VOCABULARY, Place
 
-SAMPLE = [
-    "bisect.py",
-    "csv.py",
-    "fractions.py",
-    "json/__init__.py",
-    "json/encoder.py",
-    "shlex.py",
-    "zipapp.py",
-]
+SAMPLE = ["bisect.py", "csv.py", "fractions.py", "json/__init__.py", "json/encoder.py", "shlex.py", "zipapp.py"]
 
 
 @pytest.fixture
@@ -190,9 +182,7 @@ def test_a_broken_cache_is_made_again(sample, tmp_path, damage):
 def test_a_cache_of_wrong_columns_is_made_again(sample, tmp_path):
     first = list(everything(scope.load()))
     [cached] = (tmp_path / "cache").rglob("*.safetensors")
-    scope.save_file(
-        {name: torch.zeros(3) for name in ("ids", "targets", "links", "offsets")}, cached, {"places": "[]"}
-    )
+    scope.save_file({name: torch.zeros(3) for name in ("ids", "targets", "links", "offsets")}, cached, {"places": "[]"})
     assert list(everything(scope.load())) == first
 
 
@@ -268,9 +258,7 @@ def test_reading_is_quiet_and_leaves_the_collector_as_it_was(library):
 
 
 def test_a_python_without_source_is_named(library):
-    message = (
-        r"scope: expected the source of Python's library in .*lib, got no function from it; use a Python that"
-    )
+    message = r"scope: expected the source of Python's library in .*lib, got no function from it; use a Python that"
     with pytest.raises(ValueError, match=message):
         scope.load()
     assert gc.isenabled()
@@ -282,7 +270,9 @@ def test_a_python_without_source_is_named(library):
 def test_spelling_of_no_function_is_named(library, place):
     (library / "a.py").write_text("def f(x): return x")
     (library / "pack").mkdir()
-    message = r"scope.spelling: expected a function of this Python's library, got \w at line \d of \w+; take places from"
+    message = (
+        r"scope.spelling: expected a function of this Python's library, got \w at line \d of \w+; take places from"
+    )
     with pytest.raises(ValueError, match=message):
         scope.spelling(place)
 

@@ -8,17 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from sightline.sequences import Sequences
-from sightline.tasks import (
-    Classify,
-    Language,
-    Record,
-    Regress,
-    Tag,
-    Tokenizer,
-    encode,
-    questions,
-    task_from_json,
-)
+from sightline.tasks import Classify, Language, Record, Regress, Tag, Tokenizer, encode, questions, task_from_json
 from sightline.tasks.examples import Examples
 
 TEXTS = [["the", "duck"], ["a"], [], ["the", "plump", "duck"]]
@@ -58,9 +48,7 @@ def test_loss_and_measures_are_sums_that_add_up(task):
     scores = scored(task, examples)
     total, count = task.loss(scores.requires_grad_(), examples)
     total.backward()
-    assert scores.grad.abs().sum() > 0 and count == sum(
-        c for _, c in [task.measures(scores, examples)["loss"]]
-    )
+    assert scores.grad.abs().sum() > 0 and count == sum(c for _, c in [task.measures(scores, examples)["loss"]])
     parts, at = [], 0
     for s in range(len(examples)):
         one = examples.take([s])
@@ -155,10 +143,7 @@ def test_language_asks_for_each_token_once():
     assert [x.tolist() for x in asked.inputs] == [ids[:-1], []] and asked.targets.tolist() == ids[1:]
     nats, count = task.measures(scored(task, examples), examples)["loss"]
     assert task.measures(scored(task, examples), examples)["bits per byte"] == (nats / math.log(2), count)
-    assert (
-        task.prompt(torch.tensor(ids)).tolist() == [1, *ids]
-        and stream.prompt(torch.tensor(ids)).tolist() == ids
-    )
+    assert task.prompt(torch.tensor(ids)).tolist() == [1, *ids] and stream.prompt(torch.tensor(ids)).tolist() == ids
 
 
 def test_questions_stream():
@@ -183,43 +168,19 @@ REFUSED = [
         fields(text="x", **{"class": "9"}),
         r"a\.jsonl:7: expected in column 'class' one of the 3 labels .*0, 1, 2.*got '9'",
     ),
-    (
-        TASKS[0],
-        fields(text="x", **{"class": " "}),
-        r"a\.jsonl:7: expected a label in column 'class', got none",
-    ),
-    (
-        TASKS[0],
-        fields(text="x", **{"class": ["0"]}),
-        r"a\.jsonl:7: expected one label in column 'class', got \['0'\]",
-    ),
-    (
-        TASKS[0],
-        fields(text="x", label="0"),
-        r"a\.jsonl:7: expected a column 'class', got the columns text, label",
-    ),
+    (TASKS[0], fields(text="x", **{"class": " "}), r"a\.jsonl:7: expected a label in column 'class', got none"),
+    (TASKS[0], fields(text="x", **{"class": ["0"]}), r"a\.jsonl:7: expected one label in column 'class', got \['0'\]"),
+    (TASKS[0], fields(text="x", label="0"), r"a\.jsonl:7: expected a column 'class', got the columns text, label"),
     (TASKS[0], fields(words="x", **{"class": "0"}), r"a\.jsonl:7: expected a column 'text'"),
-    (
-        TASKS[0],
-        fields(text=5, **{"class": "0"}),
-        r"a\.jsonl:7: expected in column 'text' a text, or a list of words",
-    ),
-    (
-        TASKS[0],
-        fields(text="x", **{"class": "0"}) + fields(text=["x"]),
-        r"as in the records before, got \['x'\]",
-    ),
+    (TASKS[0], fields(text=5, **{"class": "0"}), r"a\.jsonl:7: expected in column 'text' a text, or a list of words"),
+    (TASKS[0], fields(text="x", **{"class": "0"}) + fields(text=["x"]), r"as in the records before, got \['x'\]"),
     (TASKS[1], fields(text="x", y="much"), r"a\.jsonl:7: expected a finite number in column 'y', got 'much'"),
     (TASKS[1], fields(text="x", y="nan"), r"a\.jsonl:7: expected a finite number in column 'y', got 'nan'"),
     (TASKS[1], fields(text="x", y=1e200), r"a\.jsonl:7: expected numbers up to 1e\+140 in column 'y', got 1e\+200"),
     (TASKS[1], fields(text="x", y=1e139), r"a\.jsonl:7: .* a number like those the model was fitted on, got 1e\+139"),
     (TASKS[1], fields(text="x", y=[]), r"a\.jsonl:7: expected a finite number in column 'y', got \[\]"),
     (TASKS[1], fields(text="x", y=[1, 2]), r"a\.jsonl:7: expected 1 numbers in column 'y', got 2"),
-    (
-        TASKS[2],
-        fields(words=["a", "b"], tags=["a"]),
-        r"a\.jsonl:7: .* one tag for each of 2 words or rows, got 1",
-    ),
+    (TASKS[2], fields(words=["a", "b"], tags=["a"]), r"a\.jsonl:7: .* one tag for each of 2 words or rows, got 1"),
     (
         TASKS[2],
         fields(words=["a"], tags=5),
@@ -243,10 +204,7 @@ def test_a_record_that_does_not_fit_is_refused_with_its_place(task, rows, messag
             r"a\.jsonl:7: expected finite numbers in column 'v', got nan in row 1, feature 1",
         ),
         ([[1e300]], r"a\.jsonl:7: expected finite numbers in column 'v', got inf in row 0"),
-        (
-            [[1, 2], [3]],
-            r"a\.jsonl:7: expected in column 'v' rows of numbers, all as long, got \[\[1, 2\], \[3\]\]",
-        ),
+        ([[1, 2], [3]], r"a\.jsonl:7: expected in column 'v' rows of numbers, all as long, got \[\[1, 2\], \[3\]\]"),
         ("text", r"a\.jsonl:7: expected in column 'v' rows of numbers, all as long, got 'text'"),
         ([[1.0]], r"a\.jsonl:7: expected rows of 2 numbers in column 'v', as in the records before, got 1"),
     ],
@@ -264,16 +222,12 @@ def test_other_messages():
         ValueError, match=r"a\.jsonl: expected at least two different labels in column 'x', got only 'a'"
     ):
         Classify.fit(fields(x="a"), "text", "x")
-    with pytest.raises(
-        ValueError, match=r"a\.jsonl: expected at least two different tags in column 'x', got \['a'\]"
-    ):
+    with pytest.raises(ValueError, match=r"a\.jsonl: expected at least two different tags in column 'x', got \['a'\]"):
         Tag.fit(fields(x=["a", None]), "text", "x")
     with pytest.raises(ValueError, match="language: expected a text of at least 2 tokens, got 1"):
         TASKS[4].stream_examples(torch.tensor([5]))
     with pytest.raises(ValueError, match="generate: expected a prompt"):
         TASKS[4].prompt(torch.tensor([], dtype=torch.int64))
     for saved in ({"task": "sing"}, {"task": "tag"}, {"task": "tag", "x": 1}, {}, [], None):
-        with pytest.raises(
-            ValueError, match="task: expected the JSON of one of classify, regress, tag, language"
-        ):
+        with pytest.raises(ValueError, match="task: expected the JSON of one of classify, regress, tag, language"):
             task_from_json(saved)

@@ -33,9 +33,7 @@ def test_each_kind(kind, tmp_path):
     tokenizer.save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
     for path in (tmp_path, tmp_path / "tokenizer.json"):
-        assert torch.equal(
-            Tokenizer.load(path).encode([HARD]).ids.values, tokenizer.encode([HARD]).ids.values
-        )
+        assert torch.equal(Tokenizer.load(path).encode([HARD]).ids.values, tokenizer.encode([HARD]).ids.values)
     assert tokenizer.encode([""]).ids.lengths.tolist() == [0] and len(tokenizer.encode([]).ids) == 0
     assert Tokenizer.train(kind, [HARD] * 2).engine.to_str() == tokenizer.engine.to_str()
     assert Tokenizer.train(kind, []).encode([["a", ""], []]).ids.lengths.tolist() == [2, 0]

@@ -36,7 +36,12 @@ TEXTS = [f"{'good' if i % 2 else 'bad'} thing {i} of many others that were there
         ("café", ["café", "cafe\u0301", " caf\u00e9\u00a0"]),
         (
             "2024-01-31",
-            [datetime.date(2024, 1, 31), datetime.datetime(2024, 1, 31), "2024-01-31T00:00:00", "2024-01-31 00:00:00.000"],
+            [
+                datetime.date(2024, 1, 31),
+                datetime.datetime(2024, 1, 31),
+                "2024-01-31T00:00:00",
+                "2024-01-31 00:00:00.000",
+            ],
         ),
         ("2024-01-31 10:30:00", [datetime.datetime(2024, 1, 31, 10, 30), "2024-01-31T10:30:00.000"]),
         (
@@ -58,9 +63,35 @@ def test_missing_is_what_is_not_there():
 
 
 def test_numbers_are_what_people_write():
-    good = {5: 5, "5": 5, " -2.50 ": -2.5, "+.5": 0.5, "1e-05": 1e-5, "-3E2": -300, decimal.Decimal("0.25"): 0.25, np.int64(3): 3}
+    good = {
+        5: 5,
+        "5": 5,
+        " -2.50 ": -2.5,
+        "+.5": 0.5,
+        "1e-05": 1e-5,
+        "-3E2": -300,
+        decimal.Decimal("0.25"): 0.25,
+        np.int64(3): 3,
+    }
     assert {value: number_of(value) for value in good} == good
-    none = ["nan", "inf", "-Infinity", "1_000", "0,5", "1,000.5", "0x1F", "٣", "", "5 €", True, None, math.inf, 10**400, 1j, [1]]
+    none = [
+        "nan",
+        "inf",
+        "-Infinity",
+        "1_000",
+        "0,5",
+        "1,000.5",
+        "0x1F",
+        "٣",
+        "",
+        "5 €",
+        True,
+        None,
+        math.inf,
+        10**400,
+        1j,
+        [1],
+    ]
     assert [number_of(value) for value in none] == [None] * len(none)
 
 
@@ -156,7 +187,10 @@ def test_true_is_not_one(tmp_path):
         load_test(as_csv(tmp_path / "e", INTS), data.task, data.tokenizer)
 
 
-@pytest.mark.parametrize("write, hole", [(as_csv, ""), (as_csv, " "), (as_json, None), (as_json, math.nan), (as_json, ""), (as_parquet, None)])
+@pytest.mark.parametrize(
+    "write, hole",
+    [(as_csv, ""), (as_csv, " "), (as_json, None), (as_json, math.nan), (as_json, ""), (as_parquet, None)],
+)
 def test_a_missing_label_is_left_out_of_training_and_refused_in_a_test(tmp_path, write, hole):
     values = [hole if i % 10 == 3 else "ab"[i % 2] for i in range(40)]
     path = write(tmp_path / "a", values)
@@ -165,7 +199,9 @@ def test_a_missing_label_is_left_out_of_training_and_refused_in_a_test(tmp_path,
     line = 5 if write is as_csv else 4
     assert f"data: 40 records of {path.name}: " in data.chosen
     assert f"; 4 without a label left out, the first {path.name}:{line}; " in data.chosen
-    with pytest.raises(ValueError, match=rf":{line}: expected a label in column 'y', got none, as in 4 of 40 records; fill them in"):
+    with pytest.raises(
+        ValueError, match=rf":{line}: expected a label in column 'y', got none, as in 4 of 40 records; fill them in"
+    ):
         load_test(path, data.task, data.tokenizer)
     given = write(tmp_path / "b", ["ab"[i % 2] for i in range(40)])
     parts = load(given, valid=path, test=path)

@@ -93,9 +93,7 @@ def killing_itself(call: int):
 
 
 def main(folder: Path, how: str) -> None:
-    torch.optim.AdamW(
-        [torch.zeros(1, requires_grad=True)]
-    ).step()  # imports what it imports once, not in every child
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()  # imports what it imports once, not in every child
     began = time.perf_counter()
     if in_child(lambda: train(folder, "whole", resume=False)) != 0:
         sys.exit("the run that is not killed failed")
@@ -103,9 +101,7 @@ def main(folder: Path, how: str) -> None:
     draw, kills, late = random.Random(time.time_ns()), 0, 0
     for attempt in range(1000):
         if how == "random":
-            status = in_child(
-                lambda: train(folder, "killed", resume=True), draw.uniform(0.1, 0.5) * whole + late
-            )
+            status = in_child(lambda: train(folder, "killed", resume=True), draw.uniform(0.1, 0.5) * whole + late)
             late += whole / 30  # so that it ends some time
         else:
 

@@ -42,10 +42,7 @@ def test_names_are_unique_over_sections():
     "settings, message",
     [
         ({"widht": 3}, "settings: expected a known name, got widht; did you mean width?"),
-        (
-            {"zzz": 3},
-            "settings: expected a known name, got zzz; the names are data, valid, test, task, text, ",
-        ),
+        ({"zzz": 3}, "settings: expected a known name, got zzz; the names are data, valid, test, task, text, "),
         ({"width": 0}, "settings: expected width to be greater than or equal to 1, got 0; correct it"),
         ({"seed": 10**20}, "settings: expected seed to be less than 18446744073709551616, got 1"),
         ({"rate": "fast"}, "settings: expected rate to be a valid number, unable to parse"),
@@ -58,14 +55,8 @@ def test_names_are_unique_over_sections():
             {"steps": 3, "seconds": 3},
             "settings: training: expected one budget, got steps and seconds; keep one of them",
         ),
-        (
-            {"evaluate_every": "7"},
-            "settings: expected evaluate_every to be a share or a number with its unit, as in",
-        ),
-        (
-            {"evaluate_every": "0 steps"},
-            "settings: expected evaluate_every to be a share or a number with its unit",
-        ),
+        ({"evaluate_every": "7"}, "settings: expected evaluate_every to be a share or a number with its unit, as in"),
+        ({"evaluate_every": "0 steps"}, "settings: expected evaluate_every to be a share or a number with its unit"),
     ],
 )
 def test_wrong_settings(settings, message):
@@ -81,10 +72,7 @@ def test_wrong_settings(settings, message):
         ("{", "expected JSON, got: Expecting property name"),
         ("[" * 100_000, "expected JSON, got: maximum recursion depth exceeded"),
         ("[]", "to be a valid dictionary or"),
-        (
-            json.dumps({"encoder": {"widths": 3}}),
-            "expected a known name, got encoder.widths; did you mean width",
-        ),
+        (json.dumps({"encoder": {"widths": 3}}), "expected a known name, got encoder.widths; did you mean width"),
         (json.dumps({"extra": {}}), "expected a known name, got extra; "),
     ],
 )

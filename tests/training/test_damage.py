@@ -194,18 +194,7 @@ def test_a_config_that_lies_about_a_size(folders, tmp_path, kind):
     fit(folders / "reviews.csv", out=run, **SMALL | {"encoder": kind})
     (run / "digests.json").unlink()
     whole = json.loads((run / "config.json").read_text())
-    sizes = (
-        "width",
-        "layers",
-        "hidden",
-        "features",
-        "heads",
-        "key_heads",
-        "kernel",
-        "largest",
-        "rank",
-        "window",
-    )
+    sizes = ("width", "layers", "hidden", "features", "heads", "key_heads", "kernel", "largest", "rank", "window")
     for section, name in [("encoder", name) for name in sizes] + [("training", "tokens")]:
         for value in HUGE:
             config = copy.deepcopy(whole)

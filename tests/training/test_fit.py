@@ -56,17 +56,13 @@ def test_vectors(tmp_path):
     np.savez(tmp_path / "v.npz", values=values, offsets=offsets, price=values[:, 0].reshape(40, 5).sum(1))
     model = fit(tmp_path / "v.npz", out=tmp_path / "run", steps=3, **SMALL)
     assert model.config.encoder.features == 3 and model.task.name == "regress"
-    assert [answer.keys() for answer in predict(tmp_path / "run", tmp_path / "v.npz")] == [
-        {"value": 0}.keys()
-    ] * 40
+    assert [answer.keys() for answer in predict(tmp_path / "run", tmp_path / "v.npz")] == [{"value": 0}.keys()] * 40
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_language(tmp_path, kind):
     (tmp_path / "plays.txt").write_text("to be or not to be " * 60)
-    model = fit(
-        tmp_path / "plays.txt", encoder=kind, out=tmp_path / "run", steps=30, context=24, rate=1e-2, **SMALL
-    )
+    model = fit(tmp_path / "plays.txt", encoder=kind, out=tmp_path / "run", steps=30, context=24, rate=1e-2, **SMALL)
     assert model.config.encoder.causal is True
     assert len("".join(generate(tmp_path / "run", "to b", length=10))) == 10
 
@@ -81,9 +77,7 @@ def test_the_configuration_can_be_given_back(reviews, tmp_path):
     first = fit(reviews, encoder="lstm", out=tmp_path / "a", steps=3, rate=2e-3, **SMALL)
     again = fit(reviews, config=tmp_path / "a" / "config.json", out=tmp_path / "b", progress=False)
     assert again.config == first.config
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
-        tmp_path / "b" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     other = fit(reviews, config=first.config, out=tmp_path / "c", width=4, progress=False)
     assert other.config.encoder.width == 4 and other.config.training.rate == 2e-3
 
@@ -128,10 +122,7 @@ def test_resuming_asks_for_the_same(reviews, tmp_path):
     )
     assert "width 8, got 16; leave it out" in said(
         lambda: fit(
-            reviews,
-            out=out,
-            resume=True,
-            config=RunConfig().changed(**(SMALL_SETTINGS | {"width": 16, "steps": 2})),
+            reviews, out=out, resume=True, config=RunConfig().changed(**(SMALL_SETTINGS | {"width": 16, "steps": 2}))
         )
     )
     reviews.write_text(reviews.read_text() + "new new good,5\n" * 9)
@@ -182,9 +173,7 @@ def test_of_its_own_file_a_model_is_measured_on_the_test_part(reviews, tmp_path,
 def test_its_own_file_without_a_test_part_is_refused(reviews, tmp_path):
     (tmp_path / "valid.csv").write_text("review,stars\ngood,5\nbad,1\n")
     model = fit(reviews, valid=str(tmp_path / "valid.csv"), out=tmp_path / "run", steps=1, **SMALL)
-    assert "expected other data than the model was fitted on, got the same" in said(
-        lambda: evaluate(model, reviews)
-    )
+    assert "expected other data than the model was fitted on, got the same" in said(lambda: evaluate(model, reviews))
 
 
 def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path):
@@ -210,10 +199,7 @@ def test_nothing_is_made_where_the_data_or_a_setting_is_wrong(reviews, tmp_path)
     assert "did you mean width?" in said(lambda: fit(reviews, out=out, widht=3))
     assert "expected a column 'text'" in said(lambda: fit(reviews, out=out, text="text"))
     too_long = said(lambda: fit(reviews, encoder="fully-connected", largest=50, out=out, steps=1, **SMALL))
-    assert (
-        " data, sequence " in too_long
-        and "expected at most 50 tokens, the encoder's largest, got 91; " in too_long
-    )
+    assert " data, sequence " in too_long and "expected at most 50 tokens, the encoder's largest, got 91; " in too_long
     assert not out.exists()
 
 
@@ -223,9 +209,7 @@ def test_a_model_that_is_not_there(tmp_path):
         lambda: list(predict(tmp_path, ["a"])),
         lambda: generate(tmp_path),
     ):
-        assert said(call).startswith(
-            f"{tmp_path}: expected the folder of a model, got one without config.json"
-        )
+        assert said(call).startswith(f"{tmp_path}: expected the folder of a model, got one without config.json")
 
 
 def test_a_label_seen_only_in_the_test(reviews, tmp_path):

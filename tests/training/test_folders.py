@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sightline import files
-from sightline.evidence import compare
+from sightline.comparison import compare
 from sightline.training import loop, predict
 from sightline.training.fit import fit
 from sightline.training.model import Model
@@ -76,14 +76,10 @@ def test_a_second_run_in_a_folder_is_refused_while_readers_are_not(run, folders,
 
     plain = loop._update
     monkeypatch.setattr(loop, "_update", paused)
-    first = threading.Thread(
-        target=fit, args=[folders / "reviews.csv"], kwargs={**SMALL, "out": run.parent / "new"}
-    )
+    first = threading.Thread(target=fit, args=[folders / "reviews.csv"], kwargs={**SMALL, "out": run.parent / "new"})
     first.start()
     assert began.wait(30)
-    assert "in use by this process" in said(
-        lambda: fit(folders / "reviews.csv", out=run.parent / "new", **SMALL)
-    )
+    assert "in use by this process" in said(lambda: fit(folders / "reviews.csv", out=run.parent / "new", **SMALL))
     goes_on.set()
     first.join()
     Model.load(run.parent / "new")
@@ -103,23 +99,13 @@ def test_nothing_outside_the_folder_is_written(run, folders, tmp_path):
         content = (run / name).read_bytes()
         (run / name).unlink()
         (outside / name).write_bytes(content)
-        (run / name).symlink_to(outside / name) if name == "metrics.jsonl" else os.link(
-            outside / name, run / name
-        )
-    before = {
-        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in outside.iterdir()
-        if path.is_file()
-    }
+        (run / name).symlink_to(outside / name) if name == "metrics.jsonl" else os.link(outside / name, run / name)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in outside.iterdir() if path.is_file()}
     resumed(run, folders)
     (run / "metrics.jsonl").unlink()
     (run / "metrics.jsonl").symlink_to(outside / "new")
     fit(folders / "reviews.csv", out=run, overwrite=True, **SMALL)
-    after = {
-        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in outside.iterdir()
-        if path.is_file()
-    }
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in outside.iterdir() if path.is_file()}
     assert after == before and not any(path.is_symlink() for path in run.iterdir())
 
     (tmp_path / "compare").mkdir()
@@ -159,9 +145,7 @@ def test_only_a_run_is_resumed(folders, tmp_path):
         assert said(lambda out=out: fit(folders / "reviews.csv", out=out, resume=True)) == (
             f"{out}: expected the folder of a run to resume, got one without config.json; leave out resume to begin anew"
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"] and not list(
-        (tmp_path / "empty").iterdir()
-    )
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"] and not list((tmp_path / "empty").iterdir())
     assert "expected resume or overwrite, got both" in said(
         lambda: fit(folders / "reviews.csv", out=tmp_path, resume=True, overwrite=True)
     )
@@ -170,12 +154,8 @@ def test_only_a_run_is_resumed(folders, tmp_path):
 def test_a_run_is_written_over_and_nothing_else(run, folders):
     other = fit(folders / "reviews.csv", out=run, overwrite=True, seed=5, **SMALL)
     assert list(predict(run, TEXTS)) == list(other.predict(TEXTS))
-    assert sorted(path.name for path in run.iterdir()) == sorted(
-        path.name for path in (folders / "first").iterdir()
-    )
-    assert "column" in said(
-        lambda: fit(folders / "reviews.csv", out=run, overwrite=True, label="strs", **SMALL)
-    )
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in (folders / "first").iterdir())
+    assert "column" in said(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, label="strs", **SMALL))
     Model.load(run)  # was not removed for a wrong column
     (run / "thesis.txt").write_text("mine")
     assert said(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, **SMALL)) == (

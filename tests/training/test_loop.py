@@ -57,9 +57,7 @@ def trained(folder, model=None, valid=True, resume=False, **settings):
     model = Counts(TASK) if model is None else model
     config = TrainingConfig(**{"tokens": 64, "log_every": 1, **settings})
     folder.mkdir(exist_ok=True)
-    history, _ = loop.train(
-        model, data(), data(seed=1) if valid else None, config, folder, resume, progress=False
-    )
+    history, _ = loop.train(model, data(), data(seed=1) if valid else None, config, folder, resume, progress=False)
     return model, history
 
 
@@ -132,9 +130,13 @@ def test_the_rate_rises_and_falls():
 
 def test_marks():
     state = State(step=7, tokens=2500, seconds=31.0, used=0.35)
-    assert [
-        state.passed(every) for every in ("2 steps", "1000 tokens", "10 seconds", "10%", " 0.5 steps ")
-    ] == [3, 2, 3, 3, 14]
+    assert [state.passed(every) for every in ("2 steps", "1000 tokens", "10 seconds", "10%", " 0.5 steps ")] == [
+        3,
+        2,
+        3,
+        3,
+        14,
+    ]
     assert state.crossed("5%", State(used=0.34)) and not state.crossed("5%", State(used=0.351))
 
 
@@ -205,9 +207,7 @@ def test_fingerprints_tell_data_apart_that_are_as_many(tmp_path):
     (tmp_path / "checkpoint.safetensors").unlink()
     run("a", "b")
     run("a", "b")
-    with pytest.raises(
-        ValueError, match="expected the data that it was begun with, got others, though as many"
-    ):
+    with pytest.raises(ValueError, match="expected the data that it was begun with, got others, though as many"):
         run("a", "c")
 
 
@@ -225,9 +225,7 @@ def test_a_loss_that_is_no_number_stops(tmp_path):
     model = Counts(TASK)
     with torch.no_grad():
         model.out.weight.fill_(torch.nan)
-    with pytest.raises(
-        ValueError, match=r"training: expected a loss that is a number, got nan by step 1; lower rate"
-    ):
+    with pytest.raises(ValueError, match=r"training: expected a loss that is a number, got nan by step 1; lower rate"):
         trained(tmp_path, model, steps=5)
 
 

@@ -47,9 +47,7 @@ def test_saved_and_loaded(tmp_path, kind):
 
 def test_vectors_have_no_tokenizer(tmp_path):
     torch.manual_seed(0)
-    model = Model(
-        RunConfig().changed(width=8, layers=1, features=3), Classify("v", "label", ("no", "yes")), None
-    )
+    model = Model(RunConfig().changed(width=8, layers=1, features=3), Classify("v", "label", ("no", "yes")), None)
     model.save(tmp_path)
     rows = [np.ones((2, 3), np.float32), np.zeros((4, 3), np.float32)]
     assert list(Model.load(tmp_path).predict(rows)) == list(model.predict(rows))
@@ -127,10 +125,7 @@ def test_pieces_join_to_the_text_of_all_tokens(kind):
 def test_a_character_cut_off_by_the_end_is_shown_as_such():
     model = speaker("bytes", "ä")
     ids = iter(model.tokenizer.encode(["ä"]).ids.values.tolist())
-    model._read = lambda *_: (
-        torch.nn.functional.one_hot(torch.tensor(next(ids, 0)), model.task.outputs).float(),
-        None,
-    )
+    model._read = lambda *_: (torch.nn.functional.one_hot(torch.tensor(next(ids, 0)), model.task.outputs).float(), None)
     assert list(model.generate("b", length=1, temperature=0)) == ["\ufffd"]
 
 
@@ -191,9 +186,7 @@ def test_wrong_folders(tmp_path):
     assert broken("tokenizer.json", None).startswith(f"{folder}/tokenizer.json: expected a tokenizer.json")
     config = json.loads((folder / "config.json").read_text())
     config["encoder"]["width"] = 16
-    assert broken("config.json", json.dumps(config)).startswith(
-        f"{folder}/model.safetensors: expected encoder."
-    )
+    assert broken("config.json", json.dumps(config)).startswith(f"{folder}/model.safetensors: expected encoder.")
     config["encoder"]["depth"] = 16
     assert "expected a known name, got encoder.depth" in broken("config.json", json.dumps(config))
     Model.load(folder)
@@ -240,16 +233,10 @@ def test_any_finite_temperature_draws():
             lambda: speaker().generate("a", temperature=float("inf")),
             "generate: expected length and a finite temperature of 0 or more",
         ),
-        (
-            lambda: speaker().generate("a", seed=10**20),
-            "generate: expected a seed from 0 to 2**64 - 1, got 1",
-        ),
+        (lambda: speaker().generate("a", seed=10**20), "generate: expected a seed from 0 to 2**64 - 1, got 1"),
         (lambda: speaker().generate("a\udcff"), "generate: expected a text, got half of a surrogate pair"),
         (lambda: list(small().predict("good")), "predict: expected records one after the other, got one str"),
-        (
-            lambda: list(small().predict({"text": "a"})),
-            "predict: expected records one after the other, got one d",
-        ),
+        (lambda: list(small().predict({"text": "a"})), "predict: expected records one after the other, got one d"),
         (
             lambda: list(small().predict([{"label": "yes"}])),
             "predict:1: expected a column 'text', got the columns label",

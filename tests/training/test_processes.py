@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import torch
-from together import SETTINGS
 
 from sightline.training.fit import fit
+from tests.training.together import SETTINGS
 
 TOLERANCE = 1e-5  # of the loss at each step; sums over processes are in another order
 

@@ -29,9 +29,7 @@ def main(folder: Path) -> None:
 
     def save_and_copy(path, *arguments):
         save(path, *arguments)
-        shutil.copytree(path.parent, folder / "half", dirs_exist_ok=False) if not (
-            folder / "half"
-        ).exists() else None
+        shutil.copytree(path.parent, folder / "half", dirs_exist_ok=False) if not (folder / "half").exists() else None
 
     checkpoint.save = save_and_copy
     model = fit(folder / "reviews.csv", out=folder / "two", **SETTINGS)

@@ -1,0 +1,1 @@
+"""Measurements that read the library and are read by nothing: not part of the package."""

@@ -1,0 +1,69 @@
+"""The command that measures ten claims about self-attention, and says which hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli.app import Commands
+
+app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def claims(
+    only: Annotated[str, typer.Option(help="Numbers of claims or names of tasks, as in 1,2,7 or mqar.")] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: one seed, seconds of training.")
+    ] = False,
+    minutes: Annotated[float | None, typer.Option(help="Begin nothing new after so long.  [default: no end]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Encoders trained at once, on a core each.  [default: all cores; with a GPU 1]")
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Also the larger grid, which needs a GPU.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with trec, banking77, ud-english-ewt, tinyshakespeare.")
+    ] = None,
+    heads: Annotated[list[Path] | None, typer.Option(help="A heads.json of sightline heads; may be repeated.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results.  [default: runs/claims, runs/claims-quick]")
+    ] = None,
+) -> None:
+    """Check ten claims about self-attention: what is exact exactly, the rest by training five encoders on equal terms.
+
+    \b
+    Examples:
+        python -m studies.claims --quick
+        python -m studies.claims --only 1,2,7
+        python -m studies.claims --minutes 30 --out results
+        python -m studies.claims --gpu --out results
+
+    What is measured already is not measured again, so the same command goes on where it was.
+    """
+    import os
+
+    import torch
+    from rich.console import Console
+
+    from studies.claims import settle, table
+    from studies.claims.page import write
+
+    out = out or Path("runs", "claims-quick" if quick else "claims")
+    found = settle(
+        only=[name.strip() for name in only.split(",") if name.strip()] or None,
+        quick=quick,
+        gpu=gpu,
+        minutes=minutes,
+        jobs=jobs if jobs is not None else 1 if torch.cuda.is_available() else os.cpu_count(),
+        out=out,
+        data=data,
+        heads=heads or (),
+    )
+    Console().print(table(found))
+    print(f"The page: {write(found, out / 'claims.html')}")
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m studies.claims")
