@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sightline import resumable
 from sightline.batching import sorted_batches
 from sightline.huggingface import pooling_config as recipes
 from sightline.huggingface.loading import load, load_whole, longest_text
@@ -27,8 +28,7 @@ from sightline.tabular import described, is_missing, items_of
 
 __all__ = ["Embedder", "embed", "load", "load_whole", "windows"]
 
-WINDOW = 2048  # texts that are sorted together ...
-CHARACTERS = 1_000_000  # ... unless they are long; so memory is bounded, whatever comes
+WINDOW = 2048  # texts that are sorted together
 BATCHES = 8  # whose hidden states are in memory at once
 SHOWN = 3  # texts that are too long, by name
 Named = tuple[str, str]  # what messages call a text by, and the text; further values stand behind it and go along
@@ -84,25 +84,21 @@ def embed(
 
 
 def windows(named: Iterable[Named]) -> Iterator[list[Named]]:
-    """Cuts (name, text) pairs into lists that are sorted and packed together; the same, whoever asks.
+    """Cuts (name, text) pairs into lists that are sorted and packed together, the same in every run.
 
     Raises: TypeError or ValueError, by name, for what is no text.
     """
-    window, characters = [], 0
-    for item in named:
-        name, text = item[:2]
-        if not isinstance(text, str):
-            got = "a missing value" if is_missing(text) else type(text).__name__
-            raise TypeError(f"{name}: expected a text, got {got}; turn it into one, or leave it out")
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError(f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
-        window.append(item)
-        characters += len(text)
-        if len(window) == WINDOW or characters >= CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window
+    return resumable.windows(map(_checked_text, named), WINDOW, lambda item: len(item[1]))
+
+
+def _checked_text(item: Named) -> Named:
+    name, text = item[:2]
+    if not isinstance(text, str):
+        actual = "a missing value" if is_missing(text) else type(text).__name__
+        raise TypeError(f"{name}: expected a text, got {actual}; turn it into one, or leave it out")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{name}: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
+    return item
 
 
 class Embedder:
