@@ -159,7 +159,7 @@ def test_processes_wait_for_days(monkeypatch):
     "make", [small.bert, small.roberta, small.llama, small.gpt2, small.t5], ids=lambda f: f.__name__
 )
 def test_models_of_hugging_face_are_measured_as_they_run(make, tmp_path):
-    from sightline.huggingface.packability import base_of
+    from sightline.huggingface.base_model import base_of
     from sightline.huggingface.packing import run
 
     corpus, reads = drawn((1, 3, 3, 7, 11), seed=5)
