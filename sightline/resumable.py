@@ -1,10 +1,11 @@
 """A long computation over texts in numbered windows: after a kill the same call goes on, to the same bytes.
 
     FOLDER/note.json                        settings, and digests of the inputs; a different run is refused
-    FOLDER/00000012-TEXTS-CONTENT.SUFFIX    window 12, with digests of its texts and of the file; a damaged one is computed again
-    FOLDER/RESULT                           all windows joined, by the caller
+    FOLDER/00000012-TEXTS-CONTENT.SUFFIX    window 12, with digests of its texts and of the file; a damaged one is
+    computed again FOLDER/RESULT                           all windows joined, by the caller
 
-Several processes share the windows; the main one locks the folder. A window must not depend on the process that computes it.
+Several processes share the windows; the main one locks the folder. A window must not depend on the process that
+computes it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def digest(parts: Iterable[bytes]) -> str:
 class Run:
     """The folder of one run: `with run.locked(): run.begin(...); run.compute(0, ...); ...; run.paths(1)`.
 
-    `process` is an `accelerate.PartialState`; `suffix` is that of the windows' files, `result` the name of the joined file.
+    `process` is an `accelerate.PartialState`; `suffix` is that of the windows' files, `result` the name of the joined
+    file.
     """
 
     def __init__(self, folder: Path, process, suffix: str, result: str):
@@ -148,8 +150,8 @@ class Run:
             differences.append("{} {!r} then, {!r} now".format(name, *values))
         if differences:
             raise ValueError(
-                f"{self.folder}: expected the settings and inputs that it was begun with, got {'; '.join(differences)}; "
-                "give the same, or remove the folder to begin anew"
+                f"{self.folder}: expected the settings and inputs that it was begun with, got "
+                f"{'; '.join(differences)}; give the same, or remove the folder to begin anew"
             )
 
     def _strange(self, what: str) -> ValueError:
@@ -159,8 +161,8 @@ class Run:
 
     def _different_texts(self) -> ValueError:
         return ValueError(
-            f"{self.folder}: expected the texts that it was begun with, got others; give those, or remove the folder to "
-            "begin anew"
+            f"{self.folder}: expected the texts that it was begun with, got others; give those, or remove the folder "
+            "to begin anew"
         )
 
 

@@ -1,4 +1,4 @@
-"""The base of a Hugging Face model, the part that turns tokens into hidden states: its limits, and one forward pass of it."""
+"""The base of a Hugging Face model, from tokens to hidden states: its limits, and one forward pass."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ordinary_sequences(base: PreTrainedModel, lengths: tuple[int, ...]) -> Seque
     return Sequences(rows, [0, *torch.tensor(lengths).cumsum(0).tolist()])
 
 
-# --- one forward pass ---------------------------------------------------------------------------------------------------
+# --- one forward pass -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -118,6 +118,12 @@ def arguments_for(base: PreTrainedModel, arguments: dict) -> dict:
 
 def hidden_of(outputs) -> Tensor:
     return outputs.last_hidden_state if hasattr(outputs, "last_hidden_state") else outputs[0]
+
+
+def rows_alone(base: PreTrainedModel, sequences: Sequences) -> Tensor:
+    """The hidden rows [T, E] of each sequence by itself."""
+    outputs = (base(**arguments_for(base, {"input_ids": one[None]})) for one in sequences)
+    return torch.cat([hidden_of(one)[0] for one in outputs])
 
 
 def packed_rows(base: PreTrainedModel, batch: Sequences, packability: Packability) -> Tensor:
@@ -159,7 +165,7 @@ def packed_positions(batch: Sequences, packability: Packability) -> Tensor:
     return (count[1:] - before) * real + packability.padding
 
 
-# --- outputs ------------------------------------------------------------------------------------------------------------
+# --- outputs ----------------------------------------------------------------------------------------------------------
 
 
 def tensors_in(outputs) -> Iterator[Tensor]:
@@ -173,7 +179,7 @@ def tensors_in(outputs) -> Iterator[Tensor]:
 
 
 def mask_of_rows(value: Tensor, mask: Tensor) -> Tensor | None:
-    """Which rows of a tensor [B, L, ...] or [B * L, ...] are real, by a mask [B, L]; None where it has no row per token."""
+    """Which rows of [B, L, ...] or [B * L, ...] are real, by a mask [B, L]; None where there is no row per token."""
     if value.shape[:2] == mask.shape:
         return mask
     return mask.flatten() if value.dim() and len(value) == mask.numel() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ from sightline.huggingface.base_model import (
     arguments_for,
     base_of,
     evaluating,
-    hidden_of,
     ordinary_sequences,
     real_rows,
+    rows_alone,
     tensors_in,
 )
 from sightline.huggingface.packability import enable_packing
@@ -28,6 +28,7 @@ from sightline.huggingface.row_layout import NAME, packing_in_use
 
 LENGTHS = (7, 1, 13, 4)  # of the sequences of each trial
 NEW = 6  # tokens generated
+NEEDED = ("padded = eager", "run = alone")  # beside routed, for a model to be exact
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,16 @@ class Checked:
     def exact(self) -> bool:
         """Whether padded input and `run` give eager's values, and no use is wrong; some may be refused."""
         outcomes = {row.what: row.outcome for row in self.rows}
-        needed = (outcomes.get(what) for what in ("routed", "padded = eager", "run = alone"))
-        return all(outcome == "exact" for outcome in needed) and "wrong" not in outcomes.values()
+        return {outcomes.get(what) for what in ("routed", *NEEDED)} == {"exact"} and "wrong" not in outcomes.values()
 
 
 def check(model: PreTrainedModel) -> Checked:
     """Compares the model under "sightline" with itself under eager attention; leaves it as it was.
 
-    Rows: routed (does it call the registered attention, and with which patterns), padded = eager (on every real token, padded
-    right and left), packed = alone (in transformers' own packed form), run = alone, unpad = eager (every output of the model's
-    head, and whether such a call runs packed), generate = eager (greedy tokens, padded left), gradient = eager (of every
-    parameter).
+    Rows: routed (does it call the registered attention, and with which patterns), padded = eager (on every real token,
+    padded right and left), packed = alone (in transformers' own packed form), run = alone, unpad = eager (every output
+    of the model's head, and whether such a call runs packed), generate = eager (greedy tokens, padded left), gradient =
+    eager (of every parameter).
 
     >>> from transformers import BertConfig, BertModel
     >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
@@ -80,23 +80,16 @@ def check(model: PreTrainedModel) -> Checked:
 
 
 def _rows(trial: _Trial) -> list[Row]:
-    routed = trial.routed()
+    routed = replace(_row(trial, "routed", _Trial.routed), error=None)
     if routed.outcome != "exact":
-        return [routed, *(Row(what, "refused", None, routed.sentence) for what in ("padded = eager", "run = alone"))]
-    uses: dict[str, Callable[[], float | None]] = {
-        "padded = eager": trial.padded,
-        "packed = alone": trial.packed,
-        "run = alone": trial.run,
-        "unpad = eager": trial.unpadded,
-        "generate = eager": trial.generate,
-        "gradient = eager": trial.gradient,
-    }
-    return [routed, *(_row(what, use, trial) for what, use in uses.items())]
+        return [routed, *(replace(routed, what=what) for what in NEEDED)]
+    return [routed, *(_row(trial, what, use) for what, use in USES.items())]
 
 
-def _row(what: str, use: Callable[[], float | None], trial: _Trial) -> Row:
+def _row(trial: _Trial, what: str, use: Callable[[_Trial], float | None]) -> Row:
     try:
-        error = use()
+        with torch.set_grad_enabled(use is _Trial.gradient):
+            error = use(trial)
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as refusal:
         return Row(what, "refused", None, " ".join(str(refusal).split()))
     if error is None:
@@ -107,7 +100,7 @@ def _row(what: str, use: Callable[[], float | None], trial: _Trial) -> Row:
 
 
 class _Trial:
-    """A model and a few sequences to try it on."""
+    """A model, a few sequences, and the error of each use on them."""
 
     def __init__(self, model: PreTrainedModel):
         self.model, self.base = model, base_of(model)
@@ -122,7 +115,7 @@ class _Trial:
         return outputs[0] if outputs.get("last_hidden_state") is None else outputs.last_hidden_state
 
     def batch(self, side: str) -> dict[str, Tensor]:
-        """The sequences padded on one side, with their mask, and the same tokens for a decoder, if there is one."""
+        """The sequences padded on one side, with their mask, and some tokens for a decoder, if there is one."""
         ids, lengths = self.ids.to_padded(int(self.ids.values[0]))
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device)
         if side == "left":
@@ -133,23 +126,18 @@ class _Trial:
             arguments["decoder_input_ids"] = ids[:, :5]
         return arguments
 
-    def routed(self) -> Row:
+    def routed(self) -> float:
         patterns: Counter[str] = Counter()
-        one = self.batch("right")
-        one = {name: value[:1] for name, value in one.items() if name != "attention_mask"}
-        try:
-            with torch.no_grad(), watching(lambda request, _: patterns.update([name_of(request.pattern)])):
-                self.under("eager", **one)
-                self.under(NAME, **one)
-        except (ValueError, RuntimeError, IndexError, TypeError, NotImplementedError) as error:
-            return Row("routed", "refused", None, " ".join(str(error).split()))
+        one = {name: value[:1] for name, value in self.batch("right").items() if name != "attention_mask"}
+        with watching(lambda request, _: patterns.update([name_of(request.pattern)])):
+            self.under("eager", **one)
+            self.under(NAME, **one)
         if not patterns:
             name = type(self.model).__name__
-            sentence = f"{name} computes its own attention, not transformers' interface; use it as it is"
-            return Row("routed", "refused", None, sentence)
-        return Row("routed", "exact", None, ", ".join(f"{name} x{count}" for name, count in patterns.items()))
+            raise ValueError(f"{name} computes its own attention, not transformers' interface; use it as it is")
+        self.remarks["routed"] = ", ".join(f"{name} x{count}" for name, count in patterns.items())
+        return 0.0
 
-    @torch.no_grad()
     def padded(self) -> float:
         errors = []
         for side in ("right", "left"):
@@ -159,23 +147,16 @@ class _Trial:
             errors.append(_error(real_rows(actual, real), real_rows(expected, real)))
         return max(errors)
 
-    @torch.no_grad()
     def packed(self) -> float | None:
         if self.model.config.is_encoder_decoder:
             return None
-        offsets = self.ids.offsets.int().to(self.ids.values.device)
-        longest = int(self.ids.lengths.max())
-        arguments = {
-            "input_ids": self.ids.values[None],
-            "position_ids": self.ids.positions[None] + (enable_packing(self.base).first or 0),
-            "cu_seq_lens_q": offsets,
-            "cu_seq_lens_k": offsets,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
+        offsets, longest = self.ids.offsets.int().to(self.ids.values.device), int(self.ids.lengths.max())
+        positions = self.ids.positions[None] + (enable_packing(self.base).first or 0)
+        arguments = {"input_ids": self.ids.values[None], "position_ids": positions}
+        for side in "qk":
+            arguments |= {f"cu_seq_lens_{side}": offsets, f"max_length_{side}": longest}
         return _error(self.under(NAME, **arguments)[0], self.alone(self.model))
 
-    @torch.no_grad()
     def run(self) -> float:
         expected = self.alone(self.base)
         return _error(run(self.model, self.ids, tokens=20).values, expected)
@@ -183,10 +164,8 @@ class _Trial:
     def alone(self, model: PreTrainedModel) -> Tensor:
         """The rows of each sequence by itself, under eager attention."""
         model.set_attn_implementation("eager")
-        outputs = [model(**arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
-        return torch.cat([hidden_of(o)[0] for o in outputs])
+        return rows_alone(model, self.ids)
 
-    @torch.no_grad()
     def unpadded(self) -> float:
         """Every output of the model and its head, on a copy that shares the weights."""
         arguments, packed = self.batch("right"), []
@@ -203,7 +182,6 @@ class _Trial:
         self.remarks["unpad = eager"] = "runs packed" if any(packed) else "runs padded"
         return max(_error(real_rows(one, real), real_rows(other, real)) for one, other in pairs)
 
-    @torch.no_grad()
     def generate(self) -> float | None:
         if not self.model.can_generate():
             return None
@@ -227,6 +205,16 @@ class _Trial:
         largest = max(float(g.abs().max()) for g in gradients[0] if g.numel())
         worst = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True) if a.numel())
         return worst / largest if largest else worst
+
+
+USES: dict[str, Callable[[_Trial], float | None]] = {
+    "padded = eager": _Trial.padded,
+    "packed = alone": _Trial.packed,
+    "run = alone": _Trial.run,
+    "unpad = eager": _Trial.unpadded,
+    "generate = eager": _Trial.generate,
+    "gradient = eager": _Trial.gradient,
+}
 
 
 def name_of(pattern: Pattern) -> str:

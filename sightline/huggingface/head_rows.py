@@ -1,9 +1,10 @@
 """Which rows a model's head reads: whether values in rows of padding can change the outputs of a call.
 
-A packed call has no values in rows of padding, and the attention leaves them out where that saves work. Most heads never show
-them: they give one row per token, or read the first or last token of each text. Others do: a mean over all rows, the last row, a
-loss whose labels are not -100 on padding. There is no table of heads: a head runs twice on a few tokens, with two different
-fillings of the rows of padding, and outputs that differ depend on them. Labels and ids are examined in every call.
+A packed call has no values in rows of padding, and the attention leaves them out where that saves work. Most heads
+never show them: they give one row per token, or read the first or last token of each text. Others do: a mean over all
+rows, the last row, a loss whose labels are not -100 on padding. There is no table of heads: a head runs twice on a few
+tokens, with two different fillings of the rows of padding, and outputs that differ depend on them. Labels and ids are
+examined in every call.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ def refuse_whole_texts(model: PreTrainedModel) -> None:
     head = Head(False, False) if base_of(model) is model else head_of(model, {}, torch.ones(1, 1), {}, "right")
     if head.whole_texts and head.known:
         raise ValueError(
-            f"{type(model).__name__}: expected padded input, got packed texts in one row, for which it gives one answer "
-            "and not one for each text; call sightline.huggingface.unpad(model) and give it padded input"
+            f"{type(model).__name__}: expected padded input, got packed texts in one row, for which it gives one "
+            "answer and not one for each text; call sightline.huggingface.unpad(model) and give it padded input"
         )
 
 
@@ -122,7 +123,7 @@ def _has_padding_tokens(model: PreTrainedModel, arguments: dict, mask: Tensor, i
     return bool((ids.reshape(mask.shape)[~mask] == padding).all())
 
 
-# --- the trial ----------------------------------------------------------------------------------------------------------
+# --- the trial --------------------------------------------------------------------------------------------------------
 
 
 def head_of(model: PreTrainedModel, arguments: dict, mask: Tensor, more: dict[str, Tensor], side: str) -> Head:
@@ -191,7 +192,7 @@ def _try(twin: PreTrainedModel, choices: int | None, embedded: bool, side: str, 
 def _with_two_fillings(
     twin: PreTrainedModel, arguments: dict, parts: list[nn.Module], mask: Tensor
 ) -> tuple[list[Tensor], list[Tensor]] | None:
-    """The model's outputs with two fillings of the rows of padding that these parts give it; None if it calls no part."""
+    """The model's outputs under two fillings of rows of padding in the outputs of `parts`; None if it calls none."""
     results, calls = [], []
     for seed in (0, 1):
 

@@ -34,7 +34,7 @@ WHOLE_NUMBERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "BOOL")
 def load_model(
     source: str, dtype: torch.dtype = torch.float32, subfolder: str = "", headed: bool = False
 ) -> PreTrainedModel:
-    """A model from a folder or the hub, without running code that came with it, in evaluation; `headed` as it was saved.
+    """A model in evaluation, from a folder or the hub, whose code does not run; `headed` as it was saved.
 
     Raises: ValueError with the reason.
     """
@@ -100,7 +100,7 @@ def longest_text(
     return min((int(n) for n in numbers if 1 <= n < 10**9), default=None)
 
 
-# --- checks of a folder -------------------------------------------------------------------------------------------------
+# --- checks of a folder -----------------------------------------------------------------------------------------------
 
 
 def _class_of(config: PreTrainedConfig, headed: bool) -> type:

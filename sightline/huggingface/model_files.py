@@ -23,7 +23,8 @@ MOST = 2**27  # bytes of a configuration
 def model_file(model: str, name: str, needed: bool = False) -> Path | None:
     """The path of a file of a model, None where there is none; a file of the hub is a cached copy.
 
-    Raises: ValueError where it is `needed` and missing, and where there is neither such a folder nor an answer from the hub.
+    Raises: ValueError where it is `needed` and missing, and where there is neither such a folder nor an answer from the
+    hub.
     """
     if os.path.isdir(model):
         path = Path(model, name)
@@ -38,7 +39,7 @@ def model_file(model: str, name: str, needed: bool = False) -> Path | None:
 
 
 def model_json(model: str, name: str, needed: bool = False) -> Any:
-    """The content of a JSON file of a model: a list in modules.json, else an object; None where there is no such file."""
+    """The content of a JSON file of a model: a list in modules.json, else an object; None without such a file."""
     path = model_file(model, name.lstrip("/"), needed)
     if path is None:
         return None
@@ -78,8 +79,8 @@ def _cached(model: str, name: str) -> Path | None:
         if try_to_load_from_cache(model, name) is _CACHED_NO_EXIST:
             return None
         raise ValueError(
-            f"{model}: {EXPECTED}, got no folder of this name, and the hub does not answer for {name}, of which no copy is "
-            "kept; check the path, or go on line"
+            f"{model}: {EXPECTED}, got no folder of this name, and the hub does not answer for {name}, of which no "
+            "copy is kept; check the path, or go on line"
         ) from None
     except EntryNotFoundError:
         return None

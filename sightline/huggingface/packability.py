@@ -1,11 +1,12 @@
 """Proves by trial how a model takes many sequences at once.
 
-Packing into one row is exact only if nothing in the model looks across sequences and if positions are counted from the start of
-each: from 0, from padding_idx + 1, or by the model itself. There is no table of families: before its first use a model runs a
-few tokens packed and alone, and the packability that agrees is kept. If none agrees the model is refused.
+Packing into one row is exact only if nothing in the model looks across sequences and if positions are counted from the
+start of each: from 0, from padding_idx + 1, or by the model itself. There is no table of families: before its first use
+a model runs a few tokens packed and alone, and the packability that agrees is kept. If none agrees the model is
+refused.
 
-The trial uses a twin (twin.py). Its result holds for this model as long as its structure is the same (structure.py); a model that
-has changed, and a copy, are tried again.
+The trial uses a twin (twin.py). Its result holds for this model as long as its structure is the same (structure.py); a
+model that has changed, and a copy, are tried again.
 """
 
 from __future__ import annotations
@@ -22,13 +23,12 @@ from transformers import PreTrainedModel
 from sightline.attention import watching
 from sightline.huggingface.base_model import (
     Packability,
-    arguments_for,
     base_of,
     device_of,
-    hidden_of,
     ordinary_sequences,
     packed_rows,
     parameters_of,
+    rows_alone,
     rows_of_equal_lengths,
     steady_length,
 )
@@ -57,8 +57,9 @@ def prove_packed(base: PreTrainedModel, structure: Structure) -> Packability:
     packability = prove(base, structure)
     if not packability.packed:
         raise ValueError(
-            f"unpad: expected a model that can be packed into one row, but {plain_class(type(base)).__name__} looks or counts "
-            "across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths together"
+            f"unpad: expected a model that can be packed into one row, but {plain_class(type(base)).__name__} looks or "
+            "counts across the whole row; use sightline.huggingface.run(model, sequences), which runs equal lengths "
+            "together"
         )
     return packability
 
@@ -82,12 +83,12 @@ def check_packed_input(model: PreTrainedModel, positions: Tensor | None) -> None
         )
     if steady is not None and longest > steady:
         raise ValueError(
-            f"{name}: expected packed texts of at most {steady} tokens, since a longer one changes the rotary positions of all, "
-            f"got {longest}; use sightline.huggingface.run(model, sequences)"
+            f"{name}: expected packed texts of at most {steady} tokens, since a longer one changes the rotary "
+            f"positions of all, got {longest}; use sightline.huggingface.run(model, sequences)"
         )
 
 
-# --- what is proved, and of which model ---------------------------------------------------------------------------------
+# --- what is proved, and of which model -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +126,8 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
     """
     if structure.normalizes:
         raise ValueError(
-            f"{plain_class(type(base)).__name__}: expected a model that looks at one sequence at a time, but in training this "
-            "one normalizes over the whole batch; call model.eval()"
+            f"{plain_class(type(base)).__name__}: expected a model that looks at one sequence at a time, but in "
+            "training this one normalizes over the whole batch; call model.eval()"
         )
     packability = _proved(base, structure)
     if packability is None:
@@ -144,7 +145,7 @@ def _proved(base: PreTrainedModel, structure: Structure) -> Packability | None:
     return proof.packability if proof is not None and structure.is_as(proof.structure) else None
 
 
-# --- the trial ----------------------------------------------------------------------------------------------------------
+# --- the trial --------------------------------------------------------------------------------------------------------
 
 
 class _CannotRun(ValueError):
@@ -154,8 +155,8 @@ class _CannotRun(ValueError):
 def _trial(base: PreTrainedModel) -> Packability:
     if device_of(base).type == "meta":
         raise ValueError(
-            f"{plain_class(type(base)).__name__}: expected a model with its weights in memory, got weights that are not "
-            "loaded, or lie elsewhere until they are needed; load it whole"
+            f"{plain_class(type(base)).__name__}: expected a model with its weights in memory, got weights that are "
+            "not loaded, or lie elsewhere until they are needed; load it whole"
         )
     try:
         return try_on_twin(base, _compare)
@@ -164,7 +165,7 @@ def _trial(base: PreTrainedModel) -> Packability:
 
 
 def _compare(twin: PreTrainedModel) -> Packability:
-    """The first packability whose rows are those of each sequence alone. Raises: ValueError, with the reason, if none is."""
+    """The first packability whose rows are those of each sequence alone. Raises: ValueError if there is none."""
     name, (ids, alone) = type(twin).__name__, _rows_alone(twin)
     twin.set_attn_implementation(NAME)
     errors, reasons = {}, {}
@@ -185,8 +186,8 @@ def _compare(twin: PreTrainedModel) -> Packability:
             continue
         if not calls:
             raise ValueError(
-                f"{name}: expected attention through transformers' interface, but this model computes its own; it cannot run "
-                "without padding: use it as it is"
+                f"{name}: expected attention through transformers' interface, but this model computes its own; it "
+                "cannot run without padding: use it as it is"
             )
         if (error := _error(rows, alone)) <= 1:
             errors[packability] = error
@@ -208,30 +209,30 @@ def _candidates(twin: PreTrainedModel) -> list[Packability]:
 def _rows_alone(twin: PreTrainedModel) -> tuple[Sequences, Tensor]:
     """A few sequences, and the rows that eager attention gives each by itself.
 
-    Raises: ValueError where the model does not run on them, or not even sequences of equal lengths are independent in a batch.
+    Raises: ValueError where the model does not run on them, or not even sequences of equal lengths are independent in a
+    batch.
     """
     name = type(twin).__name__
     twin.set_attn_implementation("eager")
     try:
         ids = ordinary_sequences(twin, LENGTHS)
-        rows = [hidden_of(twin(**arguments_for(twin, {"input_ids": one[None]})))[0] for one in ids]
-        alone, together = torch.cat(rows), rows_of_equal_lengths(twin, ids)
+        alone, together = rows_alone(twin, ids), rows_of_equal_lengths(twin, ids)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise _CannotRun(
-            f"{name}: expected a model that runs on token ids alone, got {type(error).__name__} from a few: {error}; use it "
-            "as it is, or the part of it that takes text"
+            f"{name}: expected a model that runs on token ids alone, got {type(error).__name__} from a few: {error}; "
+            "use it as it is, or the part of it that takes text"
         ) from error
     if not bool(alone.isfinite().all()):
         raise ValueError(
-            f"{name}: expected finite hidden states, got NaN or infinity from a few tokens; its weights are damaged: load "
-            "them again"
+            f"{name}: expected finite hidden states, got NaN or infinity from a few tokens; its weights are damaged: "
+            "load them again"
         )
     if _error(together, alone) > 1:
         raise ValueError(
-            f"{name}: cannot run without padding: what it gives a sequence depends on what else is in the batch, as where "
-            "activations are quantized by one scale for all; use it as it is"
+            f"{name}: cannot run without padding: what it gives a sequence depends on what else is in the batch, as "
+            "where activations are quantized by one scale for all; use it as it is"
         )
     return ids, alone
 
@@ -246,6 +247,6 @@ def _error(rows: Tensor, expected: Tensor) -> float:
     return float(error.nan_to_num(torch.inf))
 
 
-from sightline.huggingface.base_model import most_positions  # noqa: E402, F401  alias
+from sightline.huggingface.base_model import arguments_for, hidden_of, most_positions  # noqa: E402, F401  alias
 
 Way, way_of, vouch = Packability, enable_packing, check_packed_input  # alias

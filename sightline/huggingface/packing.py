@@ -29,19 +29,20 @@ from sightline.tabular import items_of
 
 
 def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int | None = None) -> Sequences:
-    """The last hidden state of every token of every sequence, without padding; of the encoder where there is a decoder too.
+    """The last hidden state of every token, without padding; of the encoder where there is a decoder too.
 
-    Sorts by length, packs `tokens` tokens at a time (None: 2,048 on a CPU, which fit its cache, 16,384 elsewhere), and returns
-    all in the order of the input; gradients flow unless you turn them off. Sets the model's attention to "sightline".
+    Sorts by length, packs `tokens` tokens at a time (None: 2,048 on a CPU, which fit its cache, 16,384 elsewhere), and
+    returns all in the order of the input; gradients flow unless you turn them off. Sets the model's attention to
+    "sightline".
 
     Shapes: token ids, one list or tensor [n] for each sequence (or `Sequences` [T]) -> `Sequences` [T, E].
-    Raises: ValueError for a model that cannot run so, with the reason, for a sequence longer than its positions, and for ids
-    outside its table; TypeError for what are no ids.
+    Raises: ValueError for a model that cannot run so, with the reason, for a sequence longer than its positions, and
+    for ids outside its table; TypeError for what are no ids.
 
     >>> import sightline.huggingface as hf
     >>> from transformers import BertConfig, BertModel
-    >>> model = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)).eval()
-    >>> hf.run(model, [[101, 7592, 102], [101, 102]])
+    >>> config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    >>> hf.run(BertModel(config).eval(), [[101, 7592, 102], [101, 102]])
     Sequences(2 sequences, 5 rows, row shape [32], torch.float32, cpu)
     """
     base = base_of(model)
@@ -79,31 +80,32 @@ def usual_tokens(device: torch.device) -> int:
 def unpad(model: nn.Module) -> nn.Module:
     """Makes padded calls of a model run packed inside: the same call, the same outputs, without the work on padding.
 
-    Takes any Hugging Face model, or an object that holds some, such as a SentenceTransformer, and returns it. A call runs packed
-    if its mask [B, L] is padded on the right, each text has a token, and no output depends on rows of padding: labels there are
-    -100, and the head reads other rows, which is tried once per class and set of arguments. Any other call (with a cache,
-    routers' numbers, a tuple, your own hooks on the model's parts) runs padded, on the attention "sightline", and every value is
-    that of eager attention. A packed call returns zeros in rows of padding, and no cache, even if the model's config has
-    `use_cache`: pass `use_cache=True` for one, as `generate` does.
+    Takes any Hugging Face model, or an object that holds some, such as a SentenceTransformer, and returns it. A call
+    runs packed if its mask [B, L] is padded on the right, each text has a token, and no output depends on rows of
+    padding: labels there are -100, and the head reads other rows, which is tried once per class and set of arguments.
+    Any other call (with a cache, routers' numbers, a tuple, your own hooks on the model's parts) runs padded, on the
+    attention "sightline", and every value is that of eager attention. A packed call returns zeros in rows of padding,
+    and no cache, even if the model's config has `use_cache`: pass `use_cache=True` for one, as `generate` does.
 
-    Copies, pickles and replicas of the model stay unpadded; `save_pretrained` writes the plain model. A model that is changed
-    afterwards (an adapter, quantized parts) is tried again by its next call, and refused if it cannot be packed any more.
-    `set_attn_implementation("sdpa")` undoes it.
+    Copies, pickles and replicas of the model stay unpadded; `save_pretrained` writes the plain model. A model that is
+    changed afterwards (an adapter, quantized parts) is tried again by its next call, and refused if it cannot be packed
+    any more. `set_attn_implementation("sdpa")` undoes it.
 
-    Raises: TypeError for an object without a Hugging Face model; ValueError, with the reason, for a model that cannot be packed,
-    which then stays as it was.
+    Raises: TypeError for an object without a Hugging Face model; ValueError, with the reason, for a model that cannot
+    be packed, which then stays as it was.
     """
     bases = [base_of(one) for one in _outermost(model)] if isinstance(model, nn.Module) else []
     if not bases:
         raise TypeError(
-            f"unpad: expected a Hugging Face model or an object that holds one, got {type(model).__name__}; load one first"
+            f"unpad: expected a Hugging Face model or an object that holds one, got {type(model).__name__}; load one "
+            "first"
         )
     for base in bases:
         name = plain_class(type(base)).__name__
         if "forward" in vars(base):
             raise ValueError(
-                f"unpad: expected the forward of {name} itself, got another set in its place (by accelerate's prepare, or a "
-                "compiled one); call unpad before that"
+                f"unpad: expected the forward of {name} itself, got another set in its place (by accelerate's "
+                "prepare, or a compiled one); call unpad before that"
             )
         prove_packed(base, Structure.of(base))
         if not hasattr(base, "pooler") and try_on_twin(base, _pools):
@@ -147,7 +149,8 @@ def _as_sequences(sequences: Iterable | Sequences) -> Sequences:
     for row in rows:
         if row.dim() != 1 or row.numel() and (row.is_floating_point() or row.dtype == torch.bool):
             raise TypeError(
-                f"run: expected token ids, integers [n], for each sequence, got {row.dtype} {list(row.shape)}; tokenize first"
+                f"run: expected token ids, integers [n], for each sequence, got {row.dtype} {list(row.shape)}; "
+                "tokenize first"
             )
     if isinstance(sequences, Sequences):
         return sequences
@@ -159,8 +162,8 @@ def _check_ids(base: PreTrainedModel, ids: Tensor) -> None:
     table = getattr(base.get_input_embeddings(), "weight", None)
     if table is not None and len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table)):
         raise ValueError(
-            f"run: expected token ids from 0 to {len(table) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's "
-            "own tokenizer"
+            f"run: expected token ids from 0 to {len(table) - 1}, got {int(ids.min())} to {int(ids.max())}; use the "
+            "model's own tokenizer"
         )
 
 

@@ -1,6 +1,7 @@
 """The pooling that a model's own folder configures: from the rows of a text to one vector, as its authors meant.
 
-A folder written by sentence-transformers lists in `modules.json` the modules after the model, each with a small configuration:
+A folder written by sentence-transformers lists in `modules.json` the modules after the model, each with a small
+configuration:
 
     modules.json                        Transformer, Pooling, then Dense, LayerNorm and Normalize in any order
     sentence_bert_config.json           max_seq_length, do_lower_case
@@ -92,8 +93,8 @@ class PoolingConfig:
             modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
             if len(modes) != len(self.modes) and any(not isinstance(module, Normalize) for module in after):
                 raise ValueError(
-                    f"pooling: expected {len(self.modes)} of the modes, as the layers after it in {source} are made for, got "
-                    f"{len(modes)}; choose as many"
+                    f"pooling: expected {len(self.modes)} of the modes, as the layers after it in {source} are made "
+                    f"for, got {len(modes)}; choose as many"
                 )
         elif not modes:
             modes = ("mean",)
@@ -116,8 +117,8 @@ def read_pooling_config(model: str) -> PoolingConfig:
         return _read(model, modules)
     except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:  # a value of another kind
         raise ValueError(
-            f"{model}: expected modules.json and what it names as sentence-transformers writes them, got {one_line(error)}; "
-            "save the model anew"
+            f"{model}: expected modules.json and what it names as sentence-transformers writes them, got "
+            f"{one_line(error)}; save the model anew"
         ) from None
 
 
@@ -127,8 +128,8 @@ def _read(model: str, modules: list[dict]) -> PoolingConfig:
     names = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
     if names[:2] != ["Transformer", "Pooling"]:
         raise ValueError(
-            f"{where}: expected a Transformer, then a Pooling, got {', '.join(names[:2]) or 'nothing'}; such a model has no "
-            "vectors that are pooled from its rows, use sentence-transformers for it"
+            f"{where}: expected a Transformer, then a Pooling, got {', '.join(names[:2]) or 'nothing'}; such a model "
+            "has no vectors that are pooled from its rows, use sentence-transformers for it"
         )
     paths = [str(module.get("path", "")) for module in modules]
     first = _read_transformer(model, paths[0])
@@ -178,8 +179,8 @@ def _checked(modes: tuple[str, ...], where: str) -> tuple[str, ...]:
     unknown = [str(mode) for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise ValueError(
-            f"{where}: expected pooling by one or more of {', '.join(MODES)}, got {', '.join(unknown) or 'none'}; choose "
-            "of these"
+            f"{where}: expected pooling by one or more of {', '.join(MODES)}, got {', '.join(unknown) or 'none'}; "
+            "choose of these"
         )
     return modes
 

@@ -1,7 +1,7 @@
-"""The structure of a model: its parts, their classes, the forwards set on them, and the settings of their configurations.
+"""The structure of a model: its parts, their classes, the forwards set on them, and their configurations.
 
-A proof about a model holds as long as its structure is the same. Every call compares, so comparing is cheap: a part that has
-been replaced is another object. Weights do not belong to the structure.
+A proof about a model holds as long as its structure is the same. Every call compares, so comparing is cheap: a part
+that has been replaced is another object. Weights do not belong to the structure.
 """
 
 from __future__ import annotations

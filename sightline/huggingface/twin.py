@@ -1,11 +1,12 @@
 """A twin of a model for trials: the caller's model does not run, and the caller's context has no effect.
 
-The twin shares the weights, so it costs little memory, and has its own modules, buffers and configurations. It runs in a thread
-of its own, whose autocast, inference mode, gradients, default device, modes and context variables are PyTorch's defaults.
+The twin shares the weights, so it costs little memory, and has its own modules, buffers and configurations. It runs in
+a thread of its own, whose autocast, inference mode, gradients, default device, modes and context variables are
+PyTorch's defaults.
 
-The result of a trial must hold for other weights too, since weights are trained, merged and loaded later. So weights close to
-zero, which may hide a gate or a table of positions, are replaced by random ones; and 16-bit numbers become float32, in which a
-fault is not lost in rounding.
+The result of a trial must hold for other weights too, since weights are trained, merged and loaded later. So weights
+close to zero, which may hide a gate or a table of positions, are replaced by random ones; and 16-bit numbers become
+float32, in which a fault is not lost in rounding.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def _twin(module: nn.Module, widen: bool) -> nn.Module:
         twin = copy.deepcopy(module, memo).eval()
     except (TypeError, RuntimeError, NotImplementedError, AssertionError, AttributeError) as error:
         raise ValueError(
-            f"{name}: expected a model that can be copied, to be tried on a few tokens, got {type(error).__name__}: {error}; "
-            "use it as it is"
+            f"{name}: expected a model that can be copied, to be tried on a few tokens, got {type(error).__name__}: "
+            f"{error}; use it as it is"
         ) from error
     for part in twin.modules():
         part.__class__ = plain_class(type(part))
@@ -127,7 +128,7 @@ def _random_like(weight: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _keep_or_drop_forward(part: nn.Module, name: str) -> None:
-    """A forward set on the module itself: dropped if it is about precision or compilation, kept if it belongs to the twin."""
+    """Treats a forward set on the module: one for precision or compilation is dropped, one of the twin stays."""
     forward = vars(part)["forward"]
     if isinstance(forward, partial):  # as accelerate loads weights that lie elsewhere
         belongs = any(one is part for one in forward.args)
@@ -139,8 +140,8 @@ def _keep_or_drop_forward(part: nn.Module, name: str) -> None:
         belongs = isinstance(forward, MethodType) and forward.__self__ is part
     if not belongs:
         raise ValueError(
-            f"{name}: expected the forward of {type(part).__name__} itself, got a function set in its place, which belongs to "
-            "one model and cannot be tried on a copy; set it on the class"
+            f"{name}: expected the forward of {type(part).__name__} itself, got a function set in its place, which "
+            "belongs to one model and cannot be tried on a copy; set it on the class"
         )
 
 

@@ -1,12 +1,13 @@
-"""What `unpad` makes of a model: its class becomes one whose forward runs padded calls packed, where that is known to be exact.
+"""The class of a model after `unpad`: its forward runs padded calls packed, where that is known to be exact.
 
-The class changes, and no attribute of the model, since a class goes wherever the model goes: to a deep copy, to a replica of
-DataParallel, through pickle and `torch.save` into another process (where unpickling imports this package, which registers the
-attention "sightline"). A bound method set on the model would stay bound to the first model in a replica, and be lost by pickle;
-hooks do not see `model.forward(...)`, nor what other hooks do.
+The class changes, and no attribute of the model, since a class goes wherever the model goes: to a deep copy, to a
+replica of DataParallel, through pickle and `torch.save` into another process (where unpickling imports this package,
+which registers the attention "sightline"). A bound method set on the model would stay bound to the first model in a
+replica, and be lost by pickle; hooks do not see `model.forward(...)`, nor what other hooks do.
 
-A call runs packed only if the meaning of every argument and output is known: tokens and their positions, hidden states, and a
-pooled output that is proved to come from the first token's. Any other call runs padded, as the model does by itself.
+A call runs packed only if the meaning of every argument and output is known: tokens and their positions, hidden states,
+and a pooled output that is proved to come from the first token's. Any other call runs padded, as the model does by
+itself.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ def _new(kind: type[PreTrainedModel]) -> PreTrainedModel:
     return unpadded.__new__(unpadded)
 
 
-# --- one call -----------------------------------------------------------------------------------------------------------
+# --- one call ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PackedCall:
-    """A padded call [B, L] as a packed one: its texts, which of the B * L rows they are, and the arguments in packed form."""
+    """A padded call [B, L] in packed form: its texts, which of the B * L rows they are, and the arguments."""
 
     texts: Sequences
     rows: Tensor
@@ -188,7 +189,7 @@ def _unpacked(value: Tensor | tuple | list | None, call: PackedCall):
     return padded.index_copy(0, call.rows, value[0]).unflatten(0, call.shape)
 
 
-# --- the pooled output --------------------------------------------------------------------------------------------------
+# --- the pooled output ------------------------------------------------------------------------------------------------
 
 
 def _pool_all(base: PreTrainedModel, hidden: Tensor) -> Tensor:

