@@ -122,9 +122,9 @@ def check(model: Model) -> None:
     from rich.table import Table
 
     from sightline.huggingface import check as run
-    from sightline.huggingface.embed import load
+    from sightline.huggingface.loading import load_model
 
-    loaded = load(model, headed=True)
+    loaded = load_model(model, headed=True)
     checked = run(loaded)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in (type(loaded).__name__, "outcome", "error", ""):
