@@ -120,7 +120,7 @@ def windows(corpus: Corpus) -> Iterator[tuple[int, int]]:
 def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> dict[str, Tensor]:
     """The sums and answers of some documents."""
     subject, documents = tap.subject, corpus.documents[start:stop]
-    reads = subject.read(documents)
+    reads = subject.read_words(documents)
     first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
     sums = Sums.empty(tap.layers, tap.heads, subject.device)
     answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
@@ -236,7 +236,7 @@ def _agree(folder: Path, subject: Subject, corpus: Corpus, tokens: int) -> None:
 
 
 def _of_weights(subject: Subject) -> Iterator[bytes]:
-    for name, weight in subject.model.state_dict().items():
+    for name, weight in subject.encoder.state_dict().items():
         some = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
         yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + some.tobytes()
 
@@ -253,7 +253,7 @@ def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
 
 def _of_pieces(subject: Subject, corpus: Corpus) -> Iterator[bytes]:
     some = corpus.documents[:SAMPLE]
-    for read in subject.read(some) if some else ():
+    for read in subject.read_words(some) if some else ():
         yield json.dumps([array.tolist() for array in (read.ids, read.pieces, read.offsets)]).encode()
 
 

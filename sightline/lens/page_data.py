@@ -6,18 +6,18 @@ text -> pieces and words (`sightline.models`) -> the model, watched -> maps, lin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.lens import distance, inline
 from sightline.lens import influence_profile as moved
 from sightline.lens.predicted import predicted
-from sightline.lens.reading import Reader, opened
 from sightline.models import Text, direction, isolated
+from sightline.models.opening import OpenModel, evaluating, open_model
 from sightline.observe import watch
+from sightline.sequences import Sequences
 from sightline.training import Model
 
 FAR, FARTHEST = 3, 25  # words: a link of such a length is worth showing first, and in sight
@@ -43,23 +43,23 @@ def look(
         raise TypeError(f"look: expected a text, got {type(text).__name__}; give one text")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
-    reader = opened(model)
-    words, ids = reader.read(text)
+    reader = open_model(model)
+    words, ids = reader.read_text(text)
     _check_length(reader, words, ids)
     pair = None if link is None else words.pair(link)
     shown = _moved if reader.blind else _seen
-    with _evaluating(reader.model):
+    with evaluating(reader.model):
         return shown(reader, words, ids, pair, layer, head)
 
 
-def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+def _seen(reader: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
     """What its heads look at, and beside it what moves its outputs."""
-    with torch.no_grad(), watch(reader.model, keep_map=True) as seen:
-        scores = reader.run(ids)
+    with torch.no_grad(), watch(reader.encoder, keep_map=True) as seen:
+        encodings = reader.encode(Sequences(ids, [0, len(ids)]))
+        predicts = predicted(reader.model, encodings, text)
     data = looked(seen, text, reader.name, pair, layer, head)
     influence = moved.beside(reader.model, ids, text)
-    predicts = predicted(reader.model, scores, text) if isinstance(reader.model, Model) else None
-    about = {"notes": reader.notes + unread(text), "predicts": predicts}
+    about = {"notes": [*reader.notes, *unread(text)], "predicts": predicts}
     return data | about | {"influence": _rounded(influence)}
 
 
@@ -71,7 +71,7 @@ def unread(text: Text) -> list[str]:
     return [f"{some} unknown to the model, which reads one and the same token there; dots underline the text."]
 
 
-def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+def _moved(reader: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
     """What moves its encodings, where its heads cannot be seen."""
     if layer is not None or head is not None:
         raise ValueError(
@@ -85,23 +85,14 @@ def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, hea
     predicts = None
     if isinstance(reader.model, Model):
         with torch.no_grad():
-            predicts = predicted(reader.model, reader.run(ids), text)
+            encodings = reader.encode(Sequences(ids, [0, len(ids)]))
+            predicts = predicted(reader.model, encodings, text)
     notes = unread(text) + [
         f"No attention weights are shown: {reader.blind}.",
         f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
     ]
     title = f"What moves {reader.name}: {text.short}"
-    return data | {"shows": "influence", "title": title, "notes": reader.notes + notes, "predicts": predicts}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model without dropout, and then as it was."""
-    training = model.training
-    try:
-        yield model.eval()
-    finally:
-        model.train(training)
+    return data | {"shows": "influence", "title": title, "notes": [*reader.notes, *notes], "predicts": predicts}
 
 
 def looked(seen, text: Text, name: str, pair: tuple[int, int] | None, layer: int | None, head: int | None) -> dict:
@@ -148,7 +139,7 @@ def looked(seen, text: Text, name: str, pair: tuple[int, int] | None, layer: int
     }
 
 
-def _check_length(reader: Reader, text: Text, ids: Tensor) -> None:
+def _check_length(reader: OpenModel, text: Text, ids: Tensor) -> None:
     if not len(ids) or all(text.special):
         raise ValueError("look: expected a text, got one without a token; give at least a word")
     fits = None if reader.blind else inline.LONGEST  # what moves encodings has a limit of its own

@@ -6,23 +6,27 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.models import Text
+from sightline.sequences import Sequences
 from sightline.tasks import Classify, Language, Regress, Tag
 from sightline.training import Model
 
 CHOICES = 5  # of many labels or tokens
 
 
-def predicted(model: Model, scores: Tensor, text: Text) -> dict[str, Any]:
-    """The answer of the task, with probabilities where it has some.
+def predicted(model: nn.Module, encodings: Sequences, text: Text, per_token: bool = True) -> dict[str, Any] | None:
+    """The answer of a fitted model's task for one text, with probabilities where it has some; None for other models.
 
-    Shapes: scores [1, outputs] of a task for the whole text, [T, outputs] of one for each token.
-    Returns: {column, choices: [[label, probability]], likeliest first, and of: how many there are}; or {column, values: [number]};
-    or {column, tags: for each word [tag, probability]}, from the first piece of each word; or {choices, of} of the next token.
+    `per_token` is False where the scores of each token would be too large: then tasks that answer for each have none.
+    Returns: {column, choices: [[label, probability]], likeliest first, and of: how many there are};
+    or {column, values: [number]}; or {column, tags: for each word [tag, probability]}, from the first piece of each word;
+    or {choices, of} of the next token.
     """
-    task = model.task
+    if not isinstance(model, Model) or not per_token and model.task.pool is None:
+        return None
+    task, scores = model.task, model.readout(encodings)  # [1, outputs] for the whole text, or [T, outputs]
     if isinstance(task, Regress):
         value = task.answers(scores, None)[0]["value"]
         return {"column": task.label, "values": value if isinstance(value, list) else [value]}

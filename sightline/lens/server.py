@@ -26,8 +26,7 @@ from sightline.lens.page import render
 from sightline.lens.page_data import unread
 from sightline.lens.page_queries import Answers
 from sightline.lens.predicted import predicted
-from sightline.lens.reading import Reader, opened
-from sightline.models import Text
+from sightline.models.opening import evaluating, open_attention
 from sightline.observe import Seen, watch
 from sightline.sequences import Sequences
 from sightline.training import Model
@@ -53,9 +52,9 @@ def serve(
     head: int | None = None,
     port: int = 0,
     progress: bool = False,
-    told: Callable[[str], None] = print,
+    announce: Callable[[str], None] = print,
 ) -> None:
-    """Reads a text with a model and serves the page of it until it is stopped (Ctrl-C); `told` is called with the page's address.
+    """Reads a text with a model and serves the page of it until it is stopped (Ctrl-C); `announce` is called with the page's address.
 
     As `look`, for texts as long as memory holds. `port` 0 takes any that is free; `progress` shows on standard error how far it is.
 
@@ -69,7 +68,7 @@ def serve(
     with _listening(port) as listener:
         answers = observed(model, text, progress)
         server, address = server_of(answers, answers.page("server", link, layer, head), listener)
-        told(address)
+        announce(address)
         torch.set_num_threads(1)  # each question has a thread of its own
         with answers, suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
@@ -83,34 +82,19 @@ def observed(model: str | Path | Model, text: str, progress: bool = False) -> An
 
     Raises: ValueError for a model without attention to see, and a text of no tokens or more than the model has positions for.
     """
-    reader = opened(model)
-    if reader.blind:
-        raise ValueError(
-            f"look: expected a model whose attention can be seen, but {reader.blind}; leave out --serve for its influence"
-        )
-    words, ids = reader.read(_whole(text))
+    reader = open_attention(model, otherwise="leave out --serve for its influence")
+    words, ids = reader.read_text(_whole(text))
     if not len(ids) or all(words.special):
         raise ValueError("look: expected a text, got one without a token; give at least a word")
     if reader.longest is not None and len(ids) > reader.longest:
         raise ValueError(
             f"look: expected at most {reader.longest} tokens, as {reader.name} has positions for, got {len(ids)}; shorten the text"
         )
-    training, part = reader.model.training, _reading(reader)
-    try:
-        with torch.no_grad(), watch(reader.model.eval(), keep_map=True) as seen, _telling(seen, len(ids), progress):
-            encodings = part(ids)
-        with torch.no_grad():
-            predicts = _predicted(reader, encodings, words)
-    finally:
-        reader.model.train(training)
-    return Answers(seen, words, reader.name, reader.notes + unread(words), predicts)
-
-
-def _predicted(reader: Reader, encodings, text: Text) -> dict | None:
-    """What a fitted model predicts for the whole text; for each of many tokens it would be large."""
-    if not isinstance(reader.model, Model) or reader.model.task.pool is None:
-        return None
-    return predicted(reader.model, reader.model.readout(encodings), text)
+    with torch.no_grad(), evaluating(reader.model):
+        with watch(reader.encoder, keep_map=True) as seen, _telling(seen, len(ids), progress):
+            encodings = reader.encode(Sequences(ids, [0, len(ids)]))
+        predicts = predicted(reader.model, encodings, words, per_token=False)
+    return Answers(seen, words, reader.name, [*reader.notes, *unread(words)], predicts)
 
 
 def _whole(text: str) -> str:
@@ -121,14 +105,6 @@ def _whole(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8") from None
     return text
-
-
-def _reading(reader: Reader) -> Callable:
-    """The model without its read-out, whose scores for each of many tokens are large, and not wanted."""
-    if not isinstance(reader.model, Model):
-        return reader.run
-    model = reader.model
-    return lambda ids: model.encoder(Sequences(ids.to(model.device), [0, len(ids)]))
 
 
 @contextmanager
