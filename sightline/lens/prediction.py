@@ -1,4 +1,4 @@
-"""What a fitted model predicts for the text whose page is shown, so that its page says it: "predicts" in the data of a look."""
+"""What a fitted model predicts for the text of a page: "predicts" in the data of a look."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sightline.training import Model
 CHOICES = 5  # of many labels or tokens
 
 
-def predicted(model: nn.Module, encodings: Sequences, text: Text, per_token: bool = True) -> dict[str, Any] | None:
+def prediction(model: nn.Module, encodings: Sequences, text: Text, per_token: bool = True) -> dict[str, Any] | None:
     """The answer of a fitted model's task for one text, with probabilities where it has some; None for other models.
 
     `per_token` is False where the scores of each token would be too large: then tasks that answer for each have none.
     Returns: {column, choices: [[label, probability]], likeliest first, and of: how many there are};
-    or {column, values: [number]}; or {column, tags: for each word [tag, probability]}, from the first piece of each word;
+    or {column, values: [number]}; or {column, tags: for each word [tag, probability], from its first piece};
     or {choices, of} of the next token.
     """
     if not isinstance(model, Model) or not per_token and model.task.pool is None:
@@ -39,7 +39,7 @@ def predicted(model: nn.Module, encodings: Sequences, text: Text, per_token: boo
         return {"column": task.label, "tags": [[str(task.labels[i]), round(p, 6)] for i, p in tags]}
     if isinstance(task, Language):
         return _choices(scores[-1], _Tokens(model))
-    raise TypeError(f"predicted: expected a task that answers, got {type(task).__name__}; add it here")
+    raise TypeError(f"prediction: expected a task that answers, got {type(task).__name__}; add it here")
 
 
 def _choices(scores: Tensor, names) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _choices(scores: Tensor, names) -> dict[str, Any]:
 
 
 class _Tokens:
-    """What each id stands for, as text."""
+    """The text of each id."""
 
     def __init__(self, model: Model):
         self._engine, self._end = model.tokenizer.engine, model.tokenizer.end
