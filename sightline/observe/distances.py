@@ -1,4 +1,4 @@
-"""How far a query looks: distances, key minus query, in bins that double to either side; and statistics of rows at hand.
+"""How far a query looks: distances, key minus query, in bins that double to either side; statistics of rows at hand.
 
     ...  -8..-5  -4..-3  -2  -1  0  1  2  3..4  5..8  ...      bin BINS holds distance 0
 
