@@ -59,11 +59,13 @@ def look(
     if serve:
         from sightline.lens.server import serve as run
 
-        return run(model, _read(text, encoding), **asked, port=port or 0, progress=sys.stderr.isatty(), told=_told)
+        return run(
+            model, _read(text, encoding), **asked, port=port or 0, progress=sys.stderr.isatty(), announce=_announce
+        )
     _write(model, text, Path("look.html") if out is None else out, asked, encoding)
 
 
-def _told(address: str) -> None:
+def _announce(address: str) -> None:
     print(f"The page: {address}\nCtrl-C ends it.", flush=True)
 
 

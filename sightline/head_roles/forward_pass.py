@@ -6,12 +6,11 @@ tap      a call of attention -> which layer, which documents -> what its weights
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.attention import Attended, Request, watching
 from sightline.head_roles.definition import look
@@ -19,6 +18,7 @@ from sightline.head_roles.layout import SCORES, Item, Run
 from sightline.head_roles.native import Laid, fits, read
 from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import Sums
+from sightline.models.opening import evaluating
 from sightline.observe.calls import Call
 from sightline.observe.routing import INFLUENCE, asking
 from sightline.sequences import Sequences
@@ -71,7 +71,7 @@ class Tap:
 
     def __init__(self, subject: Subject):
         self.subject = subject
-        self._modules = {id(part): name or "model" for name, part in subject.model.named_modules()}
+        self._modules = {id(part): name or "model" for name, part in subject.encoder.named_modules()}
         self._outermost = self._here = (
             None  # frames of the pass and of the layer; held, so that no other takes their place
         )
@@ -136,8 +136,8 @@ class Tap:
             each(self._layer, start, _call(request, attended.lse))
 
         try:
-            with torch.no_grad(), _evaluating(self.subject.model), watching(taken):
-                self.subject.run(self.subject.model, sequences)
+            with torch.no_grad(), evaluating(self.subject.encoder), watching(taken):
+                self.subject.encode(sequences)
         except _Enough:
             pass
         finally:
@@ -150,14 +150,3 @@ def _call(request: Request, lse: Tensor) -> Call:
     groups = heads // (q.shape[1] // k.shape[1])
     bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
     return Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -106,7 +106,7 @@ def measure(
 def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> bytes:
     """The sums and answers of some documents, as a safetensors file."""
     subject, documents = tap.subject, corpus.documents[start:stop]
-    reads = subject.read(documents)
+    reads = subject.read_words(documents)
     first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
     sums = Sums.empty(tap.layers, tap.heads, subject.device)
     answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
@@ -187,7 +187,7 @@ def _note(subject: Subject, corpus: Corpus, tokens: int) -> tuple[dict[str, Any]
 
 
 def _of_weights(subject: Subject) -> Iterator[bytes]:
-    for name, weight in subject.model.state_dict().items():
+    for name, weight in subject.encoder.state_dict().items():
         some = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
         yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + some.tobytes()
 
@@ -204,5 +204,5 @@ def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
 
 def _of_pieces(subject: Subject, corpus: Corpus) -> Iterator[bytes]:
     some = corpus.documents[:SAMPLE]
-    for read in subject.read(some) if some else ():
+    for read in subject.read_words(some) if some else ():
         yield json.dumps([array.tolist() for array in (read.ids, read.pieces, read.offsets)]).encode()

@@ -7,7 +7,8 @@ import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.observe import gpu
-from sightline.observe.statistics import BINS, Statistics, statistics
+from sightline.observe.distances import BINS
+from sightline.observe.statistics import Statistics, statistics
 from tests.observe.dense import called, compare, made, offsets_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
