@@ -188,12 +188,12 @@ class Questions:
         plain, limited = [], []
         for s, (_, _, _, asked) in enumerate(run.items):
             here = (asked.query >= first) & (asked.query < past)
-            chosen = here[asked.asker] & ~asked.limited[asked.asker]
-            plain.append(_columns(s, asked, asked.asker[chosen], asked.keys[chosen], first))
+            chosen = here[asked.question_of_key] & ~asked.limited[asked.question_of_key]
+            plain.append(_columns(s, asked, asked.question_of_key[chosen], asked.keys[chosen], first))
             chosen = here[asked.candidate]
             number, word = asked.candidate[chosen], asked.among[chosen]
             if len(word):
-                right = np.isin(number * run.most_words + word, asked.asker * run.most_words + asked.keys)
+                right = np.isin(number * run.most_words + word, asked.question_of_key * run.most_words + asked.keys)
                 limited.append(np.vstack([_columns(s, asked, number, word, first), right]))
         self.plain = run.tensor(np.hstack(plain))
         limited = np.hstack([np.zeros((5, 0), np.int64), *limited])

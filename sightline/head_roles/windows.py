@@ -69,7 +69,7 @@ def asked_of(corpus: Corpus, number: int, row: int, read: Read) -> tuple[Asked, 
     """The questions of a document, their numbers less `row`; and how many of them no pieces can answer."""
     first, past = np.searchsorted(corpus.document, (number, number + 1))
     mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-    query, keys, asker = corpus.query[first:past], corpus.keys[mine], corpus.asker[mine] - first
+    query, keys, asker = corpus.query[first:past], corpus.keys[mine], corpus.question_of_key[mine] - first
     limited = corpus.among_mentions[first:past]
     mentions = np.sort(corpus.documents[number].mentions)
     counts = np.where(limited, np.searchsorted(mentions, query), 0)  # those before the word that asks
