@@ -24,7 +24,7 @@ SCORES = 2**20  # weights at once
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The questions of one document: Q queries, and M right words `keys`, each of question `asker`; `row` is the first one's number.
+    """The questions of one document: Q queries, and M right words `keys`, each of question `question_of_key`; `row` is the first one's number.
 
     Where not every word may be the answer, `limited` [Q] is true, and `among` [C] are those that may be, each of question
     `candidate`, rising.
@@ -33,7 +33,7 @@ class Asked:
     row: int
     query: ndarray
     keys: ndarray
-    asker: ndarray
+    question_of_key: ndarray
     limited: ndarray
     among: ndarray
     candidate: ndarray

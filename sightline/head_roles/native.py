@@ -174,7 +174,7 @@ class Laid:
         none = 0 * counts
         word, few = joined("query", self.words_from[:-1]), joined("limited", none).astype(bool)
         row = np.arange(len(word)) + np.repeat([one.row for one in asked] - numbers[:-1], counts)
-        asker, keys = joined("asker", numbers[:-1]), joined("keys", none)
+        asker, keys = joined("question_of_key", numbers[:-1]), joined("keys", none)
         candidate, among = joined("candidate", numbers[:-1]), joined("among", none)
         size = self.sizes["most_words"] + 1
         right = np.isin(candidate * size + among, asker * size + keys)
