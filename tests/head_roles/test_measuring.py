@@ -89,7 +89,7 @@ def test_what_measures_other_things_or_reads_weights_otherwise_does_not_go_on(se
     corpus, toy = several
     measure(toy, corpus, tmp_path)
     note = json.loads((tmp_path / "note.json").read_text())
-    monkeypatch.setattr(measuring, "way", lambda device: "otherwise")
+    monkeypatch.setattr(measuring, "backend", lambda device: "otherwise")
     with pytest.raises(ValueError, match="expected the way that it was begun with"):
         measure(toy, corpus, tmp_path)
     monkeypatch.undo()
