@@ -52,7 +52,7 @@ def bins() -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Shapes: the first four [T, H]; received [R, H]; histogram [H, 2 BINS + 1]; keys and weights of links [T, H, k]."""
+    """Shapes: the first four [T, H]; received [R, H]; histogram [H, 2 BINS + 1]; keys, weights (of links) [T, H, k]."""
 
     entropy: Tensor
     distance: Tensor
@@ -65,7 +65,7 @@ class Statistics:
 
 
 def statistics(call: Call, links: int, special: Tensor | None = None) -> Statistics:
-    """All statistics of one call, float32, with `links` links a query; `special` is bool [R], None: no key is special."""
+    """All statistics of one call, float32, with `links` links a query. Shapes: special bool [R]; None: no key is."""
     if in_c.fits(call):
         return Statistics(**in_c.statistics(call, links, special, BINS))
     if call.q.is_cuda and find_spec("triton"):
