@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.kernels import statistics as in_c
 from sightline.kernels.toolchain import library
-from sightline.observe import native
 from sightline.observe import statistics as room
 from sightline.observe.distances import BINS, bin_names
 from sightline.observe.statistics import statistics
@@ -39,7 +39,7 @@ lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def step(request, monkeypatch):
     """Which of the two ways is gone."""
     monkeypatch.setenv("SIGHTLINE_NATIVE", "01"[request.param == "native"])
-    if request.param == "native" and library(native.STATISTICS) is None:
+    if request.param == "native" and library(in_c.STATISTICS) is None:
         pytest.skip("there is no compiler here")
     return request.param
 
