@@ -19,7 +19,7 @@ import numpy as np
 from sightline.head_roles import coreference
 from sightline.head_roles.coreference import Mention
 from sightline.head_roles.gold import Corpus, Document, asked, document_of
-from sightline.textfiles import lines, read_text
+from sightline.textfiles import read_lines, read_text
 
 ENTITY = re.compile(r".+-\d+")
 KINDS = {"PRON": "pronoun", "PROP": "name", "NOM": "nominal"}
@@ -50,7 +50,7 @@ def _mentions(path: Path, document: Document, encoding: str | None) -> list[Ment
     """The mentions of a file; two lines about one place are one mention."""
     stretches: dict[str, tuple[tuple, str]] = {}  # T12 -> place, type
     same: list[tuple[str, list[str]]] = []
-    for number, line in enumerate(lines(path, encoding), 1):
+    for number, line in enumerate(read_lines(path, encoding), 1):
         where = f"{path.name}:{number}"
         if line.startswith("T"):
             id_, kind, place = _stretch(line, document, where)

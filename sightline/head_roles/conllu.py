@@ -24,7 +24,7 @@ from sightline.head_roles import coreference
 from sightline.head_roles.coreference import Mention
 from sightline.head_roles.gold import Corpus, Document, Relation, asked
 from sightline.tasks.readers import CONLLU
-from sightline.textfiles import lines, read_text
+from sightline.textfiles import read_lines, read_text
 
 EMPTY_NODE = re.compile(r"\d+\.\d+")
 RANGE = re.compile(r"(\d+)-(\d+)")
@@ -124,7 +124,7 @@ def _wordless(count: int) -> str:
 def _sentences(path: Path, encoding: str | None) -> tuple[list[_Sentence], int]:
     """The sentences of a file, and how many had comments but no words."""
     found, wordless, comments, begins, sentence = [], 0, False, False, None
-    for number, line in enumerate([*lines(path, encoding), ""], 1):
+    for number, line in enumerate([*read_lines(path, encoding), ""], 1):
         if not line.strip():
             if sentence is not None:
                 wordless += not _finished(path, sentence)

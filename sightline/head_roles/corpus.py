@@ -19,7 +19,7 @@ from sightline.head_roles import bindings, brat, conllu, links
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.sentences import sentences
 from sightline.tabular import items_of
-from sightline.tasks.synthetic import Agreement, named
+from sightline.tasks.synthetic import Agreement, synthetic_task
 
 READERS = {
     (".conllu", "dependencies"): conllu.trees,
@@ -52,7 +52,7 @@ def corpus_of(
     if isinstance(source, str) and not Path(source).exists():
         if source == "scope":
             return bindings.bindings()
-        if isinstance(task := named(source), Agreement):
+        if isinstance(task := synthetic_task(source), Agreement):
             return sentences(task)
     paths = [Path(source)] if isinstance(source, (str, Path)) else _paths(source)
     name = ", ".join(map(str, paths)) or "heads"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sightline.head_roles.gold import Corpus, Document, Relation, asked, document_of
-from sightline.tasks.readers import Record, read
-from sightline.textfiles import lines
+from sightline.tasks.readers import Record, read_records
+from sightline.textfiles import read_lines
 
 
 def links(paths: list[Path], encoding: str | None = None) -> Corpus:
@@ -25,7 +25,7 @@ def links(paths: list[Path], encoding: str | None = None) -> Corpus:
     """
     documents, rows, relations = [], [], {}
     for path in paths:
-        for record in read(path) if encoding is None else read(path, encoding):
+        for record in read_records(path) if encoding is None else read_records(path, encoding):
             where = f"{path.name}:{record.line}"
             text, found = record.fields.get("text"), record.fields.get("links", [])
             if not isinstance(text, str) or not isinstance(found, list):
@@ -49,7 +49,7 @@ def texts(paths: list[Path], encoding: str | None = None) -> Corpus:
     some = [
         (f"{path.name}:{number}", line)
         for path in paths
-        for number, line in enumerate(lines(path, encoding), 1)
+        for number, line in enumerate(read_lines(path, encoding), 1)
         if line.strip()
     ]
     return asked([document_of(name, line, i) for i, (name, line) in enumerate(some)], [], np.zeros((0, 4)))

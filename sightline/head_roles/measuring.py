@@ -90,7 +90,7 @@ def measure(
     for number, (start, stop) in enumerate(parts):
         if number in mine:
             made = _window(tap, corpus, start, stop, counts, tokens)
-            checkpoint.write(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
+            checkpoint.write_files(folder, {_file(folder, number).name: checkpoint.as_bytes(made)})
         advance(stop - start)
     process.wait_for_everyone()
     if process.is_main_process:
@@ -225,7 +225,7 @@ def _agree(folder: Path, subject: Subject, corpus: Corpus, tokens: int) -> None:
     except (OSError, ValueError) as error:
         before = str(error)
     if before is None and not any(folder.glob("[0-9]" * 8 + ".safetensors")):
-        checkpoint.write(folder, {NOTE: json.dumps(note, indent=1).encode()})
+        checkpoint.write_files(folder, {NOTE: json.dumps(note, indent=1).encode()})
     elif not isinstance(before, dict):
         came = before if isinstance(before, str) else "none beside its windows" if before is None else "another file"
         raise ValueError(f"{path}: expected the note of a run of heads, got {came}; remove {folder}, or name another")

@@ -23,7 +23,7 @@ from sightline.huggingface.model_files import EXPECTED, line
 from sightline.huggingface.packability import base_of, evaluating, way_of
 from sightline.huggingface.packing import run, usual_tokens
 from sightline.sequences import Sequences
-from sightline.tabular import described, is_missing, items_of
+from sightline.tabular import describe, is_missing, items_of
 
 __all__ = ["Embedder", "embed", "load", "load_whole", "windows"]
 
@@ -130,10 +130,10 @@ class Embedder:
             self.tokenizer = _checked(tokenizer, precision)
             self.recipe = recipes.chosen(recipes.Recipe(), self.source, pooling, normalize)
         elif not isinstance(model, (str, Path)):
-            raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_instead_of(model)}")
+            raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {describe(model)}; {_instead_of(model)}")
         elif tokenizer is not None:
             raise ValueError(
-                f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave it out"
+                f"embed: expected no tokenizer beside {model}, which has its own, got {describe(tokenizer)}; leave it out"
             )
         else:
             self.source = str(model)
@@ -294,7 +294,7 @@ def _checked(tokenizer: PreTrainedTokenizerBase | None, precision: str | None) -
         )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(
-            f"tokenizer: expected one of transformers, got {described(tokenizer)}; load it with AutoTokenizer.from_pretrained"
+            f"tokenizer: expected one of transformers, got {describe(tokenizer)}; load it with AutoTokenizer.from_pretrained"
         )
     return tokenizer
 

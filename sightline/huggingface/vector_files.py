@@ -30,7 +30,7 @@ from accelerate import PartialState
 
 from sightline import files
 from sightline.huggingface.embed import CHARACTERS, WINDOW, Embedder, Named, windows
-from sightline.tabular import described, items_of
+from sightline.tabular import describe, items_of
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
 NOTE = "note.json"
@@ -135,7 +135,7 @@ def _checked(named: Iterable[tuple], keep: list[str]) -> Iterator[Named]:
     for item in items_of(named, "embed", "(name, text) pairs"):
         if not isinstance(item, (tuple, list)) or len(item) != 2 + len(keep):
             values = "".join(f", {name}" for name in keep)
-            raise TypeError(f"embed: expected (name, text{values}), got {described(item)}; name each text")
+            raise TypeError(f"embed: expected (name, text{values}), got {describe(item)}; name each text")
         for column, value in zip(keep, item[2:], strict=True):
             kind = _kind(value)
             if value is not None and kinds.setdefault(column, kind) != kind:
@@ -188,7 +188,7 @@ def _digest(content: bytes) -> str:
 
 def _content(chunk: Path) -> bytes | None:
     """What the file of a window holds; None where it is damaged."""
-    content = files.read(chunk, chunk.stat().st_size)
+    content = files.read_bytes(chunk, chunk.stat().st_size)
     return content if CHUNK.fullmatch(chunk.name)[3] == _digest(content) else None
 
 
@@ -218,7 +218,7 @@ def _agree(folder: Path, embedder: Embedder, settings: dict[str, Any]) -> None:
         **{name: value for name, value in sorted(settings.items()) if value not in (None, False, [])},
     }
     note = json.loads(json.dumps(note))
-    files.sweep(folder)
+    files.remove_partial(folder)
     before, others = None, [path.name for path in folder.iterdir() if not _is_own(path.name)]
     if (folder / NOTE).exists() and not others:
         try:
@@ -230,7 +230,7 @@ def _agree(folder: Path, embedder: Embedder, settings: dict[str, Any]) -> None:
             f"{folder}: expected what a run that was stopped left, got {others[0]}; move it away, or name another file to write"
         )
     if before is None:
-        files.write(folder, {NOTE: json.dumps(note, indent=1).encode()})
+        files.write_files(folder, {NOTE: json.dumps(note, indent=1).encode()})
         return
     other = [name for name in sorted(before.keys() | note.keys()) if before.get(name) != note.get(name)]
     if other:

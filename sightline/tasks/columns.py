@@ -31,7 +31,7 @@ import numpy as np
 
 from sightline.tasks.readers import CONLLU
 from sightline.tasks.records import Record, named, short
-from sightline.tasks.values import column_kind, label_of, missing, number_of
+from sightline.tasks.values import column_kind, is_blank, label_of, number_of
 
 TASKS = ("classify", "regress", "tag", "language")
 FEW = 20  # different whole numbers, up to which they are labels
@@ -80,7 +80,7 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
         raise ValueError(
             _no_column(records[0].file, kinds, text, task or holds, language=not task and holds != "vectors")
         )
-    filled = [record for record in records if not missing(record.fields.get(label))]
+    filled = [record for record in records if not is_blank(record.fields.get(label))]
     if not filled:
         raise ValueError(
             f"{records[0].file}: expected labels in column {label!r}, got none in {len(records):,} records; fill them in, or name "

@@ -77,7 +77,7 @@ class Regress(Task):
             "mse": (float(in_units.square().sum()), error.numel()),
             "mae": (float(in_units.abs().sum()), error.numel()),
         }
-        for bucket, within in shared.split(examples):
+        for bucket, within in shared.distance_masks(examples):
             here = in_units[within.cpu()]
             measures[f"mse@{bucket}"] = (float(here.square().sum()), here.numel())
         return measures

@@ -16,7 +16,7 @@ from torch import Tensor
 from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
 from sightline.tasks.records import Record, short
-from sightline.tasks.task import NONE, Measures, Task
+from sightline.tasks.task import NO_TARGET, Measures, Task
 from sightline.tasks.tokenizing import Encoded
 from sightline.tasks.values import no_tag
 
@@ -72,14 +72,16 @@ class Tag(Task):
                     f"{record.where}: expected in column {self.label!r} one tag for each of {count} words or rows, got "
                     f"{len(given)}; give each one"
                 )
-            tags += [NONE if no_tag(tag) else shared.class_number(tag, numbers, record, self.label) for tag in given]
-        targets = torch.full((len(first),), NONE)
+            tags += [
+                NO_TARGET if no_tag(tag) else shared.class_number(tag, numbers, record, self.label) for tag in given
+            ]
+        targets = torch.full((len(first),), NO_TARGET)
         targets[first] = torch.tensor(tags, dtype=torch.int64)
         return Examples(inputs.ids, targets, per_token=True)
 
     def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
         """Targets are 0 where an answer is asked for and NONE elsewhere."""
-        targets = torch.where(_first_pieces(inputs), 0, NONE)
+        targets = torch.where(_first_pieces(inputs), 0, NO_TARGET)
         return Examples(inputs.ids, targets, per_token=True)
 
     def loss(self, scores: Tensor, examples: Examples) -> tuple[Tensor, int]:
@@ -93,7 +95,7 @@ class Tag(Task):
 
     def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
         best = scores.argmax(-1).split(examples.lengths.tolist())
-        asked = (examples.targets != NONE).split(examples.lengths.tolist())
+        asked = (examples.targets != NO_TARGET).split(examples.lengths.tolist())
         tags = [[self.labels[i] for i in row[where].tolist()] for row, where in zip(best, asked, strict=True)]
         words = examples.texts or [None] * len(tags)  # none for vectors
         return [
@@ -103,7 +105,7 @@ class Tag(Task):
 
     def probabilities(self, scores: Tensor, examples: Examples) -> list[list[dict[str, float]]]:
         """For each word of a sequence."""
-        asked = (examples.targets != NONE).split(examples.lengths.tolist())
+        asked = (examples.targets != NO_TARGET).split(examples.lengths.tolist())
         rows = scores.split(examples.lengths.tolist())
         return [shared.by_class(self.labels, some[where]) for some, where in zip(rows, asked, strict=True)]
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from sightline.tasks.examples import Examples
 from sightline.tasks.records import Record, short
 from sightline.tasks.tokenizing import Encoded
-from sightline.tasks.values import label_of, missing
+from sightline.tasks.values import is_blank, label_of
 
-NONE = -100  # an int64 target that is none
+NO_TARGET = -100  # an int64 target that is none
 BUCKETS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129+": (129, 2**62), "outside": (-1, -1)}
 COUNTS = {str(i): (i, i) for i in range(8)} | {"8+": (8, 2**62)}
 OF_UNIT = {"distance": BUCKETS, "length": BUCKETS, "depth": COUNTS, "attractors": COUNTS}  # what `Examples.unit` names
@@ -88,8 +88,8 @@ class Task(ABC):
 
 def cross_entropy(scores: Tensor, targets: Tensor) -> tuple[Tensor, int]:
     """In nats, summed; scores [N, C], targets [N] with NONE where there is none."""
-    total = F.cross_entropy(scores.float(), targets, ignore_index=NONE, reduction="sum")
-    return total, int((targets != NONE).sum())
+    total = F.cross_entropy(scores.float(), targets, ignore_index=NO_TARGET, reduction="sum")
+    return total, int((targets != NO_TARGET).sum())
 
 
 def hits(scores: Tensor, examples: Examples) -> Measures:
@@ -98,13 +98,13 @@ def hits(scores: Tensor, examples: Examples) -> Measures:
     total, count = cross_entropy(scores, targets)
     hit = scores.argmax(-1) == targets
     measures = {"loss": (total.item(), count), "accuracy": (int(hit.sum()), count)}
-    for bucket, within in split(examples):
-        within = within & (targets != NONE)
+    for bucket, within in distance_masks(examples):
+        within = within & (targets != NO_TARGET)
         measures[f"accuracy@{bucket}"] = (int((hit & within).sum()), int(within.sum()))
     return measures
 
 
-def split(examples: Examples) -> Iterator[tuple[str, Tensor]]:
+def distance_masks(examples: Examples) -> Iterator[tuple[str, Tensor]]:
     """The name of each bucket that measures are split by, and which targets fall in it; none without distances."""
     if examples.distances is not None:
         for bucket, (least, most) in OF_UNIT[examples.unit].items():
@@ -113,7 +113,7 @@ def split(examples: Examples) -> Iterator[tuple[str, Tensor]]:
 
 def majority(examples: Examples) -> Measures:
     """The loss of always giving the frequencies of the classes, and the accuracy of always giving the most frequent."""
-    targets = examples.targets[examples.targets != NONE]
+    targets = examples.targets[examples.targets != NO_TARGET]
     if len(targets) == 0:
         return {"loss": (0.0, 0), "accuracy": (0, 0)}
     counts = torch.bincount(targets).double()
@@ -126,7 +126,7 @@ def as_class(value: Any, record: Record, column: str) -> str:
 
     Raises: ValueError with file and line where there is no label, or more than one.
     """
-    if missing(value):
+    if is_blank(value):
         raise ValueError(f"{record.where}: expected a label in column {column!r}, got none; fill it in")
     if (name := label_of(value)) is None:
         raise ValueError(

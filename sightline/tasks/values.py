@@ -51,7 +51,7 @@ WIDER = (  # of two kinds in one column, the first is read as the second
 )
 
 
-def missing(value: Any) -> bool:
+def is_blank(value: Any) -> bool:
     """Whether nothing is there."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -62,7 +62,7 @@ def missing(value: Any) -> bool:
 
 def no_tag(tag: Any) -> bool:
     """Whether a word has no tag: none is there, it is the `_` of CoNLL-U, or the -100 of others."""
-    return missing(tag) or (isinstance(tag, str) and tag.strip() == "_") or (tag == IGNORED and type(tag) is int)
+    return is_blank(tag) or (isinstance(tag, str) and tag.strip() == "_") or (tag == IGNORED and type(tag) is int)
 
 
 def label_of(value: Any) -> str | None:
@@ -71,7 +71,7 @@ def label_of(value: Any) -> str | None:
     >>> [label_of(value) for value in (False, "TRUE", 1.0, "1.0", "007", "1e2", " good ", ["a"])]
     ['false', 'true', '1', '1', '007', '1e2', 'good', None]
     """
-    if missing(value) or isinstance(value, (complex, bytes)):
+    if is_blank(value) or isinstance(value, (complex, bytes)):
         return None
     if isinstance(value, (bool, np.bool_)):
         return BOOLEANS[bool(value)]
@@ -143,7 +143,7 @@ def kind_of(value: Any) -> str:
         return "vectors"
     if isinstance(value, (list, tuple)):
         return _kind_of_list(value)
-    if missing(value):
+    if is_blank(value):
         return "nothing"
     if isinstance(value, (bool, np.bool_)):
         return "boolean"

@@ -17,17 +17,17 @@ from dataclasses import fields
 from sightline.tasks.synthetic.agreement import Agreement
 from sightline.tasks.synthetic.copying import Copy, Reversal, SelectiveCopy
 from sightline.tasks.synthetic.counting import Adding, Modular, Parity
-from sightline.tasks.synthetic.drawing import Generated, Span
+from sightline.tasks.synthetic.drawing import Span, SyntheticTask
 from sightline.tasks.synthetic.nesting import Dyck, ListOps
 from sightline.tasks.synthetic.recall import Induction, Recall
 
 FAMILIES = (Copy, SelectiveCopy, Reversal, Recall, Induction, Adding, Dyck, ListOps, Agreement, Parity, Modular)
 TASKS = {family.name: family for family in FAMILIES}
 
-__all__ = ["TASKS", "Agreement", "Generated", "Span", "named"]
+__all__ = ["TASKS", "Agreement", "Span", "SyntheticTask", "synthetic_task"]
 
 
-def named(data: str) -> Generated | None:
+def synthetic_task(data: str) -> SyntheticTask | None:
     """The generated task of this name, with the settings after its colon; None where the name is not that of one.
 
     Raises: ValueError for an unknown setting, or a value that cannot be; and, of a name that has settings, for an unknown

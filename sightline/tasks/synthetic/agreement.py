@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from sightline.tasks.synthetic.drawing import ASK, Drawn, Generated, Span, chosen, nothing
+from sightline.tasks.synthetic.drawing import ASK, Drawn, Span, SyntheticTask, chosen, nothing
 
 NOUNS = (
     "key cabinet door author book teacher student pilot farmer dog cat horse river bridge tower garden window picture letter "
@@ -21,7 +21,7 @@ PLURAL = len(NOUNS)  # added to a noun
 
 
 @dataclass(frozen=True)
-class Agreement(Generated):
+class Agreement(SyntheticTask):
     """Whether the verb that is missing stands in the singular or the plural.
 
         reads    near the dogs , the key to the cabinets that saw the door ?        attractors=1

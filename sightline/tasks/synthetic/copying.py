@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from sightline.tasks.synthetic.drawing import ASK, FILL, Drawn, Generated, Span, chosen, letters
-from sightline.tasks.task import NONE
+from sightline.tasks.synthetic.drawing import ASK, FILL, Drawn, Span, SyntheticTask, chosen, letters
+from sightline.tasks.task import NO_TARGET
 
 
 @dataclass(frozen=True)
-class Copy(Generated):
+class Copy(SyntheticTask):
     """Say again what was read, after `gap` rows that say nothing.
 
         reads    b a d . . ? ? ?        length=3,gap=2
@@ -59,7 +59,7 @@ class Copy(Generated):
         slot = place - length - self.gap
         source = np.where(asked, length - 1 - slot if self.backwards else slot, 0)
         ids = np.where(place < length, read, np.where(asked, self.symbols + 1, self.symbols))
-        targets = np.where(asked, np.take_along_axis(read, source, 1), NONE)
+        targets = np.where(asked, np.take_along_axis(read, source, 1), NO_TARGET)
         measured = {"distance": place - source, "length": length[:, 0]}
         return Drawn(place < 2 * length + self.gap, ids, targets, measured)
 
@@ -85,7 +85,7 @@ class Reversal(Copy):
 
 
 @dataclass(frozen=True)
-class SelectiveCopy(Generated):
+class SelectiveCopy(SyntheticTask):
     """Say again, in order, the few symbols that stood among rows that say nothing.
 
         reads    . b . . a . d . ? ? ?        length=8,marked=3
@@ -137,7 +137,7 @@ class SelectiveCopy(Generated):
         told = rng.integers(self.symbols, size=(count, self.marked))
         slots = length + np.arange(self.marked)
         ids = np.full((count, self.widest), self.symbols)
-        targets, source = np.full_like(ids, NONE), np.zeros_like(ids)
+        targets, source = np.full_like(ids, NO_TARGET), np.zeros_like(ids)
         for column, at, what in ((ids, where, told), (ids, slots, self.symbols + 1), (targets, slots, told)):
             np.put_along_axis(column, at, what, 1)
         np.put_along_axis(source, slots, where, 1)

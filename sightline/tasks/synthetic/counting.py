@@ -10,12 +10,12 @@ import numpy as np
 from numpy.random import Generator
 
 from sightline.tasks.regress import Regress
-from sightline.tasks.synthetic.drawing import ASK, Drawn, Generated, Span, nothing
-from sightline.tasks.task import NONE
+from sightline.tasks.synthetic.drawing import ASK, Drawn, Span, SyntheticTask, nothing
+from sightline.tasks.task import NO_TARGET
 
 
 @dataclass(frozen=True)
-class Modular(Generated):
+class Modular(SyntheticTask):
     """The sum of all digits, modulo `modulus`.
 
         reads    4 1 0 3 3 ?        length=5,modulus=5
@@ -69,7 +69,7 @@ class Modular(Generated):
         ids = rng.integers(self.modulus, size=(count, self.widest))
         if self.each:
             kept = place < length[:, None]
-            so_far = np.where(kept, ids.cumsum(1) % self.modulus, NONE)
+            so_far = np.where(kept, ids.cumsum(1) % self.modulus, NO_TARGET)
             return Drawn(kept, ids, so_far, {"length": np.broadcast_to(place + 1, ids.shape)})
         targets = nothing(count, self.widest)
         targets[rows, length] = np.where(place < length[:, None], ids, 0).sum(1) % self.modulus
@@ -101,7 +101,7 @@ class Parity(Modular):
 
 
 @dataclass(frozen=True)
-class Adding(Generated):
+class Adding(SyntheticTask):
     """The sum of the two numbers that are marked, among many that are not.
 
         reads    0.3 0.9 0.5 0.2 0.7 0.6        length=6

@@ -20,7 +20,7 @@ from torch import Tensor
 from sightline.sequences import Sequences
 from sightline.tasks.examples import Examples
 from sightline.tasks.tag import Tag
-from sightline.tasks.task import NONE, Task
+from sightline.tasks.task import NO_TARGET, Task
 
 ASK, FILL = "?", "."  # the row where an answer is asked for; a row that says nothing
 SHARES = {"train": range(8), "valid": range(8, 9), "test": range(9, 10)}  # tenths of all sequences there are
@@ -57,7 +57,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Generated(ABC):
+class SyntheticTask(ABC):
     """One generated task with its settings, which are the fields; implemented by the families beside this file.
 
     Attributes: `name` as it is asked for; `says` what is learned, in a few words; `harder` the setting that `test=`
@@ -137,7 +137,7 @@ class Generated(ABC):
     def task(self) -> Task:
         return Tag("tokens", "answers", tuple(self.labels))
 
-    def tested(self) -> Generated:
+    def tested(self) -> SyntheticTask:
         """The task as the test data have it."""
         return self if self.test is None else replace(self, test=None, **{self.harder: self.test})
 
@@ -229,7 +229,7 @@ def letters(count: int) -> list[str]:
 
 def nothing(count: int, width: int) -> np.ndarray:
     """Targets where nothing is asked yet."""
-    return np.full((count, width), NONE, dtype=np.int64)
+    return np.full((count, width), NO_TARGET, dtype=np.int64)
 
 
 def chosen(allowed: np.ndarray, many: np.ndarray | int, rng: Generator, weight: np.ndarray | float = 0.0) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from sightline.tasks.synthetic.drawing import ASK, Drawn, Generated, Span, nothing
-from sightline.tasks.task import NONE
+from sightline.tasks.synthetic.drawing import ASK, Drawn, Span, SyntheticTask, nothing
+from sightline.tasks.task import NO_TARGET
 
 CLOSE = "^"
 OPERATORS = ("[MAX", "[MIN", "[MED", "[SM")
@@ -20,7 +20,7 @@ INNER = 0.2  # how many arguments, besides the one that makes the depth, are lis
 
 
 @dataclass(frozen=True)
-class Dyck(Generated):
+class Dyck(SyntheticTask):
     """At each closing bracket, which kind of bracket it closes; Dyck-(k, m) with k kinds, at most m deep.
 
         reads    ( [ ^ { ^ ^        length=6,kinds=3,depth=2
@@ -88,7 +88,7 @@ class Dyck(Generated):
             opened[place] = last[cell]
             depth = np.maximum(depth + 2 * opens - 1, 0)
         kept, closes = np.arange(width)[:, None] < length, opened < np.arange(width)[:, None]
-        targets = np.where(kept & closes, np.take_along_axis(ids, opened, 0), NONE)
+        targets = np.where(kept & closes, np.take_along_axis(ids, opened, 0), NO_TARGET)
         measured = {"depth": at_depth, "distance": np.arange(width)[:, None] - opened}
         ids = np.where(closes, self.kinds, ids)
         turned = {name: column.T for name, column in measured.items()}
@@ -110,7 +110,7 @@ def _share_of_ways(longest: int, deepest: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ListOps(Generated):
+class ListOps(SyntheticTask):
     """What nested lists come to: their largest, smallest or middle number, or their sum modulo 10.
 
         reads    [MAX 2 9 [MIN 4 7 ] 0 ] ?        depth=2

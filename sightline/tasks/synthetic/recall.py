@@ -8,14 +8,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from sightline.tasks.synthetic.drawing import FILL, Drawn, Generated, Span, chosen, letters, nothing
-from sightline.tasks.task import NONE
+from sightline.tasks.synthetic.drawing import FILL, Drawn, Span, SyntheticTask, chosen, letters, nothing
+from sightline.tasks.task import NO_TARGET
 
 POWER = 0.01  # how the queries thin out with distance: as gap ** (POWER - 1), from the paper
 
 
 @dataclass(frozen=True)
-class Recall(Generated):
+class Recall(SyntheticTask):
     """Multi-query associative recall: at each key that comes again, the value it came with.
 
         reads    k2 v5 k7 v1 . k7 . . k2        length=9,pairs=2
@@ -84,7 +84,7 @@ class Recall(Generated):
         key, value = (np.take_along_axis(some, pair, 1) for some in (keys, told))
         ids = np.where(tells & (place % 2 == 1), value + self.keys, key)
         ids[~tells & ~asked] = self.keys + self.values
-        targets = np.where(asked, value, NONE)
+        targets = np.where(asked, value, NO_TARGET)
         return Drawn(place < length, ids, targets, {"distance": place - 2 * pair, "length": length[:, 0]})
 
     def _keys(self, rng: Generator, count: int) -> np.ndarray:
@@ -99,7 +99,7 @@ class Recall(Generated):
 
 
 @dataclass(frozen=True)
-class Induction(Generated):
+class Induction(SyntheticTask):
     """The last token stood once before: say what followed it then.
 
         reads    c a f d b e f        length=6
