@@ -40,7 +40,7 @@ def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
     An index is not a column. `where` is what messages begin with.
     Raises: TypeError for what is no table; ValueError for two columns of one name, and for columns of unequal lengths.
 
-    >>> list(rows_of({"text": ["a", "b"], "label": np.array([1, 0])}, "fit"))
+    >>> list(table_rows({"text": ["a", "b"], "label": np.array([1, 0])}, "fit"))
     [{'text': 'a', 'label': 1}, {'text': 'b', 'label': 0}]
     """
     if not is_table(table):
@@ -110,7 +110,7 @@ def is_missing(value: Any) -> bool:
 def describe(thing: Any) -> str:
     """What a thing is, for a message, with the library that it is of.
 
-    >>> described([1]), described(np.zeros(2)), described({"text": []})
+    >>> describe([1]), describe(np.zeros(2)), describe({"text": []})
     ('a list', 'a numpy ndarray', 'a dict with the columns text')
     """
     kind = type(thing)

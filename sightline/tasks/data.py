@@ -366,7 +366,9 @@ def _scope_engine() -> Tokenizer:
 def _generated(drawn: generated.SyntheticTask) -> Data:
     parts, task = drawn.parts(), drawn.task
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    chance = f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
+    chance = (
+        f"an mse of {drawn.test_task().chance:.4g}" if task.name == "regress" else f"{drawn.test_task().chance:.1%}"
+    )
     note = f"task: {task.name} ({drawn.says}), generated; {counts}; chance is {chance}"
     return Data(task, _engine(drawn), parts["train"], parts["valid"], parts["test"], note)
 

@@ -11,7 +11,7 @@ from sightline.sequences import Sequences
 from sightline.tasks import Regress, load, load_test, task_from_json
 from sightline.tasks.examples import Examples
 from sightline.tasks.synthetic import TASKS, synthetic_task
-from sightline.tasks.synthetic.nesting import shares_of_answers
+from sightline.tasks.synthetic.nesting import answer_shares
 from sightline.tasks.task import NO_TARGET
 
 EASY = {  # where there are few sequences, so that a careless split would show
@@ -86,7 +86,7 @@ def test_chance_follows_the_settings():
     for depth in (1, 2, 6):
         examples = few(f"listops:depth={depth}", 8000).parts()["train"]
         found = examples.targets[examples.targets != NO_TARGET].bincount(minlength=10) / len(examples)
-        said = torch.from_numpy(shares_of_answers(depth)[-1])
+        said = torch.from_numpy(answer_shares(depth)[-1])
         assert said.sum() == pytest.approx(1) and (found - said).abs().max() < 4 * math.sqrt(0.11 / len(examples))
 
 

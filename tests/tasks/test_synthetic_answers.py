@@ -133,7 +133,7 @@ def test_every_task_is_checked():
 @pytest.mark.parametrize("name", NAIVE)
 def test_answers_are_right(name):
     vocabulary, labels = synthetic_task(name).vocabulary, synthetic_task(name).labels
-    for way, by in enumerate(synthetic_task(name).ways, 1):
+    for way, by in enumerate(synthetic_task(name).units, 1):
         for examples in synthetic_task(f"{name},by={by}").parts().values():
             columns = [examples.inputs.values, examples.targets, examples.distances]
             columns = zip(*(examples.inputs.with_values(c).to_list() for c in columns), strict=True)
