@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,14 @@ def items_of(column: Any, where: str, what: str = "texts") -> Iterator[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, and what else is not equal to itself.
+    """Whether there is no value: None, NaN, NaT and the like.
 
     >>> is_missing(None), is_missing(float("nan")), is_missing(""), is_missing(0)
     (True, True, False, False)
     """
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, (float, np.floating)) and value != value
+    return isinstance(value, (float, Decimal, np.floating, np.datetime64)) and bool(value != value)
 
 
 def describe(thing: Any) -> str:
