@@ -17,10 +17,10 @@ from sightline.comparison import report
 from sightline.comparison.page_data import document
 from sightline.comparison.protocol import SAMPLE, SETTINGS, equal, sample, trained
 from sightline.encoders import KINDS
-from sightline.files import locked, make_folder, named_after, write
+from sightline.files import folder_name, locked, make_folder, write_files
 from sightline.tabular import items_of
 from sightline.tasks import Data, load
-from sightline.tasks.readers import TABLE, called, in_memory
+from sightline.tasks.readers import TABLE, memory_tables, source_name
 from sightline.training.config import RunConfig
 
 COMPARISON = "comparison.json"
@@ -64,9 +64,9 @@ def compare(
     given = {name: value for name, value in given.items() if value is not None}
     if not given.keys() & {"seconds", "steps", "epochs"}:
         given["seconds"] = SECONDS
-    tables, name = in_memory(given | {"data": data}), called(data)
+    tables, name = memory_tables(given | {"data": data}), source_name(data)
     config = RunConfig().changed(**{**SETTINGS, **given, "data": name, **dict.fromkeys(tables, TABLE)})
-    folder = Path("runs", f"compare-{named_after(name) or 'data'}") if out is None else Path(out)
+    folder = Path("runs", f"compare-{folder_name(name) or 'data'}") if out is None else Path(out)
     loaded = load(**config.data.model_dump() | tables)
     tell(loaded.chosen or loaded.note)
     sampled = replace(loaded, valid=sample(loaded.valid))
@@ -75,7 +75,7 @@ def compare(
     with locked(folder):
         runs = _runs(kinds, configs, sampled, rates, seeds, folder, tell, progress)
         comparison = document(config, loaded, runs, SAMPLE)
-        write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
+        write_files(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
     return comparison
 
 

@@ -283,7 +283,7 @@ def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kind
     return Function(qualname, line, spelling, words, roles, links)
 
 
-def laid_out(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def words_and_spaces(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of a function and what stands before each, so that together they are Python once more.
 
     `kinds` tell the end of a line, which is a word here, from a name that is spelled NEWLINE; the beginning and the end of a

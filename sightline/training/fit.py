@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from sightline.files import LOCK, is_empty, locked, named_after, sweep, write
-from sightline.files import read as read_file
-from sightline.tabular import rows_of
-from sightline.tasks import Data, Examples, load, load_test, read, task_from_json
-from sightline.tasks.readers import TABLE, called, in_memory
+from sightline.files import LOCK, folder_name, is_empty, locked, remove_partial, write_files
+from sightline.files import read_bytes as read_file
+from sightline.tabular import table_rows
+from sightline.tasks import Data, Examples, load, load_test, read_records, task_from_json
+from sightline.tasks.readers import TABLE, memory_tables, source_name
 from sightline.training import digests
 from sightline.training.config import RunConfig
 from sightline.training.digests import DIGESTS
@@ -66,11 +66,11 @@ def fit(
     dict_keys(['label', 'probability'])
     """
     given = {name: value for name, value in {"kind": encoder, **settings}.items() if value is not None}
-    tables = {} if isinstance(data, Data) else in_memory(given | {"data": data})
+    tables = {} if isinstance(data, Data) else memory_tables(given | {"data": data})
     if not isinstance(data, Data):
-        given |= {"data": called(data)} | dict.fromkeys(tables, TABLE)
+        given |= {"data": source_name(data)} | dict.fromkeys(tables, TABLE)
     asked = _to_start_from(config, given.get("data")).changed(**given)
-    name = named_after(asked.data.data) or "data"  # of a generated task, its settings too
+    name = folder_name(asked.data.data) or "data"  # of a generated task, its settings too
     folder = Path("runs", f"{name}-{asked.encoder.kind}") if out is None else Path(out)
     main = processes().is_main_process
     with ExitStack() as stack:
@@ -140,7 +140,7 @@ def evaluate(
     model = _loaded(model)
     if not isinstance(data, Examples):
         if not isinstance(data, (str, Path)) and not hasattr(type(data), "features"):
-            data = list(rows_of(data, TABLE))  # since some can be gone through only once
+            data = list(table_rows(data, TABLE))  # since some can be gone through only once
         data = _own_test(model, data) or load_test(data, model.task, model.tokenizer, encoding, separator)
     return model.evaluate(data)
 
@@ -163,7 +163,7 @@ def predict(
     [{'label': '5', 'probability': 0.93}]
     """
     model = _loaded(model)
-    records = read(data, encoding, separator) if isinstance(data, (str, Path)) else data
+    records = read_records(data, encoding, separator) if isinstance(data, (str, Path)) else data
     return model.predict(records, probabilities)
 
 
@@ -184,9 +184,9 @@ def _loaded(model: Model | str | Path) -> Model:
 def _own_test(model: Model, data: Any) -> Examples | None:
     """The test part of the file or table that a model was fitted on, split as then; None where `data` is anything else."""
     settings = model.config.data
-    same = called(data) == settings.data == TABLE
+    same = source_name(data) == settings.data == TABLE
     if model.trained_on is None or not (
-        same or Path(called(data)).name == Path(settings.data).name and Path(called(data)).is_file()
+        same or Path(source_name(data)).name == Path(settings.data).name and Path(source_name(data)).is_file()
     ):
         return None
     tables = {name: data for name in ("valid", "test") if getattr(settings, name) == TABLE}  # no longer here
@@ -198,7 +198,7 @@ def _own_test(model: Model, data: Any) -> Examples | None:
         return None
     if own.test is None or "test" in tables:
         raise ValueError(
-            f"{called(data)}: expected other data than the model was fitted on, got the same, of which no test part was set "
+            f"{source_name(data)}: expected other data than the model was fitted on, got the same, of which no test part was set "
             "aside; name another file"
         )
     return own.test
@@ -248,7 +248,7 @@ def _as_begun(folder: Path, asked: RunConfig) -> RunConfig:
 
 def _clear(folder: Path, overwrite: bool) -> None:
     """Leaves an empty folder. Raises: ValueError where files are in it, but for those of a run to be written over."""
-    sweep(folder)
+    remove_partial(folder)
     if is_empty(folder):
         return
     others = sorted(path.name for path in folder.iterdir() if path.name not in {*FILES, LOCK})
@@ -266,7 +266,7 @@ def _clear(folder: Path, overwrite: bool) -> None:
 def _begin(folder: Path, model: Model, resume: bool) -> None:
     """Writes what is known of the model before it is trained, or checks that a run to resume began with the same."""
     files = model.description()
-    sweep(folder)
+    remove_partial(folder)
     for name, content in files.items() if resume else ():
         if (folder / name).exists() and read_file(folder / name) != content:
             raise ValueError(
@@ -274,7 +274,7 @@ def _begin(folder: Path, model: Model, resume: bool) -> None:
                 "in another folder"
             )
     if resume and digests.listed(folder) is None:  # of an earlier version, or killed before these were written
-        write(folder, files)
+        write_files(folder, files)
     else:
         digests.save(folder, files)
 
