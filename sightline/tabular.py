@@ -1,6 +1,6 @@
 """Decides what people hand over where a list is expected: a table, a column of one, a list, or none of these.
 
-    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns   `rows_of`
+    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns   `table_rows`
     column    Series, Index, Array, ChunkedArray, numpy array; a list, a tuple, a generator                        `items_of`
     neither   one text, bytes, a path, an open file, a set: refused with a sentence
 

@@ -1,4 +1,4 @@
-"""The commands for models of the Hugging Face hub: vectors of texts without padding, and whether a model can be run so."""
+"""The commands for models of the Hugging Face hub: vectors of texts without padding, and a check that this is exact."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ def embed(
 ) -> None:
     """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.
 
-    Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size; memory
-    is bounded, and all texts are looked at before the first is computed, unless they come from a pipe. A run that was stopped goes on with the same command; what is done waits in OUT.partial.
+    Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size;
+    memory is bounded, and all texts are looked at before the first is computed, unless they come from a pipe. A run
+    that was stopped goes on with the same command; what is done waits in OUT.partial.
 
     \b
     Examples:
@@ -76,7 +77,8 @@ def embed(
     quiet()
     if file == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
-            "embed: expected a file that each of several processes can read, got standard input; write it to a file first"
+            "embed: expected a file that each of several processes can read, got standard input; write it to a file "
+            "first"
         )
     if file != "-" and out.exists() and Path(file).exists() and out.samefile(file):
         raise ValueError(
@@ -122,9 +124,9 @@ def check(model: Model) -> None:
     from rich.table import Table
 
     from sightline.huggingface import check as run
-    from sightline.huggingface.embed import load
+    from sightline.huggingface.loading import load_model
 
-    loaded = load(model, headed=True)
+    loaded = load_model(model, headed=True)
     checked = run(loaded)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in (type(loaded).__name__, "outcome", "error", ""):
@@ -162,7 +164,8 @@ class _Texts:
                 columns = [name for name in record.fields if name not in self.keep]
                 if "text" not in columns and len(columns) != 1:
                     raise ValueError(
-                        f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; name it with --text"
+                        f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; "
+                        "name it with --text"
                     )
                 column = "text" if "text" in columns else columns[0]
             yield record.where, record.get(column), *(record.fields[name] for name in self.keep)

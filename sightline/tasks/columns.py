@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sightline.tasks.readers import CONLLU
+from sightline.tasks import conllu
 from sightline.tasks.records import Record, named, short
 from sightline.tasks.values import column_kind, is_blank, label_of, number_of
 
@@ -76,7 +76,7 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     for column in (text, label):
         if column is not None and column not in columns:
             Record(columns, file, records[0].line).get(column)  # raises
-    if tuple(columns) == CONLLU:
+    if tuple(columns) == conllu.FIELDS:
         text = text or "FORM"
         label = label or (None if task == "language" else "UPOS")
     kinds = {column: column_kind(r.fields.get(column) for r in records) for column in columns}

@@ -4,7 +4,7 @@
     .jsonl .ndjson .json     an object a line, or one array of objects (`jsonfiles.py`)
     .parquet                 a record a row (`parquet.py`)
     .txt                     a record a line, under the column `text`
-    .conllu                  a record a sentence: ten columns of lists; multiword tokens (1-2) and empty nodes (1.1) are left out
+    .conllu                  a record a sentence: ten columns of lists (`conllu.py`)
     .npz                     a record a sequence: `values` [T, F] (or [T]) cut by `offsets` [S + 1]; each further array has a
                              row for each sequence or, failing that, for each row of values (`arrays.py`)
     -                        standard input: JSON if its first line opens an object or an array of them, else plain text
@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from sightline.tabular import table_rows
-from sightline.tasks import arrays, delimited, jsonfiles, parquet
+from sightline.tasks import arrays, conllu, delimited, jsonfiles, parquet
 from sightline.tasks.records import Record
 from sightline.textfiles import decode_lines, open_source, printable_path, read_text, without_end
 
-__all__ = ["CONLLU", "SUFFIXES", "TABLE", "Record", "hub", "memory_tables", "read_records", "read_text", "source_name"]
+__all__ = ["SUFFIXES", "TABLE", "Record", "hub", "memory_tables", "read_records", "read_text", "source_name"]
 
-CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 TABLE = "table"  # what a table in memory is called
 SUFFIXES = (*TABLES, *JSON, ".parquet", ".txt", ".conllu", ".npz")
@@ -69,7 +68,7 @@ def read_records(source: Any, encoding: str | None = None, separator: str | None
         if suffix in TABLES:
             yield from delimited.table(lines, name, separator, tabs=suffix == ".tsv")
         elif suffix == ".conllu":
-            yield from _conllu(lines, name)
+            yield from conllu.records(lines, name)
         elif suffix in JSON:
             yield from jsonfiles.objects(lines, name)
         elif suffix == ".txt":
@@ -128,35 +127,6 @@ def _in_memory(table: Any) -> Iterator[Record]:
 def _plain(lines: Iterable[str], name: str) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         yield Record({"text": without_end(line)}, name, number)
-
-
-def _conllu(lines: Iterable[str], name: str) -> Iterator[Record]:
-    words: list[list[str]] = []
-    start = 0
-    for number, line in enumerate(itertools.chain(lines, ["\n"]), 1):
-        line = without_end(line)
-        if not line.strip():
-            if words:
-                yield Record(dict(zip(CONLLU, map(list, zip(*words, strict=True)), strict=True)), name, start)
-            words = []
-            continue
-        if line.startswith("#"):
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(CONLLU) or "" in fields:
-            what = f"{len(fields)}" if len(fields) != len(CONLLU) else f"an empty {CONLLU[fields.index('')]}"
-            raise ValueError(
-                f"{name}:{number}: expected {len(CONLLU)} fields parted by tabs, got {what}; write _ for what is not known"
-            )
-        if fields[0] != str(len(words) + 1):
-            if re.fullmatch(r"\d+[-.]\d+", fields[0]):
-                continue
-            raise ValueError(
-                f"{name}:{number}: expected the word number {len(words) + 1}, got {fields[0]!r}; "
-                "number words from 1 and end each sentence with an empty line"
-            )
-        start = start if words else number
-        words.append(fields)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

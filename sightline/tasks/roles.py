@@ -290,7 +290,7 @@ def words_and_spaces(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[
     block are words with nothing in them.
 
     >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
-    >>> words, spaces = laid_out(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
+    >>> words, spaces = words_and_spaces(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
     >>> "".join(space + word for space, word in zip(spaces, words))
     'def f(INDENT):\\n    return INDENT\\n'
     """

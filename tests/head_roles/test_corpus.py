@@ -27,7 +27,7 @@ def test_links_of_ones_own(tmp_path):
     own = [link([15, 18], [0, 7], relation="owner"), link([15, 18], [19, 23], relation="owner"), link([0, 3], [4, 7])]
     corpus = corpus_of(lines(tmp_path, {"text": TEXT, "links": own}, {"text": "No links."}, {"text": " ", "links": []}))
     assert {name: len(rows) for name, rows in corpus.groups.items()} == {"owner": 1, "link": 1}
-    assert [(int(corpus.query[q]), int(k)) for q, k in zip(corpus.asker, corpus.keys, strict=True)] == [
+    assert [(int(corpus.query[q]), int(k)) for q, k in zip(corpus.question_of_key, corpus.keys, strict=True)] == [
         (3, 1),
         (3, 4),
         (0, 1),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.tasks.readers import CONLLU, hub, read_records, read_text
+from sightline.tasks.conllu import FIELDS
+from sightline.tasks.readers import hub, read_records, read_text
 
 WORD = "{}\t{}\t_\tNOUN\t_\t_\t0\troot\t_\t_\n"
 
@@ -49,7 +50,7 @@ def test_conllu(tmp_path):
     text = "# text = x\n1-2\tdon't" + "\t_" * 8 + "\n" + WORD.format(1, "do") + WORD.format(2, "n't")
     text += "2.1\tit" + "\t_" * 8 + "\n\n\n" + WORD.format(1, "a b").rstrip("\n")
     first, second = records(tmp_path, "a.conllu", text)
-    assert tuple(first.fields) == CONLLU and first.line == 3 and second.line == 8
+    assert tuple(first.fields) == FIELDS and first.line == 3 and second.line == 8
     assert (first.fields["FORM"], second.fields["FORM"]) == (["do", "n't"], ["a b"])
     assert second.fields["UPOS"] == ["NOUN"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from sightline.tasks import load
 from sightline.tasks.synthetic import TASKS, synthetic_task
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 
 QUICK = {"adding:length=4": 60, "selective-copy:length=6,marked=1": 60, "dyck:length=8,kinds=2,depth=2": 60}
 STEPS = QUICK | {
