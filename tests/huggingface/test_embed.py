@@ -233,7 +233,7 @@ SPOILT = {
     "NaN in a word": (nan_in_a_word, "text 1: expected a vector of numbers, got .* infinity in embeddings.word_embeddings"),
     "no tokenizer": (lambda f: [drop(f / f"tokenizer{end}.json") for end in ("", "_config")], "expected a tokenizer beside the model, got one without words"),
     "a tokenizer that does not read": (lambda f: (f / "tokenizer.json").write_text("{"), "expected a tokenizer beside the model"),
-    "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got a file that"),
+    "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got: "),
     "modules that are none": (lambda f: (f / "modules.json").write_text("{}"), "expected a JSON list, got a dict"),
 }  # fmt: skip
 
