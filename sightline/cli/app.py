@@ -41,13 +41,13 @@ class Commands(TyperGroup):
         return list(self.commands)
 
     def make_context(self, *args, **options) -> Any:
-        with _sentences():  # --version and --help print here
+        with errors_as_sentences():  # --version and --help print here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx) -> Any:
         if hasattr(sys.stdout, "reconfigure"):  # a terminal that knows few letters is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
-        with _sentences():
+        with errors_as_sentences():
             try:
                 result = super().invoke(ctx)
             except KeyboardInterrupt:
@@ -60,7 +60,7 @@ limit_waiting()  # read when torch loads its OpenMP, which no command has done b
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def errors_as_sentences() -> Iterator[None]:
     """What a person can get wrong, or a machine lack, as one sentence."""
     try:
         yield

@@ -37,7 +37,7 @@ DISTURBED = 0.9  # of a core
 CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, NGRAMS, PARALLEL, MEMORY, NESTING, LENGTHS, SYNTAX, USES, COUNTING)
 
 
-def settle(
+def run_claims(
     *,
     only: Iterable[int | str] | None = None,
     quick: bool = False,
@@ -59,7 +59,7 @@ def settle(
     Raises: ValueError for an unknown claim or task, results of another version, no time or jobs, or no GPU where one is asked for.
 
     >>> import tempfile
-    >>> found = settle(only=[2], out=tempfile.mkdtemp(), tell=str)
+    >>> found = run_claims(only=[2], out=tempfile.mkdtemp(), tell=str)
     >>> [(claim["number"], claim["verdict"]) for claim in found["claims"] if claim["verdict"] != "not run"]
     [(1, 'holds'), (2, 'holds')]
     """
