@@ -1,4 +1,4 @@
-"""The folder or name of a model may lie about anything: one sentence, in little time and memory, and no code of its own is run."""
+"""The folder or name of a model may lie about anything: one sentence, little time and memory, no code of its own."""
 
 import json
 import shutil
