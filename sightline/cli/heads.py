@@ -55,12 +55,12 @@ def heads(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    from sightline.head_roles.page_data import read
+    from sightline.head_roles.page_data import read_report
     from sightline.head_roles.report import folder_for
     from sightline.head_roles.report import heads as run
     from sightline.training.loop import processes
 
-    other = None if beside is None else read(beside)
+    other = None if beside is None else read_report(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
     options = {"kind": kind, "encoding": encoding, "ablate": ablate}
     found = run(model, source, report, **options, out=out, progress=True, beside=other)
@@ -70,10 +70,10 @@ def heads(
 
 def _show(found: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
     """Prints what was found, and writes its page."""
-    from sightline.head_roles.page_data import page
+    from sightline.head_roles.page_data import report_page
     from sightline.lens import write_page
 
-    data = page(found, other)
+    data = report_page(found, other)
     _print(found)
     if found["ablation"]:
         _print_ablation(found["ablation"])
@@ -87,7 +87,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     from sightline.head_roles.choice import beats, in_order
-    from sightline.head_roles.page_data import won
+    from sightline.head_roles.page_data import wins
 
     title = f"{found['model']}: {found['layers']} layers of {found['heads']} heads"
     table = Table(title=title, title_justify="left")
@@ -102,7 +102,7 @@ def _print(found: dict[str, Any]) -> None:
     if found["relations"]:
         console = Console()
         Console(width=max(120, console.width)).print(table)
-        print(f"* {won(found)}")
+        print(f"* {wins(found)}")
 
 
 def _percent(share: float | None) -> str:

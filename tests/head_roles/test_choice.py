@@ -87,9 +87,9 @@ def test_parts_of_one_document_are_drawn_together():
     corpus = corpus_of(0, 30, ("far",))
     cut = corpus.cut([(i, a, a + 30) for i in range(30) for a in (0, 30)])
     found = np.ones((len(cut), 1, 1), bool)
-    joined = choice._Resampled(cut)
+    joined = choice._Resamples(cut)
     assert joined.count == 30 and len(cut.documents) == 60
-    assert (joined.number == np.array([d.source for d in cut.documents])[cut.document]).all()
+    assert (joined.source == np.array([d.source for d in cut.documents])[cut.document]).all()
     assert choice.choose(cut, found, cut, found)[0].interval == (1.0, 1.0)
 
 
