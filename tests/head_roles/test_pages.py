@@ -1,4 +1,4 @@
-"""What a page is made of: the numbers of heads.json under names one can read, of one model or two, and never too much."""
+"""The data of a page: numbers of heads.json under readable names, of one model or two, within its limits."""
 
 import json
 
@@ -38,8 +38,8 @@ def test_relations_come_by_their_questions_and_of_both_models():
     assert [one["name"] for one in data["relations"]] == ["nsubj", "mine", "nsubj<-", "det", "coref:pronoun", "vocative"]  # fmt: skip
     rows = {one["name"]: one["models"] for one in data["relations"]}
     assert rows["mine"][0] is None and rows["nsubj"][1] is None and None not in rows["det"]
-    mine = next(measure for measure in data["measures"] if measure["name"] == "mine")
-    assert mine["values"][0] == [] and len(mine["values"][1]) == 2
+    measure = next(measure for measure in data["measures"] if measure["name"] == "mine")
+    assert measure["values"][0] == [] and len(measure["values"][1]) == 2
     assert len(data["examples"][0]) == 12 and len(data["examples"][1]) == 2
 
 
