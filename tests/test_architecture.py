@@ -17,7 +17,7 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
-    {"batching", "textfiles"},
+    {"batching", "textfiles", "resumable"},
     {"sequences", "attention", "files"},
     {"tabular", "kernels"},
 ]

@@ -24,7 +24,7 @@ from sightline.head_roles import coreference
 from sightline.head_roles.coreference import Mention
 from sightline.head_roles.gold import Corpus, Document, Relation, build_corpus
 from sightline.tasks import conllu
-from sightline.textfiles import lines, read_text
+from sightline.textfiles import read_lines, read_text
 
 RANGE = re.compile(r"(\d+)-(\d+)")
 BRACKET = re.compile(r"\([^()]+\)?|[^()]+\)")  # (e1-person, (e1-person) and e1)
@@ -117,7 +117,7 @@ def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence]
     for path in paths:
         of_file: list[_Sentence] = []
         begins = True
-        for comments, rows in conllu.sentences(lines(path, encoding), path.name):
+        for comments, rows in conllu.sentences(read_lines(path, encoding), path.name):
             begins = begins or any(comment.startswith("# newdoc") for comment in comments)
             if not rows:
                 wordless += any(not comment.startswith("# global") for comment in comments)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 
 from sightline.head_roles.gold import Corpus, Document, Relation, build_corpus, document_of
-from sightline.textfiles import lines, read_text
+from sightline.textfiles import read_lines, read_text
 
 TYPES = ("pronoun", "name", "nominal", "other")
 RELATIONS = tuple(Relation(f"coref:{kind}", mentions=True) for kind in TYPES)
@@ -89,7 +89,7 @@ def _mentions(path: Path, document: Document, encoding: str | None) -> list[Ment
     """The mentions of a file; two lines about one place are one mention."""
     stretches: dict[str, tuple[tuple, str]] = {}  # T12 -> place, type
     same: list[tuple[str, list[str]]] = []
-    for number, line in enumerate(lines(path, encoding), 1):
+    for number, line in enumerate(read_lines(path, encoding), 1):
         where = f"{path.name}:{number}"
         if line.startswith("T"):
             id_, kind, place = _stretch(line, document, where)

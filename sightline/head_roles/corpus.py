@@ -18,7 +18,7 @@ from typing import Any
 from sightline.head_roles import conllu, coreference, links, task_corpora
 from sightline.head_roles.gold import Corpus
 from sightline.tabular import items_of
-from sightline.tasks.synthetic import Agreement, named
+from sightline.tasks.synthetic import Agreement, synthetic_task
 
 READERS = {
     (".conllu", "dependencies"): conllu.dependencies,
@@ -51,7 +51,7 @@ def corpus_of(
     if isinstance(source, str) and not Path(source).exists():
         if source == "scope":
             return task_corpora.bindings()
-        if isinstance(task := named(source), Agreement):
+        if isinstance(task := synthetic_task(source), Agreement):
             return task_corpora.subjects(task)
     paths = [Path(source)] if isinstance(source, (str, Path)) else _paths(source)
     name = ", ".join(map(str, paths)) or "heads"

@@ -81,7 +81,7 @@ def _rows(subject: Subject, corpus: Corpus, places: list[tuple[int, int, int]]) 
         return {}
     tap, rows = Tap(subject), {}
     numbers = sorted({int(corpus.document[question]) for question, _, _ in places})
-    reads = dict(zip(numbers, subject.read([corpus.documents[i] for i in numbers]), strict=True))
+    reads = dict(zip(numbers, subject.read_words([corpus.documents[i] for i in numbers]), strict=True))
     numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (subject.longest or len(reads[i].ids))]
     by_layer: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (document, layer) -> (question, head)
     for question, layer, head in dict.fromkeys(places):

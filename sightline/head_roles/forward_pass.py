@@ -6,12 +6,11 @@ Tap      a call of attention -> its layer and documents -> sums and answers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.attention import Attended, Request, watching
 from sightline.head_roles.definition import add_sums
@@ -21,6 +20,7 @@ from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import EDGES, SINK, Sums
 from sightline.kernels import head_sums
 from sightline.kernels.toolchain import library
+from sightline.models.opening import evaluating
 from sightline.observe.calls import Call
 from sightline.observe.routing import INFLUENCE, asking
 from sightline.sequences import Sequences
@@ -69,7 +69,7 @@ class Tap:
 
     def __init__(self, subject: Subject):
         self.subject = subject
-        self._modules = {id(part): name or "model" for name, part in subject.model.named_modules()}
+        self._modules = {id(part): name or "model" for name, part in subject.encoder.named_modules()}
         self._outermost = self._here = None  # frames of the pass and of the layer, kept so that their ids stay theirs
         self._layer = self._passed = self._next = 0
         seen: list[tuple[int, int]] = []
@@ -138,8 +138,8 @@ class Tap:
             each(self._layer, start, _call(request, attended.lse))
 
         try:
-            with torch.no_grad(), _evaluating(self.subject.model), watching(observe):
-                self.subject.run(self.subject.model, sequences)
+            with torch.no_grad(), evaluating(self.subject.encoder), watching(observe):
+                self.subject.encode(sequences)
         except _LastLayer:
             pass
         finally:
@@ -152,14 +152,3 @@ def _call(request: Request, lse: Tensor) -> Call:
     groups = heads // (q.shape[1] // k.shape[1])
     bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
     return Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sightline.head_roles.gold import Corpus, Document, Relation, build_corpus, document_of
-from sightline.tasks.readers import read
-from sightline.textfiles import lines
+from sightline.tasks.readers import read_records
+from sightline.textfiles import read_lines
 
 
 def linked_texts(paths: list[Path], encoding: str | None = None) -> Corpus:
@@ -25,7 +25,7 @@ def linked_texts(paths: list[Path], encoding: str | None = None) -> Corpus:
     """
     documents, rows, relations = [], [], {}
     for path in paths:
-        for record in read(path) if encoding is None else read(path, encoding):
+        for record in read_records(path) if encoding is None else read_records(path, encoding):
             where = f"{path.name}:{record.line}"
             text, links = record.fields.get("text"), record.fields.get("links", [])
             if not isinstance(text, str) or not isinstance(links, list):
@@ -50,7 +50,7 @@ def plain_texts(paths: list[Path], encoding: str | None = None) -> Corpus:
     texts = [
         (f"{path.name}:{number}", line)
         for path in paths
-        for number, line in enumerate(lines(path, encoding), 1)
+        for number, line in enumerate(read_lines(path, encoding), 1)
         if line.strip()
     ]
     return build_corpus([document_of(name, line, i) for i, (name, line) in enumerate(texts)], [], np.zeros((0, 4)))

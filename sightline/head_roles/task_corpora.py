@@ -41,7 +41,7 @@ def bindings() -> Corpus:
     documents = []
     for number, (place, start, stop) in enumerate(zip(examples.texts, offsets, offsets[1:], strict=False)):
         ids = examples.inputs.values[start:stop].numpy()
-        words, spaces = roles.laid_out(spellings[place], [scope.VOCABULARY[i] for i in ids.tolist()])
+        words, spaces = roles.words_and_spaces(spellings[place], [scope.VOCABULARY[i] for i in ids.tolist()])
         documents.append(Document(f"{place.module}.{place.qualname}", words, spaces, ids=ids, source=number))
     rows = np.flatnonzero(examples.links.numpy() >= 0)
     document = np.searchsorted(offsets, rows, "right") - 1

@@ -22,7 +22,7 @@ def fitted(subject: Subject, corpus: Corpus) -> tuple[Corpus, str]:
         pairs = [(0, len(document.words))]
         around = len(subject.before) + len(subject.after)
         if around + len(document.text.encode("utf-8", "replace")) > subject.longest:  # a piece has a byte at least
-            (read,) = subject.read([document])
+            (read,) = subject.read_words([document])
             if len(read.ids) > subject.longest:
                 long, pairs = long + 1, cut(read, subject.longest)
         parts += [(number, *pair) for pair in pairs]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from sightline.attention import Pattern
-from sightline.files import make_folder, write
+from sightline.files import make_folder, write_files
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import Statistics
@@ -50,7 +50,7 @@ def save(seen, folder: str | Path) -> None:
         notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
         note = {"version": VERSION, "names": seen.names, "layers": notes}
         note["sha256"] = _digest(note)
-        write(aside, {NOTE: json.dumps(note, indent=1).encode()})
+        write_files(aside, {NOTE: json.dumps(note, indent=1).encode()})
         aside.rename(folder)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: expected to write it, got: {error}; make room, or name another") from None

@@ -30,24 +30,13 @@ from torch import Tensor
 from sightline.attention.rectangles import equal_runs
 from sightline.kernels import statistics as in_c
 from sightline.observe.calls import HIDDEN, Call, Piece
+from sightline.observe.distances import BINS, bin_of
 
-BINS = 24  # distances up to 2 ** 23 have a bin
 TILE = 2**19  # scores at once
 ROWS, KEYS = 64, 8192  # the largest tile of one head
 MOST_ROWS = 256  # rows of a tile where fewer keys are visible
 COPIED = 2**24  # numbers of keys copied at once
 BLOCK = 8  # keys that share one maximum, and maxima that share another
-
-
-def bins() -> list[str]:
-    """The names of the histogram's bins, of distances j - i from far left to far right.
-
-    >>> bins()[BINS - 4 : BINS + 5]
-    ['-8..-5', '-4..-3', '-2', '-1', '0', '1', '2', '3..4', '5..8']
-    """
-    right = ["1", "2", *(f"{2**b + 1}..{2 ** (b + 1)}" for b in range(1, BINS - 1))]
-    left = ["-1", "-2", *(f"-{2 ** (b + 1)}..-{2**b + 1}" for b in range(1, BINS - 1))]
-    return [*reversed(left), "0", *right]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +187,7 @@ class _Sums:
         return self.far[rows]
 
     def statistics(self) -> Statistics:
-        edges = torch.tensor([0, *(2**b for b in range(BINS))], device=self.away.device)
-        away = self.away.long()
-        place = BINS + away.sign() * torch.bucketize(away.abs(), edges).clamp_max(BINS)
+        place = bin_of(self.away.long())
         histogram = self.by_distance.new_zeros(len(self.by_distance), 2 * BINS + 1)
         histogram.index_add_(1, place, self.by_distance)
         self.histogram = histogram.float()

@@ -22,12 +22,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sightline.tabular import rows_of
+from sightline.tabular import table_rows
 from sightline.tasks import arrays, conllu, delimited, jsonfiles, parquet
 from sightline.tasks.records import Record
-from sightline.textfiles import decoded, opened, read_text, shown, without_end
+from sightline.textfiles import decode_lines, open_source, printable_path, read_text, without_end
 
-__all__ = ["SUFFIXES", "TABLE", "Record", "called", "hub", "in_memory", "read", "read_text"]
+__all__ = ["SUFFIXES", "TABLE", "Record", "hub", "memory_tables", "read_records", "read_text", "source_name"]
 
 TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 TABLE = "table"  # what a table in memory is called
@@ -37,7 +37,7 @@ ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 OPENS = re.compile(r"\s*(\{|\[\s*(\{|$))")  # what JSON on standard input begins with
 
 
-def read(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
+def read_records(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
     """The records of a file, or of standard input (`-`), one after the other; the suffix says the format.
 
     `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv (told by the file if None).
@@ -57,14 +57,14 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
         advice = "unpack it first" if suffix in ARCHIVES else "rename or convert it"
         advice = "save the table as .csv" if suffix in SHEETS else advice
         raise ValueError(
-            f"{shown(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {shown(suffix) or 'no ending'!r}; "
+            f"{printable_path(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {printable_path(suffix) or 'no ending'!r}; "
             f"{advice}"
         )
-    with opened(source) as (stream, name):
+    with open_source(source) as (stream, name):
         if suffix in (".parquet", ".npz"):
             yield from (parquet.rows if suffix == ".parquet" else arrays.sequences)(stream, name)
             return
-        lines = decoded(stream, name, encoding)
+        lines = decode_lines(stream, name, encoding)
         if suffix in TABLES:
             yield from delimited.table(lines, name, separator, tabs=suffix == ".tsv")
         elif suffix == ".conllu":
@@ -79,12 +79,12 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
             yield from parse(itertools.chain([first] if first else [], lines), name)
 
 
-def called(data: Any) -> str:
+def source_name(data: Any) -> str:
     """The name of data: the path of a file, or "table" for a table in memory."""
     return str(data) if isinstance(data, (str, os.PathLike)) else TABLE
 
 
-def in_memory(sources: dict[str, Any]) -> dict[str, Any]:
+def memory_tables(sources: dict[str, Any]) -> dict[str, Any]:
     """Those of data, valid and test that are tables in memory, of which a configuration holds no more than that."""
     names = sources.keys() & {"data", "valid", "test"}
     return {name: sources[name] for name in names if not isinstance(sources[name], (str, os.PathLike))}
@@ -117,7 +117,7 @@ def _in_memory(table: Any) -> Iterator[Record]:
     if hasattr(type(table), "features"):  # a Dataset, which knows the names of classes
         yield from _hub_rows(table, TABLE)
         return
-    for number, fields in enumerate(rows_of(table, TABLE), 1):
+    for number, fields in enumerate(table_rows(table, TABLE), 1):
         yield Record({name: parquet.text_of(value) for name, value in fields.items()}, TABLE, number)
 
 

@@ -51,7 +51,7 @@ def test_the_weights_are_the_models_own(shown):
     eager.set_attn_implementation("eager")
     for finder in (LOT, EMPTY):
         text = found[finder]["wrong"][0]
-        (read,) = subject.read([Document("x", tuple(text["words"]), tuple(text["spaces"]))])
+        (read,) = subject.read_words([Document("x", tuple(text["words"]), tuple(text["spaces"]))])
         with torch.no_grad():
             weights = eager(torch.from_numpy(read.ids)[None], output_attentions=True).attentions
         row = weights[finder.layer][0, finder.head, text["query"] + 1, 1:-1].numpy()  # a word is a piece here

@@ -7,7 +7,8 @@ import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.kernels import triton_statistics
-from sightline.observe.statistics import BINS, Statistics, statistics
+from sightline.observe.distances import BINS
+from sightline.observe.statistics import Statistics, statistics
 from tests.observe.dense import call_of, compare, offsets_of, random_call
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
