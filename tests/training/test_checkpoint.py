@@ -41,9 +41,9 @@ def test_comes_back_bit_for_bit(tmp_path, with_best):
     best = {name: tensor + 1 for name, tensor in model.state_dict().items()} if with_best else {}
     checkpoint.save(path, model, optimizer, best, STATE)
     other, its_optimizer = run(seed=1)
-    found, state = checkpoint.load(path, other, its_optimizer)
-    assert state == STATE and found.keys() == best.keys()
-    assert all(torch.equal(found[name], best[name]) for name in best)
+    best_loaded, state = checkpoint.load(path, other, its_optimizer)
+    assert state == STATE and best_loaded.keys() == best.keys()
+    assert all(torch.equal(best_loaded[name], best[name]) for name in best)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
         for moment, tensor in optimizer.state[ours].items():
@@ -59,8 +59,8 @@ def test_what_is_wrong_is_said_and_changes_nothing(tmp_path):
 
     for cut in (0, 4, 100, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        said = refusal(lambda: checkpoint.load(path, model, optimizer))
-        assert said.startswith(f"{path}: expected a whole safetensors file, got one cut short or damaged (")
+        message = refusal(lambda: checkpoint.load(path, model, optimizer))
+        assert message.startswith(f"{path}: expected a whole safetensors file, got one cut short or damaged (")
     path.unlink()
     assert refusal(lambda: checkpoint.load(path, model, optimizer)) == (
         f"{path}: expected a file of weights, got none; check the folder"
@@ -89,8 +89,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     checkpoint.save(path, *run(), {}, STATE)
     whole = path.read_bytes()
     with full_disk(len(whole) // 2):
-        said = refusal(lambda: checkpoint.save(path, *run(seed=1), {}, STATE))
-    assert said.startswith(
+        message = refusal(lambda: checkpoint.save(path, *run(seed=1), {}, STATE))
+    assert message.startswith(
         f"{tmp_path}: expected to write checkpoint.safetensors ({len(whole)} bytes), got: File too large; "
     )
     assert path.read_bytes() == whole
