@@ -37,13 +37,13 @@ class Commands(TyperGroup):
         return name, command and with_settings(command, name), rest
 
     def make_context(self, *args, **options) -> Any:
-        with _errors_as_sentences():  # --version and --help print here
+        with errors_as_sentences():  # --version and --help print here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx) -> Any:
         if hasattr(sys.stdout, "reconfigure"):  # a terminal of few letters is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
-        with _errors_as_sentences():
+        with errors_as_sentences():
             try:
                 result = super().invoke(ctx)
             except KeyboardInterrupt:
@@ -56,7 +56,7 @@ limit_waiting()  # before a command imports torch, whose OpenMP reads it; worker
 
 
 @contextmanager
-def _errors_as_sentences() -> Iterator[None]:
+def errors_as_sentences() -> Iterator[None]:
     """Ends with one sentence on an error of the user, or on a lack of memory or disk."""
     try:
         yield

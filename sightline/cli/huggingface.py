@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
-from sightline.textfiles import shown
+from sightline.textfiles import printable_path
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
 
@@ -104,7 +104,7 @@ def embed(
             advance=advance,
         )
     if width:  # the main process
-        print(f"{shown(out)}: {count:,} vectors of {width:,} numbers")
+        print(f"{printable_path(out)}: {count:,} vectors of {width:,} numbers")
 
 
 @app.command(short_help="Say whether a Hugging Face model can be run without padding, exactly.")
@@ -124,17 +124,17 @@ def check(model: Model) -> None:
     from rich.table import Table
 
     from sightline.huggingface import check as run
-    from sightline.huggingface.embed import load
+    from sightline.huggingface.loading import load_model
 
-    loaded = load(model, headed=True)
+    loaded = load_model(model, headed=True)
     checked = run(loaded)
-    shown = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for name in (type(loaded).__name__, "outcome", "error", ""):
-        shown.add_column(name, justify="right" if name == "error" else "left")
+        table.add_column(name, justify="right" if name == "error" else "left")
     for row in checked.rows:
         error = "" if row.error is None else f"{row.error:.1e}"
-        shown.add_row(*map(escape, (row.what, row.outcome, error, row.sentence)))
-    Console().print(shown)
+        table.add_row(*map(escape, (row.what, row.outcome, error, row.sentence)))
+    Console().print(table)
     print("exact" if checked.exact else "not exact: use this model as it is")
     raise typer.Exit(0 if checked.exact else 1)
 
@@ -153,10 +153,10 @@ class _Texts:
         self.file, self.column, self.keep, self.encoding = file, column, keep, encoding
 
     def __iter__(self) -> Iterator[tuple]:
-        from sightline.tasks import read
+        from sightline.tasks import read_records
 
         column, options = self.column, {"encoding": self.encoding} if self.encoding else {}
-        for record in read(self.file, **options):
+        for record in read_records(self.file, **options):
             for name in self.keep:
                 if name not in record.fields:
                     record.get(name)  # raises

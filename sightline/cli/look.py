@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
-from sightline.textfiles import read_text, shown
+from sightline.textfiles import printable_path, read_text
 
 LISTED = 5  # heads, of those that join two words
 FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html", ".xml", ".log")
@@ -60,7 +60,7 @@ def look(
         from sightline.lens.server import serve as run
 
         progress = sys.stderr.isatty()
-        return run(model, _read(text, encoding), **options, port=port or 0, progress=progress, told=_print_address)
+        return run(model, _read(text, encoding), **options, port=port or 0, progress=progress, announce=_print_address)
     _write(model, text, Path("look.html") if out is None else out, options, encoding)
 
 
@@ -105,7 +105,7 @@ def _read(text: str, encoding: str | None) -> str:
     if is_name:
         return read_text(text, encoding)
     if not any(map(str.isspace, text)) and text.lower().endswith(FILES):
-        raise ValueError(f"{shown(text)}: expected a text or a file, got the name of no file; check the path")
+        raise ValueError(f"{printable_path(text)}: expected a text or a file, got the name of no file; check the path")
     return text
 
 

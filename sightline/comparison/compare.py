@@ -17,7 +17,7 @@ from sightline.comparison import report
 from sightline.comparison.page_data import document
 from sightline.comparison.protocol import SETTINGS, equal, sample, trained
 from sightline.encoders import KINDS
-from sightline.files import locked, make_folder, write
+from sightline.files import locked, make_folder, write_files
 from sightline.tabular import items_of
 from sightline.tasks import Data, load
 from sightline.training.config import BUDGETS, DEFAULTS, RunConfig
@@ -72,7 +72,7 @@ def compare(
     with locked(folder):
         runs = _runs(kinds, configs, sampled, list(rates or ()), seeds, folder, tell, progress)
         comparison = document(config, loaded, runs)
-        write(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
+        write_files(folder, {COMPARISON: (json.dumps(comparison, allow_nan=False) + "\n").encode()})
     return comparison
 
 

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from sightline.files import check_name, make_folder, opened, write
+from sightline.files import check_name, make_folder, open_plain, write_files
 from sightline.training.digests import check_stamp, stamped
 
-__all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write"]
+__all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write_files"]
 
 
 def as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
@@ -57,7 +57,7 @@ def _opened(path: Path) -> Iterator[Any]:
     check_name(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file of weights, got none; check the folder")
-    with opened(path):  # not a pipe, for which safetensors would wait
+    with open_plain(path):  # not a pipe, for which safetensors would wait
         pass
     try:
         with safe_open(path, "pt") as file:
@@ -97,7 +97,7 @@ def save(
 ) -> None:
     """Writes a checkpoint of a run; the one before stays until this one is whole. Raises: ValueError as `write`."""
     content = as_bytes(_named(model, optimizer, best), {"state": json.dumps(state), "run": run})
-    write(path.parent, {path.name: content})
+    write_files(path.parent, {path.name: content})
 
 
 def load(

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sightline.files import opened, read, write
+from sightline.files import open_plain, read_bytes, write_files
 
 DIGESTS = "digests.json"
 STAMP = "sha256"
@@ -36,9 +36,9 @@ def save(folder: Path, files: dict[str, bytes], present: Iterable[str] = ()) -> 
     notes = {name: _note(len(content), hashlib.sha256(content)) for name, content in files.items()}
     notes |= {name: _measured(folder / name) for name in present if (folder / name).exists()}
     if any(before.get(name, note) != note for name, note in notes.items()):
-        write(folder, {DIGESTS: _text({name: note for name, note in before.items() if name not in notes})})
-    write(folder, files)
-    write(folder, {DIGESTS: _text(before | notes)})
+        write_files(folder, {DIGESTS: _text({name: note for name, note in before.items() if name not in notes})})
+    write_files(folder, files)
+    write_files(folder, {DIGESTS: _text(before | notes)})
 
 
 def listed(folder: Path) -> dict[str, dict] | None:
@@ -49,7 +49,7 @@ def listed(folder: Path) -> dict[str, dict] | None:
     path = folder / DIGESTS
     if not path.exists() and not path.is_symlink():
         return None
-    content = read(path, MOST)
+    content = read_bytes(path, MOST)
     try:
         notes = json.loads(content)["files"]
         whole = _text(notes) == content and all(note.keys() == {"bytes", STAMP} for note in notes.values())
@@ -81,7 +81,7 @@ def check(folder: Path, names: Iterable[str] | None = None, optional: Collection
         path = folder / name
         if name not in notes or name in optional and not path.exists():
             continue
-        with opened(path) as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
         if size != notes[name]["bytes"]:
             problem = f"one of {size:,} bytes instead of {notes[name]['bytes']:,}"
@@ -96,7 +96,7 @@ def check(folder: Path, names: Iterable[str] | None = None, optional: Collection
 
 
 def _measured(path: Path) -> dict:
-    with opened(path) as file:
+    with open_plain(path) as file:
         return _note(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256"))
 
 
@@ -131,7 +131,7 @@ def check_stamp(path: Path, required: bool = False) -> None:
 
     Raises: ValueError, naming the file, where it has changed.
     """
-    with opened(path) as file:
+    with open_plain(path) as file:
         head = file.read(8)
         head += file.read(min(int.from_bytes(head, "little"), MOST_HEADER))
         try:

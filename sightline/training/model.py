@@ -20,7 +20,7 @@ from sightline.batching import sorted_batches
 from sightline.encoders import Readout, build
 from sightline.files import read_json
 from sightline.sequences import Sequences
-from sightline.tabular import described, is_table, items_of, rows_of
+from sightline.tabular import describe, is_table, items_of, table_rows
 from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
 from sightline.training import checkpoint, digests
 from sightline.training.config import RunConfig
@@ -155,7 +155,7 @@ class Model(nn.Module):
             raise ValueError(
                 f"predict: expected records one after the other, got one {type(records).__name__}; put it in a list"
             )
-        records = rows_of(records, "predict") if is_table(records) else items_of(records, "predict", "records")
+        records = table_rows(records, "predict") if is_table(records) else items_of(records, "predict", "records")
         self.eval()
         places: list[str] = []
 
@@ -204,7 +204,7 @@ class Model(nn.Module):
         if not 0 <= seed < 2**64:
             raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
         if not isinstance(prompt, str):
-            raise TypeError(f"generate: expected a text, got {described(prompt)}; give one text")
+            raise TypeError(f"generate: expected a text, got {describe(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError("generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
         ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
-from sightline.files import append, make_folder, read, write
+from sightline.files import append, make_folder, read_bytes, write_files
 
 METRICS, BOARD = "metrics.jsonl", "tensorboard"
 NUMBERS = ("step", "seconds", "tokens", "loss", "rate", "tokens_per_second")  # of each line
@@ -26,7 +26,7 @@ class Record:
         self.history = _lines_until(self.path, step) if step else []
         self.board = None
         if main:
-            write(folder, {METRICS: as_lines(self.history)})
+            write_files(folder, {METRICS: as_lines(self.history)})
             if find_spec("tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -62,7 +62,7 @@ class Record:
         if not self.main:
             return
         if not append(self.path, as_lines([line])):  # a link stands there now, or nothing
-            write(self.path.parent, {METRICS: as_lines(self.history)})
+            write_files(self.path.parent, {METRICS: as_lines(self.history)})
         if self.board:
             for name, value in {**line, **{f"valid/{name}": v for name, v in line.get("valid", {}).items()}}.items():
                 if name not in ("step", "valid"):
@@ -83,7 +83,7 @@ def as_lines(history: list[dict]) -> bytes:
 def _lines_until(path: Path, step: int) -> list[dict]:
     """The lines up to a step; later ones will be written again, and the last may have been cut short by a kill."""
     lines = []
-    for text in read(path).splitlines() if path.exists() else []:
+    for text in read_bytes(path).splitlines() if path.exists() else []:
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from sightline.files import LOCK, is_empty, named_after, read, sweep, write
+from sightline.files import LOCK, folder_name, is_empty, read_bytes, remove_partial, write_files
 from sightline.tasks import Data, task_from_json
-from sightline.tasks.readers import TABLE, called, in_memory
+from sightline.tasks.readers import TABLE, memory_tables, source_name
 from sightline.training import digests
 from sightline.training.config import RunConfig
 from sightline.training.digests import DIGESTS
@@ -38,13 +38,13 @@ def split_tables(data: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], d
     settings = {name: value for name, value in settings.items() if value is not None}
     if isinstance(data, Data):
         return settings, {}
-    tables = in_memory(settings | {"data": data})
-    return settings | {"data": called(data)} | dict.fromkeys(tables, TABLE), tables
+    tables = memory_tables(settings | {"data": data})
+    return settings | {"data": source_name(data)} | dict.fromkeys(tables, TABLE), tables
 
 
 def default_folder(out: str | Path | None, data: str, name: str) -> Path:
     """The folder `out`, or one under runs/ after a pattern such as "{}-lstm", with the name of the data."""
-    return Path("runs", name.format(named_after(data) or "data")) if out is None else Path(out)
+    return Path("runs", name.format(folder_name(data) or "data")) if out is None else Path(out)
 
 
 def start_config(config: RunConfig | str | Path | None, data: str | None) -> RunConfig:
@@ -92,7 +92,7 @@ def check_same_settings(folder: Path, config: RunConfig) -> RunConfig:
 
 def clear(folder: Path, overwrite: bool) -> None:
     """Empties a folder. Raises: ValueError where it holds anything but a run, or a run without `overwrite`."""
-    sweep(folder)
+    remove_partial(folder)
     if is_empty(folder):
         return
     others = sorted(path.name for path in folder.iterdir() if path.name not in {*FILES, LOCK})
@@ -110,14 +110,14 @@ def clear(folder: Path, overwrite: bool) -> None:
 def begin(folder: Path, model: Model, resume: bool) -> None:
     """Writes what describes the model before training, or checks that the run to resume began with the same."""
     files = model.description()
-    sweep(folder)
+    remove_partial(folder)
     for name, content in files.items() if resume else ():
-        if (folder / name).exists() and read(folder / name) != content:
+        if (folder / name).exists() and read_bytes(folder / name) != content:
             raise ValueError(
                 f"{folder / name}: expected the same as the data gives now, got another; restore the data, or start "
                 "anew in another folder"
             )
     if resume and digests.listed(folder) is None:  # of an earlier version, or killed before these were written
-        write(folder, files)
+        write_files(folder, files)
     else:
         digests.save(folder, files)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from sightline.files import locked
-from sightline.tabular import rows_of
-from sightline.tasks import Data, Examples, load, load_test, read
-from sightline.tasks.readers import TABLE, called
+from sightline.tabular import table_rows
+from sightline.tasks import Data, Examples, load, load_test, read_records
+from sightline.tasks.readers import TABLE, source_name
 from sightline.training import digests, run_folder
 from sightline.training.config import RunConfig
 from sightline.training.loop import CHECKPOINT, State, processes, train
@@ -149,14 +149,14 @@ def evaluate(
     model = _loaded(model)
     if not isinstance(data, Examples):
         if not isinstance(data, (str, Path)) and not hasattr(type(data), "features"):
-            data = list(rows_of(data, TABLE))  # it is read twice
+            data = list(table_rows(data, TABLE))  # it is read twice
         data = _held_out(model, data) or load_test(data, model.task, model.tokenizer, encoding, separator)
     return model.evaluate(data)
 
 
 def _held_out(model: Model, data: Any) -> Examples | None:
     """The test part of `data`, split as when the model was fitted on it; None where it was fitted on other data."""
-    settings, name = model.config.data, called(data)
+    settings, name = model.config.data, source_name(data)
     table = name == settings.data == TABLE
     if model.trained_on is None or not (table or Path(name).name == Path(settings.data).name and Path(name).is_file()):
         return None
@@ -192,7 +192,7 @@ def predict(
     [{'label': '5', 'probability': 0.93}]
     """
     model = _loaded(model)
-    records = read(data, encoding, separator) if isinstance(data, (str, Path)) else data
+    records = read_records(data, encoding, separator) if isinstance(data, (str, Path)) else data
     return model.predict(records, probabilities)
 
 
