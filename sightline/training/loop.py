@@ -215,8 +215,8 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
 def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
     """The measures of the validation data, each process looking at its share of the batches."""
     batches = sorted_batches(valid.lengths, tokens)
-    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
-    measures = average(gather_object(totals))
+    own = batches[process.process_index :: process.num_processes]
+    measures = average(gather_object(model.measures(valid, own)))
     model.train()
     return measures
 

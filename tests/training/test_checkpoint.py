@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sightline import files
 from sightline.training import checkpoint
 from tests.training.small_runs import refusal
 
@@ -98,14 +99,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_several_files_are_written_together_or_not_at_all(tmp_path):
-    checkpoint.write_files(tmp_path, {"a": b"1", "b": b"2"})
+    files.write_files(tmp_path, {"a": b"1", "b": b"2"})
     with full_disk(10):
-        refusal(lambda: checkpoint.write_files(tmp_path, {"a": b"3", "b": b"4" * 20}))
+        refusal(lambda: files.write_files(tmp_path, {"a": b"3", "b": b"4" * 20}))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    assert refusal(lambda: checkpoint.make_folder(tmp_path / "file" / "run")) == (
+    assert refusal(lambda: files.make_folder(tmp_path / "file" / "run")) == (
         f"{tmp_path / 'file' / 'run'}: expected to make a folder, got: Not a directory; name another"
     )
