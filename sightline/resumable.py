@@ -127,7 +127,7 @@ class Run:
         return {int(match["number"]): path for path in self.folder.iterdir() if (match := WINDOW.fullmatch(path.name))}
 
     def _check_note(self, note: dict[str, dict[str, Any]]) -> None:
-        files.sweep(self.folder)
+        files.remove_partial(self.folder)
         names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
         strange = [name for name in sorted(names - {NOTE, self.result.name}) if not WINDOW.fullmatch(name)]
         if strange:
@@ -135,7 +135,7 @@ class Run:
         if NOTE not in names:
             if names - {self.result.name}:
                 raise self._strange(f"windows without a {NOTE}")
-            files.write(self.folder, {NOTE: json.dumps(note, indent=1).encode()})
+            files.write_files(self.folder, {NOTE: json.dumps(note, indent=1).encode()})
             return
         try:
             before = files.read_json(self.folder / NOTE)
@@ -175,7 +175,7 @@ def read_window(path: Path) -> bytes:
 
 
 def _intact(path: Path) -> bytes | None:
-    content = files.read(path, path.stat().st_size)
+    content = files.read_bytes(path, path.stat().st_size)
     return content if WINDOW.fullmatch(path.name)["content"] == digest([content]) else None
 
 

@@ -34,7 +34,7 @@ BESIDES = {  # opened when asked for
     "sightline.tabular": {"pyarrow"},
     "sightline.observe.files": {"safetensors"},
     "sightline.observe.tables": {"pyarrow"},
-    "sightline.observe.gpu": {"triton"},
+    "sightline.kernels.triton_statistics": {"triton"},
 }
 HEAVY = (
     "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()

@@ -27,13 +27,12 @@ from safetensors import torch as safetensors
 
 from sightline.batching import sorted_batches
 from sightline.files import replacing
-from sightline.head_roles.forward_pass import Pack, Tap
+from sightline.head_roles.forward_pass import Pack, Tap, backend
 from sightline.head_roles.gold import Corpus
-from sightline.head_roles.layout import Item, Unasked
-from sightline.head_roles.native import way
+from sightline.head_roles.layout import NO_QUESTIONS, Item, questions_of
 from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import COUNTS, HEADS, Sums
-from sightline.head_roles.windows import asked_of, fitted, rarest, rarity
+from sightline.head_roles.windows import fitted, rarest, rarity
 from sightline.head_roles.words import paired
 from sightline.resumable import CHARACTERS, Run, digest, read_window, windows
 from sightline.training import checkpoint
@@ -106,16 +105,16 @@ def measure(
 def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> bytes:
     """The sums and answers of some documents, as a safetensors file."""
     subject, documents = tap.subject, corpus.documents[start:stop]
-    reads = subject.read(documents)
+    reads = subject.read_words(documents)
     first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
     sums = Sums.empty(tap.layers, tap.heads, subject.device)
     answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
-    lengths, skipped, unread = np.array([len(read.ids) for read in reads], np.int64), [], 0
-    items = []
-    for i, (document, read) in enumerate(zip(documents, reads, strict=True)):
-        asked, missing = asked_of(corpus, start + i, first, read)
-        unread += missing
-        items.append(Item(read, document.punctuation, rarest(document, read, counts), asked))
+    lengths, skipped = np.array([len(read.ids) for read in reads], np.int64), []
+    questions, unread = questions_of(corpus, start, stop, reads)
+    items = [
+        Item(read, document.punctuation, rarest(document, read, counts), of_document)
+        for document, read, of_document in zip(documents, reads, questions, strict=True)
+    ]
     for batch in sorted_batches(lengths, tokens):
         fits = [i for i in batch if 0 < lengths[i] <= (subject.longest or lengths[i])]
         skipped += [start + i for i in batch if i not in fits]
@@ -143,7 +142,7 @@ def repeated(tap: Tap) -> Sums:
         special = np.ones(len(ids), bool)
         special[len(subject.before) : len(subject.before) + 2 * half] = False
         read = paired(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
-        items.append(Item(read, np.zeros(0, bool), -1, Unasked))
+        items.append(Item(read, np.zeros(0, bool), -1, NO_QUESTIONS))
     if items:
         answers = torch.zeros(0, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
         tap(Pack(items, subject.device), sums, answers)
@@ -176,7 +175,7 @@ def _note(subject: Subject, corpus: Corpus, tokens: int) -> tuple[dict[str, Any]
         "model": subject.name,
         "windows": [WINDOW, CHARACTERS],
         "tokens": tokens,
-        "backend": way(subject.device),
+        "backend": backend(subject.device),
     }
     return settings, {
         "weights": digest(_of_weights(subject)),
@@ -187,7 +186,7 @@ def _note(subject: Subject, corpus: Corpus, tokens: int) -> tuple[dict[str, Any]
 
 
 def _of_weights(subject: Subject) -> Iterator[bytes]:
-    for name, weight in subject.model.state_dict().items():
+    for name, weight in subject.encoder.state_dict().items():
         some = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
         yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + some.tobytes()
 
@@ -204,5 +203,5 @@ def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
 
 def _of_pieces(subject: Subject, corpus: Corpus) -> Iterator[bytes]:
     some = corpus.documents[:SAMPLE]
-    for read in subject.read(some) if some else ():
+    for read in subject.read_words(some) if some else ():
         yield json.dumps([array.tolist() for array in (read.ids, read.pieces, read.offsets)]).encode()

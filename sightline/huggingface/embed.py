@@ -25,7 +25,7 @@ from sightline.huggingface.packability import enable_packing
 from sightline.huggingface.packing import run, usual_tokens
 from sightline.huggingface.pooling_config import PoolingConfig, read_pooling_config
 from sightline.sequences import Sequences
-from sightline.tabular import described, is_missing, items_of
+from sightline.tabular import describe, is_missing, items_of
 
 WINDOW = 2048  # texts that are sorted together
 BATCHES = 8  # batches whose hidden states are in memory at once
@@ -117,10 +117,10 @@ class Embedder:
             self.tokenizer = _checked_tokenizer(tokenizer, precision)
             self.pooling = PoolingConfig().with_options(self.source, pooling, normalize)
         elif not isinstance(model, (str, Path)):
-            raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {described(model)}; {_advice(model)}")
+            raise TypeError(f"embed: {EXPECTED}, or a loaded model, got {describe(model)}; {_advice(model)}")
         elif tokenizer is not None:
             raise ValueError(
-                f"embed: expected no tokenizer beside {model}, which has its own, got {described(tokenizer)}; leave "
+                f"embed: expected no tokenizer beside {model}, which has its own, got {describe(tokenizer)}; leave "
                 "it out"
             )
         else:
@@ -272,7 +272,7 @@ def _checked_tokenizer(tokenizer: PreTrainedTokenizerBase | None, precision: str
         )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(
-            f"tokenizer: expected one of transformers, got {described(tokenizer)}; load it with "
+            f"tokenizer: expected one of transformers, got {describe(tokenizer)}; load it with "
             "AutoTokenizer.from_pretrained"
         )
     return tokenizer

@@ -28,7 +28,7 @@ from sightline import files
 from sightline.huggingface.embed import WINDOW, Embedder, Named, windows
 from sightline.huggingface.model_files import one_line
 from sightline.resumable import CHARACTERS, Run, read_window
-from sightline.tabular import described, items_of
+from sightline.tabular import describe, items_of
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
 OWN = ("text", "vector")  # the columns of a Parquet file besides those that are kept
@@ -126,7 +126,7 @@ def _checked(named: Iterable[tuple], keep: list[str]) -> Iterator[Named]:
     for item in items_of(named, "embed", "(name, text) pairs"):
         if not isinstance(item, (tuple, list)) or len(item) != 2 + len(keep):
             values = "".join(f", {name}" for name in keep)
-            raise TypeError(f"embed: expected (name, text{values}), got {described(item)}; name each text")
+            raise TypeError(f"embed: expected (name, text{values}), got {describe(item)}; name each text")
         for column, value in zip(keep, item[2:], strict=True):
             kind = _kind(value)
             if value is not None and kinds.setdefault(column, kind) != kind:

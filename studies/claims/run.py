@@ -18,7 +18,7 @@ from time import perf_counter
 
 import torch
 
-from sightline.files import locked, write
+from sightline.files import locked, write_files
 from studies.claims.cell import Cell, known, measure, read, task
 from studies.claims.claim import Claim, Stage
 from studies.claims.counting import COUNTING
@@ -94,7 +94,7 @@ def run_claims(
         )
         reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
         found = document(CLAIMS, plans, held, reasons, stage)
-        write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
+        write_files(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
     for entry in left_out(chosen, held, reasons):
         tell(in_words(entry))
     for sentence in _disturbed(chosen, held):

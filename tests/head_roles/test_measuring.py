@@ -9,7 +9,7 @@ import torch
 
 from sightline.attention import attention
 from sightline.head_roles import measuring
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.measuring import measure
 from sightline.head_roles.subject import opened
 from sightline.head_roles.words import laid, paired
@@ -68,7 +68,7 @@ def test_a_run_of_something_else_is_not_gone_on_with(several, tmp_path):
         measure(toy, replace(corpus, documents=tuple(mentions)), tmp_path)
     _, others = drawn(LENGTHS, seed=7)
     with pytest.raises(ValueError, match="begun with, got different pieces; give"):
-        measure(replace(toy, read=subject(others).read), corpus, tmp_path)
+        measure(replace(toy, read_words=subject(others).read_words), corpus, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_run_with_other_measures_or_another_backend_is_refused(several, tmp_pa
     corpus, toy = several
     measure(toy, corpus, tmp_path)
     note = json.loads((tmp_path / "note.json").read_text())
-    monkeypatch.setattr(measuring, "way", lambda device: "otherwise")
+    monkeypatch.setattr(measuring, "backend", lambda device: "otherwise")
     with pytest.raises(ValueError, match="begun with, got backend '.*' then, 'otherwise' now; give"):
         measure(toy, corpus, tmp_path)
     monkeypatch.undo()
@@ -175,7 +175,7 @@ def test_models_of_hugging_face_are_measured_as_they_run(make, tmp_path):
 def test_a_document_that_is_too_long_is_cut_and_a_word_that_is_too_long_is_left_out(tmp_path):
     words = [*(f"w{i}" for i in range(9)), LONG_WORD, *(f"w{i}" for i in range(10, 30))]
     text = Document("0", tuple(words), ("", *[" "] * 29))
-    corpus = asked(
+    corpus = build_corpus(
         [text, Document("1", (LONG_WORD,), ("",))], [Relation("near")], [(0, 0, i, i - 1) for i in range(1, 30)]
     )
 
@@ -189,7 +189,7 @@ def test_a_document_that_is_too_long_is_cut_and_a_word_that_is_too_long_is_left_
             made.append(paired(ids, special, special & False, word, np.arange(len(word)) + 1, len(count)))
         return made
 
-    toy = replace(subject([]), read=read, longest=12)
+    toy = replace(subject([]), read_words=read, longest=12)
     found = measure(toy, corpus, tmp_path)
     assert found.skipped == ("1",)
     assert found.note.startswith("Cut into windows that overlap by half: 2 texts of more than 12 tokens, with ")
@@ -216,7 +216,7 @@ def test_what_has_no_attention_to_see_is_refused(tmp_path):
     ):
         measure(subject(reads, Prefixed(2, 2)), corpus, tmp_path / "prefix")
     with pytest.raises(
-        TypeError, match="heads: expected the folder of a model, its name on the hub, or a loaded model, got int"
+        TypeError, match="model: expected the folder of a model, its name on the hub, or a loaded model, got int"
     ):
         opened(3)
 
