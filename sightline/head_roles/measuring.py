@@ -34,9 +34,8 @@ from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import COUNTS, HEADS, Sums
 from sightline.head_roles.windows import fitted, rarest, rarity
 from sightline.head_roles.words import paired
-from sightline.resumable import CHARACTERS, Run, digest, read_window, windows
+from sightline.resumable import CHARACTERS, Run, digest, processes, read_window, windows
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 WINDOW = 4096  # documents that are sorted together
 SAMPLE = 64  # texts that show which tokenizer there is

@@ -33,8 +33,8 @@ from sightline.head_roles.measuring import Measured, measure
 from sightline.head_roles.page_data import FILE, FORMAT, VERSION, check_same_words
 from sightline.head_roles.subject import Subject, opened
 from sightline.head_roles.totals import QUANTILES, WIDE
+from sightline.resumable import processes
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 HEADS, RELATIONS = "heads.parquet", "relations.parquet"
 PARTS = ("choose", "report", "choose-random", "report-random")

@@ -225,13 +225,14 @@ def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
 
 
 def _from_huggingface(source, tokenizer) -> OpenModel:
-    from sightline.huggingface.packability import Way, base_of, most_positions, way_of
+    from sightline.huggingface.base_model import Packability, base_of, most_positions
+    from sightline.huggingface.packability import enable_packing
     from sightline.huggingface.packing import run
 
     name, model, tokenizer = _loaded(source, tokenizer)
-    base, packing, blind = base_of(model), Way(False), None
+    base, packability, blind = base_of(model), Packability(False), None
     try:
-        packing = way_of(base)
+        packability = enable_packing(base)
     except ValueError as error:
         blind = str(error).partition(";")[0]
     halves = model.config.is_encoder_decoder and base is not model
@@ -256,7 +257,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)),
         _word_reader(tokenize, separators),
         _text_reader(tokenize, tokenizer.unk_token_id),
-        longest=most_positions(base, packing),
+        longest=most_positions(base, packability),
         width=getattr(base.config.get_text_config(), "hidden_size", None),
         blind=blind,
         notes=notes,
@@ -277,13 +278,13 @@ def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
         return type(source).__name__, source, tokenizer
     if tokenizer is not None:
         raise ValueError(f"tokenizer: expected none beside {source}, which has its own, got one; leave it out")
-    from sightline.huggingface.embed import load_whole
+    from sightline.huggingface.loading import load_with_tokenizer
 
     with torch.random.fork_rng(
         devices=[]
     ):  # a checkpoint may lack parts, such as a pooler: each time they are drawn alike
         torch.default_generator.manual_seed(0)
-        model, tokenizer, _ = load_whole(str(source), None, None, None)
+        model, tokenizer = load_with_tokenizer(str(source))
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     folder = Path(source)
     return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(source), model, tokenizer
