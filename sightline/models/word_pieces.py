@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray
 
-from sightline.models.words import touched
+from sightline.models.words import overlaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class WordPieces:
         >>> read.pieces, read.offsets
         (array([1, 1, 2]), array([0, 1, 2, 3]))
         """
-        piece, word = touched(np.where(special[:, None], 0, spans), words)
+        piece, word = overlaps(np.where(special[:, None], 0, spans), words)
         return cls.from_pairs(ids, special, separator, word, piece, len(words))
 
     @property
