@@ -27,7 +27,7 @@ from transformers import AutoModel, BertModel
 
 from sightline.encoders import build
 from sightline.head_roles.corpus import corpus_of
-from sightline.head_roles.gold import Corpus, Document, asked
+from sightline.head_roles.gold import Corpus, Document, build_corpus
 from sightline.head_roles.measuring import measure
 from sightline.head_roles.totals import HEADS, OVER
 from sightline.models.opening import OpenModel, open_attention
@@ -126,7 +126,7 @@ def hold_long(n: int) -> None:
     )  # fmt: skip
     before, began = peak(), process_time()
     with tempfile.TemporaryDirectory() as folder:
-        measure(subject, asked([text], [], []), folder)
+        measure(subject, build_corpus([text], [], []), folder)
     print(before, peak(), process_time() - began)
 
 

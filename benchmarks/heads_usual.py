@@ -104,8 +104,8 @@ class Usual:
         first, past = np.searchsorted(corpus.document, (number, number + 1)).tolist()
         best = words.argmax(-1)[:, corpus.query[first:past]]
         mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-        hits = best[:, corpus.asker[mine] - first] == torch.from_numpy(corpus.keys[mine])
-        self.found.index_put_((torch.from_numpy(corpus.asker[mine]),), hits.T.byte(), accumulate=True)
+        hits = best[:, corpus.question_of_key[mine] - first] == torch.from_numpy(corpus.keys[mine])
+        self.found.index_put_((torch.from_numpy(corpus.question_of_key[mine]),), hits.T.byte(), accumulate=True)
 
     def measures(self) -> dict[str, Tensor]:
         """Means over what was asked, but for distances."""

@@ -37,7 +37,7 @@ def _units(spelling: list[str], words: list[str | None]) -> list[Unit]:
     'def f(x): \u21b5\u2192\\n    return x'
     """
     units, ended = [], False
-    for kind, token, space in zip(words, *roles.laid_out(spelling, words), strict=True):
+    for kind, token, space in zip(words, *roles.words_and_spaces(spelling, words), strict=True):
         if kind in MARKS:
             units.append(Unit(" " if kind == "NEWLINE" else "", MARKS[kind]))
         else:

@@ -6,7 +6,7 @@ import torch
 from sightline.attention import watching
 from sightline.attention.reference import scores_of
 from sightline.encoders import build
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.totals import COUNTS, EDGES, HEADS, SINK, WIDE
 from sightline.models.opening import OpenModel
 from sightline.models.word_pieces import WordPieces
@@ -55,7 +55,7 @@ def drawn(lengths, seed=0):
         mentions = np.flatnonzero(rng.random(words) < 0.5)
         documents.append(Document(str(number), text, ("",) * words, mentions, source=number))
         pairs += [(number, rng.integers(2), *rng.integers(words, size=2)) for _ in range(2 * words)]
-    return asked(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
+    return build_corpus(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
 
 
 def weights_of(subject, ids):

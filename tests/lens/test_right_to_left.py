@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.head_roles.page_data import page as paged
+from sightline.head_roles.page_data import report_page as paged
 from sightline.lens import write_page
 from sightline.lens.page_data import looked
 from sightline.models import WORD, cut, text_of
