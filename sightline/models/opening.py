@@ -165,15 +165,15 @@ def _fitted(model: Model, name: str) -> OpenModel:
     before = (task.end,) if isinstance(task, Language) and not task.stream else ()
 
     def tokenize(texts: list[str]) -> list[Tokenized]:
-        added = [True] * len(before)
+        n, encoded = len(before), tokenizer.engine.encode_batch(texts, add_special_tokens=False)
         return [
             Tokenized(
                 [*before, *one.ids],
-                [*[(0, 0)] * len(before), *one.offsets],
-                [*added, *[False] * len(one.ids)],
-                lambda one=one: [*["<end>"] * len(before), *one.tokens],
+                [*[(0, 0)] * n, *one.offsets],
+                [*[True] * n, *[False] * len(one.ids)],
+                lambda one=one: [*["<end>"] * n, *one.tokens],
             )
-            for one in tokenizer.engine.encode_batch(texts, add_special_tokens=False)
+            for one in encoded
         ]
 
     read_text, read_words = _text_reader(tokenize, tokenizer.unknown), _word_reader(tokenize)
@@ -205,8 +205,7 @@ def _functions(documents: Sequence) -> list[WordPieces]:
                 f"{document.name}: expected a function as `scope` has it, which is what this model reads, got a text; "
                 "measure it on scope, or take a model of text"
             )
-        each, none = np.arange(len(document.ids)), np.zeros(len(document.ids), bool)
-        read.append(WordPieces.from_pairs(document.ids, none, none, each, each, len(document.words)))
+        read.append(WordPieces.plain(document.ids, np.arange(len(document.ids)), len(document.words)))
     return read
 
 
@@ -215,14 +214,11 @@ def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
 
     def read_words(documents: Sequence) -> list[WordPieces]:
         encoded = model.tokenizer.encode([list(document.words) for document in documents])
-        words, offsets = encoded.words.numpy(), encoded.ids.offsets.tolist()
-        read = []
-        for document, start, stop in zip(documents, offsets, offsets[1:], strict=False):
-            ids = encoded.ids.values[start:stop].numpy()
-            none = np.zeros(len(ids), bool)
-            pieces = np.arange(len(ids))
-            read.append(WordPieces.from_pairs(ids, none, none, words[start:stop], pieces, len(document.words)))
-        return read
+        ids, words, offsets = encoded.ids.values.numpy(), encoded.words.numpy(), encoded.ids.offsets.tolist()
+        return [
+            WordPieces.plain(ids[start:stop], words[start:stop], len(document.words))
+            for document, start, stop in zip(documents, offsets, offsets[1:], strict=False)
+        ]
 
     return read_words
 
@@ -285,9 +281,8 @@ def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
         raise ValueError(f"tokenizer: expected none beside {source}, which has its own, got one; leave it out")
     from sightline.huggingface.embed import load_whole
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # a checkpoint may lack parts, such as a pooler: each time they are drawn alike
+    # Parts that a checkpoint lacks, such as a pooler, are drawn at random: the same each time.
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model, tokenizer, _ = load_whole(str(source), None, None, None)
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")

@@ -36,6 +36,12 @@ class WordPieces:
     offsets: ndarray
 
     @classmethod
+    def plain(cls, ids, word: ndarray, words: int) -> WordPieces:
+        """Pieces of which none is special, and each is of one word. Shapes: ids and word [n]."""
+        none = np.zeros(len(ids), bool)
+        return cls.from_pairs(ids, none, none, word, np.arange(len(ids)), words)
+
+    @classmethod
     def from_pairs(
         cls, ids, special: ndarray, separator: ndarray, word: ndarray, piece: ndarray, words: int
     ) -> WordPieces:
