@@ -31,8 +31,8 @@ from sightline.head_roles.examples import Finder, examples
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.measuring import Measured, measure
 from sightline.head_roles.page_data import FILE, FORMAT, VERSION, check_same_words
-from sightline.head_roles.subject import Subject, opened
 from sightline.head_roles.totals import QUANTILES, WIDE
+from sightline.models.opening import OpenModel, open_attention
 from sightline.training import checkpoint
 from sightline.training.loop import processes
 
@@ -74,18 +74,18 @@ def heads(
     "a.jsonl", tokenizer=tokenizer, out=folder / "out", tell=str) >>> found["layers"], found["heads"],
     [relation["relation"] for relation in found["relations"]] (2, 4, ['link'])
     """
-    subject = opened(model, tokenizer)
+    opened = open_attention(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind, encoding)
     digest = _digest(chosen_on, reported_on)
     if beside is not None:  # before hours of measuring
         check_same_words(digest, beside)
     switched = Switched(model, reported_on) if ablate else None
-    folder = folder_for(subject.name) if out is None else Path(out)
+    folder = folder_for(opened.name) if out is None else Path(out)
     process = processes()
     if process.is_main_process:
         texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
-        tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
-    subjects = [subject, subject, *[subject.at_random()] * 2]
+        tell("{}: {} texts to choose on, {} to report on".format(opened.name, *texts))
+    subjects = [opened, opened, *[opened.at_random()] * 2]
     quiet = not (progress and process.is_main_process)
     with (
         locked(folder) if process.is_main_process else nullcontext(),
@@ -96,17 +96,17 @@ def heads(
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
         if process.is_main_process:
-            _write(folder, subject, done, digest, switched)
+            _write(folder, opened, done, digest, switched)
     if process.is_main_process:
         tell(f"The folder: {folder}")
     process.wait_for_everyone()
     return json.loads((folder / FILE).read_text("utf-8"))
 
 
-def _write(folder: Path, subject: Subject, done: Sequence[Measured], digest: str, switched: Switched | None) -> None:
+def _write(folder: Path, model: OpenModel, done: Sequence[Measured], digest: str, switched: Switched | None) -> None:
     here, there, *control = done
-    findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
-    document = _document(subject, here, there, findings)
+    findings = choose(here.corpus, here.answers, there.corpus, there.answers, tuple(one.answers for one in control))
+    document = _document(model, here, there, findings)
     document["corpus"] = digest
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     files = {FILE: (json.dumps(document, allow_nan=False) + "\n").encode()}
@@ -134,22 +134,22 @@ def _digest(*parts: Corpus) -> str:
     return digest.hexdigest()
 
 
-def _document(subject: Subject, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
+def _document(model: OpenModel, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
     measures = (here.sums + there.sums).measures()
     repeated = here.repeated.measures()
     best = measures["word_offset_best"]
     before_or_after = positional(best[..., WIDE - 1], best[..., WIDE + 1])
-    labels = syntactic(here.corpus, here.found, there.corpus, there.found)
+    labels = syntactic(here.corpus, here.answers, there.corpus, there.answers)
     layers, count = best.shape[:2]
     finds, chosen_at = (_rates(one, here.corpus.groups) for one in (there, here))
     finders = _finders(findings, chosen_at)
     best_of = [Finder(finding.relation, finding.layer, finding.head) for finding in findings]
     both = list(dict.fromkeys([*best_of, *finders]))
-    shown = dict(zip(both, examples(subject, there, both), strict=True))
+    shown = dict(zip(both, examples(model, there, both), strict=True))
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": subject.name,
+        "model": model.name,
         "layers": layers,
         "heads": count,
         "parts": [_about(one) for one in (here, there)],
@@ -185,8 +185,8 @@ def _about(one: Measured) -> dict[str, Any]:
 
 def _rates(one: Measured, relations: Iterable[str]) -> dict[str, ndarray]:
     """The share of each relation's questions on which each head is right [L, H]; NaN where there are none."""
-    groups, none = one.corpus.groups, np.full(one.found.shape[1:], np.nan)
-    return {name: one.found[groups[name]].mean(0) if len(groups.get(name, ())) else none for name in relations}
+    groups, none = one.corpus.groups, np.full(one.answers.shape[1:], np.nan)
+    return {name: one.answers[groups[name]].mean(0) if len(groups.get(name, ())) else none for name in relations}
 
 
 def _finders(findings: Sequence[Finding], chosen_at: dict[str, ndarray]) -> list[Finder]:
