@@ -115,7 +115,6 @@ def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence]
     """The sentences of files, and a note of how many have comments but no words."""
     kept, wordless = [], 0
     for path in paths:
-        of_file: list[_Sentence] = []
         begins = True
         for comments, rows in conllu.sentences(read_lines(path, encoding), path.name):
             begins = begins or any(comment.startswith("# newdoc") for comment in comments)
@@ -126,13 +125,12 @@ def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence]
             for row in rows:
                 _add(sentence, row)
             _check(sentence)
+            _check_tree(sentence)
             if sentence.forms:
-                of_file.append(sentence)
+                kept.append(sentence)
                 begins = False
             else:
                 wordless += 1
-        _check_circles(of_file)
-        kept += of_file
     return kept, f"Left out: {wordless:,} sentence{'s' * (wordless > 1)} without words." if wordless else ""
 
 
@@ -185,26 +183,22 @@ def _check(sentence: _Sentence) -> None:
             )
 
 
-def _check_circles(sentences: list[_Sentence]) -> None:
-    """Follows all heads at once, with doubled steps; a word that does not reach a root lies below a circle."""
-    lengths = np.array([len(s.forms) for s in sentences], np.int64)
-    starts = np.repeat(lengths.cumsum() - lengths, lengths)
-    head = np.array([head for s in sentences for head in s.heads], np.int64)
-    above = np.append(np.where(head < 0, len(head), head + starts), len(head))  # the last is above all roots
-    for _ in range(int(lengths.max(initial=1)).bit_length()):
-        above = above[above]
-    lost = np.flatnonzero(above[:-1] != len(head))
-    if len(lost):
-        sentence = sentences[np.searchsorted(lengths.cumsum(), lost[0], "right")]
-        at = int(lost[0] - starts[lost[0]])
-        circle = [at]
-        while circle[-1] not in circle[:-1]:
-            circle.append(sentence.heads[circle[-1]])
-        circle = circle[circle.index(circle[-1]) :]
-        raise ValueError(
-            f"{sentence.name}:{sentence.lines[circle[0]]}: expected a tree, got words that are heads of each other in "
-            f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
-        )
+def _check_tree(sentence: _Sentence) -> None:
+    """Raises ValueError where words are heads of each other in a circle."""
+    rooted = {-1}
+    for at in range(len(sentence.heads)):
+        path: dict[int, None] = {}
+        while at not in rooted and at not in path:
+            path[at] = None
+            at = sentence.heads[at]
+        if at in path:
+            circle = [*path]
+            circle = [*circle[circle.index(at) :], at]
+            raise ValueError(
+                f"{sentence.name}:{sentence.lines[at]}: expected a tree, got words that are heads of each other in "
+                f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
+            )
+        rooted.update(path)
 
 
 # --- entities -------------------------------------------------------------------------------------------------------
