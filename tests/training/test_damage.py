@@ -16,7 +16,6 @@ from sightline.training.runs import fit
 from sightline.training.state import LATER
 from tests.training.small_runs import KEPT, READ, SMALL, TEXTS, refusal, resumed
 
-
 # --- damage -------------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +80,7 @@ def as_an_earlier_version_left_it(run):
         tensors, metadata = checkpoint.read_tensors(run / name)
         metadata = {k: v for k, v in metadata.items() if k in ("state", "trained_on")}
         if "state" in metadata:
-            state = {k: v for k, v in json.loads(metadata["state"]).items() if k not in loop.LATER}
+            state = {k: v for k, v in json.loads(metadata["state"]).items() if k not in LATER}
             metadata["state"] = json.dumps(state)
         save_file(tensors, run / name, metadata)
 

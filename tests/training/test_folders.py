@@ -1,7 +1,6 @@
 """One run at a time to a folder, nothing outside it, what is resumed or written over, and how long it takes."""
 
 import os
-import shutil
 import threading
 
 import pytest
@@ -12,7 +11,6 @@ from sightline.training import loop, predict, state
 from sightline.training.model import Model
 from sightline.training.runs import fit
 from tests.training.small_runs import KEPT, SMALL, TEXTS, refusal, resumed
-
 
 # --- one run at a time, and nothing outside it ----------------------------------------------------------------------------
 
@@ -153,7 +151,7 @@ def test_seconds_include_the_evaluations(folders, tmp_path, monkeypatch, evaluat
 
     monkeypatch.setattr(loop, "_update", slow_update)
     monkeypatch.setattr(loop, "_validated", slow_validated)
-    monkeypatch.setattr(loop, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(state, "perf_counter", lambda: now[0])
     options = SMALL | {"steps": None, "seconds": 10.0, "tokens": 500}
     if not counts:
         options["evaluation_counts"] = False
