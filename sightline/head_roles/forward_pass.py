@@ -16,11 +16,10 @@ from sightline.attention import Attended, Request, watching
 from sightline.head_roles.definition import add_sums
 from sightline.head_roles.layout import Item, Layout
 from sightline.head_roles.runs import Runs
-from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import EDGES, SINK, Sums
 from sightline.kernels import head_sums
 from sightline.kernels.toolchain import library
-from sightline.models.opening import evaluating
+from sightline.models.opening import OpenModel, evaluating
 from sightline.observe.calls import Call
 from sightline.observe.routing import INFLUENCE, asking
 from sightline.sequences import Sequences
@@ -67,7 +66,7 @@ class Tap:
     Raises: ValueError where no attention is seen, or layers have different numbers of heads.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: OpenModel):
         self.subject = subject
         self._modules = {id(part): name or "model" for name, part in subject.encoder.named_modules()}
         self._outermost = self._here = None  # frames of the pass and of the layer, kept so that their ids stay theirs
