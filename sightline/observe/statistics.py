@@ -27,9 +27,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from sightline.attention.rectangles import equal_runs
 from sightline.observe import native
 from sightline.observe.calls import HIDDEN, Call, Piece
+from sightline.sequences import equal_runs
 
 BINS = 24  # distances up to 2 ** 23 have a bin
 TILE = 2**19  # scores at once
