@@ -146,7 +146,8 @@ class Tap:
 
 
 def _call(request: Request, lse: Tensor) -> Call:
-    q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
+    q, k, _, layout, key_layout, pattern, scale, _, softcap, bias, _ = request
+    offsets, key_offsets = layout.offsets, key_layout.offsets
     heads = torch.arange(q.shape[1], device=q.device)
     groups = heads // (q.shape[1] // k.shape[1])
     bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))

@@ -81,7 +81,8 @@ class Recorder:
             self.pending = key, who.cross, [(who.sequence or 0, self._call(request, lse, who))]
 
     def _call(self, request: Request, lse: Tensor, who: Asking) -> Call:
-        q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
+        q, k, _, layout, key_layout, pattern, scale, _, softcap, bias, _ = request
+        offsets, key_offsets = layout.offsets, key_layout.offsets
         heads = self._heads(q.shape[1])
         groups = torch.tensor(heads, device=k.device) // (q.shape[1] // k.shape[1])
         some = slice(None) if self.heads is None else heads
