@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sightline.attention.origin import Origin
 from sightline.attention.pattern import Pattern
 
 
@@ -29,6 +30,7 @@ class Request(NamedTuple):
     softcap: float | None = None
     bias: Tensor | None = None
     sink: Tensor | None = None
+    origin: Origin | None = None  # for watchers only
 
 
 def positive(q: Tensor, scale: float) -> tuple[Tensor, float]:

@@ -19,8 +19,9 @@ from sightline.head_roles.layout import SCORES, Item, Run
 from sightline.head_roles.native import Laid, fits, read
 from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import Sums
+from sightline.observe.callers import Callers, forwards_noted
 from sightline.observe.calls import Call
-from sightline.observe.routing import INFLUENCE, asking
+from sightline.observe.routing import INFLUENCE
 from sightline.sequences import Sequences
 
 
@@ -71,10 +72,6 @@ class Tap:
 
     def __init__(self, subject: Subject):
         self.subject = subject
-        self._modules = {id(part): name or "model" for name, part in subject.model.named_modules()}
-        self._outermost = self._here = (
-            None  # frames of the pass and of the layer; held, so that no other takes their place
-        )
         self._layer = self._passed = self._next = 0
         seen: list[tuple[int, int]] = []
         ids = torch.tensor([*subject.before, 0, *subject.after], device=subject.device)
@@ -121,31 +118,30 @@ class Tap:
 
     def run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
         """Gives each call of a pass: its layer, the first of the sequences it is of, and the call itself."""
-        self._outermost, self._layer, self._passed, self._next = None, -1, 0, 0
+        self._layer, self._passed, self._next = -1, 0, 0
+        callers = Callers(self.subject.model)
 
         def taken(request: Request, attended: Attended) -> None:
-            who = asking(self._modules)
-            if who is None:
+            caller = callers.caller(request)
+            if caller is None:
                 return  # another model's
-            if who.outermost is not self._outermost:  # a new forward, of the documents after those of the last
-                self._outermost, self._here, self._layer, self._passed = who.outermost, None, -1, self._next
-            if who.here is not self._here:
-                self._here, self._layer = who.here, self._layer + 1
-            start = self._passed + (who.sequence or 0)
+            if caller.first_of_pass:  # of the documents after those of the last
+                self._layer, self._passed = -1, self._next
+            self._layer += caller.first_of_layer
+            start = self._passed + (caller.origin.sequence or 0)
             self._next = max(self._next, start + len(request.offsets) - 1)
             each(self._layer, start, _call(request, attended.lse))
 
         try:
-            with torch.no_grad(), _evaluating(self.subject.model), watching(taken):
-                self.subject.run(self.subject.model, sequences)
+            model = self.subject.model
+            with torch.no_grad(), _evaluating(model), forwards_noted(model), watching(taken):
+                self.subject.run(model, sequences)
         except _Enough:
             pass
-        finally:
-            self._outermost = self._here = None
 
 
 def _call(request: Request, lse: Tensor) -> Call:
-    q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
+    q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias = request[:10]
     heads = torch.arange(q.shape[1], device=q.device)
     groups = heads // (q.shape[1] // k.shape[1])
     bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))

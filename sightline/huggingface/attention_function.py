@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from sightline.attention import Pattern, attention
+from sightline.attention import Origin, Pattern, attention
 from sightline.huggingface.caller_packing import Asked, asked_packing, of_offsets, of_positions
 from sightline.huggingface.head_rows import needs_padding, refuse_whole_texts
 from sightline.huggingface.mask_rules import Reading, read
@@ -192,7 +192,9 @@ def attend(
     operands = (_rows(query, rows.queries), _rows(key, rows.keys), _rows(value, rows.keys))
     how = {"scale": scaling, "dropout": dropout, "softcap": softcap, "sink": s_aux}
     how = {name: given for name, given in how.items() if given is not None}
-    out = _attend(*operands, rows, grid, bias, how)
+    unpadded = None if given is None else given.rows
+    origin = Origin(module, rows.queries, rows.keys, (batch, queries, grid.keys), unpadded)
+    out = _attend(*operands, rows, origin, bias, how)
     if rows.queries is not None:
         out = out.new_zeros(batch * queries, *out.shape[1:]).index_copy(0, rows.queries, out)
     out = out.unflatten(0, (batch, queries))
@@ -205,33 +207,31 @@ def attend(
 # --- what is computed ---------------------------------------------------------------------------------------------------
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, grid: Grid, bias: Tensor | None, how: dict) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: Tensor | None, how: dict) -> Tensor:
     offsets, key_offsets = rows.offsets, rows.key_offsets
     if torch.equal(offsets, key_offsets):
         key_offsets = None
     if bias is None or rows.aligned:
-        return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, bias=bias, **how).out
-    return _one_by_one(q, k, v, rows, grid, bias, how)
+        return attention(q, k, v, offsets, rows.pattern, key_offsets=key_offsets, bias=bias, origin=origin, **how).out
+    return _one_by_one(q, k, v, rows, origin, bias, how)
 
 
-def _one_by_one(q: Tensor, k: Tensor, v: Tensor, rows: Rows, grid: Grid, bias: Tensor, how: dict) -> Tensor:
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: Tensor, how: dict) -> Tensor:
     """Each sequence with its own piece of the bias, which the model made for the batch as it lay."""
-    device = q.device
-    places = torch.arange(grid.batch * grid.queries, device=device) if rows.queries is None else rows.queries
-    key_places = torch.arange(grid.batch * grid.keys, device=device) if rows.keys is None else rows.keys
+    batch, queries, key_count = origin.shape
+    places = torch.arange(batch * queries, device=q.device) if rows.queries is None else rows.queries
+    key_places = torch.arange(batch * key_count, device=q.device) if rows.keys is None else rows.keys
     out = [q.new_zeros(0, q.shape[1], v.shape[2])]
     for s in range(len(rows.offsets) - 1):
         mine, keys = (slice(*o[s : s + 2].tolist()) for o in (rows.offsets, rows.key_offsets))
         if mine.stop == mine.start:
             continue
-        row = int(places[mine.start]) // grid.queries
-        piece = bias[row if len(bias) > 1 else 0][:, places[mine] % grid.queries][:, :, key_places[keys] % grid.keys]
-        ends = (torch.tensor([0, t.stop - t.start]) for t in (mine, keys))
-        starts, key_starts = ends
-        attended = attention(
-            q[mine], k[keys], v[keys], starts, rows.pattern, key_offsets=key_starts, bias=piece[None], **how
-        )
-        out.append(attended.out)
+        own = places[mine]
+        row = int(own[0]) // queries if len(bias) > 1 else 0
+        piece = bias[row][:, own % queries][:, :, key_places[keys] % key_count]
+        offsets, key_offsets = (torch.tensor([0, t.stop - t.start]) for t in (mine, keys))
+        one = {"key_offsets": key_offsets, "bias": piece[None], "origin": origin._replace(sequence=s, own=own)}
+        out.append(attention(q[mine], k[keys], v[keys], offsets, rows.pattern, **one, **how).out)
     return torch.cat(out)
 
 

@@ -310,9 +310,9 @@ def rows_in_runs(base: PreTrainedModel, batch: Sequences) -> Tensor:
 
 
 @contextmanager
-def packing(batch: Sequences) -> Iterator[None]:
-    """Within it, attention of this thread's models takes its rows to be this batch's."""
-    token = packing_in_use.set(Packing(batch.offsets, batch.offsets))
+def packing(batch: Sequences, rows: Tensor | None = None) -> Iterator[None]:
+    """Within it, attention of this thread's models takes its rows to be this batch's; `rows` as in `Packing`."""
+    token = packing_in_use.set(Packing(batch.offsets, batch.offsets, rows))
     try:
         yield
     finally:

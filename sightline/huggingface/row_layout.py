@@ -29,10 +29,14 @@ WHERE = f"attention {NAME!r}"
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Where the sequences of a packed batch begin: int64 [S + 1] on the CPU, over its queries and over its keys."""
+    """Where the sequences of a packed batch begin: int64 [S + 1] on the CPU, over its queries and over its keys.
+
+    `rows` [T] are the rows that its tokens had in the caller's padded batch, if there was one.
+    """
 
     offsets: Tensor
     key_offsets: Tensor
+    rows: Tensor | None = None
 
 
 packing_in_use: ContextVar[Packing | None] = ContextVar("packing_in_use", default=None)  # set by `run` and `unpad`

@@ -28,7 +28,13 @@ UNHEEDED = {  # settings that do not change how a model packs
     "transformers_version",
     "_name_or_path",
 }
-LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks look at no row of another sequence
+LIBRARIES = {
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "sightline",
+}  # their hooks look at no row of another sequence
 
 
 @dataclass(eq=False)

@@ -39,7 +39,7 @@ def call_unpadded(base: PreTrainedModel, whole: Callable, args: tuple, kwargs: d
     call = _packed_call(base, whole, args, kwargs)
     if call is None:
         return whole(base, *args, **kwargs)
-    with packing(call.texts):
+    with packing(call.texts, call.rows):
         outputs = whole(base, **arguments_for(base, call.arguments))
     pools = outputs.get("pooler_output") is not None
     pool = _pooling(base) if pools else None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
 
 from sightline.attention import Request
+from sightline.observe.callers import Caller, Callers
 from sightline.observe.calls import Call
 from sightline.observe.joining import added, narrowed, one_after_another, only_new, parents, side_by_side, taken
 from sightline.observe.layer import Layer
-from sightline.observe.routing import Asking, asking
 from sightline.observe.statistics import Statistics, statistics
 
 KEPT = (
@@ -52,36 +51,32 @@ class Recorder:
         self.heads = None if heads is None else list(heads)
         self.links, self.keep_map = links, keep_map
         self.special = special if special is None or isinstance(special, Tensor) else list(special)
-        self.modules = {id(part): name or type(part).__name__ for name, part in model.named_modules()}
+        self.callers = Callers(model)
         self.names: dict[str, int] = {}
         self.records: dict[str, Record] = {}
-        self.outermost: FrameType | None = None  # of the pass that is under way; held, so that no other takes its id
-        self.here: FrameType | None = None  # where the last call came from
         self.pending: tuple[str, bool, list[tuple[int, Call]]] | None = None
-        self.called: dict[str, int] = {}  # how often each module has been called in this pass
         self.asked: tuple | None = None  # which rows of a padded decoder are real, and their offsets
         self.parents: list[int] | None = None  # what this pass goes on with
 
     def add(self, request: Request, lse: Tensor) -> None:
-        who = asking(self.modules)
-        if who is None:
+        caller = self.callers.caller(request)
+        if caller is None:
             return  # another model, or attention by itself
-        if who.here is self.here and self.pending is not None:  # one layer, sequence by sequence
-            self.pending[2].append((who.sequence, self._call(request, lse, who)))
+        if not caller.first_of_layer:  # one layer, sequence by sequence
+            if self.pending is not None:
+                self.pending[2].append((caller.origin.sequence, self._call(request, lse, caller)))
             return
         self.settle()
-        if who.outermost is not self.outermost:
-            self.outermost, self.called, self.asked, self.parents = who.outermost, {}, None, None
-        times = self.called[who.name] = self.called.get(who.name, 0) + 1
-        key = who.name if times == 1 else f"{who.name}#{times}"  # a module that runs twice in a pass is two layers
+        if caller.first_of_pass:
+            self.asked = self.parents = None
+        key = caller.name if caller.times == 1 else f"{caller.name}#{caller.times}"  # run twice in a pass: two layers
         number = self.names.setdefault(key, len(self.names))
-        chosen = self.layers is None or number in self.layers or key in self.layers
-        self.here = who.here if chosen else None
-        if chosen:
-            self.pending = key, who.cross, [(who.sequence or 0, self._call(request, lse, who))]
+        if self.layers is None or number in self.layers or key in self.layers:
+            self.pending = key, caller.cross, [(caller.origin.sequence or 0, self._call(request, lse, caller))]
 
-    def _call(self, request: Request, lse: Tensor, who: Asking) -> Call:
-        q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
+    def _call(self, request: Request, lse: Tensor, caller: Caller) -> Call:
+        q, k, _, offsets, key_offsets, pattern, scale = request[:7]
+        softcap, bias = request.softcap, request.bias
         heads = self._heads(q.shape[1])
         groups = torch.tensor(heads, device=k.device) // (q.shape[1] // k.shape[1])
         some = slice(None) if self.heads is None else heads
@@ -90,7 +85,7 @@ class Recorder:
             bias = bias.detach().expand(len(offsets) - 1, -1, -1, -1)
             bias = tuple(bias if bias.shape[1] == 1 else bias[:, some])
         call = Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
-        return self._real(call, who)
+        return self._real(call, caller)
 
     def _heads(self, count: int) -> list[int]:
         heads = list(range(count)) if self.heads is None else self.heads
@@ -98,22 +93,23 @@ class Recorder:
             raise ValueError(f"watch: expected heads from 0 to {count - 1}, got {heads}; choose among them")
         return heads
 
-    def _real(self, call: Call, who: Asking) -> Call:
+    def _real(self, call: Call, caller: Caller) -> Call:
         """The call with its tokens, and without the padding that a model with no order among its tokens lets ask too."""
-        shape, asked = who.shape, who.own if who.own is not None else who.queries
+        who, shape = caller.origin, caller.origin.shape
+        asked = next((rows for rows in (who.own, who.queries, who.unpadded) if rows is not None), None)
         rows, offsets, bias = None, call.key_offsets, call.bias
-        if shape is not None and not who.cross and who.queries is not None:
+        if shape is not None and not caller.cross and who.queries is not None:
             self.asked = shape[:2], who.queries, call.offsets
         if shape is None or who.queries is not None:
             pass  # nobody asks but real tokens
-        elif who.cross and who.sequence is None and self.asked is not None and self.asked[0] == shape[:2]:
+        elif caller.cross and who.sequence is None and self.asked is not None and self.asked[0] == shape[:2]:
             _, rows, offsets = self.asked
-        elif not who.cross and who.keys is not None and shape[1] == shape[2]:
+        elif not caller.cross and who.keys is not None and shape[1] == shape[2]:
             rows = who.keys
             if who.own is not None:
                 rows = torch.isin(who.own, who.keys).nonzero().flatten()
                 bias = None if bias is None else tuple(one[:, rows] for one in bias)
-        tokens = None if isinstance(self.special, Tensor) or self.special is None else who.tokens
+        tokens = None if isinstance(self.special, Tensor) or self.special is None else caller.tokens
         if tokens is not None:
             tokens = tokens.flatten() if asked is None else tokens.flatten()[asked]
             tokens = tokens if len(tokens) == len(call.q) else None
@@ -199,9 +195,9 @@ class Recorder:
         return record.statistics or statistics(call, self.links, self._special(call))
 
     def close(self) -> None:
-        """Lets go of the frames, and with them of what the model held."""
+        """Drops the last forward, and with it the model."""
         self.settle()
-        self.outermost = self.here = None
+        self.callers.forget()
 
     def check(self) -> None:
         """Raises ValueError if layers were asked for that the model has not."""
