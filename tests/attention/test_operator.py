@@ -284,7 +284,7 @@ def test_a_watcher_sees_the_request_and_the_very_result():
     assert request.q is Q and request.k is K and request.v is K
     assert request.offsets is OFFSETS and request.key_offsets is keys
     assert request.pattern == CAUSAL and request.scale == 0.5
-    assert seen[1][0].key_offsets is OFFSETS and seen[1][0][5:] == (FULL, 8**-0.5, 0.0, None, None, None)
+    assert seen[1][0].key_offsets is OFFSETS and seen[1][0][5:11] == (FULL, 8**-0.5, 0.0, None, None, None)
     assert request.origin is None
 
 
