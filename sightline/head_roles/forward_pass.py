@@ -20,7 +20,7 @@ from sightline.head_roles.native import Laid, fits, read
 from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import Sums
 from sightline.observe.callers import Callers, forwards_noted
-from sightline.observe.calls import Call
+from sightline.observe.calls import Call, call_of
 from sightline.observe.routing import INFLUENCE
 from sightline.sequences import Sequences
 
@@ -130,7 +130,7 @@ class Tap:
             self._layer += caller.first_of_layer
             start = self._passed + (caller.origin.sequence or 0)
             self._next = max(self._next, start + len(request.offsets) - 1)
-            each(self._layer, start, _call(request, attended.lse))
+            each(self._layer, start, call_of(request, attended.lse))
 
         try:
             model = self.subject.model
@@ -138,14 +138,6 @@ class Tap:
                 self.subject.run(model, sequences)
         except _Enough:
             pass
-
-
-def _call(request: Request, lse: Tensor) -> Call:
-    q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias = request[:10]
-    heads = torch.arange(q.shape[1], device=q.device)
-    groups = heads // (q.shape[1] // k.shape[1])
-    bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
-    return Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
 
 
 @contextmanager
