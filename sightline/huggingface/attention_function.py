@@ -1,8 +1,8 @@
-"""The attention that transformers calls by the name "sightline": any of its models, padded or packed, through our operator.
+"""The attention that transformers calls by the name "sightline": any of its models, padded or packed.
 
-Two functions are registered. `mask` is called by a model once per forward (and once per kind of layer); it computes no mask
-but returns a stand-in that carries a plan. `attend` is called by every layer with that stand-in; it takes the rows that are
-real, calls `sightline.attention`, and puts the result back. What it cannot compute exactly, it refuses.
+Two functions are registered. `mask` is called by a model once per forward (and once per kind of layer); it computes no
+mask but returns a stand-in that carries a plan. `attend` is called by every layer with that stand-in; it takes the rows
+that are real, calls `sightline.attention`, and puts the result back. What it cannot compute exactly, it refuses.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from sightline.huggingface.row_layout import (
 class MaskPlan:
     """What one mask says, and what follows from it, computed when the first layer needs it and kept for the others.
 
-    Without a `rule` the mask must be evaluated. `keep` [B, Lk] says which keys are real (None: all), `packing` is that of `run`
-    and `unpad`, and with `every_row` rows of padding are computed as eager attention computes them.
+    Without a `rule` the mask must be evaluated. `keep` [B, Lk] says which keys are real (None: all), `packing` is that
+    of `run` and `unpad`, and with `every_row` rows of padding are computed as eager attention computes them.
     """
 
     grid: Grid
@@ -208,7 +208,7 @@ def attend(
     return out, None
 
 
-# --- what is computed ---------------------------------------------------------------------------------------------------
+# --- what is computed -------------------------------------------------------------------------------------------------
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: Tensor | None, options: dict) -> Tensor:
@@ -257,7 +257,7 @@ def _as_bias(ready: Tensor, query: Tensor, grid: Grid) -> Tensor:
 
 
 def _needs_every_row(rule: MaskRule | None, keep: Tensor, grid: Grid) -> bool:
-    """Whether more may be read than `padded` computes: texts without a token, holes in a window, padding in a pattern."""
+    """Whether `padded` leaves out what may be read: texts without a token, holes in a window, padding in a pattern."""
     windowed = rule is not None and (rule.pattern.left is not None or rule.pattern.right not in (None, 0))
     if not bool(keep.any(1).all()) or windowed and has_holes(keep):
         return True
@@ -291,7 +291,7 @@ def _rows_without_mask(grid: Grid, packing: Packing | None, causal: bool, window
     return whole_rows(grid, pattern) if packing is None else packed(packing, grid, MaskRule(pattern))
 
 
-# --- which packing ------------------------------------------------------------------------------------------------------
+# --- which packing ----------------------------------------------------------------------------------------------------
 
 
 def _packing(
@@ -299,13 +299,12 @@ def _packing(
 ) -> Packing | None:
     """The packing of a call; None where the input is not packed, or the mask's rule knows of it. The first that applies:
 
-        packing of                where
-        `run` or `unpad`          it is in use
-        offsets                   the call has cu_seq_lens_q
-        positions                 they begin again, the mask is a rule that numbers no sequences itself, and the caller gave
-                                  packed input or no attention_mask
+    - the packing of `run` or `unpad`, where one is in use;
+    - that of the offsets, where the call has cu_seq_lens_q;
+    - that of positions that begin again, under a mask which is a rule and numbers no sequences itself, where the caller
+      gave packed input or no attention_mask.
 
-    Raises: ValueError where the caller gave packed input that the model drops, is not made for, or has a padding mask too.
+    Raises: ValueError where the caller gave packed input that the model drops or cannot take, or a padding mask too.
     """
     by_rule = no_mask or plan is not None and plan.keep is None and plan.rule is not None
     numbered = by_rule and plan is not None and plan.rule.sequences is not None
@@ -340,7 +339,7 @@ def _untrusted_input(plan: MaskPlan | None) -> PackedInput | None:
     return caller
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
+# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 def _refuse(others: dict) -> None:

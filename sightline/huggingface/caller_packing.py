@@ -1,8 +1,8 @@
-"""Packing by the caller: offsets that came with a call, positions that begin again, or packed input that the model dropped.
+"""Packing by the caller: offsets, positions that begin again, or packed input that the model does not pass on.
 
-Positions mean packing only where they can mean nothing else. As in transformers, a call with an attention_mask, even one of
-ones, is not packed by its positions; without a mask a row is packed only if each break in its positions returns to the row's
-first position. Any other row is taken as eager attention takes it.
+Positions mean packing only where they can mean nothing else. As in transformers, a call with an attention_mask, even
+one of ones, is not packed by its positions; without a mask a row is packed only if each break in its positions returns
+to the row's first position. Any other row is taken as eager attention takes it.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def packed_input() -> PackedInput | None:
 def positions_of_text(axes: Tensor) -> Tensor:
     """Positions [B, L] of the text, from positions on several axes [R, B, L].
 
-    Of four rows the first is the text's, by transformers' convention. Otherwise a text begins where every axis returns to its
-    first value and none ever lies below that: an image repeats the values of some axes, but never of all.
+    Of four rows the first is the text's, by transformers' convention. Otherwise a text begins where every axis returns
+    to its first value and none ever lies below that: an image repeats the values of some axes, but never of all.
     """
     if len(axes) == 4:
         return axes[0]
@@ -123,8 +123,8 @@ def positions_of_text(axes: Tensor) -> Tensor:
 def outermost_call() -> tuple[PreTrainedModel, dict] | None:
     """The outermost model of the running call, and its arguments by name; None outside of any.
 
-    The only function that reads running frames: outside of watching no hook is on a model, and no other public way leads
-    from an attention layer to what its model was called with.
+    The only function that reads running frames: outside of watching no hook is on a model, and no other public way
+    leads from an attention layer to what its model was called with.
     """
     frame, outermost = sys._getframe(1), None
     while frame is not None:

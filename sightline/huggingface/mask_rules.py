@@ -1,8 +1,9 @@
 """Mask rules: what a mask function of transformers says, as a pattern and as the rows that may see each other.
 
-transformers describes a mask as a small tree of functions (causal AND window AND same sequence ...), which eager attention
-evaluates for every pair of tokens. Here the tree is read: its leaves are functions that transformers makes, recognized by
-their code. A mask function of the user's own cannot be read; it is evaluated for every pair, as in eager attention.
+transformers describes a mask as a small tree of functions (causal AND window AND same sequence ...), which eager
+attention evaluates for every pair of tokens. Here the tree is read: its leaves are functions that transformers makes,
+recognized by their code. A mask function of the user's own cannot be read; it is evaluated for every pair, as in eager
+attention.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ if hasattr(masking_utils, "remap_positions_for_packed_sequence"):  # newer versi
 class MaskRule:
     """Which keys a query sees by distance, and which rows see each other at all.
 
-    `sequences` [B, L] numbers the sequence of each row, where several lie in one row of the batch. With a `chunk`, a query sees
-    keys of its own chunk only; chunks begin after the `padding` [B] on the left.
+    `sequences` [B, L] numbers the sequence of each row, where several lie in one row of the batch. With a `chunk`, a
+    query sees keys of its own chunk only; chunks begin after the `padding` [B] on the left.
     """
 
     pattern: Pattern = Pattern()

@@ -1,7 +1,8 @@
 """Row layout: which rows of a padded or packed batch take part in attention, and where each sequence begins.
 
-A batch [B, L] lies in memory as B * L rows. Attention over packed sequences takes offsets over rows; padding is left out by
-listing the rows that are kept. All of this is computed on the CPU, from the mask and not from the values, once per forward.
+A batch [B, L] lies in memory as B * L rows. Attention over packed sequences takes offsets over rows; padding is left
+out by listing the rows that are kept. All of this is computed on the CPU, from the mask and not from the values, once
+per forward.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ proving: ContextVar[bool] = ContextVar("proving", default=False)  # a model is t
 class Rows:
     """The rows that take part: `queries` and `keys` are indices into the B * L rows (None: all), sequence by sequence.
 
-    `aligned` says that sequence s is row s of the batch and begins at its first place, so that a bias [B, H, L, L] fits.
+    `aligned` says that sequence s is row s of the batch and begins at its first place, so that a bias [B, H, L, L]
+    fits.
     """
 
     offsets: Tensor

@@ -1,8 +1,8 @@
 """Callers: which layer of a watched model makes a call of attention, and in which forward pass.
 
-The call's origin names the layer. Which forwards are running is noted by public hooks, which are on a model while anybody
-watches it and only then. They work in contexts that watch and do nothing elsewhere: in other threads, or on a copy of the
-model that was made meanwhile.
+The call's origin names the layer. Which forwards are running is noted by public hooks, which are on a model while
+anybody watches it and only then. They work in contexts that watch and do nothing elsewhere: in other threads, or on a
+copy of the model that was made meanwhile.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ OTHER_KEYS = {"key_value_states", "encoder_hidden_states"}  # arguments of cross
 class Forward:
     """A running forward; the object itself identifies it.
 
-    `tokens` are the token ids it was called with, if any; `cross` says that it was called with the keys of another text;
-    `endless` that its end is not noted: it began with a lookup of embeddings, as in `Encoder.step`.
+    `tokens` are the token ids it was called with, if any; `cross` says that it was called with the keys of another
+    text; `endless` that its end is not noted: it began with a lookup of embeddings, as in `Encoder.step`.
     """
 
     module: nn.Module
@@ -46,8 +46,8 @@ class Forward:
 class Caller:
     """The layer that makes a call of attention.
 
-    `times` counts the layer's calls in this pass, `first_of_pass` says that the call begins a pass, and `first_of_layer` that it
-    does not go on with the next sequence of the layer's last call.
+    `times` counts the layer's calls in this pass, `first_of_pass` says that the call begins a pass, and
+    `first_of_layer` that it does not go on with the next sequence of the layer's last call.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Callers:
         return Caller(name, origin, tokens, cross, self._times[name], first_of_pass, not goes_on)
 
 
-# --- hooks --------------------------------------------------------------------------------------------------------------
+# --- hooks ------------------------------------------------------------------------------------------------------------
 
 _running: ContextVar[tuple[Forward, ...] | None] = ContextVar("running", default=None)  # None: nobody watches here
 _lock = threading.Lock()
@@ -115,7 +115,7 @@ def forwards_noted(model: nn.Module) -> Iterator[None]:
 
 
 def _entrances(model: nn.Module) -> dict[nn.Module, bool]:
-    """The modules through which a pass can begin, and those that know of other keys or of token ids; True: an embedding."""
+    """The modules through which a pass can begin, and those that get other keys or token ids; True: an embedding."""
     wholes = [part for part in model.modules() if isinstance(part, Encoder) or is_huggingface(part)]
     inside = {part for whole in wholes for part in whole.modules() if part is not whole}.difference(wholes)
     modules = dict.fromkeys((_embedding(whole) for whole in wholes), True)

@@ -24,9 +24,9 @@ HIDDEN = -1e30  # the logarithm of the weight of a hidden key: finite, so that 0
 class Call:
     """One call of attention, or several joined; views where it can.
 
-    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1, N, M].
-    `groups` [H] is the key head of each query head, `tokens` [T] the ids of the rows, where they are needed. In a summary, q
-    and k are None and `ends` [S, G, D] are the last keys of the sequences.
+    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1,
+    N, M]. `groups` [H] is the key head of each query head, `tokens` [T] the ids of the rows, where they are needed. In
+    a summary, q and k are None and `ends` [S, G, D] are the last keys of the sequences.
     """
 
     q: Tensor | None
@@ -152,7 +152,7 @@ class Piece:
 
     @cached_property
     def _queries(self) -> Tensor:
-        """Scaled queries [items, n, D], with one more column, -lse, if a score does not change before it is subtracted."""
+        """Scaled queries [items, n, D], with one more column, -lse, if nothing changes a score before lse is subtracted."""
         q = self.rows(self.call.q, 0, self.n)
         queries = self.level.new_empty(self.items, self.n, q.shape[3] + self._plain)
         self.by_sequence(queries)[..., : q.shape[3]].copy_(q).mul_(self.call.scale)
@@ -172,7 +172,7 @@ class Piece:
         return keys
 
     def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
-        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden.
+        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b; HIDDEN where hidden.
 
         They are written to `room`, if given, since fresh memory costs more than the product.
         """

@@ -1,7 +1,7 @@
 """Joining: sequences that a layer took one by one, and steps of `generate`, become one call.
 
-A step has a few new queries, and the keys of the whole text so far. It continues an earlier step if its keys before the new ones
-are, bit for bit, the keys of that step; together they are one causal call over the whole text.
+A step has a few new queries, and the keys of the whole text so far. It continues an earlier step if its keys before the
+new ones are, bit for bit, the keys of that step; together they are one causal call over the whole text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from sightline.sequences import offsets_of, rows_from
 def interleaved(parts: list[Tensor], offsets: list[Tensor]) -> Tensor:
     """Rows of several packs of the same sequences, sequence by sequence: the first pack's rows, then the second's, ...
 
-    >>> interleaved([torch.tensor([1, 2, 3]), torch.tensor([10, 30])], [torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])])
+    >>> offsets = [torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])]
+    >>> interleaved([torch.tensor([1, 2, 3]), torch.tensor([10, 30])], offsets)
     tensor([ 1,  2, 10,  3, 30])
     """
     ids = [torch.repeat_interleave(torch.arange(len(o) - 1), o.diff()) for o in offsets]

@@ -30,8 +30,8 @@ class Layer:
     """What the heads of one attention layer looked at in one forward pass, or in all steps of one `generate`.
 
     Shapes: offsets, key_offsets int64 [S + 1]; over T queries, R keys and the H heads that were watched, float32:
-    `lse`, `entropy` (nats), `distance` (tokens), `first`, `special` [T, H]; `received` [R, H]; `histogram` [H, 2 BINS + 1] with
-    the names `bins`; `links`. Rows are real tokens, without padding. `statistics.py` has the formulas.
+    `lse`, `entropy` (nats), `distance` (tokens), `first`, `special` [T, H]; `received` [R, H]; `histogram` [H, 2 BINS +
+    1] with the names `bins`; `links`. Rows are real tokens, without padding. `statistics.py` has the formulas.
     """
 
     bins = bins()
@@ -121,8 +121,8 @@ class Layer:
     def tile(self, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)) -> Tile:
         """A rectangle of one head's map, exact, at any zoom.
 
-        `at` says what a cell is, for queries and for keys: a number of tokens, or offsets of groups of tokens, such as words.
-        `rows` and `columns` are pairs (first, stop) or ranges of cells; None: all.
+        `at` says what a cell is, for queries and for keys: a number of tokens, or offsets of groups of tokens, such as
+        words. `rows` and `columns` are pairs (first, stop) or ranges of cells; None: all.
 
         Raises: ValueError outside the map, and where the map was not kept.
         """

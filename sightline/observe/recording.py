@@ -1,4 +1,4 @@
-"""Recording: single calls of attention become layers. Which rows are real, and which steps of `generate` belong together."""
+"""Recording: calls of attention become layers; finds which rows are real, and which steps of `generate` belong together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ KEPT = 2**28  # bytes of queries and keys kept in memory; what comes after goes 
 class Record:
     """What one layer did: the steps that make its rows, oldest first, or their statistics alone.
 
-    `last` is the last step with all its keys, with which the next is compared. Steps `on_disk` keep queries and keys there, and
-    their statistics are computed when they are read.
+    `last` is the last step with all its keys, with which the next is compared. Steps `on_disk` keep queries and keys
+    there, and their statistics are computed when they are read.
     """
 
     steps: list[Call]

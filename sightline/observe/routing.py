@@ -1,4 +1,4 @@
-"""Switches a Hugging Face model to the attention "sightline" while anybody watches it, and back when the last one is done."""
+"""Routing: a Hugging Face model has the attention "sightline" while anybody watches it, and its own again afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def routed(model: nn.Module) -> Iterator[None]:
     parts = [part for part in model.modules() if is_huggingface(part)]
     if not parts and not any(isinstance(part, SelfAttention) for part in model.modules()):
         raise ValueError(
-            f"watch: expected a model with self-attention, got {type(model).__name__} without weights to see; {INFLUENCE}"
+            f"watch: expected a model with self-attention, got {type(model).__name__} without weights to see; "
+            f"{INFLUENCE}"
         )
     with ExitStack() as stack:
         for part in parts:

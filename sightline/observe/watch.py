@@ -137,16 +137,17 @@ def watch(
     special: Tensor | Iterable[int] | None = None,
     keep_map: bool = False,
 ) -> Iterator[Seen]:
-    """Sees what each attention layer of the model looks at while the context lasts; watching changes no bit of its outputs.
+    """Sees what each attention layer of the model looks at while the context lasts; changes no bit of its outputs.
 
-    Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface. The latter runs
-    on the attention "sightline" meanwhile: if it ran on "sdpa" or "eager" before, its outputs differ by rounding, about 1e-7 of
-    their size in float32, as between those two. Works for packed and padded input, `run`, `generate` and single steps.
-    `layers` (numbers or names) and `heads` choose; `links` is the number of keys kept for each query. `special` marks special
-    tokens among the keys: bool [R], or token ids where the model is called with ids. With `keep_map`, queries and keys of long
-    input are kept too, on disk, for tiles of the map.
+    Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface. The
+    latter runs on the attention "sightline" meanwhile: if it ran on "sdpa" or "eager" before, its outputs differ by
+    rounding, about 1e-7 of their size in float32, as between those two. Works for packed and padded input, `run`,
+    `generate` and single steps. `layers` (numbers or names) and `heads` choose; `links` is the number of keys kept for
+    each query. `special` marks special tokens among the keys: bool [R], or token ids where the model is called with
+    ids. With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
 
-    Raises: ValueError where the model has no attention that can be seen, for layers or heads it has not, and for negative links.
+    Raises: ValueError where the model has no attention that can be seen, for layers or heads it has not, and for
+    negative links.
 
     >>> from sightline.encoders import build
     >>> from sightline.sequences import Sequences
