@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sightline.attention import blockwise, cpu, cuda, native, reference
+from sightline.attention.origin import Origin
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
 from sightline.attention.seen import has_tangent
@@ -54,6 +55,7 @@ def attention(
     bias: Tensor | None = None,
     sink: Tensor | None = None,
     backend: str | None = None,
+    origin: Origin | None = None,
 ) -> Attended:
     """Attention inside each sequence of a pack, exact, without padding.
 
@@ -63,7 +65,7 @@ def attention(
     `scale` is 1 / sqrt(D) unless given, and any finite number; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
     become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of sequence s meets key j at
     bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
-    is the score of one more key, whose value is zero, and lse counts it.
+    is the score of one more key, whose value is zero, and lse counts it. `origin` tells watchers who asks.
     What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out nor lse nor a
     gradient of what does not see it. Only the backend "cuda" does not look for them, so as not to wait for the GPU: there NaN may show
     in other rows of its own sequence. A NaN that is seen shows; a score beyond the largest number of its dtype counts as that number.
@@ -80,7 +82,7 @@ def attention(
             [0.5774]])
     """
     if torch.compiler.is_dynamo_compiling():
-        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
+        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend, "origin": origin}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise TypeError(
@@ -98,7 +100,7 @@ def attention(
     if sink is not None and chosen is not reference:  # there it is written out
         attended = _with_sink(*attended, sink)
     for look in _watchers.get():
-        look(request, attended)
+        look(request._replace(origin=origin), attended)
     return attended
 
 
