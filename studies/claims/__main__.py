@@ -48,7 +48,7 @@ def claims(
     from rich.console import Console
 
     from studies.claims import settle, table
-    from studies.claims.page import write
+    from studies.claims.page import write_claims
 
     out = out or Path("runs", "claims-quick" if quick else "claims")
     found = settle(
@@ -62,7 +62,7 @@ def claims(
         heads=heads or (),
     )
     Console().print(table(found))
-    print(f"The page: {write(found, out / 'claims.html')}")
+    print(f"The page: {write_claims(found, out / 'claims.html')}")
 
 
 if __name__ == "__main__":

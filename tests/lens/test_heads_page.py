@@ -171,7 +171,7 @@ def test_texts_are_drawn_with_lines_between_words(browser, file):
         assert texts.count() == 3
         text = texts.first
         assert text.locator(".text").evaluate("e => e.textContent") == "The old dog that barked isn't tired."
-        assert text.locator(".unit.asked").inner_text() == SENTENCE[0]
+        assert text.locator(".unit.query").inner_text() == SENTENCE[0]
         assert text.locator(".unit.gold").inner_text() == SENTENCE[2]
         text.locator("path").first.wait_for(state="attached")
         assert text.locator("path").evaluate_all("paths => paths.map(p => p.dataset.to)") == ["2", "8"]

@@ -64,7 +64,7 @@ def test_the_page_shows_it_with_its_probability(browser, words, tmp_path, scheme
         assert went == {"requests": [], "errors": []}
     data = look(ours(Tag("words", "tags", ("A", "B")), words), LAW)
     with opened(browser, write_page(data, tmp_path / "look.html"), DRAWN) as (page, went):
-        asked = int(page.locator(".unit.asked").get_attribute("data-i"))
+        asked = int(page.locator(".unit.query").get_attribute("data-i"))
         tag, p = data["predicts"]["tags"][asked]
         assert f"predicted tags: {tag} {100 * p:.1f}%" in page.inner_text(".say") and not went["errors"]
 

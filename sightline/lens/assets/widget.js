@@ -1,4 +1,4 @@
-// The page of a look in a cell, in a frame of its own: what it asks goes on to Python, and what Python answers comes back to it.
+// The page of a look in a notebook's cell, in a frame of its own: its questions go to Python, and the answers to it.
 function render({ model, el }) {
   const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "allow-scripts");

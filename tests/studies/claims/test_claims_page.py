@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.lens import read_page
-from studies.claims.page import rendered as render
-from studies.claims.page import write as write_page
+from studies.claims.page import render_claims, write_claims
 from tests.lens.browser import needs_browser, opened
 from tests.lens.test_page import EVIL
 from tests.studies.claims.fabricated_claims import DISTANCES, ENCODERS, LENGTHS, TITLES, claims_document, maps, steps
@@ -19,7 +18,7 @@ COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results" / "claims" / "c
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    return write_page(claims_document(), tmp_path_factory.mktemp("page") / "claims.html")
+    return write_claims(claims_document(), tmp_path_factory.mktemp("page") / "claims.html")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def test_the_page_carries_all_it_needs_and_gives_its_data_back(file):
 
 def test_a_document_of_another_version_is_refused():
     with pytest.raises(ValueError, match="expected data of version 1, got 2"):
-        render(claims_document() | {"version": 2})
+        render_claims(claims_document() | {"version": 2})
 
 
 @needs_browser
@@ -184,7 +183,7 @@ def test_tables_hold_spreads_words_numbers_and_nothing(shown):
 
 @needs_browser
 def test_one_seed_makes_nothing_bold(browser, tmp_path):
-    with opened(browser, write_page(claims_document(seeds=1), tmp_path / "one.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(claims_document(seeds=1), tmp_path / "one.html"), DRAWN) as (page, seen):
         assert page.locator("td.best").count() == page.locator("td small").count() == 0
         assert page.locator("circle.point").count() > 100 and not seen["errors"]
 
@@ -275,7 +274,7 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
     for one in evil["claims"]:
         one["left_out"].append({"why": EVIL, "what": [{"group": EVIL, "missing": EVIL, "planned": EVIL}]})
     evil["machines"] = [{EVIL: EVIL}]
-    with opened(browser, write_page(evil, tmp_path / "evil <b>.html"), DRAWN, viewport=WIDE) as (page, seen):
+    with opened(browser, write_claims(evil, tmp_path / "evil <b>.html"), DRAWN, viewport=WIDE) as (page, seen):
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         for where in ("#claim-5 circle.point >> nth=-1", "#claim-2 .map svg"):
             page.locator(where).first.evaluate("e => e.scrollIntoView({ block: 'center' })")
@@ -291,7 +290,7 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
 
 @needs_browser
 def test_nothing_was_run(browser, tmp_path):
-    file = write_page(claims_document(run=False), tmp_path / "none.html")
+    file = write_claims(claims_document(run=False), tmp_path / "none.html")
     with opened(browser, file, DRAWN, viewport=WIDE) as (page, seen):
         assert page.inner_text(".tally .stage") == "Nothing has been run yet."
         assert page.locator(".verdicts [data-verdict='not run'] .mark").count() == 10
@@ -305,14 +304,14 @@ def test_a_picture_without_a_point_says_so(browser, tmp_path):
     [picture] = document["claims"][0]["pictures"]
     picture["series"] = [{"name": "rnn", "points": [[64, 0]]}]
     document["claims"][0]["pictures"].append(picture | {"series": []})
-    with opened(browser, write_page(document, tmp_path / "empty.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(document, tmp_path / "empty.html"), DRAWN) as (page, seen):
         assert page.locator("#claim-1 .nothing").count() == 2 and not seen["errors"]
 
 
 @needs_browser
 def test_the_committed_results_are_drawn(browser, tmp_path):
     committed = json.loads(COMMITTED.read_text("utf-8"))
-    with opened(browser, write_page(committed, tmp_path / "claims.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(committed, tmp_path / "claims.html"), DRAWN) as (page, seen):
         assert page.locator(".claim").count() == len(committed["claims"]) and not seen["errors"]
         pictures = sum(len(claim["pictures"]) for claim in committed["claims"])
         assert page.locator("figure svg[role=img]").count() >= pictures == page.locator("figure").count()
