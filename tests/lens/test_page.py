@@ -91,14 +91,16 @@ def test_the_table_and_plots_hold_the_numbers(browser, file):
             assert page.locator(f"#time path.other[data-kind={encoder['kind']}]").count() == 2
         # higher is drawn higher
         ends = page.evaluate(
-            "[...document.querySelectorAll('#distance circle[data-x=\"4\"]')].map(c => [+c.dataset.y, +c.getAttribute('cy')])"
+            "[...document.querySelectorAll('#distance circle[data-x=\"4\"]')]"
+            ".map(c => [+c.dataset.y, +c.getAttribute('cy')])"
         )
         assert sorted(ends) == sorted(ends, key=lambda end: -end[1])
 
 
 def _points(page, where, kind):
     return page.evaluate(
-        "([w, k]) => [...document.querySelectorAll(`${w} circle[data-kind=${k}]`)].map(c => [+c.dataset.x, +c.dataset.y])",
+        "([w, k]) => [...document.querySelectorAll(`${w} circle[data-kind=${k}]`)]"
+        ".map(c => [+c.dataset.x, +c.dataset.y])",
         [where, kind],
     )
 
@@ -174,7 +176,9 @@ def test_the_look_keeps_its_lines_of_code_whole_where_there_is_room(browser, fil
         assert (look["width"] > main["width"]) == (width == 1280)
         sizes = page.evaluate(
             """['#sight .look', '.lede'].map(part => {
-              const style = getComputedStyle(document.querySelector(part)); return parseFloat(style.lineHeight) / 16; })"""
+              const style = getComputedStyle(document.querySelector(part));
+              return parseFloat(style.lineHeight) / 16;
+            })"""
         )
         assert sizes == pytest.approx([1.5, 1.7], abs=0.01)  # the styles of a look end at its edge
 
@@ -184,8 +188,8 @@ def test_the_look_of_an_exhibit_holds_its_weights():
     n = len(show["tokens"])
     weights = np.frombuffer(base64.b64decode(show["weights"]), "<u2").reshape(3, 4, n, n) / 65535
     data = exhibit_look(show)
-    found = np.frombuffer(zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15), np.uint8)
-    assert np.abs((found.reshape(n, n) / 255.0) ** 2 - weights[1, 2]).max() < 0.004
+    stored = np.frombuffer(zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15), np.uint8)
+    assert np.abs((stored.reshape(n, n) / 255.0) ** 2 - weights[1, 2]).max() < 0.004
     uses = [(i, token["binding"]) for i, token in enumerate(show["tokens"]) if token["binding"] is not None]
     expected = np.mean([weights[:, :, i, binding] for i, binding in uses], 0)
     assert np.allclose(data["statistics"]["binding"], expected, atol=1e-3)

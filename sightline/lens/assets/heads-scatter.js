@@ -34,7 +34,7 @@ function scatterPart(open) {
     html("span", { class: "choice" }, "colour by", schemes.node));
   const hint = "A dot is a head. Click one, or move with the arrow keys, to open its sheet.";
   return {
-    node: html("section", { id: "heads" },
+    node: html("section", { id: "heads", class: "beside" },
       html("h2", {}, "Every head"), bar, keys, host, html("p", { class: "quiet" }, hint)),
     draw,
   };

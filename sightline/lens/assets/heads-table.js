@@ -126,8 +126,7 @@ function ablationPart() {
   return html("section", { id: "ablation" }, html("h2", {}, "Without a head"), measured.map(({ name, ablation }) => [
     two ? html("h3", {}, name) : null,
     html("p", { class: "quiet" }, `The task's ${ablation.measure} on ${grouped(ablation.texts)} functions, overall and `
-      + "by the distance to the binding in tokens; beside each head the mean over switching off one other of its "
-      + "layer."),
+      + "by the distance to the binding in tokens; beside each head the mean over switching off another of its layer."),
     ablationTable(ablation),
   ]));
 }

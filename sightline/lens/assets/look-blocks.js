@@ -24,13 +24,8 @@ function blockBounds(units) {
 
 // The height in pixels that units will need, estimated from their letters.
 function estimatedHeight(units, lettersPerLine) {
-  let [lines, letters] = [0, 0];
-  for (const { space, text } of units) {
-    const breaks = space.split("\n").length - 1;
-    if (breaks) [lines, letters] = [lines + breaks - 1 + Math.max(1, Math.ceil(letters / lettersPerLine)), 0];
-    letters += space.length + text.length;
-  }
-  return Math.round(31 * (lines + Math.ceil(letters / lettersPerLine)));
+  const lines = units.map(({ space, text }) => space + text).join("").split("\n");
+  return 31 * lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / lettersPerLine)), 0);
 }
 
 function unitElement({ text, special: added, unknown: unread }, i) {

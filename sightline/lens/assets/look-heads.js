@@ -10,7 +10,7 @@ const ABSOLUTE = ["entropy", "distance"]; // the others are shares
 
 function headsPart() {
   const select = selection({ "aria-label": "order of the heads" }, (sort) => change({ sort }));
-  const turn = button({ class: "turn" }, () => change({ rising: !state.rising }));
+  const turn = button({ class: "plain turn" }, () => change({ rising: !state.rising }));
   const cells = html("div", { class: "grid" });
   const adding = switchPart("several at once", "adding", "a");
   const buttons = new Map(views.map((view) => [view, thumbnailButton(view)]));

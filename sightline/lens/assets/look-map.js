@@ -19,7 +19,7 @@ function mapPart() {
   const paint = () => { if (view.n && frame.clientWidth) paintMap(canvas, view); };
   const zoom = (by, at) => { zoomMap(view, by, at); paint(); };
   const showAll = () => { view.cell = 0; paint(); };
-  const tool = (text, title, action) => button({ title, "aria-label": title }, action, text);
+  const tool = (text, title, action) => button({ class: "plain", title, "aria-label": title }, action, text);
   view.content = (live ? tileContent : pictureContent)(view, paint);
   onWidth(frame, showAll);
   listenToPointer(canvas, tip, view, { zoom, paint });
@@ -62,8 +62,7 @@ function paintMap(canvas, view) {
   context.scale(ratio, ratio);
   paintCells(context, view);
   context.textBaseline = "middle";
-  if (n > 1000 && side / cell > 400) labelPlaces(context, view);
-  else labelWords(context, view);
+  labelMap(context, view);
 }
 
 function paintCells(context, view) {
@@ -104,56 +103,40 @@ function writeWeights(context, view, rowOf) {
   }
 }
 
-// One label at a row and at a column.
-function label(context, { cell, x, y, gutter, side }, i, text, font, color) {
-  const inside = (at) => at >= gutter && at <= gutter + side;
-  const [down, across] = [gutter + (i + 0.5 - y) * cell, gutter + (i + 0.5 - x) * cell];
-  context.font = font;
-  context.fillStyle = cssColor(color);
-  if (inside(down)) {
-    context.textAlign = "right";
-    context.fillText(text, gutter - 7, down);
+// The words of the rows and columns; of so many that they say nothing, positions in the text, and the query's word.
+function labelMap(context, view) {
+  const { cell, x, y, gutter, side, n } = view;
+  const span = side / cell;
+  const places = n > 1000 && span > 400;
+  const size = places ? 11 : Math.min(13, Math.max(10, cell * 0.75));
+  const power = 10 ** Math.floor(Math.log10(span / 5));
+  const stride = places ? power * [1, 2, 5, 10].find((m) => power * m >= span / 8) : Math.ceil((size + 1) / cell);
+  const query = mapQuery();
+  const word = (i) => cropped(mapLevel().units[i].text.trim(), Math.floor((gutter - 8) / (size * 0.54)));
+  const write = (i, text, weight, color) => {
+    context.font = `${weight}${size}px system-ui, sans-serif`;
+    context.fillStyle = cssColor(color);
+    writeLabel(context, view, i, text);
+  };
+  for (let i = Math.floor(Math.min(x, y) / stride) * stride; i < Math.min(n, Math.max(x, y) + span + 1); i += stride) {
+    if (i < 0 || Math.abs(i - query) * cell < (places ? 14 : stride * cell)) continue;
+    const color = !places && isHidden(i, mapLevel()) ? "--faint" : "--quiet";
+    write(i, places ? grouped(i) : word(i), "", color);
   }
-  if (inside(across)) {
+  write(query, word(query), "650 ", "--ink");
+}
+
+// One label at a row and at a column, where these are in sight.
+function writeLabel(context, { cell, x, y, gutter, side }, i, text) {
+  [gutter + (i + 0.5 - y) * cell, gutter + (i + 0.5 - x) * cell].forEach((at, column) => {
+    if (at < gutter || at > gutter + side) return;
     context.save();
-    context.translate(across, gutter - 7);
-    context.rotate(-Math.PI / 2);
-    context.textAlign = "left";
+    context.translate(...(column ? [at, gutter - 7] : [gutter - 7, at]));
+    if (column) context.rotate(-Math.PI / 2);
+    context.textAlign = column ? "left" : "right";
     context.fillText(text, 0, 0);
     context.restore();
-  }
-}
-
-// Of so many units that single words say nothing: positions in the text, and the query.
-function labelPlaces(context, view) {
-  const span = view.side / view.cell;
-  const power = 10 ** Math.floor(Math.log10(span / 5));
-  const stride = power * [1, 2, 5, 10].find((m) => power * m >= span / 8);
-  const first = Math.floor(Math.min(view.x, view.y) / stride) * stride;
-  const last = Math.max(view.x, view.y) + span;
-  for (let i = Math.max(first, 0); i <= Math.min(last, view.n - 1); i += stride) {
-    if (Math.abs(i - mapQuery()) * view.cell > 14) label(context, view, i, grouped(i), "11px system-ui", "--quiet");
-  }
-  const word = cropped(current().units[queryUnit()].text.trim(), Math.floor((view.gutter - 8) / 6.2));
-  label(context, view, mapQuery(), word, "650 11px system-ui, sans-serif", "--ink");
-}
-
-function labelWords(context, view) {
-  const { cell, x, y, gutter, side, n } = view;
-  const { units } = mapLevel();
-  const query = mapQuery();
-  const size = Math.min(13, Math.max(10, cell * 0.75));
-  const stride = Math.ceil((size + 1) / cell);
-  const letters = Math.floor((gutter - 8) / (size * 0.54));
-  const from = Math.floor(Math.min(x, y) / stride) * stride;
-  const last = Math.min(n, Math.max(x, y) + side / cell + 1);
-  const near = [];
-  for (let i = from; i < last; i += stride) if (i >= 0 && Math.abs(i - query) >= stride) near.push(i);
-  for (const i of [...near, query]) {
-    const color = i === query ? "--ink" : isHidden(i, mapLevel()) ? "--faint" : "--quiet";
-    const font = `${i === query ? "650 " : ""}${size}px system-ui, sans-serif`;
-    label(context, view, i, cropped(units[i].text.trim(), letters), font, color);
-  }
+  });
 }
 
 // At most so many whole letters, with their accents; the mark of what is cut stands at the word's own end.

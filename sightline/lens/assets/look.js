@@ -59,7 +59,7 @@ function drawLook(host, keyTarget, afterDraw) {
       html("div", {}, add(chooserPart()),
         html("div", { class: "bar" }, add(levelPart()), add(switchPart(`leave out ${omittedNames}`, "hide", "h"))),
         add(textPart()), add(numbersPart())),
-      html("div", { class: "side" }, add(headsPart()), add(joiningPart()))),
+      html("div", { class: "beside" }, add(headsPart()), add(joiningPart()))),
     add(linesPart()),
     html("div", { class: "both" }, add(mapPart()), add(profilePart())));
   if (afterDraw) parts.push({ draw: afterDraw });
@@ -96,7 +96,7 @@ const KEYS = {
 function switchPart(text, name, key) {
   const box = html("input", { type: "checkbox", name });
   box.addEventListener("change", () => change({ [name]: box.checked }));
-  const node = html("label", { class: "switch", title: `key ${key}` }, box, html("span", {}, text));
+  const node = html("label", { class: "choice", title: `key ${key}` }, box, html("span", {}, text));
   return { node, draw: () => { box.checked = state[name]; } };
 }
 
@@ -114,10 +114,10 @@ function chooserPart() {
     live ? null : option(["all", "all layers"]), numbered("layer", look.layers));
   const head = selection({ "aria-label": "head" }, choose,
     option(["mean", "mean of heads"]), numbered("head", look.heads));
-  const step = (by, text, title) => button({ "aria-label": title, title }, () => stepView(by), text);
+  const step = (by, text, title) => button({ class: "plain", "aria-label": title, title }, () => stepView(by), text);
   const chips = html("span", { class: "chips" });
   return {
-    node: html("div", { class: "chooser" }, step(-1, "‹", "the view before, key ["), layer, head,
+    node: html("div", { class: "bar chooser" }, step(-1, "‹", "the view before, key ["), layer, head,
       step(1, "›", "the next view, key ]"), chips),
     draw() {
       const [view] = state.shown;
