@@ -88,7 +88,7 @@ def _rows(subject: Subject, corpus: Corpus, asked: list[tuple[int, int, int]]) -
         return {}
     tap, found = Tap(subject), {}
     numbers = sorted({int(corpus.document[question]) for question, _, _ in asked})
-    reads = dict(zip(numbers, subject.read([corpus.documents[i] for i in numbers]), strict=True))
+    reads = dict(zip(numbers, subject.read_words([corpus.documents[i] for i in numbers]), strict=True))
     numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (subject.longest or len(reads[i].ids))]
     wanted: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of a document and layer
     for question, layer, head in dict.fromkeys(asked):

@@ -113,7 +113,7 @@ def _write(folder: Path, subject: Subject, done: Sequence[Measured], digest: str
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     files = {FILE: (json.dumps(document, allow_nan=False) + "\n").encode()}
     files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
-    checkpoint.write(folder, files)
+    checkpoint.write_files(folder, files)
 
 
 def folder_for(model: str) -> Path:

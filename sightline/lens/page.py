@@ -43,8 +43,8 @@ import torch
 from torch import Tensor
 
 from sightline.files import replacing
-from sightline.lens.influence_profile import Shares, profiled
-from sightline.lens.page_data import looked
+from sightline.lens.influence_profile import Shares, influence_data
+from sightline.lens.page_data import look_data
 from sightline.models import Text, Unit
 
 VERSION = 1
@@ -119,9 +119,11 @@ def exhibit_look(exhibit: dict) -> dict:
     n = len(units)
     text = Text(units, units, list(range(n)), [False] * n, gold)
     maps = _unpacked(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
-    data = looked(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
+    data = look_data(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
     data["start"]["from"] = exhibit["start"]
-    data["influence"] = profiled(_unpacked(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text)
+    data["influence"] = influence_data(
+        _unpacked(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text
+    )
     return data
 
 

@@ -39,7 +39,7 @@ def opened(model: nn.Module) -> Opened:
 
 
 def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.packability import CLOSE, arguments_for, base_of, hidden_of
+    from sightline.huggingface.base_model import TOLERANCES, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()
@@ -74,7 +74,7 @@ def _opened_huggingface(model: nn.Module) -> Opened:
         rows = table(x.values).detach().requires_grad_()
         found = hidden(x.with_values(rows), "inputs_embeds")
         off = (found.detach() - expected).abs().max()
-        if off > CLOSE.get(found.dtype, 1e-2) * expected.abs().max():
+        if off > TOLERANCES.get(found.dtype, 1e-2) * expected.abs().max():
             raise ValueError(
                 f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; use another model"
             )

@@ -28,14 +28,14 @@ from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import SUFFIXES, called, hub, read
+from sightline.tasks.readers import SUFFIXES, hub, read_records, source_name
 from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
 from sightline.tasks.tag import Tag
 from sightline.tasks.task import Task
 from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
-from sightline.tasks.values import missing
-from sightline.textfiles import read_text, shown
+from sightline.tasks.values import is_blank
+from sightline.textfiles import printable_path, read_text
 
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
@@ -97,20 +97,22 @@ def load(
     >>> load(path).note
     "task: classify (column 'stars' has 2 different whole numbers) from text 'review'; 40 train, 5 valid, 5 test"
     """
-    name = called(data)
-    if name == "scope" or generated.named(name):
+    name = source_name(data)
+    if name == "scope" or generated.synthetic_task(name):
         own = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
         return _built_in(name, task, own | {"vocabulary": vocabulary})
     files = find(data, valid, test)
-    plain = "train" in files and all(called(file).lower().endswith(".txt") for file in files.values())
+    plain = "train" in files and all(source_name(file).lower().endswith(".txt") for file in files.values())
     if plain and task in (None, "language"):
         return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
-    records = {part: list(read(file, encoding, separator)) for part, file in files.items()}
+    records = {part: list(read_records(file, encoding, separator)) for part, file in files.items()}
     if "train" not in files:
         records = _from_hub(name) | records
     for part, rows in records.items():
         if not rows:
-            raise ValueError(f"{called(files.get(part, data))}: expected at least one record, got none; check the file")
+            raise ValueError(
+                f"{source_name(files.get(part, data))}: expected at least one record, got none; check the file"
+            )
     choice = choose(records["train"], task, text, label)
     records, left_out = _labelled(records, choice.label)
     whole = records["train"]
@@ -139,7 +141,7 @@ def load_test(
 
     Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
     """
-    name = called(data)
+    name = source_name(data)
     if name == "scope":
         if (task, _symbols(tokenizer)) != (SCOPE, _symbols(_scope_engine())):
             raise ValueError(
@@ -147,7 +149,7 @@ def load_test(
                 f"{data}"
             )
         return scope.load()["test"]
-    if drawn := generated.named(name):
+    if drawn := generated.synthetic_task(name):
         if (task, _symbols(tokenizer)) != (drawn.task, _symbols(_engine(drawn))):
             raise ValueError(
                 f"{data}: expected the symbols and labels that the model has learned, got others; keep the settings it was "
@@ -157,15 +159,15 @@ def load_test(
     files = find(data, None, None)
     part = "train" if "train" in files and not Path(name).is_dir() else "test"
     file = files.get(part)
-    if isinstance(task, Language) and task.stream and called(file).lower().endswith(".txt"):
+    if isinstance(task, Language) and task.stream and source_name(file).lower().endswith(".txt"):
         return task.stream_examples(tokenizer.encode_stream(_one_line_end(read_text(file, encoding))))
     records = _from_hub(name).get(part) if not files else []
     if part in files:
-        records = list(read(file, encoding, separator))
+        records = list(read_records(file, encoding, separator))
     if not records:
         raise ValueError(f"{name}: expected at least one record to test on, got none; name a file that has some")
     named = {column for record in records for column in record.fields}
-    if task.label in named and (empty := [r for r in records if missing(r.fields.get(task.label))]):
+    if task.label in named and (empty := [r for r in records if is_blank(r.fields.get(task.label))]):
         raise ValueError(
             f"{empty[0].where}: expected a label in column {task.label!r}, got none, as in {len(empty):,} of {len(records):,} records; "
             "fill them in or take them out"
@@ -182,7 +184,7 @@ def find(data: Any, valid: Any, test: Any) -> dict[str, Any]:
     Raises: ValueError where a folder has no file for training, or two for one part.
     """
     found: dict[str, Any] = {}
-    path = Path(called(data))
+    path = Path(source_name(data))
     if not isinstance(data, (str, os.PathLike)):
         found["train"] = data
     elif path.is_dir():
@@ -248,13 +250,13 @@ def _labelled(records: dict[str, list[Record]], label: str | None) -> tuple[dict
     """Each part without the records that have no label, and these."""
     if label is None:
         return records, []
-    kept = {part: [r for r in rows if not missing(r.fields.get(label))] for part, rows in records.items()}
+    kept = {part: [r for r in rows if not is_blank(r.fields.get(label))] for part, rows in records.items()}
     for part, rows in records.items():
         if not kept[part]:
             raise ValueError(
                 f"{rows[0].file}: expected labels in column {label!r}, got none in {len(rows):,} records; fill them in"
             )
-    return kept, [r for rows in records.values() for r in rows if missing(r.fields.get(label))]
+    return kept, [r for rows in records.values() for r in rows if is_blank(r.fields.get(label))]
 
 
 def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left_out: list[Record]) -> str:
@@ -268,7 +270,7 @@ def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left
     )
     since = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
     return (
-        f"data: {whole:,} records of {shown(Path(data).name)}: {columns}; {counts}{without}; {others}\n"
+        f"data: {whole:,} records of {printable_path(Path(data).name)}: {columns}; {counts}{without}; {others}\n"
         f"task: {choice.task}, {since}{'; ' * bool(choice.instead)}{choice.instead}"
     )
 
@@ -329,7 +331,7 @@ def _stream(
     counts = ", ".join(f"{len(parts[part].targets)} {part}" for part in PARTS if part in parts)
     note = f"task: language (a plain text); tokens: {counts}"
     chosen = (
-        f"data: the text of {shown(files['train'].name)}; tokens: {counts}\n"
+        f"data: the text of {printable_path(files['train'].name)}; tokens: {counts}\n"
         "task: language, since a .txt is plain text; labels are learned from a table, such as a .csv"
     )
     return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
@@ -340,7 +342,7 @@ def _stream(
 
 def _built_in(name: str, task: str | None, given: dict) -> Data:
     """`scope` or a generated task, which have everything of their own."""
-    drawn = generated.named(name)
+    drawn = generated.synthetic_task(name)
     own = drawn.task.name if drawn else "tag"
     for option, value in (given | {"task": None if task == own else task}).items():
         if value is not None:
@@ -361,15 +363,17 @@ def _scope_engine() -> Tokenizer:
     return Tokenizer.of(list(scope.VOCABULARY))
 
 
-def _generated(drawn: generated.Generated) -> Data:
+def _generated(drawn: generated.SyntheticTask) -> Data:
     parts, task = drawn.parts(), drawn.task
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    chance = f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
+    chance = (
+        f"an mse of {drawn.test_task().chance:.4g}" if task.name == "regress" else f"{drawn.test_task().chance:.1%}"
+    )
     note = f"task: {task.name} ({drawn.says}), generated; {counts}; chance is {chance}"
     return Data(task, _engine(drawn), parts["train"], parts["valid"], parts["test"], note)
 
 
-def _engine(drawn: generated.Generated) -> Tokenizer | None:
+def _engine(drawn: generated.SyntheticTask) -> Tokenizer | None:
     return None if drawn.vocabulary is None else Tokenizer.of(drawn.vocabulary)
 
 

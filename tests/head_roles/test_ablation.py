@@ -8,9 +8,9 @@ from transformers import BertConfig, BertModel
 
 from sightline.encoders.self_attention import SelfAttention
 from sightline.head_roles.ablation import Switched, off
-from sightline.head_roles.bindings import bindings
-from sightline.head_roles.gold import Document, asked
+from sightline.head_roles.gold import Document, build_corpus
 from sightline.head_roles.report import heads
+from sightline.head_roles.task_corpora import bindings
 from sightline.sequences import Sequences
 from sightline.tasks import Classify, Tag, Tokenizer, scope
 from sightline.training import Model, RunConfig
@@ -114,7 +114,7 @@ def test_a_layer_of_one_head_has_no_other(functions):
 
 
 def test_other_models_and_other_texts_have_no_task_here(tmp_path):
-    texts = asked([Document("a", ("x", "=", "x"), ("", " ", " "))], [], [])
+    texts = build_corpus([Document("a", ("x", "=", "x"), ("", " ", " "))], [], [])
     small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
     reviews = Model(
         RunConfig().changed(width=8, layers=1), Classify("text", "label", ("a", "b")), Tokenizer.train("words", ["a b"])

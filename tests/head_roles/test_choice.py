@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sightline.head_roles import choice
-from sightline.head_roles.gold import Corpus, Document, Relation, asked
+from sightline.head_roles.gold import Corpus, Document, Relation, build_corpus
 
 LAYERS, HEADS = 3, 4
 
@@ -21,7 +21,7 @@ def corpus_of(seed: int, documents: int, relations: tuple[str, ...] = ("far", "n
             queries = rng.choice(np.arange(1, 60), 5, replace=False)
             keys = queries - 1 if name == "near" else (queries + rng.integers(1, 59, 5)) % 60
             pairs += [(number, i, q, k) for q, k in zip(queries, keys, strict=True)]
-    return asked(texts, map(Relation, relations), pairs)
+    return build_corpus(texts, map(Relation, relations), pairs)
 
 
 def lots(corpus: Corpus, seed: int, rate: float = 0.3) -> np.ndarray:
@@ -59,7 +59,8 @@ def test_what_is_reported_is_the_other_part():
 def test_the_offset_is_chosen_there_too():
     here, there = corpus_of(0, 20), corpus_of(1, 20)
     shifted = dataclasses.replace(
-        there, keys=np.where(there.relation[there.asker] == 1, there.query[there.asker] - 2, there.keys)
+        there,
+        keys=np.where(there.relation[there.question_of_key] == 1, there.query[there.question_of_key] - 2, there.keys),
     )
     near = findings(here, lots(here, 0), shifted, lots(shifted, 1))["near"]
     assert (near.offset, near.by_offset, near.by_nearest) == (-1, 0.0, 0.0)
@@ -100,7 +101,7 @@ def test_the_same_data_gives_the_same_findings():
 
 def test_two_examples_are_said_to_be_two():
     document = Document("d", ("a", "b", "c"), ("",) * 3)
-    here = asked([document] * 2, [Relation("rare")], [(0, 0, 0, 1), (1, 0, 2, 1)])
+    here = build_corpus([document] * 2, [Relation("rare")], [(0, 0, 0, 1), (1, 0, 2, 1)])
     found = np.ones((2, 1, 1), bool)
     (rare,) = choice.choose(here, found, here, found)
     assert (rare.counts, rare.accuracy, rare.interval, rare.ahead) == ((2, 2), 1.0, None, None)
@@ -145,7 +146,7 @@ def test_arrays_of_another_corpus_or_model_are_refused():
 
 
 def test_a_corpus_without_questions():
-    corpus = asked([Document("d", ("a",), ("",))], [Relation("r")], [])
+    corpus = build_corpus([Document("d", ("a",), ("",))], [Relation("r")], [])
     found = np.zeros((0, LAYERS, HEADS), bool)
     assert choice.choose(corpus, found, corpus, found) == [] and choice.syntactic(corpus, found, corpus, found) == {}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.head_roles import brat, conllu
+from sightline.head_roles import conllu, coreference
 from sightline.head_roles.corpus import corpus_of
 
 SHARED = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[3] / "shared" / "data")) / "litbank-coref"
@@ -115,7 +115,7 @@ def test_line_ends_count_as_they_stand(tmp_path):
 )
 def test_what_is_not_stand_off(tmp_path, line, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        brat.mentions([folder(tmp_path, line) / "a.ann"])
+        coreference.of_brat([folder(tmp_path, line) / "a.ann"])
 
 
 def test_an_annotation_without_text(tmp_path):

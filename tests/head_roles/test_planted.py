@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.report import heads
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "dog", "bird", "saw", "big", "old", "red"]
@@ -85,7 +85,7 @@ def corpus():
         pairs += [(number, 3, i, random.integers(len(words))) for i in range(len(words))]
         spaces = ("", *[" "] * (len(words) - 1))
         documents.append(Document(f"sentence {number}", tuple(words), spaces, source=number))
-    return asked(documents, [Relation("det"), Relation("before"), Relation("after"), Relation("lot")], pairs)
+    return build_corpus(documents, [Relation("det"), Relation("before"), Relation("after"), Relation("lot")], pairs)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm
 
 from sightline.huggingface import embed, model_files
-from sightline.huggingface.embed import load
+from sightline.huggingface.loading import load_model
 from tests.huggingface.folders import save_model, save_sentence_transformer
 
 
@@ -137,7 +137,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(answers, monkeypatch):
     model_files._hub_answers.cache_clear()
     began = time.monotonic()
     try:
-        for use in (lambda: embed("someone/small-model", ["a"]), lambda: load("someone/small-model")):
+        for use in (lambda: embed("someone/small-model", ["a"]), lambda: load_model("someone/small-model")):
             with pytest.raises(ValueError, match="someone/small-model: expected the folder of a Hugging Face model"):
                 use()
     finally:

@@ -12,8 +12,9 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, Roberta
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.packability import Way, way_of
-from sightline.huggingface.twin import apart
+from sightline.huggingface.base_model import Packability
+from sightline.huggingface.packability import enable_packing
+from sightline.huggingface.twin import try_on_twin
 from tests.huggingface.small import SMALL, bert, drawn, llama, roberta
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
@@ -80,7 +81,7 @@ def test_the_model_is_neither_run_nor_changed():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes, hooks = ([getattr(part, what) for part in model.modules()] for what in ("training", "_forward_hooks"))
     hooks = [dict(one) for one in hooks]
-    assert way_of(model) == Way(True, 0)
+    assert enable_packing(model) == Packability(True, 0)
     assert not calls and [part.training for part in model.modules()] == modes
     assert [dict(part._forward_hooks) for part in model.modules()] == hooks
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -137,7 +138,7 @@ def test_a_refused_model_keeps_its_attention_and_is_tried_anew():
 
 def test_a_model_is_freed_when_nobody_holds_it():
     model = bert()
-    way_of(model)
+    enable_packing(model)
     gone = weakref.ref(model)
     gc.disable()
     try:
@@ -159,7 +160,7 @@ def test_the_twin_has_parts_of_its_own_over_the_same_weights():
         seen["settings"] = twin.config is model.config
         return threading.current_thread()
 
-    assert apart(model.train(), trial) is not threading.current_thread()
+    assert try_on_twin(model.train(), trial) is not threading.current_thread()
     wanted = {"kind": BertModel, "training": False, "gradients": False, "same": True, "parts": set(), "settings": False}
     assert seen == wanted
 
@@ -183,10 +184,10 @@ def test_a_part_put_in_afterwards_is_seen():
 
 def test_settings_changed_afterwards_are_seen():
     model = unpad(roberta())
-    assert way_of(model) == Way(True, 2, 1)
+    assert enable_packing(model) == Packability(True, 2, 1)
     model.config.pad_token_id = 4
     model.embeddings.padding_idx = 4
-    assert way_of(model) == Way(True, 5, 4)
+    assert enable_packing(model) == Packability(True, 5, 4)
     assert packs(model)
 
 
@@ -216,7 +217,7 @@ def test_weights_that_are_zero_today_hide_nothing(way):
     else:
         model = drawn(RobertaModel(RobertaConfig(**SMALL, pad_token_id=1)))
         nn.init.zeros_(model.embeddings.position_embeddings.weight)
-        assert way_of(unpad(model)) == Way(True, 2, 1)
+        assert enable_packing(unpad(model)) == Packability(True, 2, 1)
         drawn(model)
         assert packs(model)
 
@@ -375,9 +376,9 @@ def test_rotary_positions_that_follow_the_longest_text(kind):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_the_way_does_not_hang_on_the_precision(dtype):
-    for make, way in ((bert, Way(True, 0)), (roberta, Way(True, 2, 1)), (llama, Way(True, 0))):
+    for make, way in ((bert, Packability(True, 0)), (roberta, Packability(True, 2, 1)), (llama, Packability(True, 0))):
         model = make().to(dtype).base_model
-        assert way_of(model) == way and model.dtype == dtype
+        assert enable_packing(model) == way and model.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -388,7 +389,7 @@ def test_small_numbers_and_a_few_large_ones_hide_nothing(dtype):
         norm.weight.data.mul_(small)
         norm.bias.data.zero_()
         norm.bias.data[3] = large
-        assert way_of(model) == Way(True, 2, 1)
+        assert enable_packing(model) == Packability(True, 2, 1)
 
 
 def test_a_model_of_tiny_weights_throughout():

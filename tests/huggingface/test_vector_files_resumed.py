@@ -142,7 +142,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_command(plain, many, here):
         (
             "--pooling",
             "max",
-        ): r"v.npy.partial: expected the settings .*pooling \['mean'\] then, \['max'\] now; say as before",
+        ): r"v.npy.partial: expected the settings .*pooling \['mean'\] then, \['max'\] now; give the same",
         ("--truncate",): r"v.npy.partial: expected the settings .*truncate None then, True now",
     }.items():
         other = run(*typed, *change)
@@ -197,7 +197,10 @@ def test_other_weights_are_not_gone_on_with(plain, here, monkeypatch):
     succeed("embed", folder, "texts.txt", "--out", "v.npy")
     os.utime(folder / "model.safetensors")
     result = run("embed", folder, "texts.txt", "--out", "v.npy")
-    assert result.exit_code == 2 and "expected the settings that it was begun with, got other weights" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "settings and inputs that it was begun with, got different weights; give" in result.stderr
+    )
 
 
 def test_two_processes_write_what_one_does(plain, many, here):

@@ -11,10 +11,11 @@ import torch
 
 from sightline.encoders import build
 from sightline.lens import page_queries as room
-from sightline.lens import sampling, views
+from sightline.lens import views
 from sightline.lens.page_queries import Answers
 from sightline.lens.views import Growing, View, exact
 from sightline.observe import recording, watch
+from sightline.observe.distances import bins_within
 from sightline.sequences import Sequences
 from tests.lens.served import answers, by_words, dense, text
 
@@ -138,7 +139,7 @@ def test_coarser_zooms_of_a_map_that_is_kept_are_those_of_the_definition(monkeyp
     map = Growing(View(asked.seen.layer(1), [0]))
     while map.known < 1:
         map.grow(3)
-    map.settle()
+    map.refresh()
     weights = dense(asked, "1.0")
     assert map.at == 8 and max(map.zooms) * 8 >= 521
     for at in map.zooms:
@@ -203,7 +204,7 @@ def test_numbers_of_a_short_text_are_those_of_the_definition():
         assert np.allclose(told["statistics"][name], value, rtol=2e-3, atol=1e-6), name
     kept = w.clone()
     kept[..., [0, 40]] = 0
-    for (low, high), share in zip(asked.sample.bins, np.moveaxis(np.array(told["profile"]), -1, 0), strict=True):
+    for (low, high), share in zip(bins_within(90), np.moveaxis(np.array(told["profile"]), -1, 0), strict=True):
         inside = (away >= low) & (away <= high)
         assert np.allclose(share, kept[..., inside].sum(-1) / 90, rtol=2e-3, atol=1e-6)
     pictures = np.frombuffer(asked.answer("thumbnails", {}), np.uint8).reshape(2 + 6, 40, 40)
@@ -249,7 +250,7 @@ def test_threads_that_ask_at_once_get_what_one_gets(monkeypatch):
     expected = [alone.answer(*question) for question in questions]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda question: asked.answer(*question), questions)) == expected
-    assert asked._held == sum(map(len, asked._tiles.values())) <= 300_000
+    assert asked._bytes == sum(map(len, asked._tiles.values())) <= 300_000
     assert len(asked._views) <= room.VIEWS and len(asked._maps) <= room.MAPS
 
 
@@ -317,5 +318,5 @@ def test_the_page_opens_where_it_is_asked_to():
 
 def test_bins_reach_as_far_as_the_text():
     for n in (1, 2, 5000, 100_000):
-        edges = [edge for low, high in sampling.bins(n) for edge in (low, high + 1)]
+        edges = [edge for low, high in bins_within(n) for edge in (low, high + 1)]
         assert edges[0] == 1 - n and edges[-1] == n and edges[1:-1:2] == edges[2::2]

@@ -6,6 +6,7 @@ import pytest
 
 from sightline.lens import page_queries as room
 from sightline.lens import render, views
+from sightline.observe.distances import bins_within
 from tests.lens.browser import needs_browser
 from tests.lens.served import answers, by_words, dense
 from tests.lens.test_server import serving
@@ -143,7 +144,7 @@ def test_numbers_and_small_pictures_come_in(browser, asked):
         page.wait_for_selector("body[data-known='2']", timeout=60_000, state="attached")
         assert f"{'5,200'} of the" in page.inner_text("#sampled") or page.inner_text("#sampled") == ""
         bars = page.evaluate("() => [...document.querySelectorAll('#profile rect')].map(r => +r.dataset.share)")
-        assert len(bars) == len(asked.sample.bins) and 0.9 < sum(bars) < 1.1
+        assert len(bars) == len(bins_within(asked.n)) and 0.9 < sum(bars) < 1.1
         drawn = "[...document.querySelectorAll('.head canvas')].map(c => c.toDataURL())"
         page.wait_for_function(f"() => new Set({drawn}).size === 8", timeout=30_000)
         act(page, lambda: page.select_option("select[aria-label='order of the heads']", "entropy"))

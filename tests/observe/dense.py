@@ -4,7 +4,7 @@ import torch
 
 from sightline.attention import FULL, attention
 from sightline.observe.calls import Call
-from sightline.observe.statistics import BINS
+from sightline.observe.distances import BINS
 
 
 def offsets_of(lengths):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
-from sightline.observe import gpu
-from sightline.observe.statistics import BINS, Statistics, statistics
+from sightline.kernels import triton_statistics
+from sightline.observe.distances import BINS
+from sightline.observe.statistics import Statistics, statistics
 from tests.observe.dense import called, compare, made, offsets_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,9 +30,9 @@ def on_device(call):
 
 
 def found(call, links, special=None):
-    assert gpu.fits(call)
+    assert triton_statistics.fits(call)
     special = None if special is None else special.to(DEVICE)
-    fields = gpu.statistics(on_device(call), links, special, BINS)
+    fields = triton_statistics.statistics(on_device(call), links, special, BINS)
     return Statistics(**{name: t.cpu() for name, t in fields.items()})
 
 
@@ -87,7 +88,7 @@ def test_long_input(pattern, width, dtype, poison):
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="only a GPU's calls come here")
 def test_a_call_on_a_gpu_comes_here(monkeypatch):
-    came, compute = [], gpu.statistics
-    monkeypatch.setattr(gpu, "statistics", lambda *given: came.append(given) or compute(*given))
+    came, compute = [], triton_statistics.statistics
+    monkeypatch.setattr(triton_statistics, "statistics", lambda *given: came.append(given) or compute(*given))
     statistics(on_device(made((9, 3))), 2)
     assert len(came) == 1

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.kernels import statistics as in_c
 from sightline.kernels.toolchain import library
-from sightline.observe import native
 from sightline.observe import statistics as room
-from sightline.observe.statistics import BINS, bins, statistics
+from sightline.observe.distances import BINS, bin_names
+from sightline.observe.statistics import statistics
 from tests.observe.dense import called, compare, made, offsets_of, weights
 
 PATTERNS = [
@@ -38,7 +39,7 @@ lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def step(request, monkeypatch):
     """Which of the two ways is gone."""
     monkeypatch.setenv("SIGHTLINE_NATIVE", "01"[request.param == "native"])
-    if request.param == "native" and library(native.STATISTICS) is None:
+    if request.param == "native" and library(in_c.STATISTICS) is None:
         pytest.skip("there is no compiler here")
     return request.param
 
@@ -118,9 +119,9 @@ def test_equal_weights_give_different_keys_and_far_ones_are_still_in_order():
 
 
 def test_the_bins_are_named():
-    assert len(bins()) == 2 * BINS + 1 and bins()[BINS] == "0"
-    assert bins()[BINS + 3] == "3..4" and bins()[BINS - 4] == "-8..-5"
-    assert bins()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
+    assert len(bin_names()) == 2 * BINS + 1 and bin_names()[BINS] == "0"
+    assert bin_names()[BINS + 3] == "3..4" and bin_names()[BINS - 4] == "-8..-5"
+    assert bin_names()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
 
 
 @pytest.mark.parametrize("links", [0, 1, 17, 40])

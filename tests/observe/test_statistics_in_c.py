@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.kernels import statistics as in_c
 from sightline.kernels import toolchain as compiling
 from sightline.kernels.toolchain import library
-from sightline.observe import native
 from sightline.observe.statistics import statistics
 from tests.observe.dense import compare, made
 
-there = pytest.mark.skipif(library(native.STATISTICS) is None, reason="there is no compiler here")
+there = pytest.mark.skipif(library(in_c.STATISTICS) is None, reason="there is no compiler here")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_threads_share_what_is_large(pattern, threads, poison):
 
 @there
 def test_threads_share_what_is_small(threads, monkeypatch, poison):
-    monkeypatch.setattr(native, "FEW", 0)
+    monkeypatch.setattr(in_c, "FEW", 0)
     torch.manual_seed(0)
     for lengths in ((30, 1, 0, 7, 90, 5, 5, 41), (1,), (), (0, 3)):
         call = made(lengths)
@@ -84,16 +84,16 @@ def test_a_softcap_keeps_small_scores_exact(cap):
 
 def test_only_float32_on_the_cpu_is_compiled():
     call = made((3,))
-    assert native.fits(call) == (library(native.STATISTICS) is not None)
-    assert not native.fits(made((3,), dtype=torch.float64)) and not native.fits(made((3,), dtype=torch.bfloat16))
-    assert not native.fits(replace(call, bias=(torch.zeros(1, 3, 3, dtype=torch.float64),)))
-    assert not native.fits(replace(call, q=call.q.to("meta")))
+    assert in_c.fits(call) == (library(in_c.STATISTICS) is not None)
+    assert not in_c.fits(made((3,), dtype=torch.float64)) and not in_c.fits(made((3,), dtype=torch.bfloat16))
+    assert not in_c.fits(replace(call, bias=(torch.zeros(1, 3, 3, dtype=torch.float64),)))
+    assert not in_c.fits(replace(call, q=call.q.to("meta")))
 
 
 def test_they_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("SIGHTLINE_NATIVE", "0")
     call = made((19, 0, 5), pattern=CAUSAL)
-    assert not native.fits(call)
+    assert not in_c.fits(call)
     compare(call, statistics(call, 3), 3)
 
 

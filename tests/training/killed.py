@@ -14,7 +14,7 @@ import torch
 
 from sightline import files
 from sightline.training import loop
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 
 SETTINGS = {
     "encoder": "self-attention",

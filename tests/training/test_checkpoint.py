@@ -104,9 +104,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_several_files_are_written_together_or_not_at_all(tmp_path):
-    checkpoint.write(tmp_path, {"a": b"1", "b": b"2"})
+    checkpoint.write_files(tmp_path, {"a": b"1", "b": b"2"})
     with full_disk(10):
-        message(lambda: checkpoint.write(tmp_path, {"a": b"3", "b": b"4" * 20}))
+        message(lambda: checkpoint.write_files(tmp_path, {"a": b"3", "b": b"4" * 20}))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sightline.training import checkpoint, digests, loop, predict
-from sightline.training.fit import fit
 from sightline.training.model import Model
+from sightline.training.runs import fit
 
 SMALL = {"encoder": "lstm", "width": 8, "layers": 1, "steps": 4, "progress": False}
 READ = ("config.json", "task.json", "tokenizer.json", "model.safetensors")  # to load a model

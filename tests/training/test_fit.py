@@ -10,8 +10,8 @@ import torch
 from sightline.encoders import KINDS
 from sightline.tasks import load, load_test
 from sightline.training.config import RunConfig
-from sightline.training.fit import evaluate, fit, generate, predict
 from sightline.training.model import Model
+from sightline.training.runs import evaluate, fit, generate, predict
 
 SMALL_SETTINGS = {"width": 8, "layers": 1, "tokens": 64}
 SMALL = SMALL_SETTINGS | {"progress": False}
@@ -141,7 +141,7 @@ def test_resuming_asks_for_the_same_labels(reviews, tmp_path):
     out = tmp_path / "run"
     fit(reviews, out=out, steps=2, **SMALL)
     swapped(reviews)
-    assert "expected the data that it was begun with, got others" in said(
+    assert "expected the data that the run began with, got others" in said(
         lambda: fit(reviews, out=out, resume=True, progress=False)
     )
 

@@ -9,8 +9,8 @@ import pytest
 from sightline import files
 from sightline.comparison import compare
 from sightline.training import loop, predict
-from sightline.training.fit import fit
 from sightline.training.model import Model
+from sightline.training.runs import fit
 
 SMALL = {"encoder": "lstm", "width": 8, "layers": 1, "steps": 4, "progress": False}
 KEPT = (
