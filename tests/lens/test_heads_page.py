@@ -156,11 +156,11 @@ def test_the_table_holds_the_numbers_and_sorts_by_any_column(browser, file):
         assert heading.get_attribute("aria-sort") == "ascending" and order() == list(RELATIONS)[::-1]
         page.locator("#relations th button", has_text="relation").click()
         assert order() == sorted(RELATIONS)
-        bar = page.locator("tr[data-relation='det'] .bar-found")
+        bar = page.locator("tr[data-relation='det'] .accuracy-bar")
         assert bar.get_attribute("aria-label") == "95%: 55.0% to 64.0%"
         assert bar.locator(".whisker").count() == bar.locator(".offset").count() == 1
         assert float(bar.locator("rect").nth(1).get_attribute("width")) == pytest.approx(0.6 * 96, abs=0.1)
-        few = page.locator("tr[data-relation='vocative'] .bar-found")
+        few = page.locator("tr[data-relation='vocative'] .accuracy-bar")
         assert few.locator(".whisker").count() == 0 and "too few" in few.get_attribute("aria-label")
         steps = page.locator("tr[data-relation='det'] .stairs")
         assert "3 to 5 words: 60.0% of 80" in steps.get_attribute("aria-label") and steps.locator("rect").count() == 3

@@ -3,7 +3,7 @@
 // ---- numbers ---------------------------------------------------------------------------------------------------
 const { measure, captions } = report;
 const unitName = measure.percent ? ", %" : "";
-function plainValue(x) { // without its unitName
+function plainValue(x) { // without its unit
   if (x === null || x === undefined) return NONE;
   return measure.percent ? (100 * x).toFixed(1) : String(+x.toPrecision(4));
 }

@@ -45,6 +45,9 @@ const settingsTable = (settings) => html("table", { class: "settings" }, html("t
   Object.entries(settings).map(([name, value]) =>
     html("tr", {}, html("th", { scope: "row" }, name), html("td", {}, String(value))))));
 
+const definitions = (kind, rows) =>
+  html("dl", { class: kind }, rows.map(([term, text]) => [html("dt", {}, term), html("dd", {}, text)]));
+
 // ---- width, keys and pointer -----------------------------------------------------------------------------------
 // Calls draw when the element gets a width and whenever the width changes.
 function onWidth(host, draw) {

@@ -60,10 +60,7 @@ function layoutDots(width) {
     return values.length ? linear(Math.min(...values), Math.max(...values), steps) : linear(0, 1, steps);
   };
   const [across, up] = [scale("x", width < 480 ? 4 : 7), scale("y", 6)];
-  const at = {
-    x: (v) => box.left + across.at(v) * (box.right - box.left),
-    y: (v) => box.bottom - up.at(v) * (box.bottom - box.top),
-  };
+  const at = placement(box, across, up);
   const dots = known.map((dot) => ({ ...dot, left: at.x(dot.x), top: at.y(dot.y) }));
   return { dots, box, height, across, up, at };
 }

@@ -27,8 +27,8 @@ function chips({ labels }) {
   return html("p", { class: "chips" }, labels.map((label) => html("span", { class: "chip" }, text(label))));
 }
 
-const numbers = (head) => html("dl", { class: "numbers" }, measuresIn("all").slice(1).map(({ name, number }) =>
-  [html("dt", {}, name), html("dd", {}, valueText(number, valueOf(number, head)))]));
+const numbers = (head) => definitions("numbers",
+  measuresIn("all").slice(1).map(({ name, number }) => [name, valueText(number, valueOf(number, head))]));
 
 // The weight on the words around: a column each.
 function offsetProfile(head) {

@@ -44,13 +44,13 @@ function accuracyBar(relation, m) {
   const [low, high] = row.interval || [];
   const text = row.interval ? `95%: ${tenths(low)} to ${tenths(high)}` : row.note;
   const offset = { x1: at(relation.by_offset), x2: at(relation.by_offset), y1: -4, y2: 18 };
-  const canvas = { class: "bar-found", viewBox: `-1 -4 ${width + 2} 22`, width: width + 2, height: 22 };
+  const canvas = { class: "accuracy-bar", viewBox: `-1 -4 ${width + 2} 22`, width: width + 2, height: 22 };
   const bar = svg("svg", { ...canvas, role: "img", "aria-label": text },
     svg("title", {}, text), svg("rect", { class: "ground", width, height: 14, rx: 2 }),
     svg("rect", { width: at(row.accuracy), height: 14, rx: 2, style: `fill:${MODELS[m]};opacity:.75` }),
     row.interval ? svg("path", { class: "whisker", d: `M${at(low)} 3.5v7m0 -3.5H${at(high)}m0 -3.5v7` }) : null,
     relation.by_offset === null ? null : svg("line", { class: "offset", ...offset }));
-  return html("span", { class: "found" }, bar, html("b", {}, tenths(row.accuracy)));
+  return html("span", { class: "accuracy" }, bar, html("b", {}, tenths(row.accuracy)));
 }
 
 // A step for each distance that occurs, as high as the share of right answers; few questions are as wide as many.

@@ -39,7 +39,7 @@ function headsPart() {
         const i = state.shown.indexOf(view);
         node.setAttribute("aria-pressed", i >= 0);
         const several = state.shown.length > 1;
-        node.style.setProperty("--mine", i < 0 ? "transparent" : several ? hue(i) : "var(--ink)");
+        node.style.setProperty("--hue", i < 0 ? "transparent" : several ? hue(i) : "var(--ink)");
         paintThumbnail(node.querySelector("canvas"), view);
       }
     },

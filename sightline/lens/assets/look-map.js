@@ -112,7 +112,8 @@ function labelMap(context, view) {
   const power = 10 ** Math.floor(Math.log10(span / 5));
   const stride = places ? power * [1, 2, 5, 10].find((m) => power * m >= span / 8) : Math.ceil((size + 1) / cell);
   const query = mapQuery();
-  const word = (i) => cropped(mapLevel().units[i].text.trim(), Math.floor((gutter - 8) / (size * 0.54)));
+  const crop = ({ text }) => cropped(text.trim(), Math.floor((gutter - 8) / (size * 0.54)));
+  const { units } = mapLevel();
   const write = (i, text, weight, color) => {
     context.font = `${weight}${size}px system-ui, sans-serif`;
     context.fillStyle = cssColor(color);
@@ -121,9 +122,9 @@ function labelMap(context, view) {
   for (let i = Math.floor(Math.min(x, y) / stride) * stride; i < Math.min(n, Math.max(x, y) + span + 1); i += stride) {
     if (i < 0 || Math.abs(i - query) * cell < (places ? 14 : stride * cell)) continue;
     const color = !places && isHidden(i, mapLevel()) ? "--faint" : "--quiet";
-    write(i, places ? grouped(i) : word(i), "", color);
+    write(i, places ? grouped(i) : crop(units[i]), "", color);
   }
-  write(query, word(query), "650 ", "--ink");
+  write(query, crop(places ? current().units[queryUnit()] : units[query]), "650 ", "--ink");
 }
 
 // One label at a row and at a column, where these are in sight.

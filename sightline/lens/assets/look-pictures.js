@@ -39,10 +39,10 @@ function pictureContent(view) {
         + ` weight of each part of the map${omitted}.`;
     },
     async open(name, one) {
-      const wanted = [name, state.level, state.hide, dark.matches].join();
-      if (key === wanted) return;
+      const newKey = [name, state.level, state.hide, dark.matches].join();
+      if (key === newKey) return;
       const coarse = one.whole ? null : await thumbnailOf(name);
-      if (name === state.shown[0]) [matrix, key, levels] = [one, wanted, pyramid(one, coarse)];
+      if (name === state.shown[0]) [matrix, key, levels] = [one, newKey, pyramid(one, coarse)];
     },
     paint(context, { cell, x, y, gutter }) {
       let i = 0;

@@ -21,8 +21,7 @@ const INFLUENCE = "Influence: squared change of an output row by a change of an 
 function profilePart() {
   const host = html("div", { class: "plot" });
   const name = html("small", {});
-  const numbers = html("dl", { class: "numbers" });
-  const reach = html("div", {});
+  const numbers = html("div", {});
   let last = null;
   const redraw = () => {
     if (last && host.clientWidth) host.replaceChildren(histogram(host.clientWidth, profileOf(last)));
@@ -36,16 +35,15 @@ function profilePart() {
     influence ? INFLUENCE + influence.about : look.influence.about);
   return {
     node: html("section", { id: "profile" }, html("h2", {}, "Distance ", name), influence ? legend() : null, host,
-      html("p", { class: "quiet hint" }, `${share}${omitted}.`), reach, numbers,
+      html("p", { class: "quiet hint" }, `${share}${omitted}.`), numbers,
       html("p", { class: "limits" }, LIMITS, influence ? LINE : null), about),
     draw() {
       [last] = state.shown;
       name.textContent = influenceOnly ? "" : `of ${nameOf(last)}`;
-      reach.replaceChildren(...(look.within ? [withinTable(look.within[last])] : []));
       const known = Object.entries(NUMBERS).filter(([key]) =>
         look.statistics[key] && (key !== "special" || look.special.length));
-      numbers.replaceChildren(...known.flatMap(([key, [words, write]]) =>
-        [html("dt", {}, words), html("dd", {}, write(statistic(key, last)))]));
+      const rows = known.map(([key, [words, write]]) => [words, write(statistic(key, last))]);
+      numbers.replaceChildren(look.within ? withinTable(look.within[last]) : "", definitions("numbers", rows));
       redraw();
     },
   };

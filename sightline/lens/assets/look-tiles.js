@@ -9,102 +9,69 @@ const CHANNELS = [
   ["peak", "peak", "the strongest weight"],
 ];
 
+// ---- where tiles are -------------------------------------------------------------------------------------------
+// The pieces of a cell, to either side, so that it is about a pixel.
+function piecesPerCell({ cell, n }) {
+  let at = 1;
+  while (at * cell < 0.8 && at * look.side < n) at *= 2;
+  return at;
+}
+
+// The tiles in sight, those in the middle first.
+function tilesInSight(view) {
+  const at = piecesPerCell(view);
+  const pitch = at * look.side;
+  const ends = (start) => [start, Math.min(view.n, start + view.side / view.cell) - 1e-6]
+    .map((i) => Math.floor(i / pitch));
+  const [[top, bottom], [left, right]] = [ends(view.y), ends(view.x)];
+  const away = ({ row, column }) => Math.hypot(row - (top + bottom) / 2, column - (left + right) / 2);
+  const tiles = range(bottom - top + 1).flatMap((i) =>
+    range(right - left + 1).map((j) => ({ at, row: top + i, column: left + j })));
+  return tiles.sort((a, b) => away(a) - away(b));
+}
+
+// The left, the top and the side of a tile, in pixels.
+function tilePlace({ cell, x, y, gutter }, { at, row, column }) {
+  const pitch = at * look.side;
+  return [gutter + (column * pitch - x) * cell, gutter + (row * pitch - y) * cell, pitch * cell];
+}
+
+// ---- the content of the map ------------------------------------------------------------------------------------
 function tileContent(view, paint) {
-  let [open, channel, visible, timer, described] = ["", "mean", [], null, 0];
-  const tileKey = ({ at, row, column }) => `${open}/${at}/${row}/${column}`;
-  const tiles = tileCache(tileKey, () => open, paint);
+  let [open, channel, timer, described] = ["", "mean", null, 0];
+  const tiles = tileCache(() => open, paint);
   const note = html("p", { class: "quiet hint share", role: "status" });
   const choice = segments("what a cell shows", "channel", CHANNELS, (name) => { setChannel(name); paint(); });
   const setChannel = (name) => { channel = name; choice.press(name); };
   setChannel(channel);
-  const zoomLevel = () => { // pieces of a cell, so that one is about a pixel
-    let at = 1;
-    while (at * view.cell < 0.8 && at * look.side < view.n) at *= 2;
-    return at;
-  };
-
-  // The tiles in sight, those in the middle first.
-  function tilesInSight() {
-    const at = zoomLevel();
-    const pitch = at * look.side;
-    const ends = (start) => [start, Math.min(view.n, start + view.side / view.cell) - 1e-6]
-      .map((i) => Math.floor(i / pitch));
-    const [[top, bottom], [left, right]] = [ends(view.y), ends(view.x)];
-    const away = ({ row, column }) => Math.hypot(row - (top + bottom) / 2, column - (left + right) / 2);
-    const rows = range(bottom - top + 1).flatMap((i) =>
-      range(right - left + 1).map((j) => ({ at, row: top + i, column: left + j })));
-    return rows.sort((a, b) => away(a) - away(b));
-  }
-
-  const place = ({ at, row, column }) => {
-    const [pitch, { cell, x, y, gutter }] = [at * look.side, view];
-    return [gutter + (column * pitch - x) * cell, gutter + (row * pitch - y) * cell, pitch * cell];
-  };
-
-  function paintTile(context, tile) {
-    const loaded = tiles.get(tile);
-    if (!loaded) return;
-    const size = tile.at * view.cell;
-    const [left, top] = place(tile);
-    context.drawImage(tiles.picture(loaded, channel), left, top, loaded.wide * size, loaded.high * size);
-  }
-
-  // In the place of a tile that is missing: its part of a coarser one, or nothing.
-  function paintCoarser(context, tile) {
-    for (let { at, row, column } = tile; at * look.side < view.n;) {
-      [at, row, column] = [at * 2, row >> 1, column >> 1];
-      if (!tiles.get({ at, row, column })) continue;
-      const [left, top, side] = place(tile);
-      context.save();
-      context.beginPath();
-      context.rect(left, top, side, side);
-      context.clip();
-      paintTile(context, { at, row, column });
-      context.restore();
-      return;
-    }
-  }
-
   const rowOf = (q) => (k) => {
     const [row, column] = [Math.floor(q / look.side), Math.floor(k / look.side)];
     const loaded = tiles.get({ at: 1, row, column });
     return loaded ? WEIGHTS[loaded.mean[(q - row * look.side) * loaded.wide + k - column * look.side]] : 0;
   };
-
-  // What a cell is, and how exact the tiles in sight are.
-  function describeTiles({ at }, share) {
-    const mean = "summed over what is looked at, averaged over what looks";
-    const value = channel === "mean" ? mean : "the strongest weight in it";
-    const cell = at === 1 ? "A cell is one piece by one." : `A cell is ${at} × ${at} pieces: ${value}.`;
-    const rows = share < 0.01 ? tenths(share) : percent(share);
-    const state = Number.isNaN(share) ? `It is on its way ${PENDING}`
-      : share === 1 ? "Exact." : `From ${rows} of the rows; the rest follows.`;
-    note.textContent = `${cell} ${state}`;
-    note.dataset.share = share;
-  }
-
   return {
     tools: choice.node, note,
     about: () => " It is of pieces, also where the text is in words.",
     async open(name) {
       if (open === name) return;
-      [open, visible] = [name, []];
-      tiles.request(visible);
+      open = name;
+      tiles.request([]);
     },
     paint(context) {
-      visible = tilesInSight();
-      for (const tile of visible) if (!tiles.get(tile)) paintCoarser(context, tile);
-      for (const tile of visible) paintTile(context, tile);
+      const visible = tilesInSight(view);
+      for (const tile of visible) if (!tiles.get(tile)) paintCoarser(context, view, tiles, channel, tile);
+      for (const tile of visible) paintTile(context, view, tiles, channel, tile);
       writeWeights(context, view, rowOf);
       const share = Math.min(...visible.map((tile) => tiles.get(tile)?.share ?? NaN));
-      describeTiles(visible[0], share);
+      note.textContent = tileNote(visible[0].at, channel, share);
+      note.dataset.share = share;
       tiles.request(visible);
       clearTimeout(timer);
       if (!Number.isNaN(share) && share < 1) timer = setTimeout(paint, AGAIN);
     },
     // Asks for the exact value of a cell once the pointer rests on it.
     describe({ q, k }, write) {
-      const at = zoomLevel();
+      const at = piecesPerCell(view);
       const [row, column] = [Math.floor(q / at), Math.floor(k / at)];
       const turn = ++described;
       write(PENDING);
@@ -120,8 +87,46 @@ function tileContent(view, paint) {
   };
 }
 
+const fine = (w) => (w >= 0.001 || w === 0 ? tenths(w) : w >= 1e-6 ? `${(100 * w).toPrecision(1)}%` : "0.0%");
+
+// What a cell is, and how exact the tiles in sight are.
+function tileNote(at, channel, share) {
+  const mean = "summed over what is looked at, averaged over what looks";
+  const value = channel === "mean" ? mean : "the strongest weight in it";
+  const cell = at === 1 ? "A cell is one piece by one." : `A cell is ${at} × ${at} pieces: ${value}.`;
+  if (Number.isNaN(share)) return `${cell} It is on its way ${PENDING}`;
+  if (share === 1) return `${cell} Exact.`;
+  return `${cell} From ${share < 0.01 ? tenths(share) : percent(share)} of the rows; the rest follows.`;
+}
+
+function paintTile(context, view, tiles, channel, tile) {
+  const loaded = tiles.get(tile);
+  if (!loaded) return;
+  const size = tile.at * view.cell;
+  const [left, top] = tilePlace(view, tile);
+  context.drawImage(tiles.picture(loaded, channel), left, top, loaded.wide * size, loaded.high * size);
+}
+
+// In the place of a tile that is missing: its part of a coarser one, or nothing.
+function paintCoarser(context, view, tiles, channel, tile) {
+  for (let { at, row, column } = tile; at * look.side < view.n;) {
+    [at, row, column] = [at * 2, row >> 1, column >> 1];
+    if (!tiles.get({ at, row, column })) continue;
+    const [left, top, side] = tilePlace(view, tile);
+    context.save();
+    context.beginPath();
+    context.rect(left, top, side, side);
+    context.clip();
+    paintTile(context, view, tiles, channel, { at, row, column });
+    context.restore();
+    return;
+  }
+}
+
+// ---- loading ---------------------------------------------------------------------------------------------------
 // Loaded tiles, and requests for those that are visible: {high, wide, since, share, mean, peak: bytes, pictures}.
-function tileCache(tileKey, openView, paint) {
+function tileCache(openView, paint) {
+  const tileKey = ({ at, row, column }) => `${openView()}/${at}/${row}/${column}`;
   const loaded = new Map();
   const requests = new Map(); // key -> AbortController
 
@@ -171,5 +176,3 @@ function tileCache(tileKey, openView, paint) {
     },
   };
 }
-
-const fine = (w) => (w >= 0.001 || w === 0 ? tenths(w) : w >= 1e-6 ? `${(100 * w).toPrecision(1)}%` : "0.0%");

@@ -17,10 +17,7 @@ function plot(host, spec) {
   const under = 14 * (Math.max(...xticks.map((rows) => rows.length)) - 1); // height of the further rows
   const xname = wrap(spec.xname, width / 6.8);
   const height = box.bottom + 42 + under + 14 * (xname.length - 1);
-  const at = {
-    x: (v) => box.left + x.at(v) * (box.right - box.left),
-    y: (v) => box.bottom - y.at(v) * (box.bottom - box.top),
-  };
+  const at = placement(box, x, y);
   const title = `${spec.yname} against ${spec.xname}`;
   const canvas = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title },
     gridRows(box, y.ticks, at.y, spec.ytick),

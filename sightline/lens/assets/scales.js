@@ -35,6 +35,12 @@ function extent(lines, ...keys) {
   return [Math.min(...known), Math.max(...known)];
 }
 
+// From values to pixels in a box, by a scale for x and one for y.
+const placement = (box, x, y) => ({
+  x: (v) => box.left + x.at(v) * (box.right - box.left),
+  y: (v) => box.bottom - y.at(v) * (box.bottom - box.top),
+});
+
 // A horizontal line at each tick, with its number to the left.
 const gridRows = (box, ticks, y, write) => ticks.map((tick) => [
   svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),

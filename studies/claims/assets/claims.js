@@ -86,7 +86,7 @@ function details(claim) {
     ["Again", html("code", {}, claim.command)],
     ["Sources", html("ul", {}, claim.sources.map((source) => html("li", {}, prose(source))))],
   ];
-  return html("dl", { class: "follows" }, rows.map(([name, what]) => [html("dt", {}, name), html("dd", {}, what)]));
+  return definitions("follows", rows);
 }
 
 function screenOf(claim) {
@@ -94,7 +94,7 @@ function screenOf(claim) {
   const pictures = claim.pictures.map(pictureOf);
   const beside = 1 + Math.floor(others.join("").length / 700); // as many as are about as tall as the sentences
   const [lead, more] = [pictures.slice(0, beside), pictures.slice(beside)];
-  const sentences = others.length ? list("said", others) : null;
+  const sentences = others.length ? list("sentences", others) : null;
   const openTable = !lead.length && claim.tables.length === 1;
   return html("section", { class: "claim", id: id(claim), "data-verdict": known(claim.verdict) },
     html("p", { class: "no" }, `Claim ${claim.number} of ${claims.length}`),
@@ -112,7 +112,7 @@ function screenOf(claim) {
 }
 
 function method() {
-  return html("section", { id: "method" }, html("h2", {}, "How it was measured"), list("said", report.protocol),
+  return html("section", { id: "method" }, html("h2", {}, "How it was measured"), list("sentences", report.protocol),
     html("p", {}, "All of it again: ", html("code", {}, report.command)),
     report.machines.map((machine) => html("div", { class: "scroll" }, settingsTable(machine))));
 }
