@@ -12,6 +12,17 @@ function nameOf(view) {
   return `layer ${layerOf(view)}, ${isHead(view) ? `head ${headOf(view)}` : "the mean of its heads"}`;
 }
 
+// The numbers known per head: what they are, how they are written, their unit; without one, shares of the weight.
+const STATISTICS = {
+  entropy: ["entropy", decimals, " nats"], distance: ["mean distance", decimals, " pieces"],
+  previous: ["on the piece before", percent, ""], next: ["on the next piece", percent, ""],
+  first: ["on the first piece", percent, ""], special: ["on special tokens", percent, ""],
+  binding: ["on the binding, from a use", percent, ""],
+};
+
+const knownStatistics = () => Object.keys(STATISTICS)
+  .filter((name) => look.statistics[name] && (name !== "special" || look.special.length));
+
 // A number known per head, of a view: for a mean, the mean. NaN while it has not arrived.
 function statistic(name, view) {
   const rows = look.statistics[name] || [];

@@ -1,13 +1,6 @@
 // All layers and heads as small maps, in the order of the model or of a number; and which heads join two words.
 
 // ---- small maps ------------------------------------------------------------------------------------------------
-const SORTS = {
-  layer: "layer and head", entropy: "entropy", distance: "distance", previous: "on the word before",
-  next: "on the next word", first: "on the first piece", special: "on special tokens", binding: "on the binding",
-  there: "", back: "",
-};
-const ABSOLUTE = ["entropy", "distance"]; // the others are shares
-
 function headsPart() {
   const select = selection({ "aria-label": "order of the heads" }, (sort) => change({ sort }));
   const turn = button({ class: "plain turn" }, () => change({ rising: !state.rising }));
@@ -23,8 +16,7 @@ function headsPart() {
     draw(_, ranks) {
       adding.draw();
       if (!ranks && ["there", "back"].includes(state.sort)) state.sort = "layer";
-      const names = Object.keys(SORTS).filter((name) => name === "layer" || look.statistics[name] || ranks?.[name]);
-      select.replaceChildren(...names.map((name) =>
+      select.replaceChildren(...["layer", ...knownStatistics(), ...(ranks ? ["there", "back"] : [])].map((name) =>
         option([name, name === "layer" ? "in their order" : `by ${sortTitle(name)}`])));
       select.value = state.sort;
       turn.hidden = state.sort === "layer";
@@ -50,7 +42,8 @@ function sortTitle(name) {
   const short = (piece) => cropped(current().units[unitOf(piece)].text.trim(), 20);
   if (name === "there") return `${short(state.pair.from)} → ${short(state.pair.to)}`;
   if (name === "back") return `${short(state.pair.to)} → ${short(state.pair.from)}`;
-  return ABSOLUTE.includes(name) ? SORTS[name] : `weight ${SORTS[name]}`;
+  const [title, , unit] = STATISTICS[name];
+  return unit ? title : `weight ${title}`;
 }
 
 function thumbnailButton(view) {
@@ -75,7 +68,7 @@ function sorted(buttons, ranks) {
   const ranked = new Map(ranks?.[state.sort] || []);
   const value = (view) => (ranked.size ? ranked.get(view) ?? 0 : statistic(state.sort, view));
   const order = [...heads].sort((a, b) => (state.rising ? 1 : -1) * (value(a) - value(b)));
-  const write = ABSOLUTE.includes(state.sort) ? decimals : percent;
+  const [, write] = STATISTICS[state.sort] || [null, percent];
   return order.map((view) => {
     buttons.get(view).lastChild.replaceChildren(html("b", {}, view), ` ${write(value(view))}`);
     return buttons.get(view);

@@ -2,12 +2,6 @@
 // influence, numbers. Where the page shows influence alone, the columns are influence.
 
 const influence = look.influence?.profile.length ? look.influence : null; // drawn beside weights
-const NUMBERS = {
-  entropy: ["entropy", (x) => `${decimals(x)} nats`], distance: ["mean distance", (x) => `${decimals(x)} pieces`],
-  previous: ["on the piece before", percent], next: ["on the next piece", percent],
-  first: ["on the first piece", percent], special: ["on special tokens", percent],
-  binding: ["on the binding, from a use", percent],
-};
 const WITHIN = ["50%", "90%", "99%"];
 const LIMITS = influenceOnly
   ? "Influence is squared change per small change: it says what moves an encoding, not why, and nothing of changes "
@@ -40,9 +34,10 @@ function profilePart() {
     draw() {
       [last] = state.shown;
       name.textContent = influenceOnly ? "" : `of ${nameOf(last)}`;
-      const known = Object.entries(NUMBERS).filter(([key]) =>
-        look.statistics[key] && (key !== "special" || look.special.length));
-      const rows = known.map(([key, [words, write]]) => [words, write(statistic(key, last))]);
+      const rows = knownStatistics().map((name) => {
+        const [title, write, unit] = STATISTICS[name];
+        return [title, write(statistic(name, last)) + unit];
+      });
       numbers.replaceChildren(look.within ? withinTable(look.within[last]) : "", definitions("numbers", rows));
       redraw();
     },
