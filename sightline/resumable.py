@@ -1,11 +1,10 @@
-"""A long computation over texts in numbered windows: after a kill the same call goes on, to the same bytes.
+"""A long computation over texts in numbered windows: after a kill the same call resumes it, to the same bytes.
 
-    FOLDER/note.json                        settings, and digests of the inputs; a different run is refused
-    FOLDER/00000012-TEXTS-CONTENT.SUFFIX    window 12, with digests of its texts and of the file; a damaged one is
-    computed again FOLDER/RESULT                           all windows joined, by the caller
+    FOLDER/note.json                      settings, and digests of the inputs; a different run is refused
+    FOLDER/00000012-TEXTS-CONTENT.SUFFIX  window 12, with digests of its texts and of itself; computed again if damaged
+    FOLDER/RESULT                         all windows joined, by the caller
 
-Several processes share the windows; the main one locks the folder. A window must not depend on the process that
-computes it.
+Several processes share the windows; the main one locks the folder. The result must not depend on who computes it.
 """
 
 from __future__ import annotations
@@ -58,8 +57,7 @@ def digest(parts: Iterable[bytes]) -> str:
 class Run:
     """The folder of one run: `with run.locked(): run.begin(...); run.compute(0, ...); ...; run.paths(1)`.
 
-    `process` is an `accelerate.PartialState`; `suffix` is that of the windows' files, `result` the name of the joined
-    file.
+    `process` is an `accelerate.PartialState`; windows are files with this `suffix`, joined into a file named `result`.
     """
 
     def __init__(self, folder: Path, process, suffix: str, result: str):

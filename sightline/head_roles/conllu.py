@@ -108,7 +108,7 @@ def has_entities(path: Path, encoding: str | None = None) -> bool:
     return re.search(r"[\t|]Entity=", read_text(path, encoding)) is not None
 
 
-# --- sentences -----------------------------------------------------------------------------------------------------------
+# --- sentences ------------------------------------------------------------------------------------------------------
 
 
 def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence], str]:
@@ -202,12 +202,12 @@ def _check_circles(sentences: list[_Sentence]) -> None:
             circle.append(sentence.heads[circle[-1]])
         circle = circle[circle.index(circle[-1]) :]
         raise ValueError(
-            f"{sentence.name}:{sentence.lines[circle[0]]}: expected a tree, got words that are heads of each other in a "
-            f"circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
+            f"{sentence.name}:{sentence.lines[circle[0]]}: expected a tree, got words that are heads of each other in "
+            f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
         )
 
 
-# --- entities ------------------------------------------------------------------------------------------------------------
+# --- entities -------------------------------------------------------------------------------------------------------
 
 
 def _document(sentences: list[_Sentence]) -> tuple[Document, list[Mention]]:
@@ -263,7 +263,7 @@ def _mentions(sentence: _Sentence) -> list[tuple[str, set[int]]]:
     for name, places in unclosed.items():
         if places:
             raise ValueError(
-                f"{sentence.name}:{places[-1][1]}: expected the mention {name!r} to end in its sentence, got no bracket "
-                f"that closes it; write {name}) at its last word"
+                f"{sentence.name}:{places[-1][1]}: expected the mention {name!r} to end in its sentence, got no "
+                f"bracket that closes it; write {name}) at its last word"
             )
     return mentions

@@ -2,7 +2,7 @@
 
 by query and key  `observe.statistics` of the layer: entropy, largest weight, first token, mass received
 by piece          weights [S, H, rows, n]: distances, offsets, earlier pieces of the same id
-by word           weights [S, W, H, words], summed over the pieces of a key, averaged over those of a query: offsets, answers
+by word           weights [S, W, H, words], summed over the pieces of a key, averaged over those of a query: answers
 
 `kernels/head_sums.c` computes the same several times faster, for float32 on a CPU with a compiler.
 """

@@ -82,8 +82,8 @@ class Tap:
         kinds = sorted({heads for _, heads in seen})
         if not seen:
             raise ValueError(
-                f"{subject.name}: expected attention that can be seen, got none that goes through transformers' interface; "
-                f"{INFLUENCE}"
+                f"{subject.name}: expected attention that can be seen, got none that goes through transformers' "
+                f"interface; {INFLUENCE}"
             )
         if len(kinds) > 1:
             raise ValueError(
@@ -103,8 +103,8 @@ class Tap:
             whole = torch.equal(call.offsets.diff(), expected) and torch.equal(call.key_offsets, call.offsets)
             if layer >= self.layers or not whole:
                 raise ValueError(
-                    f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got calls of "
-                    "attention over other pieces of them, or over keys that are no pieces; use another model"
+                    f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got "
+                    "calls of attention over other pieces of them, or over keys that are no pieces; use another model"
                 )
             documents = start, start + count
             if layer == 0:

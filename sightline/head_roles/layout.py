@@ -25,8 +25,8 @@ ALIGNED = 64  # a row of weights is at most this much longer than the keys; at m
 class Questions(NamedTuple):
     """The questions of one document, in the order of the words they start from.
 
-    Shapes: of Q questions the row of their answers, query, whether they are limited to candidates, counts of candidates;
-    of the candidates of all questions in turn word, right. Where a question is not limited, its right words are listed.
+    Shapes: of Q questions the row of their answers, query, whether they are limited to candidates, and their number of
+    candidates; of the candidates of all questions in turn word and right. Without a limit these are the right words.
     """
 
     row: ndarray

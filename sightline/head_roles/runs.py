@@ -132,7 +132,7 @@ class Strip:
 
     @cached_property
     def questions(self) -> tuple[Tensor, Tensor]:
-        """The questions of the words: (row, limited) of each; (question, document, query, word, right) of candidates."""
+        """(row, limited) of the questions of the words; (question, document, query, word, right) of candidates."""
         run, arrays, words_from = self.run, self.run.layout.questions, self.run.layout.words_from
         base, (first, past) = words_from[run.first : run.first + run.count + 1], self.bounds
         low, high = base[0] + first, base[0] + past if run.count == 1 else base[-1]

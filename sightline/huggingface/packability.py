@@ -134,7 +134,7 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
         with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
             packability = _proved(base, structure)  # by another thread in the meantime
             if packability is None:
-                before = structure.kept()
+                before = structure.snapshot()
                 packability = _trial(base)
                 object.__setattr__(base, "_sightline_proof", Proof(packability, before))
     return packability
@@ -142,7 +142,7 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
 
 def _proved(base: PreTrainedModel, structure: Structure) -> Packability | None:
     proof = vars(base).get("_sightline_proof")
-    return proof.packability if proof is not None and structure.is_as(proof.structure) else None
+    return proof.packability if proof is not None and structure.matches(proof.structure) else None
 
 
 # --- the trial --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Files of vectors, for any number of texts in bounded memory; the same call resumes a run that was killed.
 
-OUT.partial/   the windows that are done (see `resumable`)
-OUT            all windows one after the other: joined aside, renamed, and the folder removed
+    OUT.partial/   the windows that are done (see `resumable`)
+    OUT            all windows one after the other: joined aside, renamed, and the folder removed
+
+Several processes share the windows, and the main one joins them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Models one can look into: one door to open any of them (`opening`, begin there), and from their pieces to a person's words.
+"""Models one can look into: one door to open any of them, and the way from their pieces to a person's words.
+
+Begin with `opening`.
 
 spelling     how vocabularies write: bytes as letters, marks for blanks and for the middle of a word
 words        a text, the words in it, and which pieces make which word

@@ -12,7 +12,7 @@ MARKS = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
 
 
 def function_text(source: str) -> tuple[Text, Tensor]:
-    """The first function in a Python source that `scope` can hold, as it is written and as ids; `gold` are its bindings.
+    """The first function in a Python source that `scope` can hold, as written and as ids; `gold` are its bindings.
 
     Raises: ValueError where there is none.
     """

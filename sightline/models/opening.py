@@ -35,11 +35,11 @@ from sightline.training.model import CONFIG, TASK
 class OpenModel:
     """A model, how it reads, and how it is run.
 
-    `model` is the whole of it, `encoder` the part that attends, which `forward` runs on ids. `read_text` cuts a text into pieces
-    and words for people, `read_words` cuts documents (`head_roles.gold`), whose words are known. `longest` is how many pieces
-    it takes (None: any), `width` that of its encodings where it is known. `blind` is why its attention cannot be seen, or
-    None; `notes` are sentences for people. `ordinary` are the ids that are no special tokens, `before` and `after` the
-    special ones around a text.
+    `model` is the whole of it, `encoder` the part that attends, which `forward` runs on ids. `read_text` cuts a text
+    into pieces and words for people, `read_words` cuts documents (`head_roles.gold`), whose words are known. `longest`
+    is how many pieces it takes (None: any), `width` that of its encodings where it is known. `blind` is why its
+    attention cannot be seen, or None; `notes` are sentences for people. `ordinary` are the ids that are no special
+    tokens, `before` and `after` the special ones around a text.
     """
 
     name: str
@@ -90,7 +90,7 @@ def open_model(model: str | Path | nn.Module, tokenizer=None) -> OpenModel:
 
 
 def open_attention(model: str | Path | nn.Module, tokenizer=None, otherwise: str = "choose another") -> OpenModel:
-    """The same, for a model whose attention can be seen. Raises: ValueError for others, which says what to do `otherwise`."""
+    """The same, for a model whose attention can be seen. Raises: ValueError for others, with what to do `otherwise`."""
     opened = open_model(model, tokenizer)
     if opened.blind:
         raise ValueError(
@@ -111,7 +111,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-# --- how texts are read -------------------------------------------------------------------------------------------------
+# --- how texts are read ---------------------------------------------------------------------------------------------
 
 
 class Tokenized(NamedTuple):
@@ -149,7 +149,7 @@ def _word_reader(tokenize: Callable[[list[str]], list[Tokenized]], separators: S
     return read_words
 
 
-# --- fitted here --------------------------------------------------------------------------------------------------------
+# --- fitted here ----------------------------------------------------------------------------------------------------
 
 
 def _fitted(model: Model, name: str) -> OpenModel:
@@ -221,7 +221,7 @@ def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
     return read_words
 
 
-# --- of Hugging Face ----------------------------------------------------------------------------------------------------
+# --- of Hugging Face ------------------------------------------------------------------------------------------------
 
 
 def _from_huggingface(source, tokenizer) -> OpenModel:
@@ -229,9 +229,9 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
     from sightline.huggingface.packing import run
 
     name, model, tokenizer = _loaded(source, tokenizer)
-    base, way, blind = base_of(model), Way(False), None
+    base, packing, blind = base_of(model), Way(False), None
     try:
-        way = way_of(base)
+        packing = way_of(base)
     except ValueError as error:
         blind = str(error).partition(";")[0]
     halves = model.config.is_encoder_decoder and base is not model
@@ -239,13 +239,13 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
     options = {"return_offsets_mapping": tokenizer.is_fast, "return_special_tokens_mask": True, "truncation": False}
 
     def tokenize(texts: list[str]) -> list[Tokenized]:
-        read, found = tokenizer(texts, verbose=False, **options), []
+        read, tokenized = tokenizer(texts, verbose=False, **options), []
         for i, text in enumerate(texts):
             ids, special = read["input_ids"][i], read["special_tokens_mask"][i]
             spell = partial(tokenizer.convert_ids_to_tokens, ids)
             spans = read["offset_mapping"][i] if tokenizer.is_fast else placed(text, spell(), special)
-            found.append(Tokenized(ids, spans, special, spell))
-        return found
+            tokenized.append(Tokenized(ids, spans, special, spell))
+        return tokenized
 
     separators = [one for one in (tokenizer.sep_token_id, tokenizer.eos_token_id) if one is not None]
     ordinary, before, after = (np.zeros(0, np.int64), (), ()) if blind else _special_tokens(tokenizer, base)
@@ -256,7 +256,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)),
         _word_reader(tokenize, separators),
         _text_reader(tokenize, tokenizer.unk_token_id),
-        longest=most_positions(base, way),
+        longest=most_positions(base, packing),
         width=getattr(base.config.get_text_config(), "hidden_size", None),
         blind=blind,
         notes=notes,
@@ -267,7 +267,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
 
 
 def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
-    """The name, the model and its tokenizer: a loaded pair as it is, else from a folder or the hub, on the accelerator."""
+    """The name, the model and its tokenizer: a loaded pair as it is, else loaded to the accelerator."""
     if not isinstance(source, (str, Path)):
         if not hasattr(tokenizer, "convert_ids_to_tokens"):
             raise ValueError(

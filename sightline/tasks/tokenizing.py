@@ -155,7 +155,7 @@ class Tokenizer:
 
     def encode_stream(self, text: str) -> Tensor:
         """The ids [T] of one long text."""
-        return self.encode(cut(text)).ids.values
+        return self.encode(text_chunks(text)).ids.values
 
     def decode(self, ids: list[int] | Tensor) -> str:
         """The text of ids: exactly what was encoded for bytes, characters and bpe; words parted by blanks for words."""
@@ -163,7 +163,7 @@ class Tokenizer:
         return self.engine.decode(ids, skip_special_tokens=False)
 
 
-def cut(text: str) -> list[str]:
+def text_chunks(text: str) -> list[str]:
     """One long text in parts that end at line ends, to be encoded side by side."""
     parts, start = [], 0
     while start < len(text):

@@ -76,7 +76,7 @@ def completed(config: RunConfig, data: Data) -> RunConfig:
 
 def check_same_settings(folder: Path, config: RunConfig) -> RunConfig:
     """The configuration of the run in a folder. Raises: ValueError where a setting of `config` contradicts it."""
-    saved = RunConfig.read_bytes(folder / CONFIG)
+    saved = RunConfig.read(folder / CONFIG)
     before = saved.settings()
     for name, value in config.settings().items():
         if value is not None and value != before[name]:

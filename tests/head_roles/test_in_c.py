@@ -74,8 +74,8 @@ OPTIONS = [{}, {"causal": True}, {"window": 2}, {"key_heads": 1}]
 def test_every_measure_is_what_loops_find(options, backend, tmp_path):
     corpus, reads = drawn(LENGTHS, seed=2)  # in which rounding decides nowhere which weight is largest
     toy = subject(reads, encoder(**options))
-    found = measure(toy, corpus, tmp_path, tokens=40)
-    compare(found, *once(f"every {options}", toy, corpus, reads))
+    result = measure(toy, corpus, tmp_path, tokens=40)
+    compare(result, *once(f"every {options}", toy, corpus, reads))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

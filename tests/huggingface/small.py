@@ -1,4 +1,4 @@
-"""Small random models of a few families, with weights so large that a wrong key shows; and the way each takes a pack."""
+"""Small random models of a few families, with weights so large that a wrong key shows; and how each packs."""
 
 import pytest
 import torch

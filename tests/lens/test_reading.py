@@ -105,8 +105,8 @@ def test_weights_are_those_of_eager_attention(tmp_path):
         expected = model(ids[None], output_attentions=True).attentions
     for layer in range(2):
         for head in range(2):
-            found = inline.as_weight(maps.pieces[f"{layer}.{head}"])
-            assert (found - expected[layer][0, head]).abs().max() < 0.004
+            result = inline.as_weight(maps.pieces[f"{layer}.{head}"])
+            assert (result - expected[layer][0, head]).abs().max() < 0.004
 
 
 # ---- our own ------------------------------------------------------------------------------------------------------------

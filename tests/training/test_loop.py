@@ -14,7 +14,7 @@ from sightline.sequences import Sequences
 from sightline.tasks import Classify, Examples
 from sightline.training import loop
 from sightline.training.config import TrainingConfig
-from sightline.training.loop import State
+from sightline.training.state import Clock, State
 
 
 class Counts(nn.Module):
@@ -78,7 +78,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_targets_of_the_step(accumulat
     plan = BatchPlan(examples.lengths, 64)
     gradients = loop.Gradients(model, torch.device("cpu"))
     process = SimpleNamespace(process_index=0, num_processes=1, device=torch.device("cpu"))
-    tokens = loop._add_gradients(model, examples, plan, 5, config, gradients, process, loop.Clock(0.0))
+    tokens = loop._add_gradients(model, examples, plan, 5, config, gradients, process, Clock(0.0))
 
     everything = [i for number in range(5 * accumulate, 6 * accumulate) for i in plan.at(number)[1]]
     part = examples.take(everything)
