@@ -12,7 +12,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-from sightline.training.checkpoint import write_files
+from sightline.files import write_files
 from studies.claims.document import read_document
 
 COLOURS = {  # as on all pages
