@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from sightline.attention.masked_products import weighted_sum
 from sightline.attention.reference import visible
 from sightline.attention.request import Request
-from sightline.attention.seen import weighted_sum
 from sightline.attention.strips import Strip, dropout_mask, plan
 
 LARGEST = torch.finfo(torch.float64).max

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from sightline.attention import blockwise, cpu, cuda, native, reference
+from sightline.attention.masked_products import has_tangent
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
-from sightline.attention.seen import has_tangent
 from sightline.sequences import Layout
 
 BACKENDS = {

@@ -21,9 +21,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sightline.attention.masked_products import Scores, WeightedSum
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request
-from sightline.attention.seen import Scores, WeightedSum
 
 
 def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None) -> Tensor:

@@ -139,7 +139,7 @@ def test_no_compiler(fresh, monkeypatch, tmp_path):
 @there
 def test_two_processes_compile_at_once(fresh):
     script = (
-        "from sightline.attention import compiling; from sightline.attention.native import SOURCE; compiling.FLAGS[1] = '-O0'; "
+        "from sightline.kernels import toolchain as compiling; from sightline.attention.native import SOURCE; compiling.FLAGS[1] = '-O0'; "
         "print(compiling.library(SOURCE) is not None)"
     )
     run = [sys.executable, "-c", script]
@@ -154,7 +154,7 @@ def test_a_child_forked_while_another_thread_asks_does_not_wait_for_it():
 import os
 from sightline.attention import native
 from sightline.kernels import toolchain as compiling
-with compiling._one_at_a_time:  # as by a thread that is not there in the child
+with compiling._compiling.lock:  # as by a thread that is not there in the child
     child = os.fork()
     if child == 0:
         compiling.library(native.SOURCE)
