@@ -1,4 +1,4 @@
-"""Request: the checked arguments of one call, handed whole to backends and watchers; a new option changes no signature."""
+"""Request: the checked arguments of one call, as backends and watchers get them; a new option changes no signature."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 def positive_scale(q: Tensor, scale: float) -> tuple[Tensor, float]:
-    """Queries and a scale above 0 with the same scores, for kernels that multiply their own mask of -inf by the scale."""
+    """Queries and a scale above 0 with the same scores: kernels multiply their own mask of -inf by the scale."""
     if scale > 0:
         return q, scale
     return (-q, -scale) if scale < 0 else (q * 0, 1.0)
