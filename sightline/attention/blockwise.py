@@ -30,8 +30,7 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**62, (), device="cpu")) if request.dropout else 0
-    rest = request._replace(q=None, k=None, v=None, bias=None)
-    return Attend.apply(*_tensors(request), rest, seed)
+    return Attend.apply(*_tensors(request), request.without_tensors(), seed)
 
 
 def _tensors(request: Request) -> tuple:
@@ -54,9 +53,7 @@ class Attend(torch.autograd.Function):
                 o, l = _mix(request, strip, dice)
                 strip.queries(out).copy_(o)
                 strip.queries(lse).copy_(l)
-        ctx.failed = exact.failed(out, lse, request, bias)
-        if ctx.failed is not None:
-            out, lse = exact.attend(out, lse, ctx.failed, request, seed)
+        out, lse, ctx.failed = exact.checked(out, lse, request, seed=seed)
         ctx.save_for_backward(q, k, v, bias, out, lse)
         return out, lse
 

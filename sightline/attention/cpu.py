@@ -18,7 +18,7 @@ from sightline.attention import exact
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
-from sightline.attention.request import Request, positive_scale
+from sightline.attention.request import Request, positive_scale, refusal
 from sightline.attention.single_backward import once
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -33,13 +33,9 @@ def refuses(request: Request) -> str | None:
     q, bias = request.q, request.bias
     if q.device.type != "cpu":
         return f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
-    if request.dropout:
-        return "cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'"
-    if request.softcap is not None:
-        return "cpu: has no softcap; leave it out, or use backend='blockwise'"
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "cpu: has no gradient of bias; detach it, or use backend='blockwise'"
-    return None
+    return refusal("cpu", request, "dropout", "softcap")
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
@@ -55,7 +51,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v = map(_contiguous_heads, (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    rest = request._replace(q=None, k=None, v=None, bias=None, sink=None, scale=scale)
+    rest = request.without_tensors()._replace(scale=scale)
     out, lse = Attend.apply(q, k, v, bias, rectangles, rest)
     return out[..., :width].to(dtype), lse
 
@@ -85,9 +81,8 @@ class Attend(torch.autograd.Function):
                 _compute_into(*stage[3:], *stage[:3], plan.staged, None, *options)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
         # Where all of a few scores are NaN or -inf, the kernel returns zeros.
-        ctx.failed = exact.failed(out, lse, rest, bias, zeros=True)
-        if ctx.failed is not None:
-            out, lse = exact.attend(out, lse, ctx.failed, rest._replace(q=q, k=k, v=v, bias=bias))
+        request = rest._replace(q=q, k=k, v=v, bias=bias)
+        out, lse, ctx.failed = exact.checked(out, lse, request, zeros=True)
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from sightline.attention import blockwise
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request, positive_scale
+from sightline.attention.request import Request, positive_scale, refusal
 from sightline.attention.single_backward import once
 from sightline.sequences import Layout
 
@@ -44,13 +44,7 @@ def refuses(request: Request) -> str | None:
         return f"cuda: expected heads no wider than {WIDEST}, got {width}; use more heads, or backend='blockwise'"
     if abs(request.scale) > STEEPEST:
         return f"cuda: expected a scale from -{STEEPEST} to {STEEPEST}, got {request.scale}; use backend='blockwise'"
-    if request.dropout:
-        return "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"
-    if request.softcap is not None:
-        return "cuda: has no softcap; leave it out, or use backend='blockwise'"
-    if request.bias is not None:
-        return "cuda: has no bias; leave it out, or use backend='blockwise'"
-    return None
+    return refusal("cuda", request, "dropout", "softcap", "bias")
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:

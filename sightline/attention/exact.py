@@ -26,13 +26,8 @@ LARGEST = torch.finfo(torch.float64).max
 # --- which sequences need it: bool [S], or None for none ------------------------------------------------------------
 
 
-def failed(
-    out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False
-) -> Tensor | None:
-    """The sequences with NaN or an overflow in out or lse; with `zeros`, a row of zeros with lse = 0 counts as one.
-
-    Reads only the layouts and the pattern of the request.
-    """
+def failed(out: Tensor, lse: Tensor, request: Request, zeros: bool = False) -> Tensor | None:
+    """The sequences with NaN or an overflow in out or lse; with `zeros`, a row of zeros with lse = 0 counts as one."""
     if not _can_be_read(out) or lse.numel() == 0:
         return None
     low, high = (t.item() for t in lse.aminmax())
@@ -42,7 +37,7 @@ def failed(
     nothing = lse == -torch.inf
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
     if nothing.any():
-        sees = _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))
+        sees = _sees(request, _sequences(nothing.any(1), request.offsets))
         rows |= (nothing & sees).any(1)
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
@@ -110,6 +105,12 @@ def _sees(request: Request, chosen: Tensor) -> Tensor:
 
 
 # --- forward and backward -------------------------------------------------------------------------------------------
+
+
+def checked(out: Tensor, lse: Tensor, request: Request, zeros: bool = False, seed: int = 0):
+    """Out and lse, the sequences that failed computed anew, and which those are; `seed` as in `attend`."""
+    bad = failed(out, lse, request, zeros)
+    return (out, lse, None) if bad is None else (*attend(out, lse, bad, request, seed), bad)
 
 
 def attend(out: Tensor, lse: Tensor, chosen: Tensor, request: Request, seed: int = 0) -> tuple[Tensor, Tensor]:

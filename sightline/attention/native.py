@@ -49,7 +49,7 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v = (t.resolve_neg() for t in request[:3])  # C reads the memory, where a negated view holds other numbers
-    return Attend.apply(q, k, v, request._replace(q=None, k=None, v=None, sink=None))
+    return Attend.apply(q, k, v, request.without_tensors())
 
 
 class Attend(torch.autograd.Function):
@@ -62,9 +62,7 @@ class Attend(torch.autograd.Function):
         out, lse = q.new_empty(*q.shape[:2], v.shape[2]), q.new_empty(q.shape[:2])
         ctx.failed = None
         if not _run({"q": q, "k": k, "v": v, "out": out, "lse": lse}, request):
-            ctx.failed = exact.failed(out, lse, request)
-            if ctx.failed is not None:
-                out, lse = exact.attend(out, lse, ctx.failed, request)
+            out, lse, ctx.failed = exact.checked(out, lse, request)
         ctx.save_for_backward(q, k, v, lse)
         return out, lse
 

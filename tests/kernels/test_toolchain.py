@@ -40,8 +40,8 @@ def answers():
     """Attention is right, whoever makes it."""
     offsets = offsets_of((19, 0, 5))
     q, k, v = torch.randn(3, 24, 2, 8, generator=torch.Generator().manual_seed(0))
-    found, right = (attention(q, k, v, offsets, CAUSAL, backend=backend) for backend in (None, "reference"))
-    torch.testing.assert_close(found.out, right.out)
+    result, right = (attention(q, k, v, offsets, CAUSAL, backend=backend) for backend in (None, "reference"))
+    torch.testing.assert_close(result.out, right.out)
 
 
 def test_it_can_be_switched_off(monkeypatch):
