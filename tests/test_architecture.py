@@ -17,7 +17,7 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
-    {"batching", "textfiles"},
+    {"batching", "textfiles", "resumable"},
     {"sequences", "attention", "files"},
     {"tabular", "kernels"},
 ]
@@ -34,7 +34,7 @@ BESIDES = {  # opened when asked for
     "sightline.tabular": {"pyarrow"},
     "sightline.observe.files": {"safetensors"},
     "sightline.observe.tables": {"pyarrow"},
-    "sightline.observe.gpu": {"triton"},
+    "sightline.kernels.triton_statistics": {"triton"},
 }
 HEAVY = (
     "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 
 from sightline.head_roles.gold import Corpus, Document
-from sightline.head_roles.layout import Asked
 from sightline.head_roles.subject import Subject
 from sightline.head_roles.words import Read
 
@@ -23,7 +22,7 @@ def fitted(subject: Subject, corpus: Corpus) -> tuple[Corpus, str]:
         pairs = [(0, len(document.words))]
         around = len(subject.before) + len(subject.after)
         if around + len(document.text.encode("utf-8", "replace")) > subject.longest:  # a piece has a byte at least
-            (read,) = subject.read([document])
+            (read,) = subject.read_words([document])
             if len(read.ids) > subject.longest:
                 long, pairs = long + 1, cut(read, subject.longest)
         parts += [(number, *pair) for pair in pairs]
@@ -63,19 +62,3 @@ def rarest(document: Document, read: Read, counts: Counter[str]) -> int:
     """
     full = np.flatnonzero(np.diff(read.offsets)).tolist()
     return min(full, key=lambda word: counts[document.words[word].casefold()], default=-1)
-
-
-def asked_of(corpus: Corpus, number: int, row: int, read: Read) -> tuple[Asked, int]:
-    """The questions of a document, their numbers less `row`; and how many of them no pieces can answer."""
-    first, past = np.searchsorted(corpus.document, (number, number + 1))
-    mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-    query, keys, asker = corpus.query[first:past], corpus.keys[mine], corpus.asker[mine] - first
-    limited = corpus.among_mentions[first:past]
-    mentions = np.sort(corpus.documents[number].mentions)
-    counts = np.where(limited, np.searchsorted(mentions, query), 0)  # those before the word that asks
-    candidate = np.repeat(np.arange(len(query)), counts)
-    among = mentions[np.arange(len(candidate)) - np.repeat(counts.cumsum() - counts, counts)]
-    has = np.diff(read.offsets) > 0
-    readable = np.bincount(asker, has[keys], len(query)) > 0
-    missing = len(query) - int((readable & has[query]).sum())
-    return Asked(int(first) - row, query, keys, asker, limited, among, candidate), missing

@@ -19,7 +19,7 @@ from sightline.attention import Origin, Pattern, attention
 from sightline.huggingface.caller_packing import PackedInput, packed_input, packing_of_offsets, packing_of_positions
 from sightline.huggingface.head_rows import needs_padding, refuse_whole_texts
 from sightline.huggingface.mask_rules import MaskRule, mask_rule
-from sightline.huggingface.packability import vouch
+from sightline.huggingface.packability import check_packed_input
 from sightline.huggingface.row_layout import (
     NAME,
     WHERE,
@@ -297,7 +297,7 @@ def _rows_without_mask(grid: Grid, packing: Packing | None, causal: bool, window
 def _packing(
     grid: Grid, plan: MaskPlan | None, no_mask: bool, offsets: tuple[Tensor, Tensor] | None, positions: Tensor | None
 ) -> Packing | None:
-    """The packing of a call; None where the input is not packed, or the mask's rule knows of it. The first that applies:
+    """The packing of a call, or None where input is not packed or the mask's rule knows of it. The first that applies:
 
     - the packing of `run` or `unpad`, where one is in use;
     - that of the offsets, where the call has cu_seq_lens_q;
@@ -334,7 +334,7 @@ def _untrusted_input(plan: MaskPlan | None) -> PackedInput | None:
         return None
     caller = packed_input() if plan is None else plan.packed_input
     if caller is not None:
-        vouch(caller.model, caller.positions)
+        check_packed_input(caller.model, caller.positions)
         refuse_whole_texts(caller.model)
     return caller
 

@@ -43,7 +43,7 @@ def differentiable(model: nn.Module) -> Differentiable:
 
 
 def _differentiable_huggingface(model: nn.Module) -> Differentiable:
-    from sightline.huggingface.packability import CLOSE, arguments_for, base_of, hidden_of
+    from sightline.huggingface.base_model import TOLERANCES, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()
@@ -80,7 +80,7 @@ def _differentiable_huggingface(model: nn.Module) -> Differentiable:
         rows = table(x.values).detach().requires_grad_()
         outputs = hidden(x.with_values(rows), "inputs_embeds")
         error = (outputs.detach() - expected).abs().max()
-        if error > CLOSE.get(outputs.dtype, 1e-2) * expected.abs().max():
+        if error > TOLERANCES.get(outputs.dtype, 1e-2) * expected.abs().max():
             raise ValueError(
                 f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; "
                 "use another model"

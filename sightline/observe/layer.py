@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sightline.attention import Pattern
 from sightline.observe.calls import Call, Piece
-from sightline.observe.statistics import Statistics, bins
+from sightline.observe.distances import bin_names
+from sightline.observe.statistics import Statistics
 from sightline.observe.tiles import CELLS, Cells, Pyramid, Tile, tile_of
 from sightline.sequences import rows_from
 
@@ -34,7 +35,7 @@ class Layer:
     1] with the names `bins`; `links`. Rows are real tokens, without padding. `statistics.py` has the formulas.
     """
 
-    bins = bins()
+    bins = bin_names()
 
     def __init__(self, name: str, heads: list[int], call: Call, make: Callable[[], Statistics]):
         self.name, self.heads, self.kept, self._make = name, heads, call, make

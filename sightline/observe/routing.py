@@ -1,4 +1,4 @@
-"""Routing: a Hugging Face model has the attention "sightline" while anybody watches it, and its own again afterwards."""
+"""Routing: a Hugging Face model has the attention "sightline" while anybody watches it, and its own afterwards."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     .jsonl .ndjson .json     an object a line, or one array of objects (`jsonfiles.py`)
     .parquet                 a record a row (`parquet.py`)
     .txt                     a record a line, under the column `text`
-    .conllu                  a record a sentence: ten columns of lists; multiword tokens (1-2) and empty nodes (1.1) are left out
+    .conllu                  a record a sentence: ten columns of lists (`conllu.py`)
     .npz                     a record a sequence: `values` [T, F] (or [T]) cut by `offsets` [S + 1]; each further array has a
                              row for each sequence or, failing that, for each row of values (`arrays.py`)
     -                        standard input: JSON if its first line opens an object or an array of them, else plain text
@@ -22,14 +22,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sightline.tabular import rows_of
-from sightline.tasks import arrays, delimited, jsonfiles, parquet
+from sightline.tabular import table_rows
+from sightline.tasks import arrays, conllu, delimited, jsonfiles, parquet
 from sightline.tasks.records import Record
-from sightline.textfiles import decoded, opened, read_text, shown, without_end
+from sightline.textfiles import decode_lines, open_source, printable_path, read_text, without_end
 
-__all__ = ["CONLLU", "SUFFIXES", "TABLE", "Record", "called", "hub", "in_memory", "read", "read_text"]
+__all__ = ["SUFFIXES", "TABLE", "Record", "hub", "memory_tables", "read_records", "read_text", "source_name"]
 
-CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 TABLE = "table"  # what a table in memory is called
 SUFFIXES = (*TABLES, *JSON, ".parquet", ".txt", ".conllu", ".npz")
@@ -38,7 +37,7 @@ ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 OPENS = re.compile(r"\s*(\{|\[\s*(\{|$))")  # what JSON on standard input begins with
 
 
-def read(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
+def read_records(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
     """The records of a file, or of standard input (`-`), one after the other; the suffix says the format.
 
     `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv (told by the file if None).
@@ -58,18 +57,18 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
         advice = "unpack it first" if suffix in ARCHIVES else "rename or convert it"
         advice = "save the table as .csv" if suffix in SHEETS else advice
         raise ValueError(
-            f"{shown(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {shown(suffix) or 'no ending'!r}; "
+            f"{printable_path(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {printable_path(suffix) or 'no ending'!r}; "
             f"{advice}"
         )
-    with opened(source) as (stream, name):
+    with open_source(source) as (stream, name):
         if suffix in (".parquet", ".npz"):
             yield from (parquet.rows if suffix == ".parquet" else arrays.sequences)(stream, name)
             return
-        lines = decoded(stream, name, encoding)
+        lines = decode_lines(stream, name, encoding)
         if suffix in TABLES:
             yield from delimited.table(lines, name, separator, tabs=suffix == ".tsv")
         elif suffix == ".conllu":
-            yield from _conllu(lines, name)
+            yield from conllu.records(lines, name)
         elif suffix in JSON:
             yield from jsonfiles.objects(lines, name)
         elif suffix == ".txt":
@@ -80,12 +79,12 @@ def read(source: Any, encoding: str | None = None, separator: str | None = None)
             yield from parse(itertools.chain([first] if first else [], lines), name)
 
 
-def called(data: Any) -> str:
+def source_name(data: Any) -> str:
     """The name of data: the path of a file, or "table" for a table in memory."""
     return str(data) if isinstance(data, (str, os.PathLike)) else TABLE
 
 
-def in_memory(sources: dict[str, Any]) -> dict[str, Any]:
+def memory_tables(sources: dict[str, Any]) -> dict[str, Any]:
     """Those of data, valid and test that are tables in memory, of which a configuration holds no more than that."""
     names = sources.keys() & {"data", "valid", "test"}
     return {name: sources[name] for name in names if not isinstance(sources[name], (str, os.PathLike))}
@@ -118,7 +117,7 @@ def _in_memory(table: Any) -> Iterator[Record]:
     if hasattr(type(table), "features"):  # a Dataset, which knows the names of classes
         yield from _hub_rows(table, TABLE)
         return
-    for number, fields in enumerate(rows_of(table, TABLE), 1):
+    for number, fields in enumerate(table_rows(table, TABLE), 1):
         yield Record({name: parquet.text_of(value) for name, value in fields.items()}, TABLE, number)
 
 
@@ -128,35 +127,6 @@ def _in_memory(table: Any) -> Iterator[Record]:
 def _plain(lines: Iterable[str], name: str) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         yield Record({"text": without_end(line)}, name, number)
-
-
-def _conllu(lines: Iterable[str], name: str) -> Iterator[Record]:
-    words: list[list[str]] = []
-    start = 0
-    for number, line in enumerate(itertools.chain(lines, ["\n"]), 1):
-        line = without_end(line)
-        if not line.strip():
-            if words:
-                yield Record(dict(zip(CONLLU, map(list, zip(*words, strict=True)), strict=True)), name, start)
-            words = []
-            continue
-        if line.startswith("#"):
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(CONLLU) or "" in fields:
-            what = f"{len(fields)}" if len(fields) != len(CONLLU) else f"an empty {CONLLU[fields.index('')]}"
-            raise ValueError(
-                f"{name}:{number}: expected {len(CONLLU)} fields parted by tabs, got {what}; write _ for what is not known"
-            )
-        if fields[0] != str(len(words) + 1):
-            if re.fullmatch(r"\d+[-.]\d+", fields[0]):
-                continue
-            raise ValueError(
-                f"{name}:{number}: expected the word number {len(words) + 1}, got {fields[0]!r}; "
-                "number words from 1 and end each sentence with an empty line"
-            )
-        start = start if words else number
-        words.append(fields)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

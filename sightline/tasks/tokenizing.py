@@ -23,7 +23,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
-from sightline.files import MOST_JSON, read, write
+from sightline.files import MOST_JSON, read_bytes, write_files
 from sightline.sequences import Sequences
 from sightline.tabular import items_of
 
@@ -113,7 +113,7 @@ class Tokenizer:
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
-            tokenizer = cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer = cls(Engine.from_str(read_bytes(path, MOST_JSON).decode("utf-8")))
             tokenizer.encode(["\U0010ffff"])  # what is unknown must have an id
             return tokenizer
         except BaseException as error:  # the engine raises plain Exception, and PanicException, which is none
@@ -124,7 +124,7 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes `tokenizer.json` into a folder, aside first and then renamed."""
-        write(Path(folder), {FILE: self.engine.to_str().encode()})
+        write_files(Path(folder), {FILE: self.engine.to_str().encode()})
 
     # --- using it -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Tokenizer:
 
     def encode_stream(self, text: str) -> Tensor:
         """The ids [T] of one long text."""
-        return self.encode(cut(text)).ids.values
+        return self.encode(text_chunks(text)).ids.values
 
     def decode(self, ids: list[int] | Tensor) -> str:
         """The text of ids: exactly what was encoded for bytes, characters and bpe; words parted by blanks for words."""
@@ -163,7 +163,7 @@ class Tokenizer:
         return self.engine.decode(ids, skip_special_tokens=False)
 
 
-def cut(text: str) -> list[str]:
+def text_chunks(text: str) -> list[str]:
     """One long text in parts that end at line ends, to be encoded side by side."""
     parts, start = [], 0
     while start < len(text):

@@ -12,7 +12,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-from sightline.training.checkpoint import write
+from sightline.training.checkpoint import write_files
 from studies.claims.document import read_document
 
 COLOURS = {  # as everywhere in sightline
@@ -180,4 +180,4 @@ def _names(ends: list[tuple[float, float, str, str]], right: float) -> list[str]
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    write(target.parent, {target.name: picture(read_document(source)).encode()})
+    write_files(target.parent, {target.name: picture(read_document(source)).encode()})

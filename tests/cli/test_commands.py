@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import cli
+from sightline.cli.output import print_measures
 from sightline.lens import read_page, write_page
 
 SMALL = ["--width", "8", "--layers", "1", "--steps", "3"]
@@ -104,7 +105,7 @@ def test_a_full_disk_under_what_is_said_first(asked):
 def test_measures_are_never_cut(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     names = ["loss", "accuracy", *(f"accuracy@{bucket}" for bucket in ("1-8", "9-32", "33-128", "129+", "outside"))]
-    cli.encoders._print_measures({part: {name: 0.12345 for name in names} for part in ("valid", "test [x]")})
+    print_measures({part: {name: 0.12345 for name in names} for part in ("valid", "test [x]")})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["valid", "test", "[x]"]
     assert [line.split() for line in lines[1:]] == [[name, "0.1235", "0.1235"] for name in names]
@@ -313,7 +314,7 @@ def test_the_probability_of_every_tag_of_every_word(here):
         ("evaluate_every=true", "a share or a number with its unit"),
         ("betas=[0.9]", "two numbers, as in [0.9, 0.99]"),
         ("tokens=1e30", "a whole number below 1099511627776"),
-        ("encoding=7", "a text: of text files"),
+        ("encoding=7", "a text: encoding of text files"),
     ],
 )
 def test_a_setting_says_what_it_takes(fitted, here, setting, takes):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sightline.comparison import compare
-from sightline.comparison.compare import SAMPLE, sample
 from sightline.comparison.page_data import machine
+from sightline.comparison.protocol import SAMPLE, sample
 from sightline.lens import read_page, write_page
 from sightline.sequences import Sequences
 from sightline.tasks import Examples
@@ -104,7 +104,7 @@ def test_other_data_of_the_same_size_is_not_mixed_in(reviews, tmp_path):
     swapped = {"0": "1", "1": "0", "2": "2"}
     rows = [row.rpartition(",") for row in path.read_text().splitlines()]
     path.write_text("".join(f"{text},{swapped.get(label, label)}\n" for text, _, label in rows))
-    with pytest.raises(ValueError, match="expected the data that it was begun with, got others"):
+    with pytest.raises(ValueError, match="expected the data that the run began with, got others"):
         compare(path, **options)
 
 
@@ -165,8 +165,8 @@ def test_a_sample_of_validation_data():
         ({"seeds": 0}, "expected at least 1 seed, got 0"),
         ({"seconds": 1, "steps": 3}, "expected one budget"),
         ({"kernal": 3}, "did you mean kernel"),
-        ({"kind": "lstm"}, "expected no kind, got lstm; say it by encoders"),
-        ({"seed": 3}, "expected no seed, got 3; say it by seeds"),
+        ({"kind": "lstm"}, "expected no kind, got lstm; use encoders"),
+        ({"seed": 3}, "expected no seed, got 3; use seeds"),
     ],
 )
 def test_what_cannot_be_compared(options, message, reviews, tmp_path):

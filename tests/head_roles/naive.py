@@ -6,10 +6,10 @@ import torch
 from sightline.attention import watching
 from sightline.attention.reference import scores_of
 from sightline.encoders import build
-from sightline.head_roles.gold import Document, Relation, asked
-from sightline.head_roles.subject import Subject
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.totals import COUNTS, EDGES, HEADS, SINK, WIDE
-from sightline.head_roles.words import paired
+from sightline.models.opening import OpenModel
+from sightline.models.word_pieces import WordPieces
 from sightline.sequences import Sequences
 
 VOCABULARY = 23
@@ -29,9 +29,9 @@ def encoder(layers=2, heads=3, **options):
 def subject(reads, model=None, longest=None, run=None):
     """A subject that reads the document named i as reads[i]."""
     model = encoder() if model is None else model
-    return Subject(
-        "toy", model, longest, np.arange(SPECIAL), lambda documents: [reads[int(d.name)] for d in documents],
-        run or (lambda model, ids: model(ids)), (SPECIAL,), (SPECIAL + 1,),
+    return OpenModel(
+        "toy", model, model, run or (lambda model, ids: model(ids)), lambda documents: [reads[int(d.name)] for d in documents],
+        longest=longest, ordinary=np.arange(SPECIAL), before=(SPECIAL,), after=(SPECIAL + 1,),
     )  # fmt: skip
 
 
@@ -50,12 +50,12 @@ def drawn(lengths, seed=0):
         around = (rng.random(2) < 0.8).astype(int).tolist()
         ids = np.array([SPECIAL] * around[0] + ids.tolist() + [SPECIAL + 1] * around[1], np.int64)
         special = ids >= SPECIAL
-        reads.append(paired(ids, special, ids == SPECIAL + 1, word, piece + around[0], words))
+        reads.append(WordPieces.from_pairs(ids, special, ids == SPECIAL + 1, word, piece + around[0], words))
         text = tuple(rng.choice(["a", "b", "c", "d", ",", "--"], words, p=[0.3, 0.1, 0.2, 0.2, 0.15, 0.05]).tolist())
         mentions = np.flatnonzero(rng.random(words) < 0.5)
         documents.append(Document(str(number), text, ("",) * words, mentions, source=number))
         pairs += [(number, rng.integers(2), *rng.integers(words, size=2)) for _ in range(2 * words)]
-    return asked(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
+    return build_corpus(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
 
 
 def weights_of(subject, ids):
@@ -69,7 +69,7 @@ def weights_of(subject, ids):
         found.append(scores_of(q, k, request.pattern, request.scale, request.softcap, bias).softmax(-1))
 
     with torch.no_grad(), watching(look):
-        subject.run(subject.model, Sequences(torch.as_tensor(ids), [0, len(ids)]))
+        subject.encode(Sequences(torch.as_tensor(ids), [0, len(ids)]))
     return torch.stack(found).numpy()
 
 

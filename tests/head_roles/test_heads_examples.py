@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sightline.head_roles.examples import MOST, SHOWN, Finder, examples
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.measuring import measure
 from sightline.head_roles.subject import opened
 from tests.head_roles.test_planted import corpus, planted, tokenizer  # noqa: F401  fixtures
@@ -51,7 +51,7 @@ def test_the_weights_are_the_models_own(shown):
     eager.set_attn_implementation("eager")
     for finder in (LOT, EMPTY):
         text = found[finder]["wrong"][0]
-        (read,) = subject.read([Document("x", tuple(text["words"]), tuple(text["spaces"]))])
+        (read,) = subject.read_words([Document("x", tuple(text["words"]), tuple(text["spaces"]))])
         with torch.no_grad():
             weights = eager(torch.from_numpy(read.ids)[None], output_attentions=True).attentions
         row = weights[finder.layer][0, finder.head, text["query"] + 1, 1:-1].numpy()  # a word is a piece here
@@ -70,7 +70,7 @@ def test_of_a_long_text_the_words_around_are_shown(tmp_path, tokenizer):  # noqa
     words = tuple(f"w{i}" for i in range(count))
     long = Document("0", words, ("", *[" "] * (count - 1)))
     pairs = [(0, 0, 250, 20), (0, 0, 0, 300), (0, 0, 300, 0)]
-    part = asked([long], [Relation("far")], pairs)
+    part = build_corpus([long], [Relation("far")], pairs)
     none = np.zeros(count, bool)
     ids = np.arange(count) % 19
     read = paired(ids, none, none, np.arange(count), np.arange(count), count)
@@ -98,7 +98,7 @@ def test_a_word_without_pieces_shows_nothing(tmp_path):
     from tests.head_roles.naive import encoder, subject
 
     text = Document("0", ("a", "", "b"), ("", " ", " "))
-    part = asked([text], [Relation("gone")], [(0, 0, 1, 0)])
+    part = build_corpus([text], [Relation("gone")], [(0, 0, 1, 0)])
     none = np.zeros(2, bool)
     read = paired(np.array([1, 2]), none, none, np.array([0, 2]), np.array([0, 1]), 3)
     toy = subject([read], encoder())

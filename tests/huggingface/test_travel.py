@@ -1,4 +1,4 @@
-"""An unpadded model stays one wherever it goes: copies, pickles, other processes, replicas, adapters, holders of several."""
+"""An unpadded model stays one: in copies, pickles, other processes, replicas, adapters, holders of several."""
 
 import copy
 import io
@@ -60,13 +60,13 @@ COPIES = {
 
 
 @each_model
-@pytest.mark.parametrize("way", COPIES)
-def test_a_copy_is_unpadded_and_can_be_undone_alone(make, way):
+@pytest.mark.parametrize("form", COPIES)
+def test_a_copy_is_unpadded_and_can_be_undone_alone(make, form):
     model = make()
     expected = rows_of(model)[0]
-    other = COPIES[way](unpad(model))
+    other = COPIES[form](unpad(model))
     assert is_unpadded(other, expected) and type(other) is type(model)
-    if way == "copy":
+    if form == "copy":
         return  # it has the same configuration
     other.set_attn_implementation("eager")
     assert rows_of(other)[1] == set()
@@ -131,7 +131,7 @@ def test_what_is_saved_is_the_plain_model(tmp_path):
 
 def replicas(model: nn.Module, count: int) -> list[nn.Module]:
     """What `torch.nn.parallel.replicate` makes for several GPUs, on one CPU."""
-    made = []
+    copies = []
     for _ in range(count):
         new = {part: part._replicate_for_data_parallel() for part in model.modules()}
         for part, replica in new.items():
@@ -142,8 +142,8 @@ def replicas(model: nn.Module, count: int) -> list[nn.Module]:
                 setattr(replica, name, None if weight is None else weight.detach() * 1)
             for name, buffer in part._buffers.items():
                 replica._buffers[name] = None if buffer is None else buffer.clone()
-        made.append(new[model])
-    return made
+        copies.append(new[model])
+    return copies
 
 
 @each_model
@@ -163,7 +163,7 @@ def test_a_replica_used_first_is_tried():
     assert is_unpadded(unpad(replicas(model, 1)[0]), expected)
 
 
-# --- holders ----------------------------------------------------------------------------------------------------------------
+# --- holders ----------------------------------------------------------------------------------------------------------
 
 
 class Two(nn.Module):
@@ -223,7 +223,7 @@ def test_a_pool_of_processes():
     assert abs(vectors - expected).max() <= 1e-6
 
 
-# --- adapters ---------------------------------------------------------------------------------------------------------------
+# --- adapters ---------------------------------------------------------------------------------------------------------
 
 
 def with_adapter(model):
@@ -251,7 +251,7 @@ def test_an_adapter_before_and_after_merged_and_not(make):
         assert is_unpadded(model.merge_and_unload(), expected)
 
 
-# --- distribution -----------------------------------------------------------------------------------------------------------
+# --- distribution -----------------------------------------------------------------------------------------------------
 
 DISTRIBUTED = """
 import sys, torch

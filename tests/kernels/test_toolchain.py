@@ -139,7 +139,7 @@ def test_no_compiler(fresh, monkeypatch, tmp_path):
 @there
 def test_two_processes_compile_at_once(fresh):
     script = (
-        "from sightline.attention import compiling; from sightline.attention.native import SOURCE; compiling.FLAGS[1] = '-O0'; "
+        "from sightline.kernels import toolchain as compiling; from sightline.attention.native import SOURCE; compiling.FLAGS[1] = '-O0'; "
         "print(compiling.library(SOURCE) is not None)"
     )
     run = [sys.executable, "-c", script]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sightline.head_roles.page_data import page as paged
+from sightline.head_roles.page_data import report_page as paged
 from sightline.lens import render, write_page
 from tests.lens.browser import needs_browser, opened
 from tests.lens.fabricated_heads import RELATIONS, SENTENCE, report

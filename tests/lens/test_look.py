@@ -16,15 +16,15 @@ HEADS = "[...document.querySelectorAll('.head:not(.mean)')].map(b => b.dataset.v
 SHADES = "[...document.querySelectorAll('.unit')].map(s => s.style.background)"
 
 
-def page_of(pair=None, whole=None, **asked) -> dict:
+def page_of(pair=None, whole=None, **options) -> dict:
     """A page whose head 1.2 looks from the first `its` (word 7) to Law (word 2), and from everywhere to [CLS] in 0.0."""
     whole = whole or text()
     w = weights(2, 3, len(whole.pieces), sharp=1.0)
-    its = whole.word_of.index(7)
-    w[1, 2, its] = 0.1 / (w.shape[-1] - 2)
-    w[1, 2, its, 2], w[1, 2, its, 0] = 0.7, 0.2
+    pronoun = whole.word_of.index(7)
+    w[1, 2, pronoun] = 0.1 / (w.shape[-1] - 2)
+    w[1, 2, pronoun, 2], w[1, 2, pronoun, 0] = 0.7, 0.2
     w[0, 0], w[0, 0, :, 0] = 0.1 / (w.shape[-1] - 1), 0.9
-    return looked(seen(w), whole, "made/up", pair, asked.get("layer"), asked.get("head"))
+    return looked(seen(w), whole, "made/up", pair, options.get("layer"), options.get("head"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def act(page, what):
     page.wait_for_timeout(30)
 
 
-def click(page, selector, **how):
-    act(page, lambda: page.locator(selector).first.click(**how))
+def click(page, selector, **settings):
+    act(page, lambda: page.locator(selector).first.click(**settings))
 
 
 # ---- the file -----------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_a_long_text_has_links_and_says_so(browser, tmp_path, monkeypatch):
         assert "holds the 4 strongest links of each word" in page.inner_text(".rest")
         assert "4 strongest links of each row, exact, in blue" in page.inner_text("#map")
         titles = page.evaluate("[...document.querySelectorAll('.unit')].map(s => s.title)")
-        assert sum("at most" in told for told in titles) == len(titles) - 4
+        assert sum("at most" in numbers for numbers in titles) == len(titles) - 4
         assert not seen["errors"]
 
 

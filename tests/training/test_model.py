@@ -11,6 +11,7 @@ from sightline.encoders import KINDS
 from sightline.tasks import Classify, Language, Tag, Tokenizer, load
 from sightline.training.config import RunConfig
 from sightline.training.model import Model, average
+from tests.training.small_runs import refusal
 
 
 def small(kind="self-attention", task=None, **settings):
@@ -151,16 +152,9 @@ def test_records_begin_without_a_prompt_and_end_by_themselves():
 # --- what is wrong is said ------------------------------------------------------------------------------------------------
 
 
-def said(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def test_wrong_folders(tmp_path):
     folder = tmp_path / "m"
-    assert said(lambda: Model.load(folder)) == (
+    assert refusal(lambda: Model.load(folder)) == (
         f"{folder}: expected the folder of a model, got one without config.json; fit a model first"
     )
     small().save(folder)
@@ -170,7 +164,7 @@ def test_wrong_folders(tmp_path):
     def broken(name, content):
         whole = (folder / name).read_bytes()
         (folder / name).unlink() if content is None else (folder / name).write_text(content)
-        message = said(lambda: Model.load(folder))
+        message = refusal(lambda: Model.load(folder))
         (folder / name).write_bytes(whole)
         return message
 
@@ -194,10 +188,10 @@ def test_wrong_folders(tmp_path):
 
 def test_a_sequence_beyond_the_largest_is_named():
     model = small("fully-connected")
-    assert said(lambda: list(model.predict(["a", "a " * 9]))) == (
+    assert refusal(lambda: list(model.predict(["a", "a " * 9]))) == (
         "predict:2: expected at most 8 tokens, the encoder's largest, got 9; shorten it, or fit with a larger largest"
     )
-    assert said(lambda: model.check_lengths(torch.tensor([3, 9]), "evaluate")).startswith(
+    assert refusal(lambda: model.check_lengths(torch.tensor([3, 9]), "evaluate")).startswith(
         "evaluate, sequence 1: expected at"
     )
 
@@ -249,4 +243,4 @@ def test_any_finite_temperature_draws():
     ],
 )
 def test_what_cannot_be(make, message):
-    assert said(make).startswith(message)
+    assert refusal(make).startswith(message)

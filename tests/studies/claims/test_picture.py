@@ -90,7 +90,9 @@ def test_without_distances_the_maps_stand_alone():
 def test_without_maps_it_is_refused():
     empty = document()
     empty["claims"][0]["pictures"] = []
-    with pytest.raises(ValueError, match="expected maps of who hears whom in claim 2, got none; run sightline"):
+    with pytest.raises(
+        ValueError, match="expected maps of who hears whom in claim 2, got none; run python -m studies.claims"
+    ):
         picture(empty)
 
 

@@ -1,4 +1,4 @@
-"""What a fitted model predicts for the text whose page is shown, so that its page says it: "predicts" in the data of a look."""
+"""What a fitted model predicts for the text of a page: "predicts" in the data of a look."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.models import Text
+from sightline.sequences import Sequences
 from sightline.tasks import Classify, Language, Regress, Tag
 from sightline.training import Model
 
 CHOICES = 5  # of many labels or tokens
 
 
-def predicted(model: Model, scores: Tensor, text: Text) -> dict[str, Any]:
-    """The answer of the task, with probabilities where it has some.
+def prediction(model: nn.Module, encodings: Sequences, text: Text, per_token: bool = True) -> dict[str, Any] | None:
+    """The answer of a fitted model's task for one text, with probabilities where it has some; None for other models.
 
-    Shapes: scores [1, outputs] of a task for the whole text, [T, outputs] of one for each token.
-    Returns: {column, choices: [[label, probability]], likeliest first, and of: how many there are}; or {column, values: [number]};
-    or {column, tags: for each word [tag, probability]}, from the first piece of each word; or {choices, of} of the next token.
+    `per_token` is False where the scores of each token would be too large: then tasks that answer for each have none.
+    Returns: {column, choices: [[label, probability]], likeliest first, and of: how many there are};
+    or {column, values: [number]}; or {column, tags: for each word [tag, probability], from its first piece};
+    or {choices, of} of the next token.
     """
-    task = model.task
+    if not isinstance(model, Model) or not per_token and model.task.pool is None:
+        return None
+    task, scores = model.task, model.readout(encodings)  # [1, outputs] for the whole text, or [T, outputs]
     if isinstance(task, Regress):
         value = task.answers(scores, None)[0]["value"]
         return {"column": task.label, "values": value if isinstance(value, list) else [value]}
@@ -35,7 +39,7 @@ def predicted(model: Model, scores: Tensor, text: Text) -> dict[str, Any]:
         return {"column": task.label, "tags": [[str(task.labels[i]), round(p, 6)] for i, p in tags]}
     if isinstance(task, Language):
         return _choices(scores[-1], _Tokens(model))
-    raise TypeError(f"predicted: expected a task that answers, got {type(task).__name__}; add it here")
+    raise TypeError(f"prediction: expected a task that answers, got {type(task).__name__}; add it here")
 
 
 def _choices(scores: Tensor, names) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def _choices(scores: Tensor, names) -> dict[str, Any]:
 
 
 class _Tokens:
-    """What each id stands for, as text."""
+    """The text of each id."""
 
     def __init__(self, model: Model):
         self._engine, self._end = model.tokenizer.engine, model.tokenizer.end
