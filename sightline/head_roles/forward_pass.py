@@ -128,7 +128,7 @@ class Tap:
             caller = callers.caller(request)
             if caller is None:
                 return  # another model's
-            if caller.first_of_pass:  # of the documents after those of the last
+            if caller.first_of_pass:  # of the documents after those of the last pass
                 self._layer, self._passed = -1, self._next
             self._layer += caller.first_of_layer
             start = self._passed + (caller.origin.sequence or 0)
@@ -136,8 +136,8 @@ class Tap:
             each(self._layer, start, call_of(request, attended.lse))
 
         try:
-            model = self.subject.encoder
-            with torch.no_grad(), evaluating(model), forwards_noted(model), watching(observe):
+            encoder = self.subject.encoder
+            with torch.no_grad(), evaluating(encoder), forwards_noted(encoder), watching(observe):
                 self.subject.encode(sequences)
         except _LastLayer:
             pass
