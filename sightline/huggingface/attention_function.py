@@ -19,7 +19,7 @@ from sightline.attention import Pattern, attention
 from sightline.huggingface.caller_packing import Asked, asked_packing, of_offsets, of_positions
 from sightline.huggingface.head_rows import needs_padding, refuse_whole_texts
 from sightline.huggingface.mask_rules import Reading, read
-from sightline.huggingface.packability import check_packed_input
+from sightline.huggingface.packability import vouch
 from sightline.huggingface.row_layout import (
     NAME,
     WHERE,
@@ -330,7 +330,7 @@ def _given_packing(grid: Grid, rule: Rule | None, mask, cu_q, cu_k, position_ids
     if not trusted and grid.queries > 1:
         asked = asked_packing() if rule is None else rule.asked
     if asked is not None:  # by whoever called the model, which may not be made for it
-        check_packed_input(asked.model, asked.positions)
+        vouch(asked.model, asked.positions)
         refuse_whole_texts(asked.model)
         if position_ids is None and asked.axes:  # these models keep them for their rotations only
             position_ids = asked.positions
