@@ -245,6 +245,3 @@ def _error(rows: Tensor, expected: Tensor) -> float:
     scale = scale.clamp_min(float(scale.median()))
     error = ((rows - expected).abs() / (allowed * scale).clamp_min(1e-300)).max()
     return float(error.nan_to_num(torch.inf))
-
-
-vouch = check_packed_input  # alias

@@ -71,8 +71,7 @@ def train(
 
     `fingerprints` identify the data and `run`, if known, the run in its checkpoints; both must match to resume from a
     checkpoint in the folder. `note` is printed before the first step. With a budget of steps or epochs, on the CPU, and
-    with as many processes as before, a stop and a resume change no bit of the weights.
-    Returns: the lines of metrics, and the last state.
+    with as many processes as before, a stop and a resume change no bit of the weights. Returns metrics and last state.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -110,9 +109,8 @@ def train(
                 if evaluate:
                     with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    state.evaluation = float(
-                        broadcast(torch.tensor(clock.last_pause, device=device))
-                    )  # same end for all
+                    pause = torch.tensor(clock.last_pause, device=device)
+                    state.evaluation = float(broadcast(pause))  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
@@ -212,8 +210,8 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
 def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
     """The measures of the validation data, each process looking at its share of the batches."""
     batches = sorted_batches(valid.lengths, tokens)
-    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
-    measures = average(gather_object(totals))
+    own = batches[process.process_index :: process.num_processes]
+    measures = average(gather_object(model.measures(valid, own)))
     model.train()
     return measures
 

@@ -59,7 +59,8 @@ def fit(
     >>> next(model.predict(["it is good"])).keys()
     dict_keys(['label', 'probability'])
     """
-    settings, tables = run_folder.split_tables(data, {"kind": encoder, **settings})
+    source = {} if isinstance(data, Data) else {"data": data}
+    settings, tables = run_folder.split_tables({"kind": encoder, **settings, **source})
     chosen = run_folder.start_config(config, settings.get("data")).changed(**settings)
     folder = run_folder.default_folder(out, chosen.data.data, f"{{}}-{chosen.encoder.kind}")
     main = processes().is_main_process
