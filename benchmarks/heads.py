@@ -59,7 +59,7 @@ def errors(corpus: Corpus) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         subject = open_attention(rivals.MODEL)
         one, other = measure(subject, corpus, folder), usual(eager(), subject, corpus)
-        differ = float((np.asarray(one.found).reshape(len(corpus), -1) != other.found.numpy()).mean())
+        differ = float((np.asarray(one.answers).reshape(len(corpus), -1) != other.found.numpy()).mean())
     worst, turned, expected = 0.0, differ, other.measures()
     for name in HEADS:
         if name != "distances":

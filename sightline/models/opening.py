@@ -227,13 +227,14 @@ def _by_word(tokenizer: Tokenizer) -> Callable[[Sequence], list[WordPieces]]:
 
 
 def _from_huggingface(source, tokenizer) -> OpenModel:
-    from sightline.huggingface.packability import Way, base_of, most_positions, way_of
+    from sightline.huggingface.base_model import Packability, base_of, most_positions
+    from sightline.huggingface.packability import enable_packing
     from sightline.huggingface.packing import run
 
     name, model, tokenizer = _loaded(source, tokenizer)
-    base, packing, blind = base_of(model), Way(False), None
+    base, packability, blind = base_of(model), Packability(False), None
     try:
-        packing = way_of(base)
+        packability = enable_packing(base)
     except ValueError as error:
         blind = str(error).partition(";")[0]
     halves = model.config.is_encoder_decoder and base is not model
@@ -258,7 +259,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)),
         _text_reader(tokenize, tokenizer.unk_token_id),
         _word_reader(tokenize, separators),
-        longest=most_positions(base, packing),
+        longest=most_positions(base, packability),
         width=getattr(base.config.get_text_config(), "hidden_size", None),
         blind=blind,
         notes=notes,
@@ -279,12 +280,12 @@ def _loaded(source, tokenizer) -> tuple[str, Any, Any]:
         return type(source).__name__, source, tokenizer
     if tokenizer is not None:
         raise ValueError(f"tokenizer: expected none beside {source}, which has its own, got one; leave it out")
-    from sightline.huggingface.embed import load_whole
+    from sightline.huggingface.loading import load_with_tokenizer
 
     # Parts that a checkpoint lacks, such as a pooler, are drawn at random: the same each time.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        model, tokenizer, _ = load_whole(str(source), None, None, None)
+        model, tokenizer = load_with_tokenizer(str(source))
     folder, device = Path(source), torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(source)
     return name, nn.Module.to(model, device), tokenizer
