@@ -31,7 +31,8 @@ def subject(reads, model=None, longest=None, run=None):
     """A subject that reads the document named i as reads[i]."""
     model = encoder() if model is None else model
     return OpenModel(
-        "toy", model, model, run or (lambda model, ids: model(ids)), lambda documents: [reads[int(one.name)] for one in documents],
+        "toy", model, model, run or (lambda model, ids: model(ids)), None,
+        lambda documents: [reads[int(one.name)] for one in documents],
         longest=longest, ordinary=np.arange(SPECIAL), before=(SPECIAL,), after=(SPECIAL + 1,),
     )  # fmt: skip
 
