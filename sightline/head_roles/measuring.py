@@ -34,9 +34,8 @@ from sightline.head_roles.totals import COUNTS, HEADS, Sums
 from sightline.head_roles.windows import cut_to_length, rarest_word, word_counts
 from sightline.models.opening import OpenModel
 from sightline.models.word_pieces import WordPieces
-from sightline.resumable import CHARACTERS, Run, digest, read_window, windows
+from sightline.resumable import CHARACTERS, Run, digest, processes, read_window, windows
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 WINDOW = 4096  # documents that are sorted together
 SAMPLE = 64  # documents whose pieces identify the tokenizer

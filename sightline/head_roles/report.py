@@ -32,9 +32,8 @@ from sightline.head_roles.measuring import Measured, measure
 from sightline.head_roles.page_data import FILE, FORMAT, VERSION, check_same_words
 from sightline.head_roles.totals import QUANTILES, WIDE
 from sightline.models.opening import OpenModel, open_attention
-from sightline.resumable import digest
+from sightline.resumable import digest, processes
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 HEADS, RELATIONS = "heads.parquet", "relations.parquet"
 RELATION_SCHEMA = pyarrow.schema(

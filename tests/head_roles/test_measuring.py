@@ -14,7 +14,7 @@ from sightline.head_roles.measuring import measure
 from sightline.models.opening import open_attention
 from sightline.models.word_pieces import WordPieces
 from sightline.resumable import Run
-from sightline.training import checkpoint, loop
+from sightline.training import checkpoint
 from tests.head_roles.naive import SPECIAL, drawn, measured, subject
 from tests.huggingface import small
 
@@ -148,11 +148,6 @@ def test_what_is_left_is_dealt_out_to_all_processes(several, tmp_path, monkeypat
     monkeypatch.setattr(measuring, "processes", Second)
     same(measure(toy, corpus, tmp_path), whole)
     assert ran == [8]
-
-
-def test_processes_wait_for_days(monkeypatch):
-    monkeypatch.setattr(loop, "PartialState", lambda **arguments: arguments)
-    assert loop.processes()["timeout"].days == 7
 
 
 @pytest.mark.parametrize(
