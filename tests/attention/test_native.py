@@ -139,9 +139,7 @@ def test_tensors_that_are_not_there_go_another_way():
     layout = Layout.of(offsets_of((4, 5)))
     with FakeTensorMode(allow_non_fake_inputs=True):
         q = torch.zeros(9, 2, 8)
-        assert native.refuses(Request(q, q, q, layout, layout, FULL, 1.0)).startswith(
-            "native: is not traced"
-        )
+        assert native.refuses(Request(q, q, q, layout, layout, FULL, 1.0)).startswith("native: is not traced")
 
 
 @pytest.mark.parametrize("narrow", ["-mno-avx512f", "-mno-avx"])
