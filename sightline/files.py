@@ -315,7 +315,9 @@ def read_json(path: str | os.PathLike, most: int = MOST_JSON) -> Any:
     """
     content = read_bytes(path, most)
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        return json.loads(
+            content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=unique_names
+        )
     except (ValueError, RecursionError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(f"{path}: expected JSON, got: {reason}; restore the file from a copy") from None
@@ -327,7 +329,8 @@ def _finite(text: str) -> float:
     return number
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON parser's pairs. Raises: ValueError where a name stands twice."""
     if len(fields := dict(pairs)) < len(pairs):
         name = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the name {name[:40]!r} twice in one object")

@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 SHOWN = 5  # names of columns in a message
-NAMES = ("columns", "column_names")  # the attributes by which tables name their columns
+NAMES = ("columns", "column_names")  # attributes of tables with the names of their columns
+REFUSED = (  # types that are no column, what they are (None: by `describe`), what to do
+    (str, "one text", "; put it in a list"),
+    ((bytes, bytearray, memoryview), None, "; decode it, and put it in a list"),
+    (os.PathLike, "a path", "; read the file, and give its lines as a list"),
+    (io.IOBase, "an open file, whose lines keep their ends", "; give file.read().split('\\n')"),
+    ((set, frozenset), None, ", which has no order; give a list"),
+)
 
 
 def is_table(thing: Any) -> bool:
@@ -137,16 +144,9 @@ def _names(table: Any) -> list[Any]:
 
 def _refusal(column: Any, what: str) -> str | None:
     """Why this is no column, and what to do."""
-    if isinstance(column, str):
-        return "got one text; put it in a list"
-    if isinstance(column, (bytes, bytearray, memoryview)):
-        return f"got {describe(column)}; decode it, and put it in a list"
-    if isinstance(column, os.PathLike):
-        return "got a path; read the file, and give its lines as a list"
-    if isinstance(column, io.IOBase):
-        return "got an open file, whose lines keep their ends; give file.read().split('\\n')"
-    if isinstance(column, (set, frozenset)):
-        return f"got {describe(column)}, which has no order; give a list"
+    for kinds, what_it_is, advice in REFUSED:
+        if isinstance(column, kinds):
+            return f"got {what_it_is or describe(column)}{advice}"
     if is_table(column):
         names = _names(column)
         name = "text" if "text" in names or not names else names[0]

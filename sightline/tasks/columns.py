@@ -232,8 +232,8 @@ def _refuse_lists(column: Column, task: str | None) -> None:
             f"{where}, got a row with one 1, such as {actual}; give the number of the class, its argmax, instead"
         )
     raise ValueError(
-        f"{where}, got a list of them, such as {actual}; several labels for a text are not learned at once: keep one, or "
-        "fit a model for each label, with a column of true and false"
+        f"{where}, got a list of them, such as {actual}; several labels for a text are not learned at once: keep one, "
+        "or fit a model for each label, with a column of true and false"
     )
 
 
