@@ -1,11 +1,10 @@
-"""A long computation over texts in numbered windows: after a kill the same call goes on, to the same bytes.
+"""A long computation over texts in numbered windows: after a kill the same call resumes it, to the same bytes.
 
-    FOLDER/note.json                        settings, and digests of the inputs; a different run is refused
-    FOLDER/00000012-TEXTS-CONTENT.SUFFIX    window 12, with digests of its texts and of the file; a damaged one is
-    computed again FOLDER/RESULT                           all windows joined, by the caller
+    FOLDER/note.json                      settings, and digests of the inputs; a different run is refused
+    FOLDER/00000012-TEXTS-CONTENT.SUFFIX  window 12, with digests of its texts and of itself; computed again if damaged
+    FOLDER/RESULT                         all windows joined, by the caller
 
-Several processes share the windows; the main one locks the folder. A window must not depend on the process that
-computes it.
+Several processes share the windows; the main one locks the folder. The result must not depend on who computes it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,13 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
 
 from sightline import files
 
@@ -46,6 +49,11 @@ def windows(items: Iterable[Item], most: int, characters: Callable[[Item], int])
         yield window
 
 
+def processes() -> PartialState:
+    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """20 hexadecimal digits that tell one list of byte strings from another."""
     whole = blake2b(digest_size=10)
@@ -58,11 +66,10 @@ def digest(parts: Iterable[bytes]) -> str:
 class Run:
     """The folder of one run: `with run.locked(): run.begin(...); run.compute(0, ...); ...; run.paths(1)`.
 
-    `process` is an `accelerate.PartialState`; `suffix` is that of the windows' files, `result` the name of the joined
-    file.
+    Windows are files with this `suffix`; the caller joins them into a file named `result`.
     """
 
-    def __init__(self, folder: Path, process, suffix: str, result: str):
+    def __init__(self, folder: Path, process: PartialState, suffix: str, result: str):
         self.folder, self.process, self.suffix, self.result = folder, process, suffix, folder / result
         self._present: dict[int, Path] = {}  # windows of earlier runs
         self._missing = 0  # windows so far that no earlier run computed

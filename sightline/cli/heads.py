@@ -55,12 +55,12 @@ def heads(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    from sightline.head_roles.page_data import read
+    from sightline.head_roles.page_data import read_report
     from sightline.head_roles.report import folder_for
     from sightline.head_roles.report import heads as run
-    from sightline.training.loop import processes
+    from sightline.resumable import processes
 
-    other = None if beside is None else read(beside)
+    other = None if beside is None else read_report(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
     options = {"kind": kind, "encoding": encoding, "ablate": ablate}
     roles = run(model, source, report, **options, out=out, progress=True, beside=other)
@@ -70,10 +70,10 @@ def heads(
 
 def _show(roles: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
     """Prints the report on a model, and writes its page."""
-    from sightline.head_roles.page_data import page
+    from sightline.head_roles.page_data import report_page
     from sightline.lens import write_page
 
-    data = page(roles, other)
+    data = report_page(roles, other)
     if roles["relations"]:
         _print_relations(roles)
     if roles["ablation"]:
@@ -87,7 +87,7 @@ def _print_relations(roles: dict[str, Any]) -> None:
     from rich.table import Table
 
     from sightline.head_roles.choice import beats, in_order
-    from sightline.head_roles.page_data import won
+    from sightline.head_roles.page_data import wins
 
     title = f"{roles['model']}: {roles['layers']} layers of {roles['heads']} heads"
     table = Table(title=title, title_justify="left")
@@ -100,7 +100,7 @@ def _print_relations(roles: dict[str, Any]) -> None:
         cells = f"{row['counts'][1]:,}", f"{row['layer']}.{row['head']}", _percent(row["accuracy"]), interval
         table.add_row("*" * beats(row), row["relation"], *cells, offset, _percent(row["random"]), example)
     _print_wide(table)
-    print(f"* {won(roles)}")
+    print(f"* {wins(roles)}")
 
 
 def _percent(share: float | None) -> str:

@@ -28,7 +28,8 @@ def nearest(corpus: Corpus) -> ndarray:
 
 
 def same_word(corpus: Corpus) -> ndarray:
-    """Whether the last earlier mention, or the first word, of the same spelling is right (False without one): bool [N]."""
+    """Whether the last earlier mention, or the first word, of the same spelling is right (False without one): bool
+    [N]."""
     spellings: dict[tuple[int, str], int] = {}
     first = np.array(
         [

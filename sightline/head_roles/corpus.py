@@ -33,7 +33,7 @@ KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
 def corpus_of(
     source: str | Path | Sequence[str | Path], kind: str | None = None, encoding: str | None = None
 ) -> Corpus:
-    """The corpus in a file, several files of one format, or a folder of such; or `scope`, or `agreement` with its settings.
+    """The corpus in files or folders of one format; or `scope`, or `agreement` with its settings.
 
     `kind` is one of KINDS; None: that of the format, and of CoNLL-U the trees. `encoding` is that of the files; None:
     UTF-8, or that of a file's byte-order mark.

@@ -60,7 +60,8 @@ def _link(link: object, document: Document, where: str) -> tuple[str, int, int]:
     """(relation, word with the question, word that is right) of one link."""
     if not isinstance(link, dict) or not {"from", "to"} <= link.keys() <= {"from", "to", "relation"}:
         raise ValueError(
-            f'{where}: expected a link with "from", "to" and perhaps "relation", got {str(link)[:80]}; write these alone'
+            f'{where}: expected a link with "from", "to" and perhaps "relation", got {str(link)[:80]}; '
+            "write these alone"
         )
     relation = link.get("relation", "link")
     if not isinstance(relation, str) or not relation.strip():

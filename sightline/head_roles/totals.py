@@ -1,7 +1,8 @@
 """The totals of each head over a corpus, sums and counts that add up exactly part by part, and its measures.
 
 Every mean is over the queries for which it is possible: the weight on the next piece over the pieces that have a next
-one, the weight on an earlier piece of the same id over the pieces that have one. Special tokens are keys, but no queries.
+one, the weight on an earlier piece of the same id over the pieces that have one. Special tokens are keys, but no
+queries.
 Units: weights are shares of 1, entropy is in nats, distances in pieces.
 """
 
@@ -39,7 +40,7 @@ HEADS = {  # for each layer and head: further axes, and whether it is a count
 COUNTS = {  # of the corpus
     "queries": (),
     "offset_queries": (BEYOND,),
-    "words_asked": (),
+    "word_queries": (),
     "word_offset_queries": (BEYOND,),
     "duplicates": (),
     "inductions": (),

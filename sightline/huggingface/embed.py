@@ -67,16 +67,7 @@ def embed(
     """
     named = [(f"text {i}", text) for i, text in enumerate(items_of(texts, "embed"))]
     parts = list(windows(named))
-    embedder = Embedder(
-        model,
-        tokenizer=tokenizer,
-        pooling=pooling,
-        normalize=normalize,
-        precision=precision,
-        device=device,
-        truncate=truncate,
-        tokens=tokens,
-    )
+    embedder = Embedder(model, tokenizer, pooling, normalize, precision, device, truncate, tokens)
     for note in embedder.notes:
         print(note, file=sys.stderr)
     embedder.check(named)
@@ -111,7 +102,6 @@ class Embedder:
     def __init__(
         self,
         model: str | Path | PreTrainedModel,
-        *,
         tokenizer: PreTrainedTokenizerBase | None = None,
         pooling: str | Sequence[str] | None = None,
         normalize: bool | None = None,
@@ -295,7 +285,3 @@ def _advice(model: Any) -> str:
         same = "sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
         return f"name its folder, or let {same}"
     return "name one"
-
-
-def load_whole(source: str, *_):  # alias, until its callers use load_with_tokenizer
-    return *load_with_tokenizer(source), None

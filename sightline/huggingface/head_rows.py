@@ -54,17 +54,19 @@ def needs_padding(mask: Tensor, ids: Tensor | None = None) -> bool:
     call = outermost_call()
     if call is None or base_of(call[0]) is call[0]:  # a base documents that rows of padding are unspecified
         return False
-    model, arguments = call
-    arguments = {name: value for name, value in arguments.items() if value is not None and value is not False}
+    arguments = {name: value for name, value in call[1].items() if value is not None and value is not False}
+    return _may_read_padding(call[0], arguments, mask, ids)
+
+
+def _may_read_padding(model: PreTrainedModel, arguments: dict, mask: Tensor, ids: Tensor | None) -> bool:
     if _keeps_padding(arguments.get("logits_to_keep", arguments.get("num_logits_to_keep")), mask):
         return True
     labels, others = {}, {}
     for name, value in arguments.items():
         if not _is_plain(name):
             (labels if "label" in name and isinstance(value, Tensor) else others)[name] = value
-    for value in labels.values():
-        if value.shape == mask.shape and bool((value != -100)[~mask].any()):
-            return True
+    if any(value.shape == mask.shape and bool((value != -100)[~mask].any()) for value in labels.values()):
+        return True
     if any(not isinstance(value, Tensor) for value in others.values()):
         return True
     side = side_of_padding(mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from functools import lru_cache
@@ -14,10 +13,11 @@ import huggingface_hub
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
+from sightline import files
+
 EXPECTED = "expected the folder of a Hugging Face model or a name on the hub"
 NOWHERE = "no folder of this name, nor a model on the hub"
 PATIENCE = 3  # seconds for the hub to answer at all; its own client tries for 23
-MOST = 2**27  # bytes of a configuration
 
 
 def model_file(model: str, name: str, needed: bool = False) -> Path | None:
@@ -43,14 +43,7 @@ def model_json(model: str, name: str, needed: bool = False) -> Any:
     path = model_file(model, name.lstrip("/"), needed)
     if path is None:
         return None
-    try:
-        if path.stat().st_size > MOST:
-            raise ValueError(f"more than {MOST:,} bytes")
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: expected JSON, got a file that does not read ({one_line(error)}); fetch it anew"
-        ) from None
+    config = files.read_json(path)
     kind, name = (list, "list") if name == "modules.json" else (dict, "object")
     if not isinstance(config, kind):
         raise ValueError(f"{path}: expected a JSON {name}, got a {type(config).__name__}; fetch it anew")

@@ -134,7 +134,7 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
         with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
             packability = _proved(base, structure)  # by another thread in the meantime
             if packability is None:
-                before = structure.kept()
+                before = structure.snapshot()
                 packability = _trial(base)
                 object.__setattr__(base, "_sightline_proof", Proof(packability, before))
     return packability
@@ -142,7 +142,7 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
 
 def _proved(base: PreTrainedModel, structure: Structure) -> Packability | None:
     proof = vars(base).get("_sightline_proof")
-    return proof.packability if proof is not None and structure.is_as(proof.structure) else None
+    return proof.packability if proof is not None and structure.matches(proof.structure) else None
 
 
 # --- the trial --------------------------------------------------------------------------------------------------------
@@ -245,8 +245,3 @@ def _error(rows: Tensor, expected: Tensor) -> float:
     scale = scale.clamp_min(float(scale.median()))
     error = ((rows - expected).abs() / (allowed * scale).clamp_min(1e-300)).max()
     return float(error.nan_to_num(torch.inf))
-
-
-from sightline.huggingface.base_model import arguments_for, hidden_of, most_positions  # noqa: E402, F401  alias
-
-Way, way_of, vouch = Packability, enable_packing, check_packed_input  # alias

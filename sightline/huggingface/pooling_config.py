@@ -40,19 +40,10 @@ TRANSFORMER_CONFIGS = [  # the names of the first module's configuration, in sev
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
-HARMLESS = {  # settings of the first module that change no vector
-    "unpad_inputs",
-    "query_length",
-    "document_length",
-    "modality_config",
-    "module_output_name",
-    "transformer_task",
-}
-AS_USUAL = {  # settings, and the only value that is followed
-    "transformer_task": "feature-extraction",
-    "module_output_name": "token_embeddings",
-}
-AS_USUAL_FOR_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+# Settings of the first module: the only values that are followed (of "text" in modality_config too), and harmless ones.
+USUAL = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+USUAL_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+HARMLESS = {"unpad_inputs", "query_length", "document_length", "modality_config", *USUAL}
 
 
 class Normalize(nn.Module):
@@ -155,8 +146,8 @@ def _read_transformer(model: str, path: str) -> dict[str, Any]:
         )
     tokenizer = config.pop("processor_kwargs", None) or config.pop("tokenizer_args", None)
     text = config.get("modality_config", {}).get("text", {})
-    usual = all(config.get(key, value) == value for key, value in AS_USUAL.items())
-    usual = usual and all(text.get(key, value) == value for key, value in AS_USUAL_FOR_TEXT.items())
+    usual = all(config.get(key, value) == value for key, value in USUAL.items())
+    usual = usual and all(text.get(key, value) == value for key, value in USUAL_TEXT.items())
     odd = [key for key, value in config.items() if key not in HARMLESS and value not in (None, {}, False)]
     if odd or not usual:
         raise ValueError(

@@ -28,7 +28,7 @@ IGNORED = {  # settings that have no effect on packing
     "transformers_version",
     "_name_or_path",
 }
-LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks read no rows of another sequence
+LIBRARIES = {"torch", "transformers", "accelerate", "peft", "sightline"}  # their hooks read no rows of another sequence
 
 
 @dataclass(eq=False)
@@ -63,11 +63,11 @@ class Structure:
         settings = [_settings(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
         return cls(parts, kinds, forwards, settings, hooked, normalizes)
 
-    def kept(self) -> Structure:
+    def snapshot(self) -> Structure:
         """A copy to compare with later: it does not change with the model, and does not refer to it (no cycle)."""
         return replace(self, parts=[None, *self.parts[1:]], settings=copy.deepcopy(self.settings))
 
-    def is_as(self, before: Structure) -> bool:
+    def matches(self, before: Structure) -> bool:
         """Whether the model still has this structure, or is a replica of one that has."""
         same = self.kinds == before.kinds or [*map(plain_class, self.kinds)] == [*map(plain_class, before.kinds)]
         if not same or self.settings != before.settings:

@@ -88,7 +88,7 @@ def _call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: dict):
     call = _packed_call(base, forward, args, kwargs)
     if call is None:
         return forward(base, *args, **kwargs)
-    with using_packing(call.texts):
+    with using_packing(call.texts, call.rows):
         outputs = forward(base, **arguments_for(base, call.arguments))
     pools = outputs.get("pooler_output") is not None
     pool = _pooling(base) if pools else None
@@ -192,20 +192,16 @@ def _unpacked(value: Tensor | tuple | list | None, call: PackedCall):
 # --- the pooled output ------------------------------------------------------------------------------------------------
 
 
-def _pool_all(base: PreTrainedModel, hidden: Tensor) -> Tensor:
-    return base.pooler(hidden)
-
-
-def _pool_first_row(base: PreTrainedModel, hidden: Tensor) -> Tensor:  # as ALBERT
-    return base.pooler_activation(base.pooler(hidden[:, 0]))
-
-
-_poolings: dict[tuple, Callable | None] = {}  # classes of the model and of its pooler -> one of these two
+POOLINGS = (  # of hidden states [B, L, E]; the second is ALBERT's
+    lambda base, hidden: base.pooler(hidden),
+    lambda base, hidden: base.pooler_activation(base.pooler(hidden[:, 0])),
+)
+_poolings: dict[tuple, Callable | None] = {}  # classes of the model and of its pooler -> the one of POOLINGS
 
 
 @torch.compiler.disable
 def _pooling(base: PreTrainedModel) -> Callable | None:
-    """The function from hidden states [B, L, E] to the pooled output, by trial; None: neither of the two."""
+    """The one of POOLINGS that gives the pooled output, by trial; None: neither."""
     kinds = (plain_class(type(base)), *(type(getattr(base, name, None)) for name in ("pooler", "pooler_activation")))
     if kinds not in _poolings:
         try:
@@ -219,7 +215,7 @@ def _try_poolings(base: PreTrainedModel) -> Callable | None:
     base.set_attn_implementation("eager")
     ids = ordinary_sequences(base, (6, 6)).values.view(2, 6)
     outputs = base(**arguments_for(base, {"input_ids": ids, "return_dict": True}))
-    for pooling in (_pool_all, _pool_first_row):
+    for pooling in POOLINGS:
         try:
             pooled = pooling(base, outputs.last_hidden_state)
         except (AttributeError, TypeError, RuntimeError, IndexError):

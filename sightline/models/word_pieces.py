@@ -1,11 +1,12 @@
-"""Which pieces of a model make which word of a document, as arrays: attention goes from piece to piece, a tree from word to word.
+"""Which pieces of a model make which word of a document, as arrays.
 
     words    0 The   1 cannot       2 be   3 ''   4 gone
     pieces   0 [CLS] 1 the 2 can 3 ##not 4 be 5 gone 6 [SEP]
     bags     [1] [2 3] [4] [] [5]              special: 0 and 6
 
-By word, the weights to the pieces of a word are summed, and those from its pieces averaged. A word that the tokenizer drops
-has no pieces; words that share a piece each have the whole of it.
+Attention is between pieces, and questions are about words: the weights to the pieces of a word are summed, and those
+from its pieces averaged. A word that the tokenizer drops has no pieces; words that share a piece each have the whole of
+it.
 Source: Clark et al. 2019, section 4.1.
 """
 
@@ -17,14 +18,15 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray
 
-from sightline.models.words import touched
+from sightline.models.words import overlaps
 
 
 @dataclass(frozen=True, eq=False)
 class WordPieces:
     """A document of W words as n pieces.
 
-    Shapes: ids [n]; special, separator bool [n]; pieces [P] are those of word 0, then those of word 1, ..., offsets [W + 1].
+    Shapes: ids [n]; special, separator bool [n]; pieces [P] are those of word 0, then those of word 1, ..., offsets [W
+    + 1].
     """
 
     ids: ndarray
@@ -32,6 +34,12 @@ class WordPieces:
     separator: ndarray
     pieces: ndarray
     offsets: ndarray
+
+    @classmethod
+    def plain(cls, ids, word: ndarray, words: int) -> WordPieces:
+        """Pieces of which none is special, and each is of one word. Shapes: ids and word [n]."""
+        none = np.zeros(len(ids), bool)
+        return cls.from_pairs(ids, none, none, word, np.arange(len(ids)), words)
 
     @classmethod
     def from_pairs(
@@ -53,7 +61,7 @@ class WordPieces:
         >>> read.pieces, read.offsets
         (array([1, 1, 2]), array([0, 1, 2, 3]))
         """
-        piece, word = touched(np.where(special[:, None], 0, spans), words)
+        piece, word = overlaps(np.where(special[:, None], 0, spans), words)
         return cls.from_pairs(ids, special, separator, word, piece, len(words))
 
     @property
@@ -67,13 +75,13 @@ class WordPieces:
 
     @cached_property
     def first(self) -> ndarray:
-        """The first piece of each word [W]; of a word without pieces, that of the next word that has some. Never falls."""
+        """The first piece of each word [W], never falling; of a word without pieces, that of the next with some."""
         first = np.full(self.words + 1, len(self.ids))
         np.minimum.at(first, self.word, self.pieces)
         return np.minimum.accumulate(first[::-1])[::-1][:-1]
 
     def strips(self, rows: int) -> list[tuple[int, int]]:
-        """Cuts the pieces into runs of at most `rows` (first, stop), longer only where a word is: no word is cut in two."""
+        """Cuts the pieces into runs (first, stop) of at most `rows`, unless a word is longer: no word is cut in two."""
         inside = np.zeros(len(self.ids) + 1, np.int64)
         if len(self.pieces):
             full = np.flatnonzero(np.diff(self.offsets))

@@ -12,103 +12,31 @@ The loss is thus the sum over targets divided by their number in the whole step,
 
 import math
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
-from typing import Annotated, Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from sightline.batching import BatchPlan, share, sorted_batches
+from sightline.resumable import processes
 from sightline.tasks import Examples, Task
 from sightline.training import checkpoint
 from sightline.training.config import TrainingConfig
 from sightline.training.model import Model, average
 from sightline.training.record import Record
+from sightline.training.state import Clock, State, read_state
 
 CHECKPOINT = "checkpoint.safetensors"
-LATER = {"evaluating", "evaluation"}  # fields of a state that earlier versions do not write
-Whole = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
-Number = Annotated[float, Field(strict=True, ge=0, lt=2**62)]
-Sums = Annotated[list[Annotated[float, Field(strict=True)]], Field(min_length=2, max_length=2)]
 
 
 class NotANumber(ValueError):
     """A loss that is no longer a number."""
-
-
-@dataclass
-class State:
-    """The progress of a run; with the tensors of a checkpoint, all that resuming needs.
-
-    Units: `seconds` of training, without evaluating and saving; `evaluating` of all evaluations, `evaluation` of the
-    last; `used` is a share of the budget.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)  # of a state read from a file
-
-    step: Whole = 0
-    tokens: Whole = 0
-    seconds: Number = 0.0
-    used: Number = 0.0
-    evaluating: Number = 0.0
-    evaluation: Number = 0.0
-    since_line: Sums = field(default_factory=lambda: [0.0, 0.0])  # loss sum and targets since the last line of metrics
-    best: dict | None = None  # the step and the measures of the best validation
-    # Identify the data: sequences and tokens of the training data, and the fingerprints of all parts.
-    data: Annotated[list, Field(min_length=2)] = field(default_factory=list)
-
-    def passed(self, every: str) -> int:
-        """Number of intervals completed, each like "10%", "500 steps", "100000 tokens" or "30 seconds"."""
-        number, unit = re.match(r"\s*([\d.]+)\s*(%|st|se|t)", every).groups()
-        value = {"%": 100 * self.used, "st": self.step, "se": self.seconds, "t": self.tokens}[unit]
-        return math.floor(value / float(number) + 1e-9)
-
-    def crossed(self, every: str, before: "State") -> bool:
-        return self.passed(every) > before.passed(every)
-
-    def next_evaluation(self, tokens: int) -> float:
-        """Expected seconds of an evaluation of so many tokens: as the last; before the first, a third of training."""
-        return self.evaluation or tokens * self.seconds / max(self.tokens, 1) / 3
-
-    def share(self, config: TrainingConfig, steps: int | None, tokens: int) -> float:
-        """The used share of the budget, of which evaluations that count reserve up to half for the last of them."""
-        if steps:
-            return min(1.0, self.step / steps)
-        last = min(self.next_evaluation(tokens), config.seconds / 2)
-        evaluating = self.evaluating + last if config.evaluation_counts else 0.0
-        return min(1.0, (self.seconds + evaluating) / config.seconds)
-
-    def may_evaluate(self, config: TrainingConfig, tokens: int) -> bool:
-        """Whether evaluations, where they count in a budget of seconds, leave two thirds of the time to training."""
-        counts = config.evaluation_counts and config.seconds
-        return not counts or 2 * (self.evaluating + self.next_evaluation(tokens)) <= self.seconds
-
-
-class Clock:
-    """Seconds of training so far; can be paused, so that evaluating and saving take nothing from the budget."""
-
-    def __init__(self, seconds: float):
-        self.origin, self.last_pause = perf_counter() - seconds, 0.0
-
-    def seconds(self) -> float:
-        return perf_counter() - self.origin
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        began = perf_counter()
-        yield
-        self.last_pause = perf_counter() - began
-        self.origin += self.last_pause
 
 
 class Gradients:
@@ -143,8 +71,7 @@ def train(
 
     `fingerprints` identify the data and `run`, if known, the run in its checkpoints; both must match to resume from a
     checkpoint in the folder. `note` is printed before the first step. With a budget of steps or epochs, on the CPU, and
-    with as many processes as before, a stop and a resume change no bit of the weights.
-    Returns: the lines of metrics, and the last state.
+    with as many processes as before, a stop and a resume change no bit of the weights. Returns metrics and last state.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -158,7 +85,7 @@ def train(
     state = State(data=[len(data), int(plan.lengths.sum()), *fingerprints])
     if resume and os.path.lexists(path):
         best, state = _resumed(path, model, optimizer, state, run)
-    _broadcast_weights(model, process)
+    broadcast(model.state_dict())  # and no process goes on before all have read the checkpoint
     gradients, clock = Gradients(model, device), Clock(state.seconds)
     since_line = torch.tensor(state.since_line, device=device)
     random = torch.random.fork_rng([device] if device.type == "cuda" else [])
@@ -182,7 +109,8 @@ def train(
                 if evaluate:
                     with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    state.evaluation = _of_main(clock.last_pause, process)
+                    pause = torch.tensor(clock.last_pause, device=device)
+                    state.evaluation = float(broadcast(pause))  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
@@ -208,20 +136,6 @@ def _denormals_flushed():
         yield
     finally:
         torch.set_flush_denormal(flushed)
-
-
-def _of_main(seconds: float, process: PartialState) -> float:
-    """The main process's number, so that all end at the same step."""
-    if process.num_processes == 1:
-        return seconds
-    number = torch.tensor(seconds, dtype=torch.float32, device=process.device)
-    torch.distributed.broadcast(number, 0)
-    return float(number)
-
-
-def processes() -> PartialState:
-    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
 
 
 def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:
@@ -296,8 +210,8 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
 def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
     """The measures of the validation data, each process looking at its share of the batches."""
     batches = sorted_batches(valid.lengths, tokens)
-    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
-    measures = average(gather_object(totals) if process.num_processes > 1 else totals)
+    own = batches[process.process_index :: process.num_processes]
+    measures = average(gather_object(model.measures(valid, own)))
     model.train()
     return measures
 
@@ -314,7 +228,7 @@ def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict
     Raises: ValueError where it is not one of this run, or of other data.
     """
     best, fields = checkpoint.load(path, model, optimizer, run)
-    state = _state(path, fields)
+    state = read_state(path, fields)
     if state.data[:2] != fresh.data[:2]:
         raise ValueError(
             f"{path}: expected the training data of the checkpoint, {state.data[0]} sequences of {state.data[1]} "
@@ -326,21 +240,3 @@ def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict
             "start anew in another folder"
         )
     return best, replace(state, data=fresh.data)
-
-
-def _state(path: Path, fields: Any) -> State:
-    """Fields of a state as they were saved, here or by an earlier version. Raises: ValueError where they are none."""
-    required = State.__dataclass_fields__.keys() - LATER
-    try:
-        if isinstance(fields, dict) and required <= fields.keys() and "step" in (fields["best"] or {"step"}):
-            return TypeAdapter(State).validate_python(fields)
-    except (ValidationError, TypeError):
-        pass
-    raise ValueError(f"{path}: expected the state of a run, got something else; start it anew")
-
-
-def _broadcast_weights(model: nn.Module, process: PartialState) -> None:
-    """Copies the main process's weights to all, after every process has read its checkpoint."""
-    if process.num_processes > 1:
-        for tensor in model.state_dict().values():
-            torch.distributed.broadcast(tensor, 0)

@@ -33,13 +33,12 @@ FILES = (CONFIG, TASK, TOKENIZER, WEIGHTS, CHECKPOINT, METRICS, RESULTS, DIGESTS
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def split_tables(data: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_tables(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings that are not None, with tables by name only as in a configuration, and the tables themselves."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if isinstance(data, Data):
-        return settings, {}
-    tables = memory_tables(settings | {"data": data})
-    return settings | {"data": source_name(data)} | dict.fromkeys(tables, TABLE), tables
+    settings = {name: value for name, value in settings.items() if value is not None or name == "data"}
+    tables = memory_tables(settings)
+    name = {"data": source_name(settings["data"])} if "data" in settings else {}
+    return settings | name | dict.fromkeys(tables, TABLE), tables
 
 
 def default_folder(out: str | Path | None, data: str, name: str) -> Path:
@@ -76,7 +75,7 @@ def completed(config: RunConfig, data: Data) -> RunConfig:
 
 def check_same_settings(folder: Path, config: RunConfig) -> RunConfig:
     """The configuration of the run in a folder. Raises: ValueError where a setting of `config` contradicts it."""
-    saved = RunConfig.read_bytes(folder / CONFIG)
+    saved = RunConfig.read(folder / CONFIG)
     before = saved.settings()
     for name, value in config.settings().items():
         if value is not None and value != before[name]:

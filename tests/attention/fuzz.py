@@ -1,5 +1,4 @@
-"""Random batches of attention, drawn from the whole space and compared with `oracle.py`: one generator for the tests and `make fuzz`.
-
+"""Random batches of attention against `oracle.py`: one generator for the tests and `make fuzz`.
     python -m tests.attention.fuzz --batches 100000
     python -m tests.attention.fuzz --seconds 600 --first 12345
     python -m tests.attention.fuzz --batches 1 --first 17        # the 17th batch again
@@ -24,6 +23,7 @@ import torch
 
 from sightline.attention import Pattern, Request, attention
 from sightline.attention.operator import BACKENDS
+from sightline.sequences import Layout
 from tests.attention import oracle
 
 ULPS = 8
@@ -283,20 +283,11 @@ def off(got: torch.Tensor, right: np.ndarray) -> np.ndarray:
 
 def chosen(batch: Batch, made: dict) -> list[str | None]:
     """The backends that do not refuse; None, the door's own choice, in place of the first."""
-    keys = None if batch.key_lengths is None else offsets(batch.key_lengths)
-    rows = offsets(batch.lengths)
+    rows = Layout.of(offsets(batch.lengths))
+    keys = rows if batch.key_lengths is None else Layout.of(offsets(batch.key_lengths))
     bias = None if made["bias"] is None else made["bias"].detach().requires_grad_(batch.learned)
     scale = 1.0 if batch.scale is None else float(batch.scale)
-    request = Request(
-        *(made[n] for n in "qkv"),
-        rows,
-        rows if keys is None else keys,
-        Pattern(*batch.pattern),
-        scale,
-        0.0,
-        batch.softcap,
-        bias,
-    )
+    request = Request(*(made[n] for n in "qkv"), rows, keys, Pattern(*batch.pattern), scale, 0.0, batch.softcap, bias)
     names = [name for name, backend in BACKENDS.items() if backend.refuses(request) is None]
     return [None, *names[1:]]
 
@@ -391,10 +382,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--first", type=int, default=0, help="the number of the first batch, which seeds it")
     options = parser.parse_args()
-    torch.use_deterministic_algorithms(True)  # which fills fresh memory with NaN
+    torch.use_deterministic_algorithms(True)  # fills fresh memory with NaN
     result = run(options.batches, options.seconds, options.first)
-    failure = result.pop("failure")
-    print(json.dumps(result), failure or "", sep="\n")
+    print(json.dumps(result | {"failure": None}), result["failure"] or "", sep="\n")
     return result["failures"]
 
 

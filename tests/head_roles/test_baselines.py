@@ -8,7 +8,7 @@ from sightline.head_roles.gold import Document, Relation, build_corpus
 
 
 def questions(seed: int):
-    """A corpus by lot, words of which many are alike, and for each question (document, query, among mentions, right words)."""
+    """A random corpus with many equal words; of each question (document, query, among mentions, right words)."""
     rng = np.random.default_rng(seed)
     documents, pairs = [], []
     for number in range(12):
@@ -48,8 +48,10 @@ def test_same_word(seed):
 
 
 def test_they_find_something_in_what_is_drawn():
-    found = [baseline(questions(seed)[0]) for seed in range(8) for baseline in (baselines.nearest, baselines.same_word)]
-    assert all(one.any() and not one.all() for one in found)
+    results = [
+        baseline(questions(seed)[0]) for seed in range(8) for baseline in (baselines.nearest, baselines.same_word)
+    ]
+    assert all(one.any() and not one.all() for one in results)
 
 
 def test_a_corpus_without_questions():

@@ -1,4 +1,4 @@
-"""The door to corpora: what is recognised, links and texts of one's own, names and their bindings, and what is refused."""
+"""`corpus_of`: which formats are recognised, links and texts, bindings of scope, and what is refused."""
 
 import ast
 import json
@@ -116,7 +116,7 @@ def test_files_given_one_by_one_and_with_their_texts(tmp_path):
     assert corpus.document.tolist() == [0, 1] == [d.source for d in corpus.documents]
 
 
-# --- scope ---------------------------------------------------------------------------------------------------------------
+# --- scope ----------------------------------------------------------------------------------------------------------
 
 
 def test_bindings_are_those_of_scope(monkeypatch, tmp_path):

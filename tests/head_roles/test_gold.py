@@ -110,13 +110,13 @@ def test_a_cut_keeps_what_lies_in_the_first_window_of_its_word(seed, width, step
         )
         if kept := {key - start for key in answers if start <= key < stop}:
             expected[part, relation, query - start] = kept
-    found = as_sets(cut.take(range(len(cut.documents))))
+    kept = as_sets(cut.take(range(len(cut.documents))))
     numbers = {id(document): i for i, document in enumerate(cut.documents)}
     by_number = {}
     for i in range(len(cut)):
         right = set(cut.keys[cut.offsets[i] : cut.offsets[i + 1]].tolist())
         by_number[int(cut.document[i]), cut.relations[cut.relation[i]].name, int(cut.query[i])] = right
-    assert by_number == expected and len(numbers) == len(windows) and len(found) <= len(by_number)
+    assert by_number == expected and len(numbers) == len(windows) and len(kept) <= len(by_number)
     for (number, start, stop), part in zip(windows, cut.documents, strict=True):
         whole = corpus.documents[number]
         assert part.source == whole.source and part.words == whole.words[start:stop]
@@ -144,7 +144,7 @@ def test_a_corpus_without_questions():
         assert one.right(np.zeros((0, 2, 2), np.int64)).shape == (0, 2, 2)
 
 
-# --- documents -----------------------------------------------------------------------------------------------------------
+# --- documents ------------------------------------------------------------------------------------------------------
 
 
 def test_where_words_stand():

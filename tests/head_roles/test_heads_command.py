@@ -26,14 +26,14 @@ def folder(corpus, tokenizer, tmp_path_factory):  # noqa: F811
     tokenizer.save_pretrained(folder / "model")
     lines = []
     for number, document in enumerate(corpus.documents[:40]):
-        mine = [i for i in range(len(corpus)) if corpus.document[i] == number and corpus.relation[i] == 0]
+        questions = [i for i in range(len(corpus)) if corpus.document[i] == number and corpus.relation[i] == 0]
         links = [
             {
                 "from": document.spans[corpus.query[i]].tolist(),
                 "to": document.spans[corpus.keys[corpus.offsets[i]]].tolist(),
                 "relation": "det",
             }
-            for i in mine
+            for i in questions
         ]
         lines.append(json.dumps({"text": document.text, "links": links}))
     (folder / "det.jsonl").write_text("\n".join(lines))

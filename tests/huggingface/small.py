@@ -1,4 +1,4 @@
-"""Small random models of a few families, with weights so large that a wrong key shows; and the way each takes a pack."""
+"""Small random models of a few families, with weights so large that a wrong key shows; and how each packs."""
 
 import pytest
 import torch
@@ -79,4 +79,4 @@ PACKABILITY = {  # how each of these takes many sequences at once
     t5: Packability(False),
     bart: Packability(False),
 }
-each_way = pytest.mark.parametrize("make", PACKABILITY, ids=lambda make: make.__name__)
+each_model = pytest.mark.parametrize("make", PACKABILITY, ids=lambda make: make.__name__)

@@ -1,4 +1,4 @@
-"""The folder or name of a model may lie about anything: one sentence, in little time and memory, and no code of its own is run."""
+"""The folder or name of a model may lie about anything: one sentence, little time and memory, no code of its own."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ LIES = {
     "a pickle that runs code": (pickled, "one that does not load .*[Ww]eights.only"),
     "token ids without end": (token_ids, "text 1: expected token ids from 0 to 30521, as many as .* has embeddings, got 2000000000"),
     "a longest text that is none": (lambda f: change(f / "tokenizer_config.json", model_max_length="long"), "expected a tokenizer"),
-    "JSON in JSON": (lambda f: (f / "modules.json").write_text("[" * 100_000), "modules.json: expected JSON, got a file that does not read"),
+    "JSON in JSON": (lambda f: (f / "modules.json").write_text("[" * 100_000), "modules.json: expected JSON, got: "),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Files of vectors beside other work: columns that are kept, two runs at once, planted links, damage, and other people's files."""
+"""Files of vectors: columns that are kept, two runs at once, planted links, damage, and other people's files."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def stopped(plain, monkeypatch, texts=MANY, out="v.npy", **options):
             embed_to_file(plain, texts if options else named(texts), out, **options)
 
 
-# ---- columns that are kept ----------------------------------------------------------------------------------------------
+# ---- columns that are kept -------------------------------------------------------------------------------------------
 
 
 def test_columns_are_kept_from_every_format(plain, here):
@@ -178,7 +178,7 @@ def test_a_long_text_at_the_end_of_a_file_is_said_before_anything_is_computed(pl
     assert not list(here.glob("v.*"))
 
 
-# ---- other runs, other files --------------------------------------------------------------------------------------------
+# ---- other runs, other files -----------------------------------------------------------------------------------------
 
 HOLDS = """
 import time

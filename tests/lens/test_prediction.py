@@ -57,34 +57,34 @@ def test_numbers_tags_and_the_next_token_are_predicted_too(words):
 def test_the_page_shows_it_with_its_probability(browser, words, tmp_path, scheme):
     data = look(ours(Classify("text", "stars", LABELS), words), LAW)
     file = write_page(data, tmp_path / "look.html")
-    with opened(browser, file, DRAWN, color_scheme=scheme) as (page, went):
-        said = page.inner_text("#predicts")
+    with opened(browser, file, DRAWN, color_scheme=scheme) as (page, traffic):
+        message = page.inner_text("#predicts")
         (best, p), (second, q), _ = data["predicts"]["choices"]
-        assert said.startswith(f"Predicts stars: {best} {100 * p:.1f}%; then {second} {100 * q:.1f}%")
-        assert went == {"requests": [], "errors": []}
+        assert message.startswith(f"Predicts stars: {best} {100 * p:.1f}%; then {second} {100 * q:.1f}%")
+        assert traffic == {"requests": [], "errors": []}
     data = look(ours(Tag("words", "tags", ("A", "B")), words), LAW)
-    with opened(browser, write_page(data, tmp_path / "look.html"), DRAWN) as (page, went):
-        asked = int(page.locator(".unit.asked").get_attribute("data-i"))
-        tag, p = data["predicts"]["tags"][asked]
-        assert f"predicted tags: {tag} {100 * p:.1f}%" in page.inner_text(".say") and not went["errors"]
+    with opened(browser, write_page(data, tmp_path / "look.html"), DRAWN) as (page, traffic):
+        options = int(page.locator(".unit.query").get_attribute("data-i"))
+        tag, p = data["predicts"]["tags"][options]
+        assert f"predicted tags: {tag} {100 * p:.1f}%" in page.inner_text(".say") and not traffic["errors"]
 
 
 def test_a_page_says_why_it_opens_where_it_does():
     whole = text()
-    given = torch.full((2, 2, 16, 16), 1e-3)
-    given[1, 0, 9, 2] = 0.8  # "its" to "Law"
-    data = looked(observed(given), whole, "made up", None, None, None)
+    inputs = torch.full((2, 2, 16, 16), 1e-3)
+    inputs[1, 0, 9, 2] = 0.8  # "its" to "Law"
+    data = looked(observed(inputs), whole, "made up", None, None, None)
     assert data["start"]["view"] == "1.0"
     assert (
         data["opens"]
         == "The page opens on the strongest link between words that are 3 to 25 words apart: its \u2192 Law."
     )
-    data = looked(observed(given), whole, "made up", None, 0, 1)
+    data = looked(observed(inputs), whole, "made up", None, 0, 1)
     assert (
         data["opens"].startswith("The page opens on the strongest link")
         and ", in the head that was asked for: " in data["opens"]
     )
-    data = looked(observed(given), whole, "made up", (7, 2), None, None)
+    data = looked(observed(inputs), whole, "made up", (7, 2), None, None)
     assert (
         data["opens"]
         == "The page opens on the two words that were asked for, and the head that joins them most: its \u2192 Law."
