@@ -70,21 +70,8 @@ def read_text(source: str | Path, encoding: str | None = None) -> str:
         return "".join(decode_lines(stream, name, encoding))
 
 
-def split_lines(text: str) -> list[str]:
-    """The lines of a text, each without its end.
-
-    >>> split_lines("one\\r\\n\\ntwo\\u2028three\\n"), split_lines("one\\rtwo")
-    (['one', '', 'two\\u2028three'], ['one', 'two'])
-    """
-    return [without_end(line) for line in _cut(text)]
-
-
 def without_end(line: str) -> str:
     return line.rstrip("\r\n")
-
-
-def _cut(text: str) -> list[str]:
-    return (LINE if "\n" in text else LINE_OF_MACS).findall(text)
 
 
 def printable_path(path: str | Path) -> str:
@@ -230,7 +217,8 @@ def _wide(raw: bytes, name: str, codec: str) -> Iterator[str]:
     if "\0" in text:
         number = 1 + text.count("\n", 0, text.index("\0"))
         raise ValueError(f"{name}:{number}: expected {codec.upper()}, got a NUL, which is no text; take it out")
-    yield from _cut(text.lstrip("\ufeff"))
+    text = text.lstrip("\ufeff")
+    yield from (LINE if "\n" in text else LINE_OF_MACS).findall(text)
 
 
 def _is_utf8(raw: bytes) -> bool:

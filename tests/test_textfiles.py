@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import re
 import sys
 import types
 
@@ -11,13 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline import textfiles
-from sightline.textfiles import decode_lines, printable_path, read_lines, read_text, split_lines
+from sightline.textfiles import decode_lines, printable_path, read_lines, read_text
 
 
 def written(tmp_path, content, name="a.txt"):
     path = tmp_path / name
     path.write_bytes(content)
     return path
+
+
+def split_lines(text):
+    """The definition of a line: it ends with \\n, but in a text without any \\n with \\r."""
+    ends = re.finditer(r"[^\n]*\n|[^\n]+" if "\n" in text else r"[^\r]*\r|[^\r]+", text)
+    return [line.group().rstrip("\r\n") for line in ends]
 
 
 class Dripping(io.RawIOBase):
