@@ -69,9 +69,9 @@ def test_lines_end_where_the_rule_says_and_a_mark_is_no_text(tmp_path, content, 
 
 @given(st.text("ab\r\n\x0c\x85\u2028é", max_size=20), st.lists(st.integers(1, 5), min_size=1))
 def test_a_pipe_gives_the_same_lines_in_whatever_pieces_it_comes(text, sizes):
-    got = list(decode_lines(Dripping(text.encode(), sizes), "pipe"))
-    assert "".join(got) == text
-    assert [line.rstrip("\r\n") for line in got] == split_lines(text)
+    actual = list(decode_lines(Dripping(text.encode(), sizes), "pipe"))
+    assert "".join(actual) == text
+    assert [line.rstrip("\r\n") for line in actual] == split_lines(text)
 
 
 @pytest.mark.parametrize(
