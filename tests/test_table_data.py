@@ -78,8 +78,8 @@ def test_answers_are_in_the_order_of_the_rows(fitted):
     some = FRAME.sample(frac=1, random_state=0)
     expected = list(model.predict(some["review"].tolist()))
     columns = (some, some["review"], pandas.Index(some["review"]), polars.Series(some["review"].tolist()))
-    for given in (*columns, pyarrow.array(some["review"]), some["review"].to_numpy(), tuple(some["review"])):
-        assert list(model.predict(given)) == expected
+    for column in (*columns, pyarrow.array(some["review"]), some["review"].to_numpy(), tuple(some["review"])):
+        assert list(model.predict(column)) == expected
 
 
 def test_parts_may_be_tables(tmp_path):
@@ -92,8 +92,8 @@ def test_parts_may_be_tables(tmp_path):
 
 def test_encoders_are_compared_on_a_table(tmp_path):
     settings = {"steps": 2, "width": 8, "layers": 1, "text": "review", "label": "stars"}
-    found = sightline.compare(FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings)
-    assert [encoder["kind"] for encoder in found["encoders"]] == ["rnn"]
+    result = sightline.compare(FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings)
+    assert [encoder["kind"] for encoder in result["encoders"]] == ["rnn"]
 
 
 NO_DATA = {

@@ -223,8 +223,8 @@ def test_names_are_qualified_and_in_the_order_of_the_text():
         case 1:
             def i(): 1
     """
-    found = [(f.qualname, f.line) for f in functions(textwrap.dedent(source))]
-    assert found == [("a", 2), ("B.c", 4), ("B.D.e", 7), ("B.D.e", 9), ("g", 11), ("h", 13), ("i", 16)]
+    functions_there = [(f.qualname, f.line) for f in functions(textwrap.dedent(source))]
+    assert functions_there == [("a", 2), ("B.c", 4), ("B.D.e", 7), ("B.D.e", 9), ("g", 11), ("h", 13), ("i", 16)]
 
 
 MODULES = [

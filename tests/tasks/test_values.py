@@ -203,8 +203,8 @@ def test_a_missing_label_is_left_out_of_training_and_refused_in_a_test(tmp_path,
         ValueError, match=rf":{line}: expected a label in column 'y', got none, as in 4 of 40 records; fill them in"
     ):
         load_test(path, data.task, data.tokenizer)
-    given = write(tmp_path / "b", ["ab"[i % 2] for i in range(40)])
-    parts = load(given, valid=path, test=path)
+    training = write(tmp_path / "b", ["ab"[i % 2] for i in range(40)])
+    parts = load(training, valid=path, test=path)
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (40, 36, 36)
     with pytest.raises(ValueError, match="got only 'text', with nothing in y; add one"):
         load(write(tmp_path / "c", pa.array([None] * 40, pa.string()) if write is as_parquet else [hole] * 40))
