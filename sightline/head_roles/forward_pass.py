@@ -16,13 +16,13 @@ from sightline.attention import Attended, Request, watching
 from sightline.head_roles.definition import add_sums
 from sightline.head_roles.layout import Item, Layout
 from sightline.head_roles.runs import Runs
-from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import EDGES, SINK, Sums
 from sightline.kernels import head_sums
 from sightline.kernels.toolchain import library
-from sightline.models.opening import evaluating
-from sightline.observe.calls import Call
-from sightline.observe.routing import INFLUENCE, asking
+from sightline.models.opening import OpenModel, evaluating
+from sightline.observe.callers import Callers, forwards_noted
+from sightline.observe.calls import Call, call_of
+from sightline.observe.routing import INFLUENCE
 from sightline.sequences import Sequences
 
 
@@ -67,10 +67,8 @@ class Tap:
     Raises: ValueError where no attention is seen, or layers have different numbers of heads.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: OpenModel):
         self.subject = subject
-        self._modules = {id(part): name or "model" for name, part in subject.encoder.named_modules()}
-        self._outermost = self._here = None  # frames of the pass and of the layer, kept so that their ids stay theirs
         self._layer = self._passed = self._next = 0
         seen: list[tuple[int, int]] = []
         ids = torch.tensor([*subject.before, 0, *subject.after], device=subject.device)
@@ -123,32 +121,23 @@ class Tap:
 
     def run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
         """Calls `each` for each call of attention in a pass, with its layer and the first of its sequences."""
-        self._outermost, self._layer, self._passed, self._next = None, -1, 0, 0
+        self._layer, self._passed, self._next = -1, 0, 0
+        callers = Callers(self.subject.encoder)
 
         def observe(request: Request, attended: Attended) -> None:
-            who = asking(self._modules)
-            if who is None:
+            caller = callers.caller(request)
+            if caller is None:
                 return  # another model's
-            if who.outermost is not self._outermost:  # a new forward, of the documents after those of the last
-                self._outermost, self._here, self._layer, self._passed = who.outermost, None, -1, self._next
-            if who.here is not self._here:
-                self._here, self._layer = who.here, self._layer + 1
-            start = self._passed + (who.sequence or 0)
+            if caller.first_of_pass:  # of the documents after those of the last
+                self._layer, self._passed = -1, self._next
+            self._layer += caller.first_of_layer
+            start = self._passed + (caller.origin.sequence or 0)
             self._next = max(self._next, start + len(request.offsets) - 1)
-            each(self._layer, start, _call(request, attended.lse))
+            each(self._layer, start, call_of(request, attended.lse))
 
         try:
-            with torch.no_grad(), evaluating(self.subject.encoder), watching(observe):
+            model = self.subject.encoder
+            with torch.no_grad(), evaluating(model), forwards_noted(model), watching(observe):
                 self.subject.encode(sequences)
         except _LastLayer:
             pass
-        finally:
-            self._outermost = self._here = None
-
-
-def _call(request: Request, lse: Tensor) -> Call:
-    q, k, _, offsets, key_offsets, pattern, scale, _, softcap, bias, _ = request
-    heads = torch.arange(q.shape[1], device=q.device)
-    groups = heads // (q.shape[1] // k.shape[1])
-    bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
-    return Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)

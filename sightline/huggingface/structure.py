@@ -28,7 +28,7 @@ IGNORED = {  # settings that have no effect on packing
     "transformers_version",
     "_name_or_path",
 }
-LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks read no rows of another sequence
+LIBRARIES = {"torch", "transformers", "accelerate", "peft", "sightline"}  # their hooks read no rows of another sequence
 
 
 @dataclass(eq=False)

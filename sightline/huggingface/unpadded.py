@@ -88,7 +88,7 @@ def _call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: dict):
     call = _packed_call(base, forward, args, kwargs)
     if call is None:
         return forward(base, *args, **kwargs)
-    with using_packing(call.texts):
+    with using_packing(call.texts, call.rows):
         outputs = forward(base, **arguments_for(base, call.arguments))
     pools = outputs.get("pooler_output") is not None
     pool = _pooling(base) if pools else None

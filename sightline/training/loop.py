@@ -15,7 +15,6 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from sightline.batching import BatchPlan, share, sorted_batches
+from sightline.resumable import processes
 from sightline.tasks import Examples, Task
 from sightline.training import checkpoint
 from sightline.training.config import TrainingConfig
@@ -136,11 +136,6 @@ def _denormals_flushed():
         yield
     finally:
         torch.set_flush_denormal(flushed)
-
-
-def processes() -> PartialState:
-    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
 
 
 def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:

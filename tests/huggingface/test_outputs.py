@@ -196,5 +196,5 @@ def test_packed_texts_are_answered_token_by_token():
 
 
 def test_weights_of_attention_are_refused():
-    with pytest.raises(ValueError, match="expected output_attentions=False, since no weights are made here"):
+    with pytest.raises(ValueError, match="expected output_attentions=False, since no weights are computed here"):
         unpad(bert())(input_ids=IDS, attention_mask=MASK, output_attentions=True)

