@@ -102,7 +102,8 @@ def test_encodings(tmp_path, encoding, content, expected):
         (
             None,
             b"one\ncaf\xe9 x\n",
-            r"a\.txt:2: expected UTF-8, got the byte 0xe9 \(byte 4 of the line\), which is not; add --encoding latin-1 .*cp1252",
+            r"a\.txt:2: expected UTF-8, got the byte 0xe9 \(byte 4 of the line\), which is not; add "
+            r"--encoding latin-1 .*cp1252",
         ),
         (None, b"a\rb\r\n\n\xff", r"a\.txt:3: expected UTF-8, got the byte 0xff \(byte 1 "),
         (None, b"a\n\xed\xa0\x80", r"a\.txt:2: expected UTF-8, got the byte 0xed"),  # half of a surrogate pair

@@ -53,7 +53,7 @@ def holder(folder, mode="plain"):
             process.kill()
 
 
-# --- the lock -----------------------------------------------------------------------------------------------------------
+# --- the lock ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path):
@@ -163,11 +163,13 @@ def test_file_systems_without_locks_and_that_are_read_only(tmp_path, monkeypatch
         take(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fails(errno.EROFS))
-        message = f"{tmp_path / files.LOCK}: expected to write it, got: Read-only file system; what was there before is whole; "
-        assert message_of(lambda: take(tmp_path)) == message + "name a place that can be written to"
+        assert message_of(lambda: take(tmp_path)) == (
+            f"{tmp_path / files.LOCK}: expected to write it, got: Read-only file system; "
+            "what was there before is whole; name a place that can be written to"
+        )
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def replaced(path, content):
@@ -314,7 +316,7 @@ def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.partial", "precious"]
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(20)

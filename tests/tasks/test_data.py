@@ -1,4 +1,4 @@
-"""From files to examples: what is picked, what is asked for, what is set aside; on files made here and, if there, real ones."""
+"""Files to examples: the choice of columns, what is refused, what is set aside; on own and, if there, real files."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_what_the_columns_leave_open_is_asked_for(columns, options, message):
         choose(rows(**columns), *(options.get(name) for name in ("task", "text", "label")))
 
 
-# --- splitting ----------------------------------------------------------------------------------------------------------
+# --- splitting --------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.text(max_size=2), min_size=2), st.integers(0, 3), st.randoms())
@@ -121,7 +121,7 @@ def test_another_seed_is_another_split():
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 20
 
 
-# --- loading ------------------------------------------------------------------------------------------------------------
+# --- loading ----------------------------------------------------------------------------------------------------------
 
 
 def table(path, number, extra=""):

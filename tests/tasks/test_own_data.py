@@ -1,4 +1,4 @@
-"""Files as people bring them: the task that all records decide, what is no label, and what would cost memory or end in a traceback."""
+"""Files as people bring them: the task by all records, what is no label, and what would cost memory or crash."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def json_of(tmp_path, values):
     return tmp_path / "a.jsonl"
 
 
-# --- the task -----------------------------------------------------------------------------------------------------------
+# --- the task ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_regress_says_which_value_is_no_number(tmp_path):
             load(path, task="regress")
 
 
-# --- tags ---------------------------------------------------------------------------------------------------------------
+# --- tags -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_tag_is_not_asked_for(tmp_path):
@@ -205,7 +205,7 @@ def test_half_a_surrogate_pair_is_no_text(value):
         )
 
 
-# --- JSON ---------------------------------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_json_that_is_no_record(tmp_path, content, message):
         list(read_records(tmp_path / "a.jsonl"))
 
 
-# --- arrays and Parquet -------------------------------------------------------------------------------------------------
+# --- arrays and Parquet -----------------------------------------------------------------------------------------------
 
 V, O, Y = np.arange(12.0).reshape(6, 2), np.array([0, 2, 3, 6]), np.array([0, 1, 0])
 
@@ -288,11 +288,13 @@ def test_arrays_of_every_kind_of_number(tmp_path, saved, fields):
         ({"values": V, "offsets": np.array(0)}, "Sequences: expected offsets as one row of integers"),
         (
             {"values": np.array(3.0), "offsets": O},
-            r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values=np\.concatenate\(list\)",
+            r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values="
+            r"np\.concatenate\(list\)",
         ),
         (
             {"X": np.array([V, V[:2]], dtype=object), "y": Y},
-            r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths .*pack a list of arrays by numpy\.savez",
+            r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths "
+            r".*pack a list of arrays by numpy\.savez",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The built-in data: the same every time, without spelling, split by module; and its cache, which may fail in any way."""
+"""The built-in data: the same every time, without spelling, split by module; and its cache, which may fail."""
 
 import ast
 import gc

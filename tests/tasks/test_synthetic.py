@@ -154,7 +154,7 @@ def test_measures_split_by_what_the_examples_say():
         Examples(inputs, torch.zeros(3, 1), distances=torch.zeros(6))
 
 
-# --- from the command line's side ---------------------------------------------------------------------------------------
+# --- from the command line's side -------------------------------------------------------------------------------------
 
 
 def test_load_says_what_it_is():

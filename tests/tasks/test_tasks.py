@@ -1,4 +1,4 @@
-"""One table examines all tasks: targets from records, sums that add up, answers for each sequence, JSON there and back."""
+"""One table examines all tasks: targets from records, sums that add up, answers for each sequence, JSON and back."""
 
 import json
 import math
