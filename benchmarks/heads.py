@@ -59,7 +59,7 @@ def errors(corpus: Corpus) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         subject = open_attention(rivals.MODEL)
         one, other = measure(subject, corpus, folder), usual(eager(), subject, corpus)
-        differ = float((np.asarray(one.found).reshape(len(corpus), -1) != other.found.numpy()).mean())
+        differ = float((np.asarray(one.answers).reshape(len(corpus), -1) != other.found.numpy()).mean())
     worst, turned, expected = 0.0, differ, other.measures()
     for name in HEADS:
         if name != "distances":
@@ -117,8 +117,7 @@ def hold_long(n: int) -> None:
     """The same of one text of n tokens, for one layer of two heads."""
     torch.manual_seed(0)
     encoder = build("self-attention", vocabulary=1000, width=64, layers=1, heads=2).eval()
-    each, none = np.arange(n), np.zeros(n, bool)
-    read = WordPieces.from_pairs(np.random.default_rng(0).integers(0, 1000, n), none, none, each // 2, each, n // 2)
+    read = WordPieces.plain(np.random.default_rng(0).integers(0, 1000, n), np.arange(n) // 2, n // 2)
     text = Document("long", ("x",) * (n // 2), (" ",) * (n // 2))
     subject = OpenModel(
         "long", encoder, encoder, lambda model, ids: model(ids), lambda documents: [read] * len(documents),

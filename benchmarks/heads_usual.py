@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sightline.head_roles.gold import Corpus, Document
 from sightline.head_roles.totals import COUNTS, EDGES, HEADS, OVER, SINK, WIDE
-from sightline.head_roles.windows import rarest, rarity
+from sightline.head_roles.windows import rarest_word, word_counts
 from sightline.models.opening import OpenModel
 from sightline.models.word_pieces import WordPieces
 
@@ -29,7 +29,7 @@ class Usual:
 
     @torch.no_grad()
     def run(self, subject: OpenModel, corpus: Corpus) -> Usual:
-        counts = rarity(corpus)
+        counts = word_counts(corpus)
         self.found = torch.zeros(len(corpus), self.heads, dtype=torch.uint8)
         for start in range(0, len(corpus.documents), BATCH):
             documents = corpus.documents[start : start + BATCH]
@@ -43,7 +43,7 @@ class Usual:
             for s, (document, read, n) in enumerate(zip(documents, reads, lengths, strict=True)):
                 weights = torch.stack([layer[s, :, :n, :n] for layer in maps]).flatten(0, 1)
                 self.pieces(weights, document, read)
-                words = self.words(weights, read, rarest(document, read, counts))
+                words = self.words(weights, read, rarest_word(document, read, counts))
                 self.questions(words, corpus, start + s)
         return self
 
@@ -88,7 +88,7 @@ class Usual:
         has = count > 0
         away = torch.arange(read.words) - torch.arange(read.words)[:, None]
         best = words.argmax(-1) - torch.arange(read.words)
-        sums["words_asked"] += has.sum()
+        sums["word_queries"] += has.sum()
         for d in range(-WIDE, WIDE + 1):
             there = (away == d) & has & has[:, None]
             sums["word_offset_queries"][WIDE + d] += there.sum()

@@ -15,9 +15,13 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
 
 from sightline import files
 
@@ -45,6 +49,11 @@ def windows(items: Iterable[Item], most: int, characters: Callable[[Item], int])
         yield window
 
 
+def processes() -> PartialState:
+    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """20 hexadecimal digits that tell one list of byte strings from another."""
     whole = blake2b(digest_size=10)
@@ -57,10 +66,10 @@ def digest(parts: Iterable[bytes]) -> str:
 class Run:
     """The folder of one run: `with run.locked(): run.begin(...); run.compute(0, ...); ...; run.paths(1)`.
 
-    `process` is an `accelerate.PartialState`; windows are files with this `suffix`, joined into a file named `result`.
+    Windows are files with this `suffix`; the caller joins them into a file named `result`.
     """
 
-    def __init__(self, folder: Path, process, suffix: str, result: str):
+    def __init__(self, folder: Path, process: PartialState, suffix: str, result: str):
         self.folder, self.process, self.suffix, self.result = folder, process, suffix, folder / result
         self._present: dict[int, Path] = {}  # windows of earlier runs
         self._missing = 0  # windows so far that no earlier run computed

@@ -6,15 +6,17 @@ The smallest true version:
     offsets = [0, 3, 4, 4, 6]               sequence s is values[offsets[s] : offsets[s + 1]]
 
 Offsets live on the CPU, whatever device the values are on: they decide what is launched, and deciding must not wait
-for a device. All that follows from the offsets alone (positions, runs of equal lengths) is computed once and shared
-by every `Sequences` made with `with_values`.
+for a device. What follows from the offsets alone (positions, runs of equal lengths, the plans of attention) is computed
+once, in their `Layout`, which every `Sequences` made with `with_values` shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -23,46 +25,109 @@ from sightline.tabular import items_of
 
 
 class Layout:
-    """Where the sequences of a pack begin and end, and what follows from that; made by `Sequences`, once."""
+    """Where the sequences of a pack begin and end: offsets that were checked, and what is worked out from them, once.
 
-    def __init__(self, offsets: Tensor):
-        self.offsets = offsets
-        self._on_device: dict[tuple[str, torch.device], Tensor] = {}
+    Made by `Sequences` or by `Layout.of`; never changed. `starts` holds the offsets in memory that cannot be written,
+    for kernels, so that writing into the tensor `offsets` cannot lead them astray.
+    """
 
-    @cached_property
-    def lengths(self) -> Tensor:
+    def __init__(self, offsets: bytes):
+        self.starts = np.frombuffer(offsets, np.int64)
+        self.rows = int(self.starts[-1])
         with torch.inference_mode(False):
-            return self.offsets.clone().diff()
+            self.offsets = torch.from_numpy(self.starts.copy())
+        self._cache: dict[tuple, Any] = {}
 
-    @cached_property
-    def runs(self) -> list[tuple[int, int, int]]:
-        if len(self.lengths) == 0:
-            return []
-        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
-        firsts = counts.cumsum(0) - counts
-        return list(zip(firsts.tolist(), counts.tolist(), lengths.tolist(), strict=True))
+    @classmethod
+    def of(cls, offsets: Tensor, name: str = "Layout: expected offsets") -> Layout:
+        """The layout of bare offsets, int64 [S + 1] on the CPU; equal offsets share one, so that each layer finds it again.
 
-    def sequence_ids(self, device: torch.device) -> Tensor:
-        key = ("sequence_ids", device)
-        if key not in self._on_device:
-            with torch.inference_mode(False):  # kept for later, when it may be saved for a way back
-                ids = torch.repeat_interleave(torch.arange(len(self.lengths), device="cpu"), self.lengths)
-                self._on_device[key] = ids.to(device)
-        return self._on_device[key]
+        Raises: ValueError where they do not start at 0 or fall; `name` begins the message.
+        """
+        layout, fault = _remembered(offsets.numpy().tobytes())
+        if fault:
+            raise ValueError(f"{name} {fault}; use Sequences, which checks them once")
+        return layout
 
-    def positions(self, device: torch.device) -> Tensor:
-        key = ("positions", device)
-        if key not in self._on_device:
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __reduce__(self):
+        return Layout, (self.starts.tobytes(),)
+
+    def cached(self, make: Callable, *arguments):
+        """`make(self, *arguments)`, computed once for these arguments, outside of inference mode.
+
+        What is made must not hold this layout, nor may the arguments, or it would outlive its batch.
+        """
+        if torch.compiler.is_dynamo_compiling():
+            return _untraced(self, make, *arguments)
+        key = (make, *arguments)
+        if key not in self._cache:
+            if len(self._cache) >= MOST_CACHED:
+                self._cache.clear()
             with torch.inference_mode(False):
-                starts = torch.repeat_interleave(self.offsets[:-1].clone(), self.lengths.clone())
-                self._on_device[key] = (torch.arange(len(starts), device="cpu") - starts).to(device)
-        return self._on_device[key]
+                self._cache[key] = made = make(self, *arguments)
+            return made
+        return self._cache[key]
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.cached(_lengths)
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest sequence; 0 without sequences."""
+        return self.cached(_longest)
+
+
+_untraced = torch._disable_dynamo(Layout.cached)  # a compiled graph breaks here: it depends on the offsets' values
+MOST_CACHED = 64  # results that a layout keeps
+
+
+@lru_cache(256)
+def _remembered(offsets: bytes) -> tuple[Layout | None, str | None]:
+    """The layout of these offsets, or what is wrong with them."""
+    starts = np.frombuffer(offsets, np.int64)
+    fault = _fault(starts)
+    return (None, fault[0]) if fault else (Layout(offsets), None)
+
+
+def _lengths(layout: Layout) -> Tensor:
+    return layout.offsets.diff()
+
+
+def _longest(layout: Layout) -> int:
+    return int(np.diff(layout.starts).max(initial=0))
+
+
+def _runs(layout: Layout) -> list[tuple[int, int, int]]:
+    return [(first, count, n) for first, _, _, count, n, _ in equal_runs(layout.starts, layout.starts)]
+
+
+def _sequence_ids(layout: Layout, device: torch.device) -> Tensor:
+    ids = np.repeat(np.arange(len(layout)), np.diff(layout.starts))
+    return torch.from_numpy(ids).to(device)
+
+
+def _positions(layout: Layout, device: torch.device) -> Tensor:
+    places = np.arange(layout.rows) - np.repeat(layout.starts[:-1], np.diff(layout.starts))
+    return torch.from_numpy(places).to(device)
+
+
+def equal_runs(starts: np.ndarray, key_starts: np.ndarray) -> list[list[int]]:
+    """Runs of neighbours with equal numbers of queries and keys: (first sequence, its first query and key, count, n, m)."""
+    lengths = np.stack([np.diff(starts), np.diff(key_starts)])
+    new = np.flatnonzero((np.diff(lengths, prepend=-1) != 0).any(0))
+    counts = np.diff(new, append=lengths.shape[1])
+    return np.stack([new, starts[new], key_starts[new], counts, *lengths[:, new]], 1).tolist()
 
 
 class Sequences:
     """A batch of sequences of any lengths, packed: `values [T, ...]` and `offsets [S + 1]`; it indexes like a list of tensors.
 
     Shapes: values [T, ...] on any device, offsets [S + 1] integers (kept as int64 on the CPU), T rows in S sequences.
+    `layout` holds the offsets and what was computed from them; `attention` takes it.
     Raises: TypeError or ValueError where the offsets are not integers in one row, do not start at 0, fall, or do not
     end at the number of rows.
 
@@ -73,7 +138,7 @@ class Sequences:
     (tensor([4]), tensor([3, 0]))
     """
 
-    __slots__ = ("values", "_layout")
+    __slots__ = ("values", "layout")
 
     def __init__(self, values: Tensor, offsets: Tensor | Sequence[int]):
         if not isinstance(values, Tensor) or values.dim() == 0:
@@ -81,34 +146,35 @@ class Sequences:
                 f"Sequences: expected values as a tensor [T, ...], got {_kind(values)}; pass a tensor with rows"
             )
         self.values = values
-        self._layout = Layout(_checked_offsets(offsets, len(values)))
+        make = _untraced_layout if torch.compiler.is_dynamo_compiling() else _checked_layout
+        self.layout = make(offsets, len(values))
 
     # --- what follows from the offsets -------------------------------------------------------------------------------
 
     @property
     def offsets(self) -> Tensor:
         """int64 [S + 1] on the CPU: sequence s is `values[offsets[s]:offsets[s + 1]]`."""
-        return self._layout.offsets
+        return self.layout.offsets
 
     @property
     def lengths(self) -> Tensor:
         """int64 [S] on the CPU: rows of each sequence."""
-        return self._layout.lengths
+        return self.layout.lengths
 
     @property
     def positions(self) -> Tensor:
         """int64 [T] on the device of the values: the place of each row in its own sequence, from 0."""
-        return self._layout.positions(self.values.device)
+        return self.layout.cached(_positions, self.values.device)
 
     @property
     def sequence_ids(self) -> Tensor:
         """int64 [T] on the device of the values: the sequence each row belongs to."""
-        return self._layout.sequence_ids(self.values.device)
+        return self.layout.cached(_sequence_ids, self.values.device)
 
     @property
     def runs(self) -> list[tuple[int, int, int]]:
         """Maximal runs of equal lengths side by side, as (first sequence, how many, length): each is one dense array."""
-        return self._layout.runs
+        return self.layout.cached(_runs)
 
     def with_values(self, values: Tensor) -> Sequences:
         """The same offsets over other values; costs nothing and shares all that was computed from the offsets.
@@ -120,7 +186,7 @@ class Sequences:
                 f"Sequences.with_values: expected {len(self.values)} rows, got {len(values)}; keep one row for each old one"
             )
         new = Sequences.__new__(Sequences)
-        new.values, new._layout = values, self._layout
+        new.values, new.layout = values, self.layout
         return new
 
     def to(self, *args, **kwargs) -> Sequences:
@@ -246,7 +312,7 @@ class Sequences:
         (tensor([[ 1,  2],
                 [ 3, -1]]), tensor([2, 1]))
         """
-        longest = int(self.lengths.max()) if len(self) else 0
+        longest = self.layout.longest
         padded = self.values.new_full((len(self), longest, *self.values.shape[1:]), value)
         padded = padded.index_put((self.sequence_ids, self.positions), self.values)
         return padded, self.lengths
@@ -310,31 +376,34 @@ def rows_from(starts: Tensor, lengths: Tensor) -> Tensor:
     return rows + torch.repeat_interleave(starts - offsets_of(lengths)[:-1], lengths)
 
 
-def _checked_offsets(offsets: Tensor | Sequence[int], rows: int) -> Tensor:
+def _checked_layout(offsets: Tensor | Sequence[int], rows: int) -> Layout:
     offsets = torch.as_tensor(offsets, device="cpu")
-    if (
-        offsets.dim() != 1
-        or len(offsets) == 0
-        or offsets.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8)
-    ):
+    integers = offsets.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    if not integers or offsets.dim() != 1 or len(offsets) == 0:
         raise TypeError(
             f"Sequences: expected offsets as one row of integers [S + 1], got {_kind(offsets)}; start them with a 0"
         )
-    offsets = offsets.to(torch.int64, copy=True)  # the caller may fill his anew
-    if int(offsets[0]) != 0:
-        raise ValueError(f"Sequences: expected offsets that start at 0, got {int(offsets[0])}; put a 0 in front")
-    falls = (offsets.diff() < 0).nonzero()
+    starts = offsets.numpy().astype(np.int64)
+    fault = _fault(starts, rows)
+    if fault:
+        raise ValueError(f"Sequences: expected offsets {fault[0]}; {fault[1]}")
+    return Layout(starts.tobytes())
+
+
+_untraced_layout = torch._disable_dynamo(_checked_layout)
+
+
+def _fault(starts: np.ndarray, rows: int | None = None) -> tuple[str, str] | None:
+    """What is wrong with offsets, and what to do; without `rows`, they may end anywhere."""
+    if len(starts) == 0 or starts[0] != 0:
+        return f"that start at 0, got {starts[:1].tolist()[0] if len(starts) else 'none'}", "put a 0 in front"
+    falls = np.flatnonzero(np.diff(starts) < 0)
     if len(falls):
         s = int(falls[0])
-        raise ValueError(
-            f"Sequences: expected offsets that never fall, got {int(offsets[s])} then {int(offsets[s + 1])} at sequence {s}; "
-            "sort out the lengths"
-        )
-    if int(offsets[-1]) != rows:
-        raise ValueError(
-            f"Sequences: expected offsets that end at {rows} rows, got {int(offsets[-1])}; count the rows again"
-        )
-    return offsets
+        return f"that never fall, got {starts[s]} then {starts[s + 1]} at sequence {s}", "sort out the lengths"
+    if rows is not None and starts[-1] != rows:
+        return f"that end at {rows} rows, got {starts[-1]}", "count the rows again"
+    return None
 
 
 def _kind(thing) -> str:

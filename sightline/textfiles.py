@@ -54,7 +54,7 @@ def read_lines(source: str | Path, encoding: str | None = None) -> Iterator[str]
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "plays.txt")
     >>> _ = path.write_bytes("\\ufeffone\\r\\ntwo\\x0cthree\\nfour".encode())
-    >>> list(lines(path))
+    >>> list(read_lines(path))
     ['one', 'two\\x0cthree', 'four']
     """
     with open_source(source) as (stream, name):
@@ -90,7 +90,7 @@ def _cut(text: str) -> list[str]:
 def printable_path(path: str | Path) -> str:
     """A path as messages and JSON show it: bytes of a name that are not UTF-8 are escaped.
 
-    >>> shown("caf\\udce9.csv")
+    >>> printable_path("caf\\udce9.csv")
     'caf\\\\xe9.csv'
     """
     try:

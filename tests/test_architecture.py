@@ -18,7 +18,8 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
     {"batching", "textfiles", "resumable"},
-    {"sequences", "attention", "files"},
+    {"attention", "files"},
+    {"sequences"},
     {"tabular", "kernels"},
 ]
 CORE = {

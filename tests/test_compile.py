@@ -32,6 +32,16 @@ def test_attention():
         torch.testing.assert_close(found, expected)
 
 
+def test_sequences_made_and_read_inside():
+    def places(values):
+        x = Sequences(values * 2, [0, 2, len(values)])
+        return x.positions + x.values.long() + x.lengths.sum() + x.layout.longest
+
+    compiled = torch.compile(places, backend="eager")
+    for rows in (3, 5, 9):
+        assert torch.equal(compiled(torch.ones(rows)), places(torch.ones(rows)))
+
+
 @pytest.mark.parametrize("name", ["self-attention", "rnn", "lstm", "convolution", "fully-connected"])
 def test_encoders(name):
     settings = {"largest": 20} if name == "fully-connected" else {}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sightline import resumable
 from sightline.files import LOCK
 from sightline.resumable import Run, digest, read_window, windows
 
@@ -103,3 +104,8 @@ def test_windows_end_after_some_items_or_many_characters():
     items = ["a"] * 3 + ["b" * 1_000_000] + ["a"] * 3
     assert [len(window) for window in windows(items, 2, len)] == [2, 2, 2, 1]
     assert digest([b"ab", b""]) != digest([b"a", b"b"]) != digest([b"ab"])
+
+
+def test_processes_wait_for_days(monkeypatch):
+    monkeypatch.setattr(resumable, "PartialState", lambda **options: options)
+    assert resumable.processes()["timeout"].days == 7

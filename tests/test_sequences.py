@@ -1,12 +1,18 @@
 """Sequences is a list of tensors: every index, every conversion and every gradient, against a plain list."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from sightline.sequences import Sequences
+from sightline.attention import CAUSAL, Request, attention
+from sightline.attention.operator import BACKENDS
+from sightline.sequences import MOST_CACHED, Layout, Sequences
 
 LENGTHS = st.lists(st.sampled_from([0, 0, 1, 1, 2, 3, 3, 7]), max_size=8)
 FULL_LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
@@ -175,6 +181,86 @@ def test_with_values_shares_all_that_follows_from_the_offsets():
     assert other.positions is sequences.positions and other.sequence_ids is sequences.sequence_ids
     assert other.lengths is sequences.lengths and other.runs is sequences.runs
     assert sequences.positions is sequences.positions
+
+
+def test_equal_bare_offsets_have_one_layout_and_it_is_a_copy():
+    offsets = torch.tensor([0, 2, 5])
+    layout = Layout.of(offsets)
+    assert Layout.of(offsets.clone()) is layout and Layout.of(torch.tensor([0, 3, 5])) is not layout
+    offsets[1] = 4
+    assert layout.offsets.tolist() == layout.starts.tolist() == [0, 2, 5]
+    assert (len(layout), layout.rows, layout.longest) == (2, 5, 3)
+    for wrong, fault in (
+        ([1, 2], "that start at 0, got 1"),
+        ([0, 2, 1], "that never fall, got 2 then 1 at sequence 1"),
+    ):
+        with pytest.raises(ValueError, match=f"^Layout: expected offsets {fault}; use Sequences, "):
+            Layout.of(torch.tensor(wrong))
+
+
+def test_a_layout_computes_once_and_forgets_when_it_has_too_much():
+    layout, calls = Sequences(torch.ones(3), [0, 1, 3]).layout, []
+
+    def make(layout, number):
+        calls.append(number)
+        return [number]
+
+    assert layout.cached(make, 1) is layout.cached(make, 1) and layout.cached(make, 2) == [2] and calls == [1, 2]
+    for number in range(3 * MOST_CACHED):
+        assert layout.cached(make, number) == [number]
+        assert len(layout._cache) <= MOST_CACHED
+
+
+def test_what_was_planned_in_inference_mode_serves_training():
+    with torch.inference_mode():
+        x = Sequences(torch.randn(40, 2, 8), [0, 3, 20, 20, 40])
+        for backend in ("cpu", "blockwise", None):
+            attention(x.values, x.values, x.values, x.layout, CAUSAL, backend=backend)
+        tensors = x.offsets, x.lengths, x.positions, x.sequence_ids
+    assert not any(t.is_inference() for t in tensors)
+    for backend in ("cpu", "blockwise", None):
+        q = torch.randn(40, 2, 8, requires_grad=True)
+        attention(q, q, q, x.layout, CAUSAL, backend=backend).out.sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["native", "cpu", "blockwise", "reference"])
+def test_written_offsets_lead_no_backend_astray(backend):
+    x = Sequences(torch.randn(9, 2, 8), [0, 4, 9])
+    expected = attention(x.values, x.values, x.values, torch.tensor([0, 4, 9]), backend="reference").out
+    x.offsets[1] = 2**40
+    try:
+        found = attention(x.values, x.values, x.values, x.layout, backend=backend).out
+    except ValueError as refusal:  # where there is no compiler
+        assert backend == "native" and "needs a C compiler" in str(refusal)
+    else:
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_copy_has_a_layout_of_its_own_without_what_was_computed():
+    x = Sequences(torch.randn(9, 2, 8), [0, 4, 9])
+    attention(x.values, x.values, x.values, x.layout)
+    twin = copy.deepcopy(x)
+    assert twin.layout is not x.layout and twin.layout._cache == {} and same(twin, x.to_list())
+
+
+def test_a_layout_ends_with_its_batch():
+    x = Sequences(torch.randn(9, 2, 8), [0, 4, 9])
+    keys = Sequences(torch.randn(7, 2, 8), [0, 2, 7])
+    for backend in ("native", "cpu", "blockwise"):
+        if (
+            backend != "native"
+            or BACKENDS["native"].refuses(Request(*[x.values] * 3, x.layout, x.layout, CAUSAL, 1.0)) is None
+        ):
+            attention(x.values, x.values, x.values, x.layout, backend=backend)
+            attention(x.values, keys.values, keys.values, x.layout, key_offsets=keys.layout, backend=backend)
+    x.positions, x.runs, keys.lengths  # noqa: B018
+    layouts = [weakref.ref(s.layout) for s in (x, keys)]
+    gc.disable()
+    try:
+        del x, keys
+        assert [layout() for layout in layouts] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_to_moves_values_and_leaves_offsets():

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sightline.attention import exact
 from sightline.attention.reference import visible
-from sightline.attention.request import Request, kept
+from sightline.attention.request import Request
 from sightline.attention.single_backward import once
 from sightline.attention.strips import Strip, dropout_mask, plan
 
@@ -30,8 +30,7 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**62, (), device="cpu")) if request.dropout else 0
-    offsets, key_offsets = kept(request.offsets, request.key_offsets)
-    rest = request._replace(q=None, k=None, v=None, bias=None, offsets=offsets, key_offsets=key_offsets)
+    rest = request._replace(q=None, k=None, v=None, bias=None)
     return Attend.apply(*_tensors(request), rest, seed)
 
 

@@ -19,7 +19,7 @@ from sightline.attention import exact
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
-from sightline.attention.request import Request, kept, positive
+from sightline.attention.request import Request, positive_scale
 from sightline.attention.single_backward import once
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -48,7 +48,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v, bias = request.q, request.k, request.v, request.bias
     rectangles = plan(request)
     dtype, width = q.dtype, v.shape[2]
-    q, scale = positive(q, request.scale)
+    q, scale = positive_scale(q, request.scale)
     if dtype.itemsize == 2 and abs(request.scale) * q.shape[2] ** 0.5 * torch.finfo(dtype).eps < SMALL:
         q, k, v = q.float(), k.float(), v.float()
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
@@ -57,10 +57,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     q, k, v = map(_in_a_row, (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    offsets, key_offsets = kept(request.offsets, request.key_offsets)
-    rest = request._replace(
-        q=None, k=None, v=None, bias=None, sink=None, offsets=offsets, key_offsets=key_offsets, scale=scale
-    )
+    rest = request._replace(q=None, k=None, v=None, bias=None, sink=None, scale=scale)
     out, lse = Attend.apply(q, k, v, bias, rectangles, rest)
     return out[..., :width].to(dtype), lse
 

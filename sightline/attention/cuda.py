@@ -8,8 +8,6 @@ Source: Dao 2023, FlashAttention-2.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,8 +15,9 @@ from torch.nn.functional import pad
 
 from sightline.attention import blockwise
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request, kept, positive
+from sightline.attention.request import Request, positive_scale
 from sightline.attention.single_backward import once
+from sightline.sequences import Layout
 
 kernel = torch.ops.aten._flash_attention_forward
 kernel_backward = torch.ops.aten._flash_attention_backward
@@ -55,12 +54,12 @@ def refuses(request: Request) -> str | None:
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
-    q, k, v, offsets, key_offsets, pattern, scale, *_ = request
+    q, k, v, layout, key_layout, pattern, scale, *_ = request
     width = v.shape[2]
-    q, scale = positive(q, scale)
+    q, scale = positive_scale(q, scale)
     widest = -(-max(width, q.shape[2]) // STEP) * STEP
     q, k, v = (_loadable(t, widest) for t in (q, k, v))
-    out, lse = Attend.apply(q, k, v, *kept(offsets, key_offsets), pattern, scale)
+    out, lse = Attend.apply(q, k, v, layout, key_layout, pattern, scale)
     return out[..., :width], lse
 
 
@@ -77,20 +76,18 @@ def _loadable(t: Tensor, width: int) -> Tensor:
     return t.clone(memory_format=torch.contiguous_format)
 
 
-@lru_cache(256)
-def _bounds(offsets: bytes, device: torch.device) -> tuple[Tensor, int]:
-    """The offsets on the device, and the longest length."""
-    starts = np.frombuffer(offsets, np.int64)
-    return torch.from_numpy(starts.astype(np.int32)).to(device), int(np.diff(starts).max(initial=0))
+def _bounds(layout: Layout, device: torch.device) -> Tensor:
+    """The offsets on the device, as the kernels take them."""
+    return torch.from_numpy(layout.starts.astype(np.int32)).to(device)
 
 
-def _layout(q: Tensor, offsets: Tensor, key_offsets: Tensor, pattern: Pattern) -> tuple[tuple, dict]:
+def _arguments(q: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern) -> tuple[tuple, dict]:
     """What the kernels want to know: (offsets, key offsets, longest, longest keys), and the window."""
-    bounds, longest = _bounds(offsets.numpy().tobytes(), q.device)
-    key_bounds, most_keys = _bounds(key_offsets.numpy().tobytes(), q.device)
+    bounds, key_bounds = (o.cached(_bounds, q.device) for o in (layout, key_layout))
+    longest = layout.longest
     # A side without limit becomes `most_keys` where the other has one. With more queries than keys that hides keys from
     # queries that stand before the first key, unless it is at least as much as the queries.
-    most_keys = max(most_keys, longest)
+    most_keys = max(key_layout.longest, longest)
     left, right = (-1 if side is None else min(side, most_keys) for side in (pattern.left, pattern.right))
     if longest == 1:  # without any limit the kernel swaps heads and queries here, and returns a shuffled lse
         left = most_keys if left == -1 else left
@@ -102,26 +99,26 @@ class Attend(torch.autograd.Function):
     """One call for the whole pack, and one back. Gradients flow through out and lse; there is no double backward."""
 
     @staticmethod
-    def forward(ctx, q, k, v, offsets, key_offsets, pattern: Pattern, scale: float):
+    def forward(ctx, q, k, v, layout: Layout, key_layout: Layout, pattern: Pattern, scale: float):
         ctx.set_materialize_grads(False)
-        ctx.request = offsets, key_offsets, pattern, scale
+        ctx.request = layout, key_layout, pattern, scale
         if len(q) == 0 or len(k) == 0:  # nobody sees anything; the kernel cannot be launched for nobody
             out = torch.zeros_like(q, memory_format=torch.contiguous_format)
             lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
             ctx.save_for_backward(q, k, v, out, lse.T)
             return out, lse
-        layout, window = _layout(q, offsets, key_offsets, pattern)
-        out, level, *_ = kernel(q, k, v, *layout, False, scale=scale, **window)
+        numbers, window = _arguments(q, layout, key_layout, pattern)
+        out, level, *_ = kernel(q, k, v, *numbers, False, scale=scale, **window)
         ctx.save_for_backward(q, k, v, out, level)
         lse = level.T.clone(memory_format=torch.contiguous_format)  # level [H, T] is the kernel's own
-        if key_offsets is not offsets:  # it says +inf where nothing is seen
+        if key_layout is not layout:  # it says +inf where nothing is seen
             lse = lse.masked_fill_(lse.isinf(), -torch.inf)
         return out, lse
 
     @once
     def backward(ctx, grad_out, grad_lse):
         q, k, v, out, level = ctx.saved_tensors
-        offsets, key_offsets, pattern, scale = ctx.request
+        layout, key_layout, pattern, scale = ctx.request
         if len(q) == 0 or len(k) == 0:
             return *(torch.zeros_like(t) for t in (q, k, v)), None, None, None, None
         grad_out = torch.zeros_like(out) if grad_out is None else grad_out
@@ -132,10 +129,10 @@ class Attend(torch.autograd.Function):
             return *blockwise.derive(grad_out, grad_lse, out, lse, request)[:3], None, None, None, None
         if grad_lse is not None:
             q, k, v, out, grad_out = _with_lse(q, k, v, out, grad_out, grad_lse)
-        layout, window = _layout(q, offsets, key_offsets, pattern)
+        numbers, window = _arguments(q, layout, key_layout, pattern)
         unused = torch.zeros(2, dtype=torch.uint64, device=q.device), torch.empty(0, device=q.device)
         grad_out = _loadable(grad_out, q.shape[2])
-        grads = kernel_backward(grad_out, q, k, v, out, level, *layout, *unused, scale=scale, **window)
+        grads = kernel_backward(grad_out, q, k, v, out, level, *numbers, *unused, scale=scale, **window)
         return *(g[..., :width] for g in grads), None, None, None, None
 
 

@@ -57,7 +57,7 @@ def failed_back(grads: Sequence[Tensor | None], request: Request) -> Tensor | No
     for t, offsets in zip(rows, (request.offsets, request.key_offsets, request.key_offsets), strict=True):
         bad = either(bad, _sequences(t.isnan().flatten(1).any(1), offsets))
     if bias is not None:
-        bad = either(bad, bias.isnan().flatten(1).any(1).cpu().expand(len(request.offsets) - 1))
+        bad = either(bad, bias.isnan().flatten(1).any(1).cpu().expand(len(request.layout)))
     return bad
 
 

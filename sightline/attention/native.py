@@ -8,7 +8,8 @@ so that it does not depend on how many there are; nor does what is left to other
 from __future__ import annotations
 
 import ctypes
-from functools import cache, lru_cache
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from sightline.attention import exact
-from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request, kept
+from sightline.attention.request import Request
 from sightline.attention.single_backward import once
 from sightline.kernels.toolchain import KERNELS, Source, library
+from sightline.sequences import Layout
 
 LONGEST = 1024  # keys of a sequence; beyond, the dense kernel's tiles stay nearer to the processor
 FEW = 2**12  # pairs of all heads that are not worth a second thread
@@ -52,7 +53,7 @@ def refuses(request: Request) -> str | None:
         return "native: has no dropout, softcap or bias; leave the backend to be chosen"
     if not all(type(t) in (Tensor, Parameter) for t in request[:3]):
         return "native: is not traced; leave the backend to be chosen"
-    longest, largest, pairs = _sizes(*_bytes(request.offsets, request.key_offsets))
+    longest, largest, pairs, *_ = request.plan(_work)
     if longest > LONGEST:
         return f"native: expected at most {LONGEST} keys in a sequence, got {longest}; leave the backend to be chosen"
     if largest > SMALL and largest * EVEN > pairs * request.k.shape[1]:
@@ -63,22 +64,20 @@ def refuses(request: Request) -> str | None:
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
-    q, k, v, offsets, key_offsets, pattern, scale = request[:7]
-    q, k, v = (t.resolve_neg() for t in (q, k, v))  # their numbers are read as they lie
-    return Attend.apply(q, k, v, *kept(offsets, key_offsets), pattern, scale)
+    q, k, v = (t.resolve_neg() for t in request[:3])  # C reads the memory, where a negated view holds other numbers
+    return Attend.apply(q, k, v, request._replace(q=None, k=None, v=None, sink=None))
 
 
 class Attend(torch.autograd.Function):
     """There, and back with the weights made anew from lse. Gradients flow through out and lse; there is no double backward."""
 
     @staticmethod
-    def forward(ctx, q, k, v, offsets, key_offsets, pattern: Pattern, scale: float):
+    def forward(ctx, q, k, v, rest: Request):
         ctx.set_materialize_grads(False)
-        ctx.how = offsets, key_offsets, pattern, scale
+        ctx.rest, request = rest, rest._replace(q=q, k=k, v=v)
         out, lse = q.new_empty(*q.shape[:2], v.shape[2]), q.new_empty(q.shape[:2])
         ctx.failed = None
-        if not _run({"q": q, "k": k, "v": v, "out": out, "lse": lse}, *ctx.how):
-            request = Request(q, k, v, *ctx.how)
+        if not _run({"q": q, "k": k, "v": v, "out": out, "lse": lse}, request):
             ctx.failed = exact.failed(out, lse, request)
             if ctx.failed is not None:
                 out, lse = exact.attend(out, lse, ctx.failed, request)
@@ -97,26 +96,25 @@ class Attend(torch.autograd.Function):
         grads = [t.new_empty(t.shape) for t in (q, k, v)]
         held = {"q": q, "k": k, "v": v, "grad": grad, "lse": lse, "grad_lse": grad_lse}
         held |= dict(zip(("grad_q", "grad_k", "grad_v"), grads, strict=True))
-        if not _run(held, *ctx.how) or ctx.failed is not None:
-            request = Request(q, k, v, *ctx.how)
+        request = ctx.rest._replace(q=q, k=k, v=v)
+        if not _run(held, request) or ctx.failed is not None:
             bad = exact.either(ctx.failed, exact.failed_back([*grads, None], request))
             if bad is not None:
                 grads = exact.derive([*grads, None], bad, grad_out, grad_lse, request)[:3]
-        return *grads, None, None, None, None
+        return *grads, None
 
 
-def _run(held: dict[str, Tensor | None], offsets: Tensor, key_offsets: Tensor, pattern: Pattern, scale: float) -> bool:
+def _run(held: dict[str, Tensor | None], request: Request) -> bool:
     """One call, there or back. Whether all that it made is finite, but for the lse of a query that sees nothing."""
     (rows, heads, width), (keys, groups, value_width) = held["q"].shape, held["v"].shape
-    sequences = len(offsets) - 1
-    longest, _, pairs = _sizes(*_bytes(offsets, key_offsets))
-    threads, beyond = _threads(pairs, heads), rows + keys
+    sequences, pattern, work = len(request.layout), request.pattern, request.plan(_work)
+    threads, beyond = _threads(work.pairs, heads), rows + keys
     left, right = (beyond if side is None else min(side, beyond) for side in (pattern.left, pattern.right))
     given = Given(sequences=sequences, heads=heads, groups=groups, width=width, value_width=value_width)
-    given.left, given.right, given.longest, given.scale = left, right, longest, scale
+    given.left, given.right, given.longest, given.scale = left, right, work.longest, request.scale
     given.backward = "grad" in held
     given.grain = max(1, sequences * groups // (threads * TURNS))
-    given.offsets, given.key_offsets = offsets.data_ptr(), key_offsets.data_ptr()
+    given.offsets, given.key_offsets = work.offsets, work.key_offsets
     for name, t in held.items():
         if t is not None:
             setattr(given, name, t.data_ptr())
@@ -132,15 +130,22 @@ def _threads(pairs: int, heads: int) -> int:
     return 1 if pairs * heads <= FEW else torch.get_num_threads()
 
 
-def _bytes(offsets: Tensor, key_offsets: Tensor) -> tuple[bytes, bytes | None]:
-    return offsets.numpy().tobytes(), None if key_offsets is offsets else key_offsets.numpy().tobytes()
+class Work(NamedTuple):
+    """The most keys of a sequence, the most pairs of one, and all pairs; and where the offsets lie in memory."""
+
+    longest: int
+    largest: int
+    pairs: int
+    offsets: int
+    key_offsets: int
 
 
-@lru_cache(256)
-def _sizes(offsets: bytes, key_offsets: bytes | None) -> tuple[int, int, int]:
-    """The most keys of a sequence, the most pairs of one, and all pairs; remembered, since each layer asks again."""
-    n, m = (np.diff(np.frombuffer(o or offsets, np.int64)) for o in (offsets, key_offsets))
-    return int(m.max(initial=0)), int((n * m).max(initial=0)), int((n * m).sum())
+def _work(layout: Layout, key_layout: Layout | None) -> Work:
+    both = [o.starts for o in (layout, layout if key_layout is None else key_layout)]
+    n, m = map(np.diff, both)
+    pairs = n * m
+    addresses = (starts.ctypes.data for starts in both)
+    return Work(int(m.max(initial=0)), int(pairs.max(initial=0)), int(pairs.sum()), *addresses)
 
 
 @cache

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from numbers import Real
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from sightline.attention.origin import Origin
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
 from sightline.attention.seen import has_tangent
+from sightline.sequences import Layout
 
 BACKENDS = {
     "native": native,
@@ -45,10 +45,10 @@ def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    offsets: Tensor,
+    offsets: Tensor | Layout,
     pattern: Pattern = FULL,
     *,
-    key_offsets: Tensor | None = None,
+    key_offsets: Tensor | Layout | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
@@ -91,8 +91,8 @@ def attention(
     scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
     dropout = _finite("dropout", dropout, "it is the share of weights dropped")
     softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
-    key_offsets = _check(q, k, v, offsets, key_offsets, pattern, dropout)
-    request = Request(q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink)
+    layouts = _check(q, k, v, offsets, key_offsets, pattern, dropout)
+    request = Request(q, k, v, *layouts, pattern, scale, dropout, softcap, bias, sink)
     if not (softcap is None and bias is None and sink is None):
         _check_scores(request)
     chosen = _choose(backend, request)
@@ -174,10 +174,8 @@ def _finite(name: str, number, instead: str) -> float:
     return plain
 
 
-def _check(
-    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, key_offsets: Tensor | None, pattern: Pattern, dropout: float
-) -> Tensor:
-    """Raises if the request makes no sense; gives the key offsets."""
+def _check(q: Tensor, k: Tensor, v: Tensor, offsets, key_offsets, pattern, dropout: float) -> tuple[Layout, Layout]:
+    """Raises if the request makes no sense; gives the layouts of queries and keys."""
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
         shapes = [list(t.shape) for t in (q, k, v)]
         raise ValueError(
@@ -203,19 +201,19 @@ def _check(
         raise ValueError(
             f"attention: expected a dropout from 0 to below 1, got {dropout}; it is the share of weights dropped"
         )
-    _check_offsets("offsets", offsets, len(q))
+    layout = _layout("offsets", offsets, len(q))
     if key_offsets is None:
         if len(q) != len(k):
             raise ValueError(
                 f"attention: expected as many keys as queries, got {len(k)} and {len(q)}; or give key_offsets"
             )
-        return offsets
-    _check_offsets("key_offsets", key_offsets, len(k))
-    if len(key_offsets) != len(offsets):
+        return layout, layout
+    key_layout = _layout("key_offsets", key_offsets, len(k))
+    if len(key_layout) != len(layout):
         raise ValueError(
-            f"attention: expected offsets and key_offsets of the same sequences, got {len(offsets) - 1} and {len(key_offsets) - 1}; give one key range for each"
+            f"attention: expected offsets and key_offsets of the same sequences, got {len(layout)} and {len(key_layout)}; give one key range for each"
         )
-    return key_offsets
+    return layout, key_layout
 
 
 def _check_scores(request: Request) -> None:
@@ -238,8 +236,7 @@ def _check_scores(request: Request) -> None:
         )
     if bias is None:
         return
-    sequences = len(request.offsets) - 1
-    n, m = (int(o.diff().max()) if sequences else 0 for o in (request.offsets, request.key_offsets))
+    sequences, n, m = len(request.layout), request.layout.longest, request.key_layout.longest
     fits = bias.dim() == 4 and bias.shape[0] in (1, sequences) and bias.shape[1] in (1, heads)
     if not (fits and bias.shape[2] >= n and bias.shape[3] >= m):
         raise ValueError(
@@ -248,32 +245,22 @@ def _check_scores(request: Request) -> None:
         )
 
 
-def _check_offsets(name: str, offsets: Tensor, rows: int) -> None:
-    if (
-        not isinstance(offsets, Tensor)
-        or offsets.dtype != torch.int64
-        or offsets.device.type != "cpu"
-        or offsets.dim() != 1
-    ):
-        what = (
-            f"{offsets.dtype} {list(offsets.shape)} on {offsets.device}"
-            if isinstance(offsets, Tensor)
-            else type(offsets).__name__
+def _layout(name: str, offsets: Tensor | Layout, rows: int) -> Layout:
+    """A layout as it is, or that of bare offsets. Raises: TypeError or ValueError where they do not fit so many rows."""
+    if isinstance(offsets, Layout):
+        layout = offsets
+    elif not isinstance(offsets, Tensor):
+        raise TypeError(f"{_OFFSETS.format(name)}, got {type(offsets).__name__}; use Sequences.layout")
+    elif offsets.dtype != torch.int64 or offsets.device.type != "cpu" or offsets.dim() != 1:
+        kind = f"{offsets.dtype} {list(offsets.shape)} on {offsets.device}"
+        raise TypeError(f"{_OFFSETS.format(name)}, got {kind}; use Sequences.layout")
+    else:
+        layout = Layout.of(offsets, f"attention: expected {name}")
+    if layout.rows != rows:
+        raise ValueError(
+            f"attention: expected {name} that end at {rows} rows, got {layout.rows}; use Sequences, which checks them once"
         )
-        raise TypeError(
-            f"attention: expected {name} as an int64 tensor [S + 1] on the CPU, got {what}; use Sequences.offsets"
-        )
-    fault = _fault(offsets.numpy().tobytes(), rows)
-    if fault:
-        raise ValueError(f"attention: expected {name} {fault}; use Sequences, which checks them once")
+    return layout
 
 
-@lru_cache(256)
-def _fault(offsets: bytes, rows: int) -> str | None:
-    """What is wrong with these offsets, remembered, since each layer asks again about the same ones."""
-    numbers = np.frombuffer(offsets, np.int64)
-    if len(numbers) == 0 or numbers[0] != 0:
-        return f"that start at 0, got {numbers[:1].tolist()}"
-    if (np.diff(numbers) < 0).any():
-        return f"that never fall, got a fall at sequence {int((np.diff(numbers) < 0).argmax())}"
-    return None if numbers[-1] == rows else f"that end at {rows} rows, got {numbers[-1]}"
+_OFFSETS = "attention: expected {} as an int64 tensor [S + 1] on the CPU, or a Layout"

@@ -8,7 +8,6 @@ queries with just the keys they see.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request
+from sightline.sequences import Layout, equal_runs
 
 # What things cost on a CPU with 512-bit vectors, in nanoseconds, forward and backward together: only their ratios matter.
 CALL = 250_000  # one more call
@@ -65,22 +65,19 @@ class Plan:
 
 
 def plan(request: Request) -> Plan:
-    """Which rectangles to compute for so many heads of this width: a pure function, remembered for the next layer."""
-    offsets, key_offsets, (_, heads, width) = request.offsets, request.key_offsets, request.q.shape
-    other = None if key_offsets is offsets else key_offsets.numpy().tobytes()
-    return _plan(offsets.numpy().tobytes(), other, request.pattern, heads, width, request.bias is not None)
+    """Which rectangles to compute for so many heads of this width: a pure function, computed once for the batch."""
+    _, heads, width = request.q.shape
+    return request.plan(_plan, request.pattern, heads, width, request.bias is not None)
 
 
-@lru_cache(256)
-def _plan(offsets: bytes, key_offsets: bytes | None, pattern: Pattern, heads: int, width: int, biased: bool) -> Plan:
+def _plan(layout: Layout, key_layout: Layout | None, pattern: Pattern, heads: int, width: int, biased: bool) -> Plan:
     """With a bias, each run of equal lengths stays one rectangle by itself, so that the bias is a view too."""
-    starts = np.frombuffer(offsets, np.int64)
-    key_starts = starts if key_offsets is None else np.frombuffer(key_offsets, np.int64)
+    starts, key_starts = layout.starts, (layout if key_layout is None else key_layout).starts
     direct, squares, seeing = [], [], 0
     for sequence, q0, k0, count, n, m in equal_runs(starts, key_starts):
         for i, queries, j, keys, mask, behind in _blocks(n, m, pattern):
             seeing += count * queries
-            if key_offsets is None and mask != "band" and not biased:
+            if key_layout is None and mask != "band" and not biased:
                 squares.append((n, q0, count))
             else:
                 rows = q0 + i, n, k0 + j, m
@@ -103,14 +100,6 @@ def _once(rectangles: list[Rectangle], staged: np.ndarray, keys: int) -> bool:
     times = edges[:-1].cumsum()
     times[staged] += 1
     return bool((times == 1).all())
-
-
-def equal_runs(starts: np.ndarray, key_starts: np.ndarray):
-    """Runs of sequences with equal numbers of queries and keys: (first sequence, its first query row and key row, count, n, m)."""
-    lengths = np.stack([np.diff(starts), np.diff(key_starts)])
-    new = np.flatnonzero((np.diff(lengths, prepend=-1) != 0).any(0))
-    counts = np.diff(new, append=lengths.shape[1])
-    return np.stack([new, starts[new], key_starts[new], counts, *lengths[:, new]], 1).tolist()
 
 
 def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple]:

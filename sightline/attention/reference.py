@@ -87,11 +87,11 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     """All sequences, one after the other. Shapes as in `operator.attention`."""
-    q, k, v, offsets, key_offsets, pattern, scale, dropout, softcap, bias, sink = request[:11]
+    q, k, v, layout, key_layout, pattern, scale, dropout, softcap, bias, sink = request[:11]
     out, lse = [], []
     with torch.autocast(q.device.type, enabled=False):
-        for s in range(len(offsets) - 1):
-            rows, keys = slice(*offsets[s : s + 2].tolist()), slice(*key_offsets[s : s + 2].tolist())
+        for s in range(len(layout)):
+            rows, keys = (slice(*o.starts[s : s + 2].tolist()) for o in (layout, key_layout))
             its_bias = None if bias is None else bias[s if len(bias) > 1 else 0]
             scores = scores_of(q[rows], k[keys], pattern, scale, softcap, its_bias)
             o, l = attend_one(scores, v[keys], dropout, sink)

@@ -1,19 +1,15 @@
-"""Request: what one call of attention asks for, handed whole to backends and watchers, so that a new wish lengthens no list."""
+"""Request: the checked arguments of one call, handed whole to backends and watchers; a new option changes no signature."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
 
 from sightline.attention.origin import Origin
 from sightline.attention.pattern import Pattern
-
-
-def kept(offsets: Tensor, key_offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Offsets for the way back, since the caller may fill his anew before; one where they are one."""
-    own = offsets.clone()
-    return own, own if key_offsets is offsets else key_offsets.clone()
+from sightline.sequences import Layout
 
 
 class Request(NamedTuple):
@@ -22,8 +18,8 @@ class Request(NamedTuple):
     q: Tensor
     k: Tensor
     v: Tensor
-    offsets: Tensor
-    key_offsets: Tensor  # the very offsets, if the keys have no others
+    layout: Layout
+    key_layout: Layout  # the same object where the keys have the offsets of the queries
     pattern: Pattern
     scale: float
     dropout: float = 0.0
@@ -32,8 +28,21 @@ class Request(NamedTuple):
     sink: Tensor | None = None
     origin: Origin | None = None  # for watchers only
 
+    @property
+    def offsets(self) -> Tensor:
+        return self.layout.offsets
 
-def positive(q: Tensor, scale: float) -> tuple[Tensor, float]:
+    @property
+    def key_offsets(self) -> Tensor:
+        return self.key_layout.offsets
+
+    def plan(self, make: Callable, *arguments):
+        """`make(layout, key layout or None for the same, *arguments)`, computed once for the batch."""
+        other = None if self.key_layout is self.layout else self.key_layout
+        return self.layout.cached(make, other, *arguments)
+
+
+def positive_scale(q: Tensor, scale: float) -> tuple[Tensor, float]:
     """Queries and a scale above 0 with the same scores, for kernels that multiply their own mask of -inf by the scale."""
     if scale > 0:
         return q, scale

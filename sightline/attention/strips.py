@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.attention.pattern import Pattern
-from sightline.attention.rectangles import equal_runs
 from sightline.attention.request import Request
+from sightline.sequences import Layout, equal_runs
 
 BLOCK = 256  # queries of one sequence at a time, and the fewest keys in a tile that is not the last
 TILE = 2**21  # scores held at once, over all heads and sequences that go together
@@ -59,15 +57,14 @@ class Strip:
 
 def plan(request: Request) -> tuple[Strip, ...]:
     """The strips to compute: every query that sees a key is in one, with every key that it sees."""
-    offsets, key_offsets = request.offsets.numpy().tobytes(), request.key_offsets.numpy().tobytes()
-    return _plan(offsets, key_offsets, request.pattern, request.q.shape[1])
+    return request.plan(_plan, request.pattern, request.q.shape[1])
 
 
-@lru_cache(256)
-def _plan(offsets: bytes, key_offsets: bytes, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
-    starts, key_starts = np.frombuffer(offsets, np.int64), np.frombuffer(key_offsets, np.int64)
+def _plan(layout: Layout, key_layout: Layout | None, pattern: Pattern, heads: int) -> tuple[Strip, ...]:
     strips = []
-    for sequence, query, key, count, n, m in equal_runs(starts, key_starts):
+    for sequence, query, key, count, n, m in equal_runs(
+        layout.starts, (layout if key_layout is None else key_layout).starts
+    ):
         for start in range(0, n, BLOCK):
             stop = min(start + BLOCK, n)
             lo = 0 if pattern.left is None else max(0, start + m - n - pattern.left)

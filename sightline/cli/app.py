@@ -30,10 +30,7 @@ NO_MEMORY = (
 
 
 class Commands(TyperGroup):
-    """The commands in the order in which they are defined, with errors as sentences."""
-
-    def list_commands(self, ctx) -> list[str]:
-        return list(self.commands)
+    """The commands, with the options of their settings, and with errors as sentences."""
 
     def resolve_command(self, ctx, args) -> Any:
         name, command, rest = super().resolve_command(ctx, args)

@@ -58,7 +58,7 @@ def heads(
     from sightline.head_roles.page_data import read_report
     from sightline.head_roles.report import folder_for
     from sightline.head_roles.report import heads as run
-    from sightline.training.loop import processes
+    from sightline.resumable import processes
 
     other = None if beside is None else read_report(beside)
     source = corpus[0] if len(corpus) == 1 else corpus

@@ -59,7 +59,7 @@ def compare(
     for name, option in (("kind", "encoders"), ("seed", "seeds")):  # each run has its own
         if settings.get(name) is not None:
             raise ValueError(f"compare: expected no {name}, got {settings[name]}; use {option}")
-    settings, tables = split_tables(data, settings)
+    settings, tables = split_tables(settings | {"data": data})
     if not settings.keys() & set(BUDGETS):
         settings["seconds"] = DEFAULTS["compare"]["seconds"]
     config = RunConfig().changed(**SETTINGS | settings)

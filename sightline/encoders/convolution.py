@@ -9,8 +9,6 @@ gather, with the shifts turned round, and two products.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from sightline.attention.single_backward import once
 from sightline.encoders.encoder import Mixer
 from sightline.encoders.grids import rows_or_zeros
-from sightline.sequences import Sequences
+from sightline.sequences import Layout, Sequences
 
 
 class Convolution(Mixer):
@@ -51,9 +49,8 @@ class Convolution(Mixer):
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
     def forward(self, x: Sequences) -> Sequences:
-        offsets, device = x.offsets.numpy().tobytes(), x.values.device
-        seen = window_index(offsets, self.shifts, device)
-        seen_by = window_index(offsets, tuple(-shift for shift in self.shifts), device)
+        turned = tuple(-shift for shift in self.shifts)
+        seen, seen_by = (x.layout.cached(window_index, s, x.values.device) for s in (self.shifts, turned))
         return x.with_values(Convolve.apply(x.values, self.weight, self.bias, seen, seen_by))
 
     def start(self, count: int) -> tuple[Tensor, int]:
@@ -71,16 +68,13 @@ class Convolution(Mixer):
         return torch.addmm(self.bias, window, self.weight.flatten(0, 1)), (ring, time + 1)
 
 
-@lru_cache(maxsize=32)
-def window_index(offsets: bytes, shifts: tuple[int, ...], device: torch.device) -> Tensor:
+def window_index(layout: Layout, shifts: tuple[int, ...], device: torch.device) -> Tensor:
     """For each row and shift the row it lands on, T where that is outside the row's sequence: int64 [T * taps]."""
-    bounds = np.frombuffer(offsets, dtype=np.int64)
-    lengths = np.diff(bounds)
+    bounds, lengths = layout.starts, np.diff(layout.starts)
     first, end = np.repeat(bounds[:-1], lengths)[:, None], np.repeat(bounds[1:], lengths)[:, None]
     landing = np.arange(len(first))[:, None] + np.array(shifts)
     landing[(landing < first) | (landing >= end)] = len(first)
-    with torch.inference_mode(False):  # kept for other passes, which may save it for a way back
-        return torch.from_numpy(landing.flatten()).to(device)
+    return torch.from_numpy(landing.flatten()).to(device)
 
 
 class Convolve(torch.autograd.Function):

@@ -48,11 +48,11 @@ class FullyConnected(Mixer):
         self.rank = rank
 
     def forward(self, x: Sequences) -> Sequences:
-        longest = int(x.lengths.max()) if len(x) else 0
+        longest = x.layout.longest
         self._check(longest)
         if longest == 0:
             return x
-        grids = grids_of(x.offsets.numpy().tobytes(), reverse=False, device=x.values.device)
+        grids = x.layout.cached(grids_of, False, x.values.device)
         weights = self._weights(longest).to(x.values.dtype)
         mixed = []
         for (n, count), grid in zip(grids.shapes, grids.fill(x.values), strict=True):

@@ -7,20 +7,20 @@ only where those zeros add nothing (a sum over rows) or come too late to matter 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.attention.single_backward import once
+from sightline.sequences import Layout
 
 
 @dataclass(frozen=True)
 class Grids:
     """Which rows of a pack stand where in its grids; made by `grids_of`.
 
-    >>> grids = grids_of(np.array([0, 2, 3]).tobytes(), False, torch.device("cpu"))
+    >>> grids = grids_of(Layout.of(torch.tensor([0, 2, 3])), False, torch.device("cpu"))
     >>> [grid.flatten(1) for grid in grids.fill(torch.tensor([[1.0], [2.0], [3.0]]))]
     [tensor([[1., 3.],
             [2., 0.]])]
@@ -42,15 +42,13 @@ class Grids:
         return Read.apply(torch.cat(flat) if len(flat) > 1 else flat[0], self.rows, self.places)
 
 
-@lru_cache(maxsize=8)
-def grids_of(offsets: bytes, reverse: bool, device: torch.device) -> Grids:
-    """The grids are a function of the offsets alone, and all layers of an encoder ask for the same ones.
+def grids_of(layout: Layout, reverse: bool, device: torch.device) -> Grids:
+    """The grids of a layout; all layers of an encoder share them by `layout.cached(grids_of, ...)`.
 
     The longest sequences come first; a grid takes the next shorter one as long as that fills three quarters of it, or
     all but eight rows. `reverse` turns each sequence round, its last row on top.
     """
-    bounds = np.frombuffer(offsets, dtype=np.int64)
-    lengths, total = np.diff(bounds), int(bounds[-1])
+    bounds, lengths, total = layout.starts, np.diff(layout.starts), layout.rows
     longest_first = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
     shapes, parts = [], [np.zeros(0, dtype=np.int64)]
     while len(longest_first):
@@ -63,8 +61,7 @@ def grids_of(offsets: bytes, reverse: bool, device: torch.device) -> Grids:
         shapes.append((n, count))
     rows, places = np.concatenate(parts), np.empty(total + 1, dtype=np.int64)
     places[rows] = np.arange(len(rows))
-    with torch.inference_mode(False):  # kept for other passes, which may save them for a way back
-        return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
+    return Grids(shapes, torch.from_numpy(rows).to(device), torch.from_numpy(places[:-1]).to(device))
 
 
 class Fill(torch.autograd.Function):

@@ -53,10 +53,8 @@ class Recurrent(Mixer):
     def forward(self, x: Sequences) -> Sequences:
         if len(x.values) == 0:
             return x
-        orders = [
-            grids_of(x.offsets.numpy().tobytes(), reverse=reverse, device=x.values.device)
-            for reverse in (False, True)[: len(self.directions)]
-        ]
+        turned = (False, True)[: len(self.directions)]
+        orders = [x.layout.cached(grids_of, reverse, x.values.device) for reverse in turned]
         if isinstance(self.directions[0], nn.LSTM) or not x.values.is_cpu:
             cells = zip(self.directions, orders, strict=True)
             states = [[cell(grid)[0] for grid in order.fill(x.values)] for cell, order in cells]

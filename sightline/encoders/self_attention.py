@@ -71,7 +71,7 @@ class SelfAttention(Mixer):
             rows = rows.clone()  # they have seen it, and it is rotated in place
         rows = rows.view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
         q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
-        mixed = attention(q, k, v, x.offsets, self.pattern, origin=Origin(self)).out
+        mixed = attention(q, k, v, x.layout, self.pattern, origin=Origin(self)).out
         return x.with_values(self.project_out(mixed.flatten(1)))
 
     def _rotated(self, rows: Tensor, positions: Tensor) -> Tensor:

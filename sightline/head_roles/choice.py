@@ -18,12 +18,13 @@ import numpy as np
 from numpy import ndarray
 
 from sightline.head_roles import baselines
-from sightline.head_roles.gold import BUCKETS, Corpus
+from sightline.head_roles.gold import Corpus
 
 RESAMPLES = 1000
 FEWEST = 10  # documents with a relation, below which there is no interval
 COMMON = 100  # questions in each part, below which no head is called syntactic
 SYNTACTIC, POSITIONAL = 0.10, 0.90
+DISTANCES = (1, 2, 5, 10, 20, 50, 100)  # the largest of each range, in words; the last range has no end
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,10 @@ def by_distance(distance: ndarray, right: ndarray) -> tuple[tuple[int, int | Non
     >>> by_distance(np.array([1, 1, 4, 700]), np.array([True, False, True, True]))
     ((1, 1, 2, 0.5), (3, 5, 1, 1.0), (101, None, 1, 1.0))
     """
-    bucket = np.searchsorted(BUCKETS, distance)
-    counts = np.bincount(bucket, minlength=len(BUCKETS) + 1)
-    hits = np.bincount(bucket, weights=right, minlength=len(BUCKETS) + 1)
-    edges = [(low + 1, high) for low, high in zip((0, *BUCKETS), (*BUCKETS, None), strict=True)]
-    return tuple((*edges[i], int(counts[i]), float(hits[i] / counts[i])) for i in np.flatnonzero(counts).tolist())
+    place = np.searchsorted(DISTANCES, distance)
+    counts, hits = np.bincount(place), np.bincount(place, weights=right)
+    ranges = [(low + 1, high) for low, high in zip((0, *DISTANCES), (*DISTANCES, None), strict=True)]
+    return tuple((*ranges[i], int(counts[i]), float(hits[i] / counts[i])) for i in np.flatnonzero(counts).tolist())
 
 
 def syntactic(

@@ -38,28 +38,20 @@ class _Sentence:
     name: str  # of the file
     line: int
     begins: bool  # a document
-    forms: list[str] = field(default_factory=list)
-    upos: list[str] = field(default_factory=list)
+    words: list[conllu.Row] = field(default_factory=list)
     heads: list[int] = field(default_factory=list)
-    relations: list[str] = field(default_factory=list)
     blank_after: list[bool] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
     ranges: list[tuple[int, int, str, bool]] = field(default_factory=list)  # first, last, form, blank after
     entities: list[tuple[int, int, int, str]] = field(default_factory=list)  # opens at, closes at, line, brackets
 
     def model_words(self) -> tuple[list[str], list[str], list[int]]:
         """The words that a model reads, the space before each, and the place of each word of the tree among them."""
-        words, spaces, places, before = [], [], [], ""
-        ranges = iter([*self.ranges, (len(self.forms), 0, "", True)])
-        first, last, surface, blank = next(ranges)
+        forms, words, spaces, places, before = [word.form for word in self.words], [], [], [], ""
+        ranges = {first: (last + 1, surface, blank) for first, last, surface, blank in self.ranges}
         at = 0
-        while at < len(self.forms):
-            stop = at + 1
-            parts, after = [self.forms[at]], self.blank_after[at]
-            if at == first:
-                stop, after = last + 1, blank
-                parts = self.forms[at:stop] if "".join(self.forms[at:stop]) == surface else [surface]
-                first, last, surface, blank = next(ranges)
+        while at < len(forms):
+            stop, surface, after = ranges.get(at, (at + 1, forms[at], self.blank_after[at]))
+            parts = forms[at:stop] if "".join(forms[at:stop]) == surface else [surface]
             places += [len(words) + min(i, len(parts) - 1) for i in range(stop - at)]
             words += parts
             spaces += [before, *[""] * (len(parts) - 1)]
@@ -77,9 +69,10 @@ def dependencies(paths: list[Path], encoding: str | None = None) -> Corpus:
     sentences, note = _sentences(paths, encoding)
     for number, sentence in enumerate(sentences):
         words, spaces, places = sentence.model_words()
-        for at, (head, relation) in enumerate(zip(sentence.heads, sentence.relations, strict=True)):
-            if head >= 0 and relation != "_":
-                rows.append((number, relations.setdefault(relation, len(relations)), places[at], places[head]))
+        for at, (head, word) in enumerate(zip(sentence.heads, sentence.words, strict=True)):
+            if head >= 0 and word.deprel != "_":
+                relation = relations.setdefault(word.deprel, len(relations))
+                rows.append((number, relation, places[at], places[head]))
         documents.append(Document(f"{sentence.name}:{sentence.line}", tuple(words), tuple(spaces), source=number))
     forward = np.array(rows, np.int64).reshape(-1, 4)
     backward = forward[:, [0, 1, 3, 2]] + [0, len(relations), 0, 0]
@@ -115,7 +108,6 @@ def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence]
     """The sentences of files, and a note of how many have comments but no words."""
     kept, wordless = [], 0
     for path in paths:
-        of_file: list[_Sentence] = []
         begins = True
         for comments, rows in conllu.sentences(read_lines(path, encoding), path.name):
             begins = begins or any(comment.startswith("# newdoc") for comment in comments)
@@ -126,50 +118,43 @@ def _sentences(paths: list[Path], encoding: str | None) -> tuple[list[_Sentence]
             for row in rows:
                 _add(sentence, row)
             _check(sentence)
-            if sentence.forms:
-                of_file.append(sentence)
+            _check_tree(sentence)
+            if sentence.words:
+                kept.append(sentence)
                 begins = False
             else:
                 wordless += 1
-        _check_circles(of_file)
-        kept += of_file
     return kept, f"Left out: {wordless:,} sentence{'s' * (wordless > 1)} without words." if wordless else ""
 
 
 def _add(sentence: _Sentence, row: conllu.Row) -> None:
     """Adds a row to a sentence."""
-    id_, form, _, upos, _, _, head, relation, _, misc = row.fields
-    where = f"{sentence.name}:{row.line}"
-    count, blank = len(sentence.forms), True
-    if misc != "_":
-        for item in misc.split("|"):
-            blank = blank and item != "SpaceAfter=No"
-            if item.startswith("Entity="):  # on an empty node: from the next word on, or up to the last
-                sentence.entities.append((count, count - ("." in id_), row.line, item[7:]))
+    where, count, blank = f"{sentence.name}:{row.line}", len(sentence.words), True
+    for item in row.misc.split("|"):
+        blank = blank and item != "SpaceAfter=No"
+        if item.startswith("Entity="):  # on an empty node: from the next word on, or up to the last
+            sentence.entities.append((count, count - ("." in row.id), row.line, item[7:]))
     if row.is_word:
-        if not (head == "_" or head.isascii() and head.isdecimal()):
+        if not (row.head == "_" or row.head.isascii() and row.head.isdecimal()):
             raise ValueError(
-                f"{where}: expected as HEAD the number of a word, or 0 for the root, got {head!r}; correct it"
+                f"{where}: expected as HEAD the number of a word, or 0 for the root, got {row.head!r}; correct it"
             )
-        sentence.forms.append(form)
-        sentence.upos.append(upos)
-        sentence.heads.append(-1 if head == "_" else int(head) - 1)
-        sentence.relations.append(relation)
+        sentence.words.append(row)
+        sentence.heads.append(-1 if row.head == "_" else int(row.head) - 1)
         sentence.blank_after.append(blank)
-        sentence.lines.append(row.line)
-    elif match := RANGE.fullmatch(id_):
+    elif match := RANGE.fullmatch(row.id):
         first, last = int(match[1]) - 1, int(match[2]) - 1
         if first != count or last < first or sentence.ranges and first <= sentence.ranges[-1][1]:
             raise ValueError(
-                f"{where}: expected the range of a multiword token to begin at the next word, {count + 1}, got {id_}; "
+                f"{where}: expected the range of a multiword token to begin at the next word, {count + 1}, got {row.id}; "
                 "put it before its words, and let no two overlap"
             )
-        sentence.ranges.append((first, last, form, blank))
+        sentence.ranges.append((first, last, row.form, blank))
 
 
 def _check(sentence: _Sentence) -> None:
     """Raises ValueError where a range or a head points outside the sentence."""
-    count = len(sentence.forms)
+    count = len(sentence.words)
     if sentence.ranges and sentence.ranges[-1][1] >= count:
         first, last = sentence.ranges[-1][:2]
         raise ValueError(
@@ -180,31 +165,27 @@ def _check(sentence: _Sentence) -> None:
         if head >= count or head == at:
             what = "itself" if head == at else f"{head + 1} in a sentence of {count} words"
             raise ValueError(
-                f"{sentence.name}:{sentence.lines[at]}: expected as HEAD another word of the sentence, or 0 for the "
+                f"{sentence.name}:{sentence.words[at].line}: expected as HEAD another word of the sentence, or 0 for the "
                 f"root, got {what}; correct it"
             )
 
 
-def _check_circles(sentences: list[_Sentence]) -> None:
-    """Follows all heads at once, with doubled steps; a word that does not reach a root lies below a circle."""
-    lengths = np.array([len(s.forms) for s in sentences], np.int64)
-    starts = np.repeat(lengths.cumsum() - lengths, lengths)
-    head = np.array([head for s in sentences for head in s.heads], np.int64)
-    above = np.append(np.where(head < 0, len(head), head + starts), len(head))  # the last is above all roots
-    for _ in range(int(lengths.max(initial=1)).bit_length()):
-        above = above[above]
-    lost = np.flatnonzero(above[:-1] != len(head))
-    if len(lost):
-        sentence = sentences[np.searchsorted(lengths.cumsum(), lost[0], "right")]
-        at = int(lost[0] - starts[lost[0]])
-        circle = [at]
-        while circle[-1] not in circle[:-1]:
-            circle.append(sentence.heads[circle[-1]])
-        circle = circle[circle.index(circle[-1]) :]
-        raise ValueError(
-            f"{sentence.name}:{sentence.lines[circle[0]]}: expected a tree, got words that are heads of each other in "
-            f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
-        )
+def _check_tree(sentence: _Sentence) -> None:
+    """Raises ValueError where words are heads of each other in a circle."""
+    rooted = {-1}
+    for at in range(len(sentence.heads)):
+        path: dict[int, None] = {}
+        while at not in rooted and at not in path:
+            path[at] = None
+            at = sentence.heads[at]
+        if at in path:
+            circle = [*path]
+            circle = [*circle[circle.index(at) :], at]
+            raise ValueError(
+                f"{sentence.name}:{sentence.words[at].line}: expected a tree, got words that are heads of each other in "
+                f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
+            )
+        rooted.update(path)
 
 
 # --- entities -------------------------------------------------------------------------------------------------------
@@ -219,7 +200,7 @@ def _document(sentences: list[_Sentence]) -> tuple[Document, list[Mention]]:
             new_spaces[0] = new_spaces[0] or " "
         for entity, inside in _mentions(sentence):
             head = next((i for i in sorted(inside) if sentence.heads[i] not in inside), max(inside))
-            kind = _kind(sentence.upos[head], len(inside))
+            kind = _kind(sentence.words[head].upos, len(inside))
             mentions.append(Mention(len(words) + places[head], entity, kind))
         words += new_words
         spaces += new_spaces

@@ -23,7 +23,7 @@ from sightline.observe.statistics import Statistics, statistics
 
 def add_sums(call: Call, runs: Runs, sums: dict[str, Tensor], answers: Tensor) -> None:
     """Adds the weights of a layer to its sums [H, ...]; sets in answers [questions, H] which heads are right."""
-    call = replace(call, lse=call.lse.masked_fill(~runs.asks[:, None], -torch.inf))
+    call = replace(call, lse=call.lse.masked_fill(~runs.is_query[:, None], -torch.inf))
     _by_query_and_key(statistics(call, 1), runs, sums)
     for run in runs.runs:
         piece = Piece(call, run.first, run.count, run.row, run.row, run.n, run.n, slice(0, runs.heads))
@@ -34,13 +34,13 @@ def add_sums(call: Call, runs: Runs, sums: dict[str, Tensor], answers: Tensor) -
                 _by_word(weights.permute(0, 3, 1, 2).contiguous(), strip, sums, answers)
 
 
-def _by_query_and_key(found: Statistics, runs: Runs, sums: dict[str, Tensor]) -> None:
-    largest, key = found.weights[..., 0], found.keys[..., 0]
-    sums["entropy"] += found.entropy.sum(0, dtype=torch.float64)
+def _by_query_and_key(layer: Statistics, runs: Runs, sums: dict[str, Tensor]) -> None:
+    largest, key = layer.weights[..., 0], layer.keys[..., 0]
+    sums["entropy"] += layer.entropy.sum(0, dtype=torch.float64)
     sums["confidence"] += largest.sum(0, dtype=torch.float64)
-    sums["sink"] += (found.first > SINK).sum(0)
+    sums["sink"] += (layer.first > SINK).sum(0)
     sums["offset_best"] += tally((key - runs.place[:, None]).T[None], (largest > 0).T[None])
-    for name, mass in zip(MASSES, runs.marked.T.double() @ found.received.double(), strict=True):
+    for name, mass in zip(MASSES, runs.marked.T.double() @ layer.received.double(), strict=True):
         sums[name] += mass
 
 
@@ -60,13 +60,13 @@ def _by_word(by_key: Tensor, strip: Strip, sums: dict[str, Tensor], answers: Ten
     summed = summed.view(count, run.most_words * heads, rows)
     words = torch.bmm(summed, strip.averaged.to(summed.dtype)).view(count, run.most_words, heads, -1)
     largest, best = words.max(1)  # [S, H, words]
-    asks = strip.has[:, None] & (largest > 0)
-    sums["word_offset_best"] += tally(best - strip.words, asks)
+    has_weight = strip.has[:, None] & (largest > 0)
+    sums["word_offset_best"] += tally(best - strip.words, has_weight)
     diagonals, distance, near = _by_distance(words.sum(0).permute(1, 2, 0), strip.bounds[0])
     sums["word_offset_weight"][:, distance[near] + WIDE] += diagonals[:, near]
     rarest = words[torch.arange(count), run.rarest.clamp_min(0)]  # [S, H, words]
     sums["rare"] += (rarest * strip.beside_rarest[:, None]).sum((0, 2), dtype=torch.float64)
-    _answer(words, best.masked_fill(~asks, -1), strip, answers)
+    _answer(words, best.masked_fill(~has_weight, -1), strip, answers)
 
 
 def _answer(words: Tensor, best: Tensor, strip: Strip, answers: Tensor) -> None:

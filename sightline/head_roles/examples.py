@@ -20,7 +20,7 @@ from sightline.batching import sorted_batches
 from sightline.head_roles.forward_pass import Tap
 from sightline.head_roles.gold import Corpus, Document
 from sightline.head_roles.measuring import Measured
-from sightline.head_roles.subject import Subject
+from sightline.models.opening import OpenModel
 from sightline.observe.calls import Call, Piece
 from sightline.sequences import Sequences
 
@@ -39,7 +39,7 @@ class Finder(NamedTuple):
     head: int
 
 
-def examples(subject: Subject, measured: Measured, finders: Sequence[Finder]) -> list[dict[str, list[dict[str, Any]]]]:
+def examples(model: OpenModel, measured: Measured, finders: Sequence[Finder]) -> list[dict[str, list[dict[str, Any]]]]:
     """For each finder {"right": texts with most weight on the right words first, "wrong": texts with least first}.
 
     A text is {name, words, spaces, query, keys, weight: on the keys, links: [[word, weight]]}; words count in the text.
@@ -47,13 +47,13 @@ def examples(subject: Subject, measured: Measured, finders: Sequence[Finder]) ->
     corpus = measured.corpus
     pairs = [(number, q) for number, finder in enumerate(finders) for q in _candidates(measured, finder)]
     pairs.sort(key=lambda pair: (int(corpus.document[pair[1]]), *pair))
-    rows = _rows(subject, corpus, [(q, finders[number].layer, finders[number].head) for number, q in pairs])
+    rows = _rows(model, corpus, [(q, finders[number].layer, finders[number].head) for number, q in pairs])
     texts: list[dict[str, list[dict[str, Any]]]] = [{"right": [], "wrong": []} for _ in finders]
     for number, question in pairs:
         _, layer, head = finders[number]
         row = rows.get((question, layer, head))
         if row is not None and row.sum() > 0:
-            kind = "right" if measured.found[question, layer, head] else "wrong"
+            kind = "right" if measured.answers[question, layer, head] else "wrong"
             texts[number][kind].append(_example(corpus, question, row))
     return [{kind: _shown(several, most=kind == "right") for kind, several in both.items()} for both in texts]
 
@@ -71,25 +71,25 @@ def _candidates(measured: Measured, finder: Finder) -> list[int]:
     lengths = np.array([len(document.words) for document in corpus.documents], np.int64)
     cost = np.abs(lengths[corpus.document[questions]] - TYPICAL) + MOST * (corpus.distance[questions] > MOST // 2)
     questions = questions[np.argsort(cost, kind="stable")]
-    right = measured.found[questions, finder.layer, finder.head].astype(bool)
+    right = measured.answers[questions, finder.layer, finder.head].astype(bool)
     return [*questions[right][:CANDIDATES].tolist(), *questions[~right][:CANDIDATES].tolist()]
 
 
-def _rows(subject: Subject, corpus: Corpus, places: list[tuple[int, int, int]]) -> dict[tuple, ndarray]:
+def _rows(model: OpenModel, corpus: Corpus, places: list[tuple[int, int, int]]) -> dict[tuple, ndarray]:
     """The weights [W] of the query's word on the words, for each (question, layer, head) that the model can read."""
     if not places:
         return {}
-    tap, rows = Tap(subject), {}
+    tap, rows = Tap(model), {}
     numbers = sorted({int(corpus.document[question]) for question, _, _ in places})
-    reads = dict(zip(numbers, subject.read_words([corpus.documents[i] for i in numbers]), strict=True))
-    numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (subject.longest or len(reads[i].ids))]
+    reads = dict(zip(numbers, model.read_words([corpus.documents[i] for i in numbers]), strict=True))
+    numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (model.longest or len(reads[i].ids))]
     by_layer: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (document, layer) -> (question, head)
     for question, layer, head in dict.fromkeys(places):
         by_layer.setdefault((int(corpus.document[question]), layer), []).append((question, head))
     for batch in sorted_batches([len(reads[i].ids) for i in numbers], TOKENS):
         documents = [numbers[i] for i in batch]
         lengths = [len(reads[i].ids) for i in documents]
-        ids = torch.from_numpy(np.concatenate([reads[i].ids for i in documents])).to(subject.device)
+        ids = torch.from_numpy(np.concatenate([reads[i].ids for i in documents])).to(model.device)
 
         def each(layer: int, start: int, call: Call, documents=documents) -> None:
             for s, document in enumerate(documents[start : start + len(call.offsets) - 1]):

@@ -16,11 +16,10 @@ from sightline.attention import Attended, Request, watching
 from sightline.head_roles.definition import add_sums
 from sightline.head_roles.layout import Item, Layout
 from sightline.head_roles.runs import Runs
-from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import EDGES, SINK, Sums
 from sightline.kernels import head_sums
 from sightline.kernels.toolchain import library
-from sightline.models.opening import evaluating
+from sightline.models.opening import OpenModel, evaluating
 from sightline.observe.callers import Callers, forwards_noted
 from sightline.observe.calls import Call, call_of
 from sightline.observe.routing import INFLUENCE
@@ -68,7 +67,7 @@ class Tap:
     Raises: ValueError where no attention is seen, or layers have different numbers of heads.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: OpenModel):
         self.subject = subject
         self._layer = self._passed = self._next = 0
         seen: list[tuple[int, int]] = []
@@ -129,7 +128,7 @@ class Tap:
             caller = callers.caller(request)
             if caller is None:
                 return  # another model's
-            if caller.first_of_pass:  # of the documents after those of the last pass
+            if caller.first_of_pass:  # of the documents after those of the last
                 self._layer, self._passed = -1, self._next
             self._layer += caller.first_of_layer
             start = self._passed + (caller.origin.sequence or 0)
@@ -137,8 +136,8 @@ class Tap:
             each(self._layer, start, call_of(request, attended.lse))
 
         try:
-            encoder = self.subject.encoder
-            with torch.no_grad(), evaluating(encoder), forwards_noted(encoder), watching(observe):
+            model = self.subject.encoder
+            with torch.no_grad(), evaluating(model), forwards_noted(model), watching(observe):
                 self.subject.encode(sequences)
         except _LastLayer:
             pass

@@ -22,8 +22,6 @@ from numpy import ndarray
 
 from sightline.models import WORD
 
-BUCKETS = (1, 2, 5, 10, 20, 50, 100)  # distances up to each of these, in words, then all that are longer
-
 
 @dataclass(frozen=True, eq=False)
 class Document:
@@ -47,7 +45,7 @@ class Document:
 
     @property
     def spans(self) -> ndarray:
-        """Where each word stands in the text: [W, 2] characters, from and past."""
+        """The characters of each word in the text, from and past: [W, 2]."""
         lengths = np.array([(len(s), len(w)) for s, w in zip(self.spaces, self.words, strict=True)], np.int64)
         ends = lengths.sum(1).cumsum() if len(lengths) else np.zeros(0, np.int64)
         return np.stack([ends - (lengths[:, 1] if len(lengths) else 0), ends], 1)
@@ -99,7 +97,7 @@ class Corpus:
     Shapes: N questions, M right answers.
         document  [N]      which document;  relation [N]  which of `relations`;  query [N]  the word it starts from
         keys      [M]      the right words, of all questions in turn;  offsets [N + 1]  where those of each begin
-    Words count from 0 inside their document. `note` tells in sentences what of the files was left out.
+    Words count from 0 inside their document. `note` is what was left out of the files, in sentences.
 
     >>> dog = Document("example", ("The", "dog", "sleeps"), ("", " ", " "))
     >>> corpus = build_corpus([dog], [Relation("det"), Relation("nsubj<-")], [(0, 0, 0, 1), (0, 1, 2, 1)])

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.totals import EDGES, MASSES, WIDE
-from sightline.head_roles.words import Read
+from sightline.models.word_pieces import WordPieces
 
 STRIP_SIZE = 2**16  # weights of a strip, which lie near the processor
 STRIP_ROWS = 16  # of a strip, at least: the kernel computes as many anyway
@@ -43,13 +43,13 @@ NO_QUESTIONS = Questions(*(np.zeros(0, kind) for kind in (int, int, bool, int, i
 class Item(NamedTuple):
     """A document of a pack: its pieces, which words are punctuation, the rarest word (-1: none), and its questions."""
 
-    read: Read
+    read: WordPieces
     punctuation: ndarray
     rarest: int
     questions: Questions
 
 
-def questions_of(corpus: Corpus, start: int, stop: int, reads: Sequence[Read]) -> tuple[list[Questions], int]:
+def questions_of(corpus: Corpus, start: int, stop: int, reads: Sequence[WordPieces]) -> tuple[list[Questions], int]:
     """The questions of documents `start` to `stop`, rows from 0 on, and how many of them have words without pieces."""
     first, past = np.searchsorted(corpus.document, (start, stop))
     document, query, limited = (a[first:past] for a in (corpus.document, corpus.query, corpus.among_mentions))
@@ -100,7 +100,7 @@ class Layout:
         self.piece_counts = np.concatenate([np.diff(read.offsets) for read in self.reads])  # of each word
         self.document = np.repeat(np.arange(len(items)), self.lengths)  # of each row
         self.place = np.arange(len(self.ids)) - self.offsets[self.document]  # of each row in its document
-        self.asks = ~np.concatenate([read.special for read in self.reads])
+        self.is_query = ~np.concatenate([read.special for read in self.reads])
         self.rarest = np.array([item.rarest for item in items], np.int32)
         self.before = self._before()
         self.marked = self._marked()
@@ -119,7 +119,7 @@ class Layout:
         punctuation = np.repeat(np.concatenate([item.punctuation for item in self.items]), self.piece_counts)
         rows = np.concatenate([read.pieces + row for read, row in zip(self.reads, self.offsets, strict=False)])
         separator = np.concatenate([read.separator for read in self.reads])
-        marked = np.stack([self.place == 0, ~self.asks, separator, np.zeros_like(self.asks)], 1)
+        marked = np.stack([self.place == 0, ~self.is_query, separator, np.zeros_like(self.is_query)], 1)
         marked[rows[punctuation], MASSES.index("punctuation")] = True
         return marked
 
@@ -133,7 +133,7 @@ class Layout:
         row, kind = self.marked.nonzero()
         arrays = {
             "offsets": self.offsets,
-            "asks": self.asks.astype(np.uint8),
+            "is_query": self.is_query.astype(np.uint8),
             "before": self.before,
             "marks_from": np.searchsorted(row, self.offsets),
             "marks": np.stack([kind, self.place[row]], 1).astype(np.int32),
@@ -184,23 +184,23 @@ class Layout:
         """COUNTS of these documents, by name."""
         has = self.piece_counts > 0
         earlier = np.where(self.before >= 0, self.before + self.offsets[self.document], 0)
-        duplicate = (self.before >= 0) & self.asks
+        duplicate = (self.before >= 0) & self.is_query
         induction = duplicate & ((self.before < self.place - 1) | (self.before[earlier] >= 0))
         words = np.append(0, has.cumsum())[self.words_from]
         return {
-            "queries": self.asks.sum(),
-            "words_asked": has.sum(),
+            "queries": self.is_query.sum(),
+            "word_queries": has.sum(),
             "rare_queries": (np.diff(words) - 1)[self.rarest >= 0].sum(),
             "duplicates": duplicate.sum(),
             "inductions": induction.sum(),
-            "offset_queries": _at_offsets(self.asks, np.ones_like(self.asks), self.offsets),
+            "offset_queries": _at_offsets(self.is_query, np.ones_like(self.is_query), self.offsets),
             "word_offset_queries": _at_offsets(has, has, self.words_from),
         }
 
 
-def _at_offsets(asks: ndarray, exists: ndarray, bounds: ndarray) -> ndarray:
+def _at_offsets(is_query: ndarray, exists: ndarray, bounds: ndarray) -> ndarray:
     """How many of those that ask have, at each offset in their own document, one that exists: [2 WIDE + 1]."""
-    query = np.flatnonzero(asks)
+    query = np.flatnonzero(is_query)
     document = np.searchsorted(bounds, query, "right") - 1
     key = query[:, None] + np.arange(-WIDE, WIDE + 1)
     inside = (key >= bounds[document, None]) & (key < bounds[document + 1, None])
@@ -211,7 +211,7 @@ def _bounds(sizes) -> ndarray:
     return np.append(0, np.cumsum(np.asarray(sizes, np.int64)))
 
 
-def _strips(read: Read) -> list[tuple[int, ...]]:
+def _strips(read: WordPieces) -> list[tuple[int, ...]]:
     """The bounds of pieces and words whose weights are in memory together."""
     n = len(read.ids)
     if n * n <= STRIP_SIZE:

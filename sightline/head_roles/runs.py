@@ -25,7 +25,7 @@ class Runs:
 
     def __init__(self, layout: Layout, heads: int, device: torch.device | str = "cpu"):
         self.layout, self.heads, self.device = layout, heads, device
-        self.asks, self.place, self.marked = map(self.tensor, (layout.asks, layout.place, layout.marked))
+        self.is_query, self.place, self.marked = map(self.tensor, (layout.is_query, layout.place, layout.marked))
         self.runs = []
         for first, row, _, count, n, _ in equal_runs(layout.offsets, layout.offsets):
             most = max(1, SCORES // (n * n * heads))
@@ -45,7 +45,7 @@ class Run:
         self.most_words = max(read.words for read in self.reads)
         rows = slice(row, row + count * n)
         self.ids = self.tensor(self.layout.ids[rows]).view(count, n)
-        self.asks = runs.asks[rows].view(count, n)
+        self.is_query = runs.is_query[rows].view(count, n)
         self.rarest = self.tensor(self.layout.rarest[first : first + count]).long()
         self._whole = Strip(self, 0, n)
 
@@ -87,7 +87,7 @@ class Strip:
         """(document, row, key) where the key is an earlier piece of the same id."""
         ids, keys = self.run.ids, torch.arange(self.run.n, device=self.run.device)
         same = ids[:, self.rows, None] == ids[:, None, :]
-        same &= (keys < self.rows[:, None]) & self.run.asks[:, self.rows, None]
+        same &= (keys < self.rows[:, None]) & self.run.is_query[:, self.rows, None]
         return same.nonzero(as_tuple=True)
 
     @cached_property

@@ -40,7 +40,7 @@ HEADS = {  # for each layer and head: further axes, and whether it is a count
 COUNTS = {  # of the corpus
     "queries": (),
     "offset_queries": (BEYOND,),
-    "words_asked": (),
+    "word_queries": (),
     "word_offset_queries": (BEYOND,),
     "duplicates": (),
     "inductions": (),

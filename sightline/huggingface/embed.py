@@ -285,7 +285,3 @@ def _advice(model: Any) -> str:
         same = "sightline.huggingface.unpad(model).encode(texts) do it, which gives the same vectors"
         return f"name its folder, or let {same}"
     return "name one"
-
-
-def load_whole(source: str, *_):  # alias, until its callers use load_with_tokenizer
-    return *load_with_tokenizer(source), None

@@ -245,8 +245,3 @@ def _error(rows: Tensor, expected: Tensor) -> float:
     scale = scale.clamp_min(float(scale.median()))
     error = ((rows - expected).abs() / (allowed * scale).clamp_min(1e-300)).max()
     return float(error.nan_to_num(torch.inf))
-
-
-from sightline.huggingface.base_model import arguments_for, hidden_of, most_positions  # noqa: E402, F401  alias
-
-Way, way_of, vouch = Packability, enable_packing, check_packed_input  # alias

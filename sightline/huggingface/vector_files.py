@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
-from accelerate import PartialState
 
 from sightline import files
 from sightline.huggingface.embed import WINDOW, Embedder, Named, windows
 from sightline.huggingface.model_files import one_line
-from sightline.resumable import CHARACTERS, Run, read_window
+from sightline.resumable import CHARACTERS, Run, processes, read_window
 from sightline.tabular import describe, items_of
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
@@ -69,7 +67,7 @@ def embed_to_file(
     first = next(items, None)  # a file that cannot be read is refused before the model is loaded
     if first is None:
         raise ValueError("embed: expected at least one text, got none; check the file")
-    process = PartialState(cpu=not torch.accelerator.is_available())
+    process = processes()
     write, suffix = (_write_parquet, ".parquet") if out.suffix == ".parquet" else (_write_npy, ".npy")
     run = Run(out.with_name(f"{out.name}.partial"), process, suffix, f"whole{out.suffix}")
     with run.locked():

@@ -17,7 +17,7 @@ enum { SPARE = (AWAY + LANES - 1) / LANES * LANES };
 typedef struct {
     const float *q, *k, *lse;
     const int64_t *groups, *offsets;                      /* [heads], [S + 1]: rows */
-    const uint8_t *asks;                                  /* [rows]: not special */
+    const uint8_t *is_query;                                  /* [rows]: not special */
     const int32_t *before;                                /* [rows]: the last earlier piece of the same id, or -1 */
     const int64_t *marks_from; const int32_t *marks;      /* [S + 1], [., 2]: kind (index of MASSES), piece */
     const int64_t *words_from; const int32_t *first_piece; /* [S + 1], [words]: first listed piece; n if none */
@@ -210,7 +210,7 @@ static void strip(const Item *item, int64_t start, int64_t stop) {
                     item->pitch);
         for (int64_t r = 0; r < real; r++) {
             float *row = weights + r * item->pitch;
-            if (c->asks[item->row + i + r] && level[r] != -INFINITY)
+            if (c->is_query[item->row + i + r] && level[r] != -INFINITY)
                 weigh(item, i + r, row, scratch->by_key, scratch->by_distance + (stop - 1 - i - r));
             else
                 memset(row, 0, item->pitch * sizeof(float));

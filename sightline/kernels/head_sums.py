@@ -20,7 +20,7 @@ SUMS = (
     "first special separator punctuation entropy confidence duplicate induction rare"
 ).split()
 Call = struct(
-    "q k lse groups offsets asks before marks_from marks words_from first_piece more_from more pieces_from pieces "
+    "q k lse groups offsets is_query before marks_from marks words_from first_piece more_from more pieces_from pieces "
     "rarest strips_from strips questions_from questions candidates_from candidates bins answers "
     + " ".join(f"to_{name}" for name in SUMS),
     "documents width left right answers_row edges strip_size strip_rows longest most_words",

@@ -17,8 +17,8 @@ from sightline.observe.distances import by_distance, in_bins
 
 WITHIN = (0.5, 0.9, 0.99)
 # Work is counted in weights times pieces, which a backward pass goes through.
-BESIDE = 1e11  # for a profile: seconds
-ALONE = 2e12  # for a whole map: a minute or two
+PROFILE_WORK = 1e11  # for a profile: seconds
+MAP_WORK = 2e12  # for a whole map: a minute or two
 SMALL = 2_000_000  # weights; a smaller model is not faster for it
 FEWEST, MOST = 8, 64  # backward passes for a profile
 PROBES = 32  # of a row; more say little more
@@ -47,10 +47,10 @@ def within(far: Tensor) -> list[int | None]:
     return [profile.within(share) for share in WITHIN]
 
 
-def beside(model: nn.Module, ids: Tensor, text: Text) -> dict:
+def estimate_profile(model: nn.Module, ids: Tensor, text: Text) -> dict:
     """How far away inputs move the model's outputs in this text: "influence" in the data of a page."""
     n = len(ids)
-    passes = int(max(FEWEST, min(MOST, BESIDE // (_size(model) * n))))
+    passes = int(max(FEWEST, min(MOST, PROFILE_WORK // (_size(model) * n))))
     rows = torch.arange(min(n, passes)) * n // min(n, passes)
     probes = passes // len(rows)
     try:
@@ -75,19 +75,19 @@ def influence_data(shares: Tensor, rows: Tensor, probes: int, text: Text) -> dic
 profiled = influence_data  # alias
 
 
-def alone(model: nn.Module, ids: Tensor, width: int | None) -> tuple[Tensor, str]:
+def estimate_map(model: nn.Module, ids: Tensor, width: int | None) -> tuple[Tensor, str]:
     """The whole map of shares [n, n], and a sentence on how exact it is.
 
     Raises: ValueError for a text that is too long, as each piece takes backward passes of its own; as `influence_on`.
     """
     n, size = len(ids), _size(model)
-    longest = min(LONGEST, int((ALONE / (2 * size)) ** 0.5))
+    longest = min(LONGEST, int((MAP_WORK / (2 * size)) ** 0.5))
     if n > longest:
         raise ValueError(
             f"look: expected at most {longest} tokens for a model of {size / 1e6:.0f} million weights without "
             f"attention to see, since each token is asked what moves it, got {n}; shorten the text"
         )
-    probes = int(ALONE // (size * n * n))
+    probes = int(MAP_WORK // (size * n * n))
     if width is not None and probes >= width:
         return _shares(influence_on(model, ids, range(n))), "It is exact."
     probes = min(probes, PROBES)

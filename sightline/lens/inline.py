@@ -182,7 +182,7 @@ def blocks(maps: Maps, shown_first: list[str], limit: int = LIMIT) -> tuple[dict
             return thumbnails | whole, 0
     linked, k = _all_linked(maps, names, room)
     room -= _size(*linked.values())
-    hidden = left_out(maps.text.special)
+    hidden = hidden_pieces(maps.text.special)
     order = [*shown_first, "all", *sorted(names, key=lambda view: mass_on(maps.pieces[view], hidden))]
     for view in dict.fromkeys(order):
         block = {f"map/{view}": packed(maps.pieces[view], zlib.Z_RLE)}
@@ -242,7 +242,7 @@ def packed(bytes: Tensor, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
     return base64.b64encode(deflate.compress(bytes.numpy().tobytes()) + deflate.flush()).decode()
 
 
-def left_out(special: list[bool]) -> Tensor:
+def hidden_pieces(special: list[bool]) -> Tensor:
     """The pieces that the page can leave out of its shading: special ones and the first."""
     hidden = torch.tensor(special)
     hidden[0] = True

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.lens import inline
-from sightline.lens.influence_profile import Shares, alone, beside, within
+from sightline.lens.influence_profile import Shares, estimate_map, estimate_profile, within
 from sightline.lens.prediction import prediction
 from sightline.models import Text, direction, isolated
 from sightline.models.opening import OpenModel, evaluating, open_model
@@ -26,14 +26,21 @@ FAR, FARTHEST = 3, 25  # words: a link of such a length is worth showing first, 
 
 
 def look(
-    model: str | Path | Model, text: str, *, link: str | None = None, layer: int | None = None, head: int | None = None
+    model: str | Path | nn.Module,
+    text: str,
+    *,
+    tokenizer=None,
+    link: str | None = None,
+    layer: int | None = None,
+    head: int | None = None,
 ) -> dict:
     """What every head of a model looks at in a text: the data that `lens.write_page` makes a page of.
 
-    `model` is the folder of a fitted model, a fitted model, or the folder or name of a Hugging Face model. `link` names
-    two words, as in its:Law (the second of several: its:2): which heads join them is then ranked, under "link" in the
-    data, and the page opens there. `layer` and `head` say which head it opens with; a layer alone, the mean of its
-    heads. The format is that of `sightline.lens.inline`. Where attention cannot be seen, it shows what moves encodings.
+    `model` is the folder of a fitted model, or the folder or name of a Hugging Face model; or either kind of model in
+    memory, then one of Hugging Face with its `tokenizer`. `link` names two words, as in its:Law (the second of several:
+    its:2): which heads join them is then ranked, under "link" in the data, and the page opens there. `layer` and `head`
+    say which head it opens with; a layer alone, the mean of its heads. The format is that of `sightline.lens.inline`.
+    Where attention cannot be seen, it shows what moves encodings.
 
     Raises: ValueError for a model that shows neither, a text of no tokens or too many, a word that is not in it or
     occurs twice, a layer or head out of range.
@@ -43,7 +50,7 @@ def look(
     >>> write_page(data, "look.html")  # doctest: +SKIP
     """
     check_text(text)
-    opened = open_model(model)
+    opened = open_model(model, tokenizer)
     words, ids = opened.read_text(text)
     check_length(opened, words)
     if not opened.blind and len(ids) > inline.LONGEST:
@@ -93,7 +100,7 @@ def _weights(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None
     return data | {
         "notes": [*opened.notes, *unknown_note(text)],
         "predicts": predicts,
-        "influence": _rounded(beside(opened.model, ids, text)),
+        "influence": _rounded(estimate_profile(opened.model, ids, text)),
     }
 
 
@@ -105,7 +112,7 @@ def _influences(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | N
             f"got {layer if head is None else head}; leave it out"
         )
     try:
-        shares, about = alone(opened.model, ids, opened.width)
+        shares, about = estimate_map(opened.model, ids, opened.width)
     except TypeError as error:
         raise ValueError(f"look: {opened.blind}; nor can its influence be measured: {error}") from None
     predicts = None

@@ -46,7 +46,7 @@ from torch import Tensor
 
 from sightline.lens import inline
 from sightline.lens.sampling import Sample
-from sightline.lens.views import CELLS, SIDE, Growing, View, by_word, exact
+from sightline.lens.views import CELLS, SIDE, GrowingMap, View, by_word, exact_tile
 from sightline.models import Text
 from sightline.observe import Seen
 
@@ -85,7 +85,7 @@ class Answers:
         self.levels = {"pieces": torch.arange(self.n + 1), "words": torch.nn.functional.pad(ends, (1, 0))}
         self.sample = Sample(text, self.layers, self.heads)
         self._views: OrderedDict[str, View] = OrderedDict()
-        self._maps: OrderedDict[str, Growing] = OrderedDict()
+        self._maps: OrderedDict[str, GrowingMap] = OrderedDict()
         self._tiles: OrderedDict[tuple, bytes] = OrderedDict()
         self._bytes = 0  # of the tiles
         self._lock, self._map_lock = threading.Lock(), threading.Lock()
@@ -164,7 +164,7 @@ class Answers:
 
     def _cell(self, view: str, at: int, row: int, column: int) -> bytes:
         self._check_cells(at, row, column, 1)
-        mean, peak = exact(self.view(view), at, (row, row + 1), (column, column + 1))
+        mean, peak = exact_tile(self.view(view), at, (row, row + 1), (column, column + 1))
         return struct.pack("<2f", float(mean), float(peak))
 
     def _heads(self) -> bytes:
@@ -187,7 +187,7 @@ class Answers:
         if at >= self.base:
             growing = self._map(view)
             share = growing.share
-        tile = growing.tile(at, rows, columns) if growing else exact(self.view(view), at, rows, columns)
+        tile = growing.tile(at, rows, columns) if growing else exact_tile(self.view(view), at, rows, columns)
         answer = struct.pack("<f", share) + b"".join(inline.as_bytes(t).numpy().tobytes() for t in tile)
         if share == 1:
             self._keep(key, answer)
@@ -224,12 +224,12 @@ class Answers:
             )
         return cells
 
-    def _map(self, view: str) -> Growing:
+    def _map(self, view: str) -> GrowingMap:
         with self._map_lock:
             with self._lock:
                 map = self._maps.get(view)
             if map is None:
-                map = Growing(self.view(view))
+                map = GrowingMap(self.view(view))
             with self._lock:
                 _keep_recent(self._maps, view, map, MAPS)
         return map

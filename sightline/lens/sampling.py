@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.lens.inline import SIZE, as_bytes
-from sightline.lens.views import View, spread
+from sightline.lens.views import View, sampled_rows
 from sightline.models import Text
 from sightline.observe import Layer
 from sightline.observe.distances import bins_within, by_bin, row_statistics
@@ -21,7 +21,7 @@ class Sample:
 
     def __init__(self, text: Text, layers: int, heads: int):
         n = len(text.pieces)
-        self.rows, self.layers, self.heads = spread(n), layers, heads
+        self.rows, self.layers, self.heads = sampled_rows(n), layers, heads
         self.special, self.gold = torch.tensor(text.special), text.gold
         self.size = min(n, SIZE)
         self.thumbnails = torch.zeros(layers + layers * heads, self.size, self.size, dtype=torch.uint8)

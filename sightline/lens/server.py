@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 
 import torch
+from torch import nn
 
 from sightline.lens.page import render
 from sightline.lens.page_data import check_length, check_text, unknown_note
@@ -29,7 +30,6 @@ from sightline.lens.prediction import prediction
 from sightline.models.opening import evaluating, open_attention
 from sightline.observe import Seen, watch
 from sightline.sequences import Sequences
-from sightline.training import Model
 
 HOST = "127.0.0.1"
 AT_ONCE = 2  # questions
@@ -44,9 +44,10 @@ SAFE = {
 
 
 def serve(
-    model: str | Path | Model,
+    model: str | Path | nn.Module,
     text: str,
     *,
+    tokenizer=None,
     link: str | None = None,
     layer: int | None = None,
     head: int | None = None,
@@ -67,7 +68,7 @@ def serve(
     """
     _check_installed()
     with _listening(port) as listener:
-        answers = observed(model, text, progress)
+        answers = observed(model, text, progress, tokenizer)
         server, address = server_of(answers, answers.page("server", link, layer, head), listener)
         announce(address)
         torch.set_num_threads(1)  # each question has a thread of its own
@@ -78,13 +79,13 @@ def serve(
 # --- the text, read -----------------------------------------------------------------------------------------------
 
 
-def observed(model: str | Path | Model, text: str, progress: bool = False) -> Answers:
+def observed(model: str | Path | nn.Module, text: str, progress: bool = False, tokenizer=None) -> Answers:
     """What a model's heads look at in a text of any length that it can read.
 
     Raises: ValueError for a model whose attention cannot be seen, a text of no tokens or of too many for the model.
     """
     check_text(text)
-    opened = open_attention(model, otherwise="leave out --serve for its influence")
+    opened = open_attention(model, tokenizer, otherwise="leave out --serve for its influence")
     words, ids = opened.read_text(text)
     check_length(opened, words)
     with torch.no_grad(), evaluating(opened.model):

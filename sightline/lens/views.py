@@ -106,17 +106,17 @@ class View:
             yield some, self.weights(some)
 
 
-def spread(n: int, heads: int = 1) -> Tensor:
+def sampled_rows(n: int, heads: int = 1) -> Tensor:
     """A sample of n queries, spread evenly, as many as have SAMPLED weights under so many heads.
 
-    >>> spread(5), len(spread(100_000))
+    >>> sampled_rows(5), len(sampled_rows(100_000))
     (tensor([0, 1, 2, 3, 4]), 335)
     """
     count = min(n, max(1, SAMPLED // (n * heads)))
     return (torch.arange(count) * n + n // 2).div(count, rounding_mode="floor").clamp_max(n - 1)
 
 
-class Growing:
+class GrowingMap:
     """A view's whole map at one zoom: first each row of cells is that of a sampled query, then exact, band by band.
 
     `at` is how many tokens a cell has to a side; `share` is the share of the rows that are known, 1 when all is exact.
@@ -126,7 +126,7 @@ class Growing:
     def __init__(self, view: View):
         self.pyramid = pyramid = Pyramid(view, CELLS)
         self.at, self.lengths = pyramid.at, pyramid.rows.bounds.diff().float()
-        rows = spread(view.n, len(view.places))
+        rows = sampled_rows(view.n, len(view.places))
         mean, peak = [], []
         for _, weights in view.strips(rows):
             cells = torch.nn.functional.pad(weights, (0, len(pyramid.columns) * self.at - view.m)).unflatten(
@@ -163,7 +163,7 @@ class Growing:
         return Tile(*(t[slice(*rows), slice(*columns)] for t in self.zooms[at]))
 
 
-def exact(view: View, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
+def exact_tile(view: View, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
     """Cells of any zoom, from and to in both directions."""
     bounds = (torch.arange(start, stop + 1).mul(at).clamp_max(view.n) for start, stop in (rows, columns))
     return tile_of(view, *bounds)

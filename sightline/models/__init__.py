@@ -10,7 +10,7 @@ functions    Python functions as a model of `scope` reads them
 opening      a run's folder, a Hugging Face folder or name, or a loaded model: how it reads, and how it is run
 """
 
-from sightline.models.pieces import placed, text_of
-from sightline.models.words import WORD, Text, Unit, cut, direction, isolated, shown, touched
+from sightline.models.pieces import find_spans, text_of
+from sightline.models.words import WORD, Text, Unit, cut, direction, isolated, overlaps, visible
 
-__all__ = ["WORD", "Text", "Unit", "cut", "direction", "isolated", "placed", "shown", "text_of", "touched"]
+__all__ = ["WORD", "Text", "Unit", "cut", "direction", "isolated", "find_spans", "visible", "text_of", "overlaps"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sightline.models.words import Text, Unit, shown
+from sightline.models.words import Text, Unit, visible
 from sightline.tasks import roles, scope
 
 MARKS = {"NEWLINE": "\u21b5", "INDENT": "\u2192", "DEDENT": "\u2190"}
@@ -41,6 +41,6 @@ def _units(spelling: list[str], words: list[str | None]) -> list[Unit]:
         if kind in MARKS:
             units.append(Unit(" " if kind == "NEWLINE" else "", MARKS[kind]))
         else:
-            units.append(Unit("\n" * ended + space, shown(token)))
+            units.append(Unit("\n" * ended + space, visible(token)))
         ended = kind in MARKS
     return units

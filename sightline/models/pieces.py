@@ -194,12 +194,12 @@ class _Joined:
 # --- a known text, and tokens without spans -------------------------------------------------------------------------
 
 
-def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) -> list[tuple[int, int]]:
+def find_spans(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) -> list[tuple[int, int]]:
     """The spans of tokens in a text, by their letters: for tokenizers that give none.
 
     Capitals, accents and width may differ. What has other letters, such as an unknown token, has the span left for it.
 
-    >>> placed("Café, zürich!", ["[CLS]", "cafe", "[UNK]", "zu", "##rich", "!"], [True] + [False] * 5)
+    >>> find_spans("Café, zürich!", ["[CLS]", "cafe", "[UNK]", "zu", "##rich", "!"], [True] + [False] * 5)
     [(0, 0), (0, 4), (4, 5), (6, 8), (8, 12), (12, 13)]
     """
     letters, at = [], []  # of the text, as they are compared, and the place of each

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy import ndarray
 
-from sightline.models.words import touched
+from sightline.models.words import overlaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,12 @@ class WordPieces:
     separator: ndarray
     pieces: ndarray
     offsets: ndarray
+
+    @classmethod
+    def plain(cls, ids, word: ndarray, words: int) -> WordPieces:
+        """Pieces of which none is special, and each is of one word. Shapes: ids and word [n]."""
+        none = np.zeros(len(ids), bool)
+        return cls.from_pairs(ids, none, none, word, np.arange(len(ids)), words)
 
     @classmethod
     def from_pairs(
@@ -55,7 +61,7 @@ class WordPieces:
         >>> read.pieces, read.offsets
         (array([1, 1, 2]), array([0, 1, 2, 3]))
         """
-        piece, word = touched(np.where(special[:, None], 0, spans), words)
+        piece, word = overlaps(np.where(special[:, None], 0, spans), words)
         return cls.from_pairs(ids, special, separator, word, piece, len(words))
 
     @property

@@ -166,12 +166,12 @@ def cut(
     return Text(pieces, units, numbers, special, [], [i for i in unknown if not special[i]], (rest, end))
 
 
-def touched(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+def overlaps(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
     """All pairs of a piece and a word that share a letter, in the order of the pieces.
 
     Shapes: spans [n, 2], words [W, 2], rising: characters, from and past -> piece [P], word [P].
 
-    >>> touched(np.array([[0, 6], [6, 6], [7, 9]]), np.array([[0, 3], [3, 6], [7, 9]]))
+    >>> overlaps(np.array([[0, 6], [6, 6], [7, 9]]), np.array([[0, 3], [3, 6], [7, 9]]))
     (array([0, 0, 2]), array([0, 1, 2]))
     """
     begin, end = np.asarray(spans, np.int64).reshape(-1, 2).T
@@ -214,7 +214,7 @@ def _with_blanks(text: str, spans: list[tuple[int, int]], alone: Sequence[str]) 
 
 def _grouped(text: str, spans, special, words, alone) -> tuple[list[int], list[tuple[int, int]]]:
     """For each piece the number of its word, from 0, never falling; and the spans of these words."""
-    piece, word = touched(np.array(spans, np.int64).reshape(-1, 2), np.array(words, np.int64).reshape(-1, 2))
+    piece, word = overlaps(np.array(spans, np.int64).reshape(-1, 2), np.array(words, np.int64).reshape(-1, 2))
     bounds = np.searchsorted(piece, np.arange(len(spans) + 1)).tolist()
     word = word.tolist()
     numbers: list[int] = []
@@ -246,11 +246,11 @@ def _units(text: str, spans, alone: Sequence[str]) -> tuple[list[Unit], str]:
     for (begin, end), name in zip(spans, alone, strict=True):
         begin = max(begin, at)
         if begin >= end:
-            units.append(Unit("", shown(name)))
+            units.append(Unit("", visible(name)))
             continue
-        units.append(Unit(shown(text[at:begin]), shown(text[begin:end])))
+        units.append(Unit(visible(text[at:begin]), visible(text[begin:end])))
         at = end
-    return units, shown(text[at:])
+    return units, visible(text[at:])
 
 
 def _without(words: list[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -293,10 +293,10 @@ def isolated(text: str) -> str:
     return f"\u2068{text}\u2069"
 
 
-def shown(text: str) -> str:
+def visible(text: str) -> str:
     """Replaces control characters by visible marks, so that none has an effect; line ends and tabs stay.
 
-    >>> shown("a\\x00b\\x7f\\n")
+    >>> visible("a\\x00b\\x7f\\n")
     'a\u2400b\u2421\\n'
     """
     return text.translate(_MARKS)

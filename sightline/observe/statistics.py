@@ -27,10 +27,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from sightline.attention.rectangles import equal_runs
 from sightline.kernels import statistics as in_c
 from sightline.observe.calls import HIDDEN, Call, Piece
 from sightline.observe.distances import BINS, bin_of
+from sightline.sequences import equal_runs
 
 TILE = 2**19  # scores at once
 ROWS, KEYS = 64, 8192  # the largest tile of one head

@@ -15,11 +15,20 @@ NO_WORD = re.compile(r"\d+[-.]\d+")  # the ID of a multiword token (1-2) or an e
 
 
 class Row(NamedTuple):
-    """The line of a row, and its fields; `is_word` is False for multiword tokens and empty nodes."""
+    """The line of a row, whether it is a word (no multiword token or empty node), and its ten fields."""
 
     line: int
-    fields: list[str]
     is_word: bool
+    id: str
+    form: str
+    lemma: str
+    upos: str
+    xpos: str
+    feats: str
+    head: str
+    deprel: str
+    deps: str
+    misc: str
 
 
 class Sentence(NamedTuple):
@@ -64,7 +73,7 @@ def _row(line: str, where: str, number: int, next_word: int) -> Row:
             f"{where}: expected the word number {next_word}, got {fields[0]!r}; "
             "number words from 1 and end each sentence with an empty line"
         )
-    return Row(number, fields, is_word)
+    return Row(number, is_word, *fields)
 
 
 def records(lines: Iterable[str], name: str) -> Iterator[Record]:
@@ -72,5 +81,5 @@ def records(lines: Iterable[str], name: str) -> Iterator[Record]:
     for _, rows in sentences(lines, name):
         words = [row for row in rows if row.is_word]
         if words:
-            columns = map(list, zip(*(row.fields for row in words), strict=True))
+            columns = map(list, zip(*(row[2:] for row in words), strict=True))
             yield Record(dict(zip(FIELDS, columns, strict=True)), name, words[0].line)

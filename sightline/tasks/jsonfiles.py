@@ -30,12 +30,12 @@ def objects(lines: Iterable[str], name: str) -> Iterator[Record]:
     [{'a': 1}, {'a': 2}]
     """
     numbered = enumerate(lines, 1)
-    first, line = next(((n, line) for n, line in numbered if line.strip()), (0, ""))
-    if line.lstrip().startswith("["):
+    begin = next((pair for pair in numbered if pair[1].strip()), (0, ""))
+    if begin[1].lstrip().startswith("["):
         rest = ("\n" if line.isspace() else line for _, line in numbered)
-        yield from _array("\n" * (first - 1) + line + "".join(rest), name)
+        yield from _array("\n" * (begin[0] - 1) + begin[1] + "".join(rest), name)
         return
-    for number, line in itertools.chain([(first, line)], numbered):
+    for number, line in itertools.chain([begin], numbered):
         if not line.strip():
             continue
         value, end = _value(line, BLANKS.match(line).end(), name, number)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sightline.sequences import Sequences
-from sightline.tasks.examples import Examples
+from sightline.tasks.examples import Examples, packed
 from sightline.tasks.records import Record
 from sightline.tasks.task import ClassTask
 from sightline.tasks.tokenizing import Encoded
@@ -66,8 +66,7 @@ class Language(ClassTask):
         inner = whole.inputs.positions > 0
         inner[offsets[1:] - 1] = False
         lengths = (inputs.ids.lengths - 1).clamp(min=0)
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return Examples(Sequences(shifted[0, inner], offsets), shifted[1, inner], per_token=True)
+        return Examples(packed(shifted[0, inner], lengths), shifted[1, inner], per_token=True)
 
     def stream_examples(self, ids: Tensor) -> Examples:
         """The chunks of one long text [T].

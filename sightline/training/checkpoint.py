@@ -4,7 +4,7 @@
         model/<name>                  the weights
         optimizer/<name>/<moment>     the moments of AdamW for each of them
         best/<name>                   the weights with the best validation so far
-        metadata: state               JSON: the step, the seconds, the best value, ... (`loop.State`)
+        metadata: state               JSON: the step, the seconds, the best value, ... (`state.State`)
         metadata: run, sha256         the digest of the run's config.json, and of this file (`digests.py`)
 
 No state of a random generator is kept: the order of the data and the dropout of a step follow from (seed, step).
@@ -21,10 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from sightline.files import check_name, make_folder, open_plain, write_files
+from sightline.files import check_name, open_plain, write_files
 from sightline.training.digests import check_stamp, stamped
-
-__all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write_files"]
 
 
 def as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

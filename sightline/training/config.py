@@ -42,6 +42,11 @@ KINDS_WITH = {  # the encoders that have an option which others lack
 }
 
 
+def setting(default: Any, help: str, **bounds) -> Any:
+    """A field whose description is the help text of its option."""
+    return Field(default, description=help, **bounds)
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -49,60 +54,46 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What is learned from which data; None is chosen from the data."""
 
-    data: str = Field(
+    data: str = setting(
         "",
-        description="A file, a folder with train, valid and test files, a name on the hub, scope (built in), "
-        "or a generated task such as parity:length=1-40 (docs/tasks.md).",
+        "A file, a folder with train, valid and test files, a name on the hub, scope, or a generated task, as "
+        "parity:length=1-40 (docs/tasks.md).",
     )
-    valid: str | None = Field(None, description="A file to validate on. [default: a tenth of the data]")
-    test: str | None = Field(None, description="A file to test on. [default: a tenth of a single file]")
-    task: str | None = Field(None, description="classify, tag, regress or language. [default: by the columns]")
-    text: str | None = Field(None, description="The column to read. [default: by the columns]")
-    label: str | None = Field(None, description="The column to learn. [default: by the columns]")
-    tokenizer: str | None = Field(
-        None,
-        description="bytes, characters, words, bpe, or a tokenizer.json. [default: words; for language characters]",
-    )
-    vocabulary: Count | None = Field(None, description="Most tokens the tokenizer may know. [default: by its kind]")
-    context: Count = Field(256, description="language: tokens read at once.")
-    encoding: str | None = Field(
-        None,
-        description="Encoding of text files, such as latin-1 or cp1252. [default: by the byte order mark, else utf-8]",
-    )
-    separator: str | None = Field(
-        None, description="Separator of the columns of a .csv or .tsv: ';', tab, ... [default: by the file]"
-    )
+    valid: str | None = setting(None, "A file to validate on. [default: a tenth of the data]")
+    test: str | None = setting(None, "A file to test on. [default: a tenth of a single file]")
+    task: str | None = setting(None, "classify, tag, regress or language. [default: by the columns]")
+    text: str | None = setting(None, "The column to read. [default: by the columns]")
+    label: str | None = setting(None, "The column to learn. [default: by the columns]")
+    tokenizer: str | None = setting(None, "bytes, characters, words, bpe, or a tokenizer.json. [default: by the task]")
+    vocabulary: Count | None = setting(None, "Most tokens the tokenizer may know. [default: by its kind]")
+    context: Count = setting(256, "language: tokens read at once.")
+    encoding: str | None = setting(None, "Of text files, as latin-1 or cp1252. [default: utf-8, or by the file's mark]")
+    separator: str | None = setting(None, "Between columns of a .csv or .tsv: ';', tab, ... [default: by the file]")
 
 
 class EncoderConfig(Section):
     """One encoder: the kind decides how rows are mixed, all else is shared; None is the default of the kind."""
 
-    kind: Literal["self-attention", "rnn", "lstm", "convolution", "fully-connected"] = Field(
-        "self-attention", description="self-attention, rnn, lstm, convolution or fully-connected."
+    kind: Literal["self-attention", "rnn", "lstm", "convolution", "fully-connected"] = setting(
+        "self-attention", "self-attention, rnn, lstm, convolution or fully-connected."
     )
-    width: Size = Field(128, description="Numbers per row.")
-    layers: int = Field(3, ge=0, lt=2**16, description="Number of blocks.")
-    hidden: Size | None = Field(None, description="Width inside the mlp of a block. [default: 4 x width]")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the numbers dropped while training.")
-    causal: bool | None = Field(None, description="See no later rows. [default: only if the task needs it]")
-    features: Size | None = Field(None, description="Numbers in each vector read. [default: as in the data]")
-    pool: Literal["mean", "max", "last", "attention"] | None = Field(
-        None, description="How rows become one answer per sequence. [default: by the task]"
+    width: Size = setting(128, "Numbers per row.")
+    layers: int = setting(3, "Number of blocks.", ge=0, lt=2**16)
+    hidden: Size | None = setting(None, "Width inside the mlp of a block. [default: 4 x width]")
+    dropout: float = setting(0.0, "Share of the numbers dropped while training.", ge=0, lt=1)
+    causal: bool | None = setting(None, "See no later rows. [default: only if the task needs it]")
+    features: Size | None = setting(None, "Numbers in each vector read. [default: as in the data]")
+    pool: Literal["mean", "max", "last", "attention"] | None = setting(
+        None, "How rows become one answer per sequence. [default: by the task]"
     )
-    heads: Size | None = Field(None, description="self-attention, fully-connected: heads.")
-    key_heads: Size | None = Field(None, description="self-attention: heads of keys and values. [default: heads]")
-    window: int | None = Field(
-        None, ge=0, lt=MOST, description="self-attention: rows seen to each side. [default: all]"
-    )
-    rotary: float | None = Field(
-        None, ge=0, le=1, description="self-attention: share of each head that carries positions."
-    )
-    kernel: Size | None = Field(None, description="convolution: rows seen at once.")
-    dilation: Literal["plain", "dilated"] | None = Field(
-        None, description="convolution: plain, or dilated (1, 2, 4, ... by layer)."
-    )
-    largest: Size | None = Field(None, description="fully-connected: longest sequence. [default: longest in the data]")
-    rank: Size | None = Field(None, description="fully-connected: rank of the matrix over positions. [default: full]")
+    heads: Size | None = setting(None, "self-attention, fully-connected: heads.")
+    key_heads: Size | None = setting(None, "self-attention: heads of keys and values. [default: heads]")
+    window: int | None = setting(None, "self-attention: rows seen to each side. [default: all]", ge=0, lt=MOST)
+    rotary: float | None = setting(None, "self-attention: share of each head that carries positions.", ge=0, le=1)
+    kernel: Size | None = setting(None, "convolution: rows seen at once.")
+    dilation: Literal["plain", "dilated"] | None = setting(None, "convolution: plain, or dilated (1, 2, 4, ...).")
+    largest: Size | None = setting(None, "fully-connected: longest sequence. [default: longest in the data]")
+    rank: Size | None = setting(None, "fully-connected: rank of the matrix over positions. [default: full]")
 
     @model_validator(mode="after")
     def _check_kind_has_options(self):
@@ -119,26 +110,22 @@ class EncoderConfig(Section):
 class TrainingConfig(Section):
     """How it is learned: AdamW with warm-up and cosine to a tenth, within one budget of steps, epochs or seconds."""
 
-    tokens: Count = Field(4096, description="Tokens per batch; a longer sequence is a batch of its own.")
-    accumulate: Count = Field(1, description="Batches per step.")
-    steps: Count | None = Field(None, description="Budget: steps.")
-    epochs: Count | None = Field(None, description="Budget: passes over the data.")
-    seconds: float | None = Field(
-        None, gt=0, description="Budget: seconds of training; such a run is not reproducible to the bit."
-    )
-    evaluation_counts: bool = Field(
-        False, description="The seconds include evaluations. [default: true in fit, false in compare]"
-    )
-    rate: float = Field(1e-3, gt=0, description="Learning rate at its peak.")
-    warmup: float = Field(0.05, ge=0, le=1, description="Share of the budget in which the rate rises.")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay, of matrices only.")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="Decay rates of the two averages of AdamW.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="float32 or bfloat16, of matrix products.")
-    seed: int = Field(0, ge=0, lt=2**64, description="Seed of weights, order and dropout.")
-    evaluate_every: Every = Field("10%", description="10%, 500 steps, 100000 tokens or 30 seconds.")
-    checkpoint_every: Every = Field("60 seconds", description="10%, 500 steps, 100000 tokens or 30 seconds.")
-    log_every: Count = Field(10, description="Steps per line of metrics.jsonl.")
+    tokens: Count = setting(4096, "Tokens per batch; a longer sequence is a batch of its own.")
+    accumulate: Count = setting(1, "Batches per step.")
+    steps: Count | None = setting(None, "Budget: steps.")
+    epochs: Count | None = setting(None, "Budget: passes over the data.")
+    seconds: float | None = setting(None, "Budget: seconds of training; not reproducible to the bit.", gt=0)
+    evaluation_counts: bool = setting(False, "Seconds include evaluations. [default: true in fit, false in compare]")
+    rate: float = setting(1e-3, "Learning rate at its peak.", gt=0)
+    warmup: float = setting(0.05, "Share of the budget in which the rate rises.", ge=0, le=1)
+    weight_decay: float = setting(0.01, "Weight decay, of matrices only.", ge=0)
+    betas: tuple[float, float] = setting((0.9, 0.99), "Decay rates of the two averages of AdamW.")
+    clip: float = setting(1.0, "Largest norm of the gradient.", gt=0)
+    precision: Literal["float32", "bfloat16"] = setting("float32", "float32 or bfloat16, of matrix products.")
+    seed: int = setting(0, "Seed of weights, order and dropout.", ge=0, lt=2**64)
+    evaluate_every: Every = setting("10%", "10%, 500 steps, 100000 tokens or 30 seconds.")
+    checkpoint_every: Every = setting("60 seconds", "10%, 500 steps, 100000 tokens or 30 seconds.")
+    log_every: Count = setting(10, "Steps per line of metrics.jsonl.")
 
     @model_validator(mode="before")
     @classmethod

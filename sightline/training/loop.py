@@ -15,7 +15,6 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from sightline.batching import BatchPlan, share, sorted_batches
+from sightline.resumable import processes
 from sightline.tasks import Examples, Task
 from sightline.training import checkpoint
 from sightline.training.config import TrainingConfig
@@ -71,8 +71,7 @@ def train(
 
     `fingerprints` identify the data and `run`, if known, the run in its checkpoints; both must match to resume from a
     checkpoint in the folder. `note` is printed before the first step. With a budget of steps or epochs, on the CPU, and
-    with as many processes as before, a stop and a resume change no bit of the weights.
-    Returns: the lines of metrics, and the last state.
+    with as many processes as before, a stop and a resume change no bit of the weights. Returns metrics and last state.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -110,9 +109,8 @@ def train(
                 if evaluate:
                     with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    state.evaluation = float(
-                        broadcast(torch.tensor(clock.last_pause, device=device))
-                    )  # same end for all
+                    pause = torch.tensor(clock.last_pause, device=device)
+                    state.evaluation = float(broadcast(pause))  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
@@ -138,11 +136,6 @@ def _denormals_flushed():
         yield
     finally:
         torch.set_flush_denormal(flushed)
-
-
-def processes() -> PartialState:
-    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
 
 
 def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:
@@ -217,8 +210,8 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
 def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
     """The measures of the validation data, each process looking at its share of the batches."""
     batches = sorted_batches(valid.lengths, tokens)
-    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
-    measures = average(gather_object(totals))
+    own = batches[process.process_index :: process.num_processes]
+    measures = average(gather_object(model.measures(valid, own)))
     model.train()
     return measures
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sightline.batching import sorted_batches
 from sightline.encoders import Readout, build
-from sightline.files import read_json
+from sightline.files import make_folder, read_json
 from sightline.sequences import Sequences
 from sightline.tabular import describe, is_table, items_of, table_rows
 from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
@@ -69,7 +69,7 @@ class Model(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes the files of the model, and their digests. Raises: ValueError where they cannot be written."""
-        checkpoint.make_folder(Path(folder))
+        make_folder(Path(folder))
         digests.save(Path(folder), self.files())
 
     def files(self) -> dict[str, bytes]:
@@ -114,16 +114,11 @@ class Model(nn.Module):
     # --- evaluation, answers and text ---------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def totals(self, examples: Examples, batches: list[list[int]]) -> dict[str, tuple[float, float]]:
-        """The task's measures over some batches of examples, as sums and counts, which add up."""
+    def measures(self, examples: Examples, batches: list[list[int]]) -> list[dict[str, tuple[float, float]]]:
+        """The task's measures of each batch of examples, as sums and counts, for `average`."""
         self.eval()
-        totals: dict[str, tuple[float, float]] = {}
-        for batch in batches:
-            part = examples.take(batch).to(self.device)
-            for name, (total, count) in self.task.measures(self(part.inputs), part).items():
-                before = totals.get(name, (0.0, 0.0))
-                totals[name] = (before[0] + total, before[1] + count)
-        return totals
+        parts = (examples.take(batch).to(self.device) for batch in batches)
+        return [self.task.measures(self(part.inputs), part) for part in parts]
 
     def evaluate(self, examples: Examples) -> dict[str, float]:
         """The task's measures, each an average, without those that no example counts for.
@@ -131,7 +126,7 @@ class Model(nn.Module):
         Raises: ValueError for sequences that are too long for the encoder.
         """
         self.check_lengths(examples.lengths, "evaluate")
-        return average([self.totals(examples, sorted_batches(examples.lengths, self.config.training.tokens))])
+        return average(self.measures(examples, sorted_batches(examples.lengths, self.config.training.tokens)))
 
     def check_lengths(self, lengths: Tensor, where: str, places: list[str] | None = None) -> None:
         """Raises a ValueError, naming the place, for a sequence longer than a fully connected encoder's largest."""
@@ -170,23 +165,20 @@ class Model(nn.Module):
         for examples in questions(noted(), self.task, self.tokenizer):
             self.check_lengths(examples.lengths, "predict", places)
             places.clear()
-            answers: list[dict] = [{}] * len(examples)
+            answers: dict[int, dict] = {}
             for batch in sorted_batches(examples.lengths, self.config.training.tokens):
                 part = examples.take(batch).to(self.device)
                 scores = self(part.inputs)
-                batch_answers = self.task.answers(scores, part)
+                answers |= zip(batch, self.task.answers(scores, part), strict=True)
                 if probabilities:
-                    each = self.task.probabilities(scores, part)
-                    batch_answers = [a | {"probabilities": p} for a, p in zip(batch_answers, each, strict=True)]
-                for index, answer in zip(batch, batch_answers, strict=True):
-                    answers[index] = answer
-            yield from answers
+                    for index, each in zip(batch, self.task.probabilities(scores, part), strict=True):
+                        answers[index] = answers[index] | {"probabilities": each}
+            yield from (answers[index] for index in range(len(examples)))
 
     def generate(
         self, prompt: str = "", length: int = 200, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
     ) -> Iterator[str]:
-        """Continues a prompt, piece by piece, until the text ends or has `length` new tokens; does not repeat the
-        prompt.
+        """Continues a prompt, piece by piece, until the text ends or has `length` new tokens.
 
         At temperature 0 the likeliest token is taken; `top_k` draws from that many likeliest ones.
         Raises: ValueError where the model did not learn language, or an option is out of range.
@@ -198,8 +190,7 @@ class Model(nn.Module):
         if length < 0 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
             raise ValueError(
                 "generate: expected length and a finite temperature of 0 or more and top_k of 1 or more, got "
-                f"{length}, "
-                f"{temperature} and {top_k}; correct them"
+                f"{length}, {temperature} and {top_k}; correct them"
             )
         if not 0 <= seed < 2**64:
             raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
@@ -300,14 +291,12 @@ def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.
     return int(torch.multinomial(scaled.softmax(-1), 1, generator=random))
 
 
-def average(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
+def average(parts: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
     """Averages of measures, of which each part has a total and a count; without those that no part counted.
 
     >>> average([{"accuracy": (3, 4)}, {"accuracy": (1, 4), "accuracy@1-4": (0, 0)}])
     {'accuracy': 0.5}
     """
-    names = dict.fromkeys(name for part in totals for name in part)
-    sums = {
-        name: [sum(x) for x in zip(*(part[name] for part in totals if name in part), strict=True)] for name in names
-    }
+    names = dict.fromkeys(name for part in parts for name in part)
+    sums = {name: [sum(x) for x in zip(*(part[name] for part in parts if name in part), strict=True)] for name in names}
     return {name: total / count for name, (total, count) in sums.items() if count}

@@ -33,13 +33,12 @@ FILES = (CONFIG, TASK, TOKENIZER, WEIGHTS, CHECKPOINT, METRICS, RESULTS, DIGESTS
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def split_tables(data: Any, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_tables(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings that are not None, with tables by name only as in a configuration, and the tables themselves."""
-    settings = {name: value for name, value in settings.items() if value is not None}
-    if isinstance(data, Data):
-        return settings, {}
-    tables = memory_tables(settings | {"data": data})
-    return settings | {"data": source_name(data)} | dict.fromkeys(tables, TABLE), tables
+    settings = {name: value for name, value in settings.items() if value is not None or name == "data"}
+    tables = memory_tables(settings)
+    name = {"data": source_name(settings["data"])} if "data" in settings else {}
+    return settings | name | dict.fromkeys(tables, TABLE), tables
 
 
 def default_folder(out: str | Path | None, data: str, name: str) -> Path:

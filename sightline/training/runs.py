@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from sightline.files import locked
+from sightline.resumable import processes
 from sightline.tabular import table_rows
 from sightline.tasks import Data, Examples, load, load_test, read_records
 from sightline.tasks.readers import TABLE, source_name
 from sightline.training import digests, run_folder
 from sightline.training.config import RunConfig
-from sightline.training.loop import CHECKPOINT, State, processes, train
+from sightline.training.loop import CHECKPOINT, State, train
 from sightline.training.model import CONFIG, Model
 from sightline.training.record import METRICS, as_lines
 from sightline.training.run_folder import RESULTS
@@ -58,7 +59,8 @@ def fit(
     >>> next(model.predict(["it is good"])).keys()
     dict_keys(['label', 'probability'])
     """
-    settings, tables = run_folder.split_tables(data, {"kind": encoder, **settings})
+    source = {} if isinstance(data, Data) else {"data": data}
+    settings, tables = run_folder.split_tables({"kind": encoder, **settings, **source})
     chosen = run_folder.start_config(config, settings.get("data")).changed(**settings)
     folder = run_folder.default_folder(out, chosen.data.data, f"{{}}-{chosen.encoder.kind}")
     main = processes().is_main_process

@@ -49,7 +49,7 @@ def claims(
         from rich.console import Console
 
         from studies.claims import run_claims, table
-        from studies.claims.page import write
+        from studies.claims.page import write_claims
 
         out = out or Path("runs", "claims-quick" if quick else "claims")
         found = run_claims(
@@ -63,7 +63,7 @@ def claims(
             heads=heads or (),
         )
         Console().print(table(found))
-        print(f"The page: {write(found, out / 'claims.html')}")
+        print(f"The page: {write_claims(found, out / 'claims.html')}")
 
 
 if __name__ == "__main__":

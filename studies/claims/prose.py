@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sightline.training.checkpoint import write_files
+from sightline.files import write_files
 from studies.claims.document import in_words, read_document
 
 COMMAND = "python -m studies.claims.prose benchmarks/results/claims docs/claims.md"

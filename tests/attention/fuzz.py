@@ -23,6 +23,7 @@ import torch
 
 from sightline.attention import Pattern, Request, attention
 from sightline.attention.operator import BACKENDS
+from sightline.sequences import Layout
 from tests.attention import oracle
 
 ULPS = 8
@@ -282,20 +283,11 @@ def off(got: torch.Tensor, right: np.ndarray) -> np.ndarray:
 
 def chosen(batch: Batch, made: dict) -> list[str | None]:
     """The backends that do not refuse; None, the door's own choice, in place of the first."""
-    keys = None if batch.key_lengths is None else offsets(batch.key_lengths)
-    rows = offsets(batch.lengths)
+    rows = Layout.of(offsets(batch.lengths))
+    keys = rows if batch.key_lengths is None else Layout.of(offsets(batch.key_lengths))
     bias = None if made["bias"] is None else made["bias"].detach().requires_grad_(batch.learned)
     scale = 1.0 if batch.scale is None else float(batch.scale)
-    request = Request(
-        *(made[n] for n in "qkv"),
-        rows,
-        rows if keys is None else keys,
-        Pattern(*batch.pattern),
-        scale,
-        0.0,
-        batch.softcap,
-        bias,
-    )
+    request = Request(*(made[n] for n in "qkv"), rows, keys, Pattern(*batch.pattern), scale, 0.0, batch.softcap, bias)
     names = [name for name, backend in BACKENDS.items() if backend.refuses(request) is None]
     return [None, *names[1:]]
 

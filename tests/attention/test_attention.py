@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from sightline import sequences
 from sightline.attention import CAUSAL, FULL, Pattern, attention, reference, strips
 from sightline.attention.operator import BACKENDS
 from tests.attention.cases import (
@@ -65,9 +66,9 @@ def small_tiles(monkeypatch):
     """Tiles so small that the table's sequences have many."""
     monkeypatch.setattr(strips, "BLOCK", 32)
     monkeypatch.setattr(strips, "TILE", 2048)
-    strips._plan.cache_clear()
+    sequences._remembered.cache_clear()
     yield
-    strips._plan.cache_clear()
+    sequences._remembered.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

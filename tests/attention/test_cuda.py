@@ -7,6 +7,7 @@ import torch
 
 from sightline.attention import CAUSAL, FULL, Request, blockwise, cuda
 from sightline.attention.operator import _with_sink
+from sightline.sequences import Layout
 from tests.attention import emulated
 from tests.attention.cases import CASES, Case, answer, examine, offsets_of
 
@@ -30,7 +31,7 @@ def kernels(monkeypatch):
 
 def attend(q, k, v, offsets, key_offsets, pattern, scale, sink=None):
     key_offsets = offsets if key_offsets is None else key_offsets
-    attended = cuda.attend(Request(q, k, v, offsets, key_offsets, pattern, scale))
+    attended = cuda.attend(Request(q, k, v, Layout.of(offsets), Layout.of(key_offsets), pattern, scale))
     return attended if sink is None else _with_sink(*attended, sink)
 
 
@@ -76,10 +77,10 @@ def test_rows_that_begin_anywhere_are_copied_and_others_not(kernels):
 
 
 def test_offsets_are_brought_to_the_device_once():
-    offsets = offsets_of((3, 0, 9)).numpy().tobytes()
-    first, second = cuda._bounds(offsets, torch.device("cpu")), cuda._bounds(offsets, torch.device("cpu"))
-    assert first[0] is second[0] and first[0].dtype == torch.int32 and first[0].tolist() == [0, 3, 3, 12]
-    assert first[1] == 9 and cuda._bounds(offsets_of(()).numpy().tobytes(), torch.device("cpu"))[1] == 0
+    layout = Layout.of(offsets_of((3, 0, 9)))
+    first, second = (layout.cached(cuda._bounds, torch.device("cpu")) for _ in range(2))
+    assert first is second and first.dtype == torch.int32 and first.tolist() == [0, 3, 3, 12]
+    assert layout.longest == 9 and Layout.of(offsets_of(())).longest == 0
 
 
 def tensor(device="cuda", dtype=torch.bfloat16, width=64):

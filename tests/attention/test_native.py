@@ -11,6 +11,7 @@ from sightline.attention.operator import BACKENDS, _choose
 from sightline.attention.request import Request
 from sightline.kernels import toolchain as compiling
 from sightline.kernels.toolchain import library
+from sightline.sequences import Layout
 from tests.attention.cases import ODD, Case, examine, offsets_of, through_the_door
 
 pytestmark = pytest.mark.skipif(library(native.SOURCE) is None, reason="there is no compiler here")
@@ -115,7 +116,7 @@ def test_what_it_leaves_to_others(monkeypatch, threads):
     def chosen(length=9, heads=4, dtype=torch.float32, make=torch.zeros):
         q = make(length, heads, 8, dtype=dtype)
         offsets = torch.tensor([0, length])
-        return _choose(None, Request(q, q, q, offsets, offsets, FULL, 1.0))
+        return _choose(None, Request(q, q, q, Layout.of(offsets), Layout.of(offsets), FULL, 1.0))
 
     threads(2)
     assert chosen() is chosen(length=1024, heads=8) is chosen(heads=1) is BACKENDS["native"]
@@ -135,10 +136,10 @@ def test_what_it_leaves_to_others(monkeypatch, threads):
 def test_tensors_that_are_not_there_go_another_way():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    offsets = offsets_of((4, 5))
+    layout = Layout.of(offsets_of((4, 5)))
     with FakeTensorMode(allow_non_fake_inputs=True):
         q = torch.zeros(9, 2, 8)
-        assert native.refuses(Request(q, q, q, offsets, offsets, FULL, 1.0)).startswith("native: is not traced")
+        assert native.refuses(Request(q, q, q, layout, layout, FULL, 1.0)).startswith("native: is not traced")
 
 
 @pytest.mark.parametrize("narrow", ["-mno-avx512f", "-mno-avx"])

@@ -8,6 +8,7 @@ import torch
 from sightline.attention import CAUSAL, FULL, Attended, Pattern, Request, attention, native, watching
 from sightline.attention.operator import BACKENDS, _choose
 from sightline.kernels.toolchain import library
+from sightline.sequences import Layout
 
 Q = torch.randn(5, 4, 8)
 K = torch.randn(5, 2, 8)
@@ -122,40 +123,45 @@ FAULTS = {
     "offsets in a list": (
         lambda: attention(Q, K, K, [0, 2, 5]),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got list; use Sequences.offsets",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got list; use Sequences.layout",
     ),
     "offsets of 32 bits": (
         lambda: attention(Q, K, K, OFFSETS.int()),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int32 [3] on cpu; use Sequences.offsets",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int32 [3] on cpu; use Sequences.layout",
     ),
     "offsets elsewhere": (
         lambda: attention(Q, K, K, OFFSETS.to("meta")),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int64 [3] on meta; use Sequences.offsets",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int64 [3] on meta; use Sequences.layout",
     ),
     "offsets of two axes": (
         lambda: attention(Q, K, K, OFFSETS[None]),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, got torch.int64 [1, 3] on cpu; use Sequences.offsets",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int64 [1, 3] on cpu; use Sequences.layout",
     ),
     "no offsets": (
         lambda: attention(Q, K, K, OFFSETS[:0]),
         ValueError,
-        "attention: expected offsets that start at 0, got []; use Sequences, which checks them once",
+        "attention: expected offsets that start at 0, got none; use Sequences, which checks them once",
     ),
     "offsets from 1": (
         lambda: attention(Q, K, K, torch.tensor([1, 5])),
         ValueError,
-        "attention: expected offsets that start at 0, got [1]; use Sequences, which checks them once",
+        "attention: expected offsets that start at 0, got 1; use Sequences, which checks them once",
     ),
     "offsets that fall": (
         lambda: attention(Q, K, K, torch.tensor([0, 4, 3, 5])),
         ValueError,
-        "attention: expected offsets that never fall, got a fall at sequence 1; use Sequences, which checks them once",
+        "attention: expected offsets that never fall, got 4 then 3 at sequence 1; use Sequences, which checks them once",
     ),
     "offsets too short": (
         lambda: attention(Q, K, K, torch.tensor([0, 4])),
+        ValueError,
+        "attention: expected offsets that end at 5 rows, got 4; use Sequences, which checks them once",
+    ),
+    "a layout of fewer rows": (
+        lambda: attention(Q, K, K, Layout.of(torch.tensor([0, 4]))),
         ValueError,
         "attention: expected offsets that end at 5 rows, got 4; use Sequences, which checks them once",
     ),
@@ -236,7 +242,7 @@ def test_where_all_refuse_each_says_why(monkeypatch):
 
 def test_the_first_backend_that_does_not_refuse_is_taken():
     def chosen(name=None, q=Q, k=K, **asked):
-        return _choose(name, Request(q, k, k, OFFSETS, OFFSETS, FULL, 1.0, **asked))
+        return _choose(name, Request(q, k, k, Layout.of(OFFSETS), Layout.of(OFFSETS), FULL, 1.0, **asked))
 
     bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
     first = BACKENDS["cpu" if library(native.SOURCE) is None else "native"]
@@ -282,9 +288,9 @@ def test_a_watcher_sees_the_request_and_the_very_result():
     request, result = seen[0]
     assert isinstance(request, Request) and isinstance(result, Attended) and result is attended
     assert request.q is Q and request.k is K and request.v is K
-    assert request.offsets is OFFSETS and request.key_offsets is keys
+    assert torch.equal(request.offsets, OFFSETS) and torch.equal(request.key_offsets, keys)
     assert request.pattern == CAUSAL and request.scale == 0.5
-    assert seen[1][0].key_offsets is OFFSETS and seen[1][0][5:11] == (FULL, 8**-0.5, 0.0, None, None, None)
+    assert seen[1][0].key_layout is seen[1][0].layout and seen[1][0][5:11] == (FULL, 8**-0.5, 0.0, None, None, None)
     assert request.origin is None
 
 

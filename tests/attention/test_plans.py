@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sightline.attention import FULL, Pattern, Request, rectangles, strips
 from sightline.attention.reference import visible
+from sightline.sequences import Layout
 
 LENGTHS = st.sampled_from([0, 1, 1, 2, 3, 5, 15, 16, 17, 31, 40, 40, 270])
 PACKS = st.lists(LENGTHS, max_size=9)
@@ -25,6 +26,10 @@ def cross_packs(draw):
 
 def starts(lengths) -> np.ndarray:
     return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def layout_of(offsets: np.ndarray) -> Layout:
+    return Layout.of(torch.from_numpy(offsets))
 
 
 def visible_pairs(offsets: np.ndarray, key_offsets: np.ndarray, pattern: Pattern) -> np.ndarray:
@@ -68,8 +73,8 @@ def covered_by(plan: rectangles.Plan, rows: int, keys: int, pattern: Pattern):
 def check_cpu(lengths, key_lengths, pattern, heads, width):
     offsets = starts(lengths)
     key_offsets = offsets if key_lengths is None else starts(key_lengths)
-    key_bytes = None if key_lengths is None else key_offsets.tobytes()
-    plan = rectangles._plan.__wrapped__(offsets.tobytes(), key_bytes, pattern, heads, width, False)
+    key_layout = None if key_lengths is None else layout_of(key_offsets)
+    plan = rectangles._plan(layout_of(offsets), key_layout, pattern, heads, width, False)
     pairs, queries, derived = covered_by(plan, offsets[-1], key_offsets[-1], pattern)
     assert (pairs == visible_pairs(offsets, key_offsets, pattern)).all()
     assert queries.max(initial=0) <= 1
@@ -93,7 +98,7 @@ def test_so_it_does_with_keys_from_elsewhere(packs, pattern):
 @given(cross_packs(), PATTERNS)
 def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(packs, pattern):
     offsets, key_offsets = map(starts, packs)
-    plan = rectangles._plan.__wrapped__(offsets.tobytes(), key_offsets.tobytes(), pattern, 2, 8, True)
+    plan = rectangles._plan(layout_of(offsets), layout_of(key_offsets), pattern, 2, 8, True)
     pairs, _, _ = covered_by(plan, offsets[-1], key_offsets[-1], pattern)
     assert (pairs == visible_pairs(offsets, key_offsets, pattern)).all() and not plan.staged
     for r in plan.direct:
@@ -112,14 +117,15 @@ def test_as_many_keys_seen_twice_as_not_at_all():
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, reach):
     offsets = np.arange(count + 1, dtype=np.int64) * length
-    plan = rectangles._plan.__wrapped__(offsets.tobytes(), None, Pattern(*reach), 2, 8, False)
+    plan = rectangles._plan(layout_of(offsets), None, Pattern(*reach), 2, 8, False)
     for r in plan.direct:
         assert r.mask != "band" or r.queries * r.keys <= rectangles.BLOCK * (rectangles.BLOCK + sum(reach))
 
 
 def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
     q = torch.empty(int(offsets[-1]), heads, width)
-    return Request(q, q, q, offsets, offsets, FULL, 1.0, **wishes)
+    layout = Layout.of(offsets)
+    return Request(q, q, q, layout, layout, FULL, 1.0, **wishes)
 
 
 def test_equal_lengths_side_by_side_are_one_call_without_copies():
@@ -139,7 +145,7 @@ def test_a_plan_is_made_once():
 def test_blockwise_computes_each_visible_pair_once(packs, pattern, sizes, heads):
     offsets, key_offsets = map(starts, packs)
     with patch.multiple(strips, BLOCK=sizes[0], TILE=sizes[1]):
-        some = strips._plan.__wrapped__(offsets.tobytes(), key_offsets.tobytes(), pattern, heads)
+        some = strips._plan(layout_of(offsets), layout_of(key_offsets), pattern, heads)
     expected = visible_pairs(offsets, key_offsets, pattern)
     pairs, queries = np.zeros_like(expected), np.zeros(offsets[-1], int)
     rows, keys = torch.arange(offsets[-1])[:, None], torch.arange(key_offsets[-1])[:, None, None]

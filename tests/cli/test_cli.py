@@ -11,27 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import sightline
-from sightline import cli
 from sightline.cli import settings
 from sightline.lens import read_page
 from sightline.training.config import DEFAULTS, setting_fields
 from sightline.training.runs import evaluate as evaluate_in_python
+from tests.cli.typed import SMALL, run, succeed
 
-SMALL = ["--width", "8", "--layers", "1", "--steps", "3"]
 GOOD = "review,stars\n" + "".join(f"it is {'good' if i % 2 else 'bad'} number {i},{i % 2}\n" for i in range(60))
-
-
-def run(*args, **options):
-    return CliRunner().invoke(cli.app, [str(arg) for arg in args], **options)
-
-
-def succeed(*args, **options):
-    result = run(*args, **options)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +31,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-# ---- each command -------------------------------------------------------------------------------------------------------
+# ---- each command ----------------------------------------------------------------------------------------------------
 
 
 def test_help_names_every_command_and_gives_examples():
@@ -64,7 +46,8 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys, types; package = types.ModuleType('sightline'); package.__path__ = [sys.argv[1]]; "
         "sys.modules['sightline'] = package; import sightline.cli; "
-        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich', 'transformers') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich', 'transformers') if m in "
+        "sys.modules])"
     )
     package = str(Path(sightline.__file__).parent)
     assert subprocess.run([sys.executable, "-c", code, package], capture_output=True, text=True).stdout == "[]\n"
@@ -103,15 +86,15 @@ def test_an_option_has_the_help_and_the_default_of_its_field(command):
 
 def test_fit_says_what_it_chose_and_leaves_a_model(fitted, here):
     result = succeed("fit", fitted / "reviews.csv", *SMALL, "--set", "heads=2", "--set", "context=9")
-    said = result.stderr.splitlines()
-    assert said[0] == (
+    lines = result.stderr.splitlines()
+    assert lines[0] == (
         "data: 60 records of reviews.csv: text 'review', label 'stars' (2 values); 48 train, 6 valid, 6 test; "
         "--text and --label name other columns"
     )
-    assert said[1] == (
+    assert lines[1] == (
         "task: classify, since column 'stars' has 2 different whole numbers; --task regress takes them as quantities"
     )
-    assert "loss" not in "".join(said[:2]) and "accuracy" in result.stdout
+    assert "loss" not in "".join(lines[:2]) and "accuracy" in result.stdout
     folder = here / "runs" / "reviews-self-attention"
     assert (folder / "model.safetensors").exists()
     config = json.loads((folder / "config.json").read_text())
@@ -163,7 +146,7 @@ def test_compare_prints_a_table_and_writes_page_and_json(fitted, here):
     assert second.stdout == first.stdout and second.stderr.count("found, not done again") == 2
 
 
-# ---- bad input ----------------------------------------------------------------------------------------------------------
+# ---- bad input -------------------------------------------------------------------------------------------------------
 
 
 def _csv(folder, text, name="bad.csv"):

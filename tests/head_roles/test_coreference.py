@@ -1,4 +1,5 @@
-"""Coreference in brat's stand-off and in Entity= of CoNLL-U: mentions that nest, overlap or have gaps, and bad files."""
+"""Coreference in brat's stand-off and in Entity= of CoNLL-U: mentions that nest, overlap or have gaps, and bad
+files."""
 
 import os
 from pathlib import Path

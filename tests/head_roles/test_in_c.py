@@ -9,10 +9,10 @@ import torch
 from sightline.attention import FULL
 from sightline.head_roles import layout, runs
 from sightline.head_roles.measuring import measure
-from sightline.head_roles.words import paired
 from sightline.kernels import head_sums
 from sightline.kernels import toolchain as compiling
 from sightline.kernels.toolchain import library
+from sightline.models.word_pieces import WordPieces
 from sightline.observe.calls import Call
 from tests.head_roles.naive import SPECIAL, drawn, encoder, measured, subject
 
@@ -28,7 +28,7 @@ def compare(result, sums, answers):
             assert np.array_equal(actual, expected), name
         else:
             np.testing.assert_allclose(actual, expected, atol=3e-5, rtol=1e-5, err_msg=name)
-    assert np.array_equal(result.found, answers) and answers.any() and not answers.all()
+    assert np.array_equal(result.answers, answers) and answers.any() and not answers.all()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def once(name, *arguments):
 
 def same(one, other):
     assert all(torch.equal(t, other.sums[name]) for name, t in one.sums.tensors.items())
-    assert np.array_equal(one.found, other.found)
+    assert np.array_equal(one.answers, other.answers)
 
 
 OPTIONS = [{}, {"causal": True}, {"window": 2}, {"key_heads": 1}]
@@ -101,7 +101,7 @@ def filled(read, n):
     """The same with ordinary pieces of no word before it, as many as make it n."""
     more = n - len(read.ids)
     ids, special = (np.append(np.arange(more) % SPECIAL, read.ids), np.append(np.zeros(more, bool), read.special))
-    return paired(ids, special, special & False, read.word, read.pieces + more, read.words)
+    return WordPieces.from_pairs(ids, special, special & False, read.word, read.pieces + more, read.words)
 
 
 def test_pieces_that_fall_from_word_to_word(backend, tmp_path, monkeypatch):
@@ -120,13 +120,15 @@ def falling(read):
     """The same with the pieces of words turned round, five at a time."""
     low, high = read.pieces.min(), read.pieces.max() + 1
     turned = np.concatenate([np.arange(i, min(i + 5, high))[::-1] for i in range(low, high, 5)])
-    return paired(read.ids, read.special, read.separator, read.word, turned[read.pieces - low], read.words)
+    return WordPieces.from_pairs(
+        read.ids, read.special, read.separator, read.word, turned[read.pieces - low], read.words
+    )
 
 
 def test_a_strip_has_as_many_rows_as_are_computed():
     n = 70_001
     word = np.arange(n)
-    read = paired(word, np.zeros(n, bool), np.zeros(n, bool), word, word, n)
+    read = WordPieces.from_pairs(word, np.zeros(n, bool), np.zeros(n, bool), word, word, n)
     strips = layout._strips(read)
     assert {stop - start for start, stop, *_ in strips[:-1]} == {16} and strips[-1][1] == n
 

@@ -11,10 +11,10 @@ from sightline.attention import attention
 from sightline.head_roles import measuring
 from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.measuring import measure
-from sightline.head_roles.subject import opened
-from sightline.head_roles.words import laid, paired
+from sightline.models.opening import open_attention
+from sightline.models.word_pieces import WordPieces
 from sightline.resumable import Run
-from sightline.training import checkpoint, loop
+from sightline.training import checkpoint
 from tests.head_roles.naive import SPECIAL, drawn, measured, subject
 from tests.huggingface import small
 
@@ -32,7 +32,7 @@ def several(monkeypatch):
 
 def same(one, other):
     assert all(torch.equal(t, other.sums[name]) for name, t in one.sums.tensors.items())
-    assert np.array_equal(one.found, other.found)
+    assert np.array_equal(one.answers, other.answers)
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bits(several, tmp_path, monkeypatch):
@@ -150,11 +150,6 @@ def test_what_is_left_is_dealt_out_to_all_processes(several, tmp_path, monkeypat
     assert ran == [8]
 
 
-def test_processes_wait_for_days(monkeypatch):
-    monkeypatch.setattr(loop, "PartialState", lambda **how: how)
-    assert loop.processes()["timeout"].days == 7
-
-
 @pytest.mark.parametrize(
     "make", [small.bert, small.roberta, small.llama, small.gpt2, small.t5], ids=lambda f: f.__name__
 )
@@ -163,13 +158,13 @@ def test_models_of_hugging_face_are_measured_as_they_run(make, tmp_path):
     from sightline.huggingface.packing import run
 
     corpus, reads = drawn((1, 3, 3, 7, 11), seed=5)
-    reads = [paired(r.ids + 5, r.special, r.separator, r.word, r.pieces, r.words) for r in reads]
+    reads = [WordPieces.from_pairs(r.ids + 5, r.special, r.separator, r.word, r.pieces, r.words) for r in reads]
     toy = subject(reads, base_of(make()), run=lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)))
-    found = measure(replace(toy, longest=38), corpus, tmp_path)
+    result = measure(replace(toy, longest=38), corpus, tmp_path)
     sums, answers = measured(toy, corpus, reads)
     for name in ("entropy", "offset_weight", "word_offset_weight", "duplicate", "special"):
-        np.testing.assert_allclose(found.sums[name], sums[name], atol=1e-4, err_msg=name)
-    assert (found.found != answers).mean() < 0.01
+        np.testing.assert_allclose(result.sums[name], sums[name], atol=1e-4, err_msg=name)
+    assert (result.answers != answers).mean() < 0.01
 
 
 def test_a_document_that_is_too_long_is_cut_and_a_word_that_is_too_long_is_left_out(tmp_path):
@@ -180,20 +175,22 @@ def test_a_document_that_is_too_long_is_cut_and_a_word_that_is_too_long_is_left_
     )
 
     def read(documents):
-        made = []
+        reads = []
         for document in documents:
             count = [len(word) if word == LONG_WORD else 1 for word in document.words]  # pieces
             word = np.repeat(np.arange(len(count)), count)
             ids = np.array([SPECIAL, *range(len(word))]) % SPECIAL
             special = np.arange(len(ids)) == 0
-            made.append(paired(ids, special, special & False, word, np.arange(len(word)) + 1, len(count)))
-        return made
+            reads.append(
+                WordPieces.from_pairs(ids, special, special & False, word, np.arange(len(word)) + 1, len(count))
+            )
+        return reads
 
     toy = replace(subject([]), read_words=read, longest=12)
-    found = measure(toy, corpus, tmp_path)
-    assert found.skipped == ("1",)
-    assert found.note.startswith("Cut into windows that overlap by half: 2 texts of more than 12 tokens, with ")
-    assert 0 < len(found.corpus) < len(corpus) and max(len(d.words) for d in found.corpus.documents) < 12
+    result = measure(toy, corpus, tmp_path)
+    assert result.skipped == ("1",)
+    assert result.note.startswith("Cut into windows that overlap by half: 2 texts of more than 12 tokens, with ")
+    assert 0 < len(result.corpus) < len(corpus) and max(len(d.words) for d in result.corpus.documents) < 12
 
 
 class Prefixed(torch.nn.Linear):
@@ -218,12 +215,12 @@ def test_what_has_no_attention_to_see_is_refused(tmp_path):
     with pytest.raises(
         TypeError, match="model: expected the folder of a model, its name on the hub, or a loaded model, got int"
     ):
-        opened(3)
+        open_attention(3)
 
 
 def test_a_piece_is_of_each_word_it_has_a_letter_of():
     places, words = (np.array([[0, 0], [0, 6], [6, 6], [7, 9], [8, 9]]), np.array([[0, 3], [3, 6], [6, 6], [7, 9]]))
-    read = laid(np.arange(5), places, np.arange(5) == 4, np.zeros(5, bool), words)
+    read = WordPieces.from_spans(np.arange(5), places, np.arange(5) == 4, np.zeros(5, bool), words)
     assert [read.pieces[a:b].tolist() for a, b in zip(read.offsets, read.offsets[1:], strict=False)] == [
         [1],
         [1],
@@ -231,5 +228,5 @@ def test_a_piece_is_of_each_word_it_has_a_letter_of():
         [3],
     ]
     assert read.first.tolist() == [1, 1, 3, 3] and read.strips(1) == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
-    whole = paired(np.arange(4), *np.zeros((2, 4), bool), np.zeros(4, int), np.arange(4), 1)
+    whole = WordPieces.from_pairs(np.arange(4), *np.zeros((2, 4), bool), np.zeros(4, int), np.arange(4), 1)
     assert whole.strips(1) == [(0, 4)]

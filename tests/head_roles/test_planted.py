@@ -139,3 +139,11 @@ def test_the_tables_hold_a_row_for_each_head(reported):
     relations = pyarrow.parquet.read_table(folder / "relations.parquet").to_pylist()
     (best,) = [r for r in relations if (r["relation"], r["layer"], r["head"]) == ("det", 0, 3)]
     assert best["chosen_at"] == best["accuracy"] == 1
+
+
+def test_texts_without_questions_have_a_table_of_relations_without_rows(tokenizer, tmp_path):
+    texts = build_corpus([Document(str(i), ("the", "dog"), ("", " "), source=i) for i in range(4)], [], [])
+    document = heads(planted(), texts, tokenizer=tokenizer, out=tmp_path, tell=str)
+    table = pyarrow.parquet.read_table(tmp_path / "relations.parquet")
+    assert table.column_names == ["relation", "layer", "head", "chosen_at", "accuracy"] and table.num_rows == 0
+    assert document["relations"] == [] and len(document["measures"]["entropy"]) == LAYERS

@@ -79,4 +79,4 @@ PACKABILITY = {  # how each of these takes many sequences at once
     t5: Packability(False),
     bart: Packability(False),
 }
-each_way = pytest.mark.parametrize("make", PACKABILITY, ids=lambda make: make.__name__)
+each_model = pytest.mark.parametrize("make", PACKABILITY, ids=lambda make: make.__name__)

@@ -15,7 +15,7 @@ from sightline.huggingface import run, unpad
 from sightline.huggingface.base_model import Packability
 from sightline.huggingface.packability import enable_packing
 from sightline.huggingface.twin import try_on_twin
-from tests.huggingface.small import SMALL, bert, drawn, llama, roberta
+from tests.huggingface.small import PACKABILITY, SMALL, bert, drawn, llama, roberta
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
 IDS = torch.randint(5, 100, MASK.shape, generator=torch.Generator().manual_seed(3))
@@ -161,15 +161,8 @@ def test_the_twin_has_parts_of_its_own_over_the_same_weights():
         return threading.current_thread()
 
     assert try_on_twin(model.train(), trial) is not threading.current_thread()
-    expected = {
-        "kind": BertModel,
-        "training": False,
-        "gradients": False,
-        "same": True,
-        "parts": set(),
-        "settings": False,
-    }
-    assert seen == expected
+    no = dict.fromkeys(("training", "gradients", "settings"), False)
+    assert seen == {"kind": BertModel, "same": True, "parts": set(), **no}
 
 
 # --- a model that changes after the proof -----------------------------------------------------------------------------
@@ -382,14 +375,10 @@ def test_rotary_positions_that_follow_the_longest_text(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_the_way_does_not_hang_on_the_precision(dtype):
-    for make, expected in (
-        (bert, Packability(True, 0)),
-        (roberta, Packability(True, 2, 1)),
-        (llama, Packability(True, 0)),
-    ):
+def test_packability_does_not_depend_on_the_precision(dtype):
+    for make in (bert, roberta, llama):
         model = make().to(dtype).base_model
-        assert enable_packing(model) == expected and model.dtype == dtype
+        assert enable_packing(model) == PACKABILITY[make] and model.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -23,7 +23,7 @@ from sightline.huggingface import run, unpad
 from sightline.huggingface.base_model import base_of
 from sightline.huggingface.packability import enable_packing
 from sightline.sequences import Sequences
-from tests.huggingface.small import PACKABILITY, SMALL, bart, bert, drawn, each_way, gpt2, llama, roberta, t5
+from tests.huggingface.small import PACKABILITY, SMALL, bart, bert, drawn, each_model, gpt2, llama, roberta, t5
 
 LENGTHS = [5, 13, 1, 17, 0, 13]
 
@@ -65,7 +65,7 @@ def close(found, expected):
 # --- run ----------------------------------------------------------------------------------------------------------------
 
 
-@each_way
+@each_model
 def test_run_gives_each_sequence_what_it_gets_alone(make):
     model, sequences = make(), drawn_sequences()
     expected = alone(model, sequences)

@@ -78,15 +78,20 @@ def test_the_profile_of_influence_is_that_of_the_shares(monkeypatch):
 
     monkeypatch.setattr(influence_profile, "influence_on", inputs)
     model, ids = torch.nn.Linear(2, 2), torch.arange(16)
-    result = influence_profile.beside(model, ids, text())
+    result = influence_profile.estimate_profile(model, ids, text())
     assert options == [(list(range(16)), 4)] and "each of its 16 rows, with 4 random probes" in result["about"]
     kept = shares(influence)
     kept[:, [0, 15]] = 0  # [CLS] and [SEP]
     apart = np.arange(16) - np.arange(16)[:, None]
     expected = [kept[(apart >= low) & (apart <= high)].sum() / 16 for low, high in bins_within(16)]
     assert np.allclose(result["profile"], expected, atol=1e-6)
-    monkeypatch.setattr(influence_profile, "BESIDE", 5 * influence_profile.SMALL * 16)  # a larger model is asked less
-    assert "from 8 of its 16 rows, with 1 random probe each" in influence_profile.beside(model, ids, text())["about"]
+    monkeypatch.setattr(
+        influence_profile, "PROFILE_WORK", 5 * influence_profile.SMALL * 16
+    )  # a larger model is asked less
+    assert (
+        "from 8 of its 16 rows, with 1 random probe each"
+        in influence_profile.estimate_profile(model, ids, text())["about"]
+    )
     assert options[-1] == ([0, 2, 4, 6, 8, 10, 12, 14], 1)
 
 
@@ -166,7 +171,7 @@ def test_a_text_too_long_to_ask_each_piece_is_refused(monkeypatch):
         look(model, "law " * 401)
     with pytest.raises(ValueError, match="at most 400 tokens .* got 3000; shorten"):
         look(model, "law " * 3000)
-    monkeypatch.setattr(influence_profile, "ALONE", 32 * influence_profile.SMALL * 9 + 1)
+    monkeypatch.setattr(influence_profile, "MAP_WORK", 32 * influence_profile.SMALL * 9 + 1)
     assert look(model, "law " * 4)["notes"][1].endswith("It is exact.")
     assert look(model, "law " * 6)["notes"][1].endswith("It is estimated with 8 random probes for each piece.")
     with pytest.raises(ValueError, match="at most 12 tokens"):

@@ -13,7 +13,7 @@ from sightline.encoders import build
 from sightline.lens import page_queries as room
 from sightline.lens import views
 from sightline.lens.page_queries import Answers
-from sightline.lens.views import Growing, View, exact
+from sightline.lens.views import GrowingMap, View, exact_tile
 from sightline.observe import recording, watch
 from sightline.observe.distances import bins_within
 from sightline.sequences import Sequences
@@ -112,7 +112,7 @@ def test_a_first_picture_is_a_sample_of_rows_and_becomes_exact(monkeypatch):
     mean, peak = zoomed(weights, 8)
     share, result, most = tile(queries, "0.2", 8, 0, 0)
     assert share == pytest.approx(20 / 601)
-    rows = views.spread(601)
+    rows = views.sampled_rows(601)
     assert len(rows) == 20
     for cell in (0, 31, 75):  # a row of cells before it is known: as the nearest of the sampled queries has it
         nearest = int(rows[min((cell * 8 + min(cell * 8 + 8, 601)) // 2 * 20 // 601, 19)])
@@ -136,7 +136,7 @@ def test_coarser_zooms_of_a_map_that_is_kept_are_those_of_the_definition(monkeyp
     monkeypatch.setattr(views, "CELLS", 70)
     monkeypatch.setattr(views, "SIDE", 8)
     queries = answers(521, causal=False)
-    map = Growing(View(queries.seen.layer(1), [0]))
+    map = GrowingMap(View(queries.seen.layer(1), [0]))
     while map.known < 1:
         map.grow(3)
     map.refresh()
@@ -170,7 +170,7 @@ def test_views_agree_with_a_softcap_a_bias_and_a_window():
         view, w = View(layer, chosen), expected[chosen].mean(0)
         assert (view.weights(torch.arange(n)) - w).abs().max() < 1e-6
         assert (view.weights(torch.tensor([3, 11, 36]), 5, 20) - w[[3, 11, 36], 5:20]).abs().max() < 1e-6
-        result = exact(view, 2, (0, 19), (0, 19))
+        result = exact_tile(view, 2, (0, 19), (0, 19))
         assert np.abs(result.mean.numpy() - zoomed(w, 2)[0]).max() < 1e-6
 
 
@@ -219,7 +219,7 @@ def test_numbers_of_a_long_text_are_means_of_the_sampled_queries(monkeypatch):
     monkeypatch.setattr(views, "SAMPLED", 30 * 400)
     queries = answers(400)
     summary = heads_of(queries)
-    rows = views.spread(400)
+    rows = views.sampled_rows(400)
     assert summary["rows"] == len(rows) == 30 and rows.diff().min() >= 13
     w = dense(queries, "1.0")[rows]
     assert summary["statistics"]["entropy"][1][0] == pytest.approx(

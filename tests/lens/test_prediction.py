@@ -64,7 +64,7 @@ def test_the_page_shows_it_with_its_probability(browser, words, tmp_path, scheme
         assert traffic == {"requests": [], "errors": []}
     data = look(ours(Tag("words", "tags", ("A", "B")), words), LAW)
     with opened(browser, write_page(data, tmp_path / "look.html"), DRAWN) as (page, traffic):
-        options = int(page.locator(".unit.asked").get_attribute("data-i"))
+        options = int(page.locator(".unit.query").get_attribute("data-i"))
         tag, p = data["predicts"]["tags"][options]
         assert f"predicted tags: {tag} {100 * p:.1f}%" in page.inner_text(".say") and not traffic["errors"]
 

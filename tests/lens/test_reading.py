@@ -81,6 +81,13 @@ def test_a_causal_model_and_one_with_heads_of_its_own(tmp_path):
         look(tmp_path / "gpt", "law " * 80)
 
 
+def test_a_loaded_model_is_read_with_its_tokenizer():
+    model, tokenizer = BertModel.from_pretrained(MINILM), AutoTokenizer.from_pretrained(MINILM)
+    data, expected = look(model, LAW, tokenizer=tokenizer, link="its:Law"), look(MINILM, LAW, link="its:Law")
+    differ = {name for name in data if data[name] != expected[name]}
+    assert differ == {"model", "title"} and data["model"] == "BertModel"
+
+
 def test_a_torch_built_for_a_gpu_that_is_not_here_works_on_the_cpu(no_gpu):
     assert look(MINILM, "law")["layers"] == 6
 
@@ -161,6 +168,10 @@ def test_what_cannot_be_looked_into_is_said(tmp_path):
         look(ours(task, tokenizer), "law \ud800")
     with pytest.raises(TypeError, match="expected a text, got list"):
         look(ours(task, tokenizer), ["law"])
+    with pytest.raises(
+        ValueError, match="tokenizer: expected that of the loaded BertModel, got NoneType; pass tokenizer"
+    ):
+        look(BertModel(BertConfig(num_hidden_layers=1, hidden_size=12)), "law")
     with pytest.raises(TypeError, match="a loaded model, got int"):
         look(3, "law")
     with pytest.raises(ValueError, match="expected the folder of a model"):

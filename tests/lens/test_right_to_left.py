@@ -53,7 +53,7 @@ def test_a_sentence_is_laid_out_from_right_to_left(browser, tmp_path, sentence):
             assert [name for name, *_ in sorted(row, key=lambda box: box[1])] == words[::-1]
         page.locator(".text .unit[data-i='1']").click()
         page.keyboard.press("ArrowLeft")  # on, as it is read
-        page.wait_for_function("unit(state.asked) === 2")
+        page.wait_for_function("queryUnit() === 2")
         assert traffic == {"requests": [], "errors": []}
 
 

@@ -79,7 +79,7 @@ def test_words_and_map_come_when_they_are_in_sight(browser, queries, scheme):
 def test_a_word_shows_its_row_and_its_column(browser, queries):
     with shown(browser, queries, queries.page("server", layer=1, head=2)) as (page, seen):
         word = 900
-        act(page, lambda: page.evaluate(f"() => change({{ asked: levels.words.first[{word}] }})"))
+        act(page, lambda: page.evaluate(f"() => change({{ query: levels.words.first[{word}] }})"))
         w = by_words(dense(queries, "1.2"), queries.text.word_of)
         best = int(w[word].argmax())
         assert page.inner_text(".say").startswith(f"w{word} looks at w{best} {float(w[word, best]):.0%}")
@@ -92,8 +92,8 @@ def test_a_word_shows_its_row_and_its_column(browser, queries):
         if float(back.max()) >= 0.01:
             assert first.get_attribute("data-i") == str(int(back.argmax()))
         act(page, lambda: page.keyboard.press("ArrowRight"))
-        assert page.locator(".unit.asked").get_attribute("data-i") == str(word + 3)
-        act(page, lambda: page.locator(".unit.asked").evaluate("() => join(903, 17)"))
+        assert page.locator(".unit.query").get_attribute("data-i") == str(word + 3)
+        act(page, lambda: page.locator(".unit.query").evaluate("() => join(903, 17)"))
         heads = page.locator("#joining .two > div").first.locator("button")
         rows = slice(queries.text.word_of.index(903), queries.text.word_of.index(904))
         views = [f"{i}.{h}" for i in range(2) for h in range(3)]
@@ -134,7 +134,7 @@ def test_the_map_goes_from_the_whole_to_a_single_weight(browser, queries):
         numbers = page.inner_text("#map .tip .number").strip()
         assert abs(float(numbers.rstrip("%")) - 100 * weight) < max(0.06, 20 * weight)
         act(page, lambda: canvas.click(position=at))
-        assert page.evaluate("() => state.asked") == q
+        assert page.evaluate("() => state.query") == q
         page.keyboard.press("0")
         page.wait_for_timeout(100)
         assert "pieces" in settled(page) and not seen["errors"]
@@ -157,7 +157,7 @@ def test_numbers_and_small_pictures_come_in(browser, queries):
 def test_it_fits_a_phone(browser, queries):
     with shown(browser, queries, viewport={"width": 360, "height": 740}, has_touch=True) as (page, seen):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-        act(page, lambda: page.locator(".unit.asked + .unit").first.tap())
+        act(page, lambda: page.locator(".unit.query + .unit").first.tap())
         assert not seen["errors"]
 
 
@@ -180,7 +180,7 @@ def test_a_server_that_has_gone_is_said_once(browser):
             page = browser.new_page()
             page.goto(address.geturl())
             page.wait_for_selector("body[data-known='2']", timeout=30_000, state="attached")
-        page.evaluate("() => change({ asked: 1234 })")
+        page.evaluate("() => change({ query: 1234 })")
         page.wait_for_selector("#lost:not([hidden])", timeout=10_000)
         assert page.locator(".unit").count() > 0
         page.close()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from sightline.models import cut, shown
+from sightline.models import cut, visible
 from tests.lens.observed import SENTENCE, text
 
 
@@ -64,7 +64,7 @@ def test_pieces_of_blanks_belong_to_the_word_that_follows():
 
 
 def test_control_characters_are_shown_and_do_not_act():
-    assert shown("a\x00\u202eb\x1b") == "a\u2400\u25ccb\u241b"
+    assert visible("a\x00\u202eb\x1b") == "a\u2400\u25ccb\u241b"
     result = cut("a\x00 b", [(0, 1), (3, 4)], ["a", "b"])
     assert result.pieces[1].space == "\u2400 "
 

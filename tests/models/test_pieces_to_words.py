@@ -6,7 +6,7 @@ import pytest
 import regex
 from tokenizers import Encoding
 
-from sightline.models import cut, direction, placed, shown, text_of
+from sightline.models import cut, direction, find_spans, text_of, visible
 from tests.models.tokenizer_kinds import KINDS
 
 MIXED = "The caf\u00e9 \u4e2d\u56fd \u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \ud55c\uad6d\uc5b4 \U0001f468\u200d\U0001f469\u200d\U0001f467 so."
@@ -80,7 +80,7 @@ def joined(text, level: str = "words") -> str:
 
 def check(text: str, result) -> None:
     """The words give back the text, every piece has its word, and no word ends inside a letter."""
-    assert joined(result) == shown(text)
+    assert joined(result) == visible(text)
     assert result.word_of == sorted(result.word_of)
     assert set(result.word_of) == set(range(len(result.words)))
     bounds = {0, *(letter.end() for letter in regex.finditer(r"\X", text))}
@@ -108,7 +108,7 @@ def test_tokens_without_places_are_placed_by_their_letters(kinds, kind):
     text = MIXED.replace("\u4e2d\u56fd \u7231\u4f60", "\u7231\u4f60 X")  # which is unknown to some
     encoding = kinds[kind].encode(text)
     tokens, special = encoding.tokens, encoding.special_tokens_mask
-    result = cut(text, placed(text, tokens, special), tokens, special)
+    result = cut(text, find_spans(text, tokens, special), tokens, special)
     assert words(result) == words(cut(text, encoding.offsets, tokens, special))
     check(text, result)
 

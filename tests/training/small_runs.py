@@ -1,4 +1,4 @@
-"""Runs of a few steps on little data, shared by the tests of their folders; and the sentence with which a call is refused."""
+"""Runs of a few steps on little data, shared by the tests of their folders, and the message of a refused call."""
 
 import pytest
 

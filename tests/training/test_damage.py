@@ -1,4 +1,4 @@
-"""A run knows its files: what is damaged, missing or of another run is named; what a file says of a size is not believed."""
+"""Files of a run that are damaged, missing or of another run are named, and no size in a file is trusted."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from sightline.training.runs import fit
 from sightline.training.state import LATER
 from tests.training.small_runs import KEPT, READ, SMALL, TEXTS, refusal, resumed
 
-# --- damage -------------------------------------------------------------------------------------------------------------
+# --- damage -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*READ, "digests.json"])
@@ -152,7 +152,7 @@ def test_a_checkpoint_knows_its_own_damage_and_its_run(folders, tmp_path):
     assert resumed(run, folders).results["steps"] == 8
 
 
-# --- lies ---------------------------------------------------------------------------------------------------------------
+# --- lies -------------------------------------------------------------------------------------------------------------
 
 HUGE = [2 * 10**9, 10**12, 10**30, 10**4000, -1, 0, 1e30, None, "x", [], {}, [[1] * 3], "a" * 100_000]
 
@@ -248,14 +248,14 @@ def test_weights_whose_header_lies(run, header):
 def test_pipes_loops_and_folders_in_the_place_of_a_file(run, folders, name):
     for _ in range(2):  # with digests, and without
         for plant in (os.mkfifo, lambda path: path.symlink_to(path.name), os.mkdir):
-            moved = (run / name).rename(run.parent / "moved")
+            aside = (run / name).rename(run.parent / "moved")
             plant(run / name)
             if name in READ or name == "checkpoint.safetensors":
                 with pytest.raises(ValueError, match="expected "):
                     Model.load(run)
                     resumed(run, folders)
             (run / name).rmdir() if plant is os.mkdir else (run / name).unlink()
-            moved.rename(run / name)
+            aside.rename(run / name)
         (run / "digests.json").unlink(missing_ok=True)
     Model.load(run)
 

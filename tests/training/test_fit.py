@@ -112,7 +112,8 @@ def test_resuming_asks_for_the_same(reviews, tmp_path):
     fit(reviews, out=out, steps=2, **SMALL)
     fit(reviews, out=out, resume=True, progress=False)
     assert refusal(lambda: fit(reviews, out=out, resume=True, rate=0.5)) == (
-        f"{out}: expected the settings the run began with, rate 0.001, got 0.5; leave it out, or start anew in another folder"
+        f"{out}: expected the settings the run began with, rate 0.001, got 0.5; leave it out, or start anew in "
+        "another folder"
     )
     assert "width 8, got 16; leave it out" in refusal(
         lambda: fit(
@@ -175,13 +176,13 @@ def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path
     fit(tmp_path / "plays.txt", out=tmp_path / "plays", steps=1, context=16, **SMALL)
     start = tmp_path / "plays" / "config.json"
     assert fit(reviews, config=start, out=tmp_path / "a", progress=False).config.encoder.causal is False
-    given = fit(reviews, config=start, causal=True, out=tmp_path / "b", progress=False)
-    assert given.config.encoder.causal is True
+    named = fit(reviews, config=start, causal=True, out=tmp_path / "b", progress=False)
+    assert named.config.encoder.causal is True
     kept = fit(reviews, config=tmp_path / "b" / "config.json", out=tmp_path / "c", progress=False)
     assert kept.config.encoder.causal is True  # which that data had not decided
     (tmp_path / "short.csv").write_text("text,label\n" + "so so,1\nfine,0\n" * 9)
-    asked = {"encoder": "fully-connected", "steps": 1, "largest": 100}
-    fit(tmp_path / "short.csv", out=tmp_path / "d", **asked, **SMALL)
+    settings = {"encoder": "fully-connected", "steps": 1, "largest": 100}
+    fit(tmp_path / "short.csv", out=tmp_path / "d", **settings, **SMALL)
     start = tmp_path / "d" / "config.json"
     same = fit(tmp_path / "short.csv", config=start, out=tmp_path / "e", progress=False)
     other = fit(reviews, config=start, out=tmp_path / "f", progress=False)

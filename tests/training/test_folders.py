@@ -12,7 +12,7 @@ from sightline.training.model import Model
 from sightline.training.runs import fit
 from tests.training.small_runs import KEPT, SMALL, TEXTS, refusal, resumed
 
-# --- one run at a time, and nothing outside it ----------------------------------------------------------------------------
+# --- one run at a time, and nothing outside it ------------------------------------------------------------------------
 
 
 def test_a_second_run_in_a_folder_is_refused_while_readers_are_not(run, folders, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_line_of_metrics_goes_into_no_link_that_is_planted_while_it_trains(fol
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(model.history) == 4
 
 
-# --- folders to resume or to write over -----------------------------------------------------------------------------------
+# --- folders to resume or to write over -------------------------------------------------------------------------------
 
 
 def test_only_a_run_is_resumed(folders, tmp_path):
@@ -105,7 +105,8 @@ def test_only_a_run_is_resumed(folders, tmp_path):
         out = tmp_path / name
         (tmp_path / "empty").mkdir(exist_ok=True)
         assert refusal(lambda out=out: fit(folders / "reviews.csv", out=out, resume=True)) == (
-            f"{out}: expected the folder of a run to resume, got one without config.json; leave out resume to begin anew"
+            f"{out}: expected the folder of a run to resume, got one without config.json; leave out resume to begin "
+            "anew"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["empty"] and not list((tmp_path / "empty").iterdir())
     assert "expected resume or overwrite, got both" in refusal(
@@ -131,7 +132,7 @@ def test_a_run_is_written_over_and_nothing_else(run, folders):
     assert (run / "model.safetensors").exists()
 
 
-# --- the budget of seconds ------------------------------------------------------------------------------------------------
+# --- the budget of seconds --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("evaluation, counts", [(0.0, True), (0.5, True), (4.0, True), (0.5, False)])
@@ -166,7 +167,7 @@ def test_seconds_include_the_evaluations(folders, tmp_path, monkeypatch, evaluat
     assert len(began) in {0.0: (10, 11), 0.5: (6,), 4.0: (2,)}[evaluation]
 
 
-# --- names ----------------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_names_that_are_no_utf8(folders, tmp_path, monkeypatch):

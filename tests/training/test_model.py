@@ -1,4 +1,4 @@
-"""A model must answer the same from its folder as from memory, in the order asked, and say what is wrong with either."""
+"""A model answers the same from its folder as from memory, in the order of the records, and names what is wrong."""
 
 import itertools
 import json
@@ -83,7 +83,7 @@ def test_averages():
     assert average(parts) == {"loss": 1.0, "accuracy": 0.75}
 
 
-# --- generating -----------------------------------------------------------------------------------------------------------
+# --- generating -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,14 +104,14 @@ def test_generates_what_the_full_pass_foresees(kind):
 def test_pieces_join_to_the_text_of_all_tokens(kind):
     text = "wörter über straße und €"
     model = speaker(kind, text)
-    wanted = iter(model.tokenizer.encode([text + " " + text]).ids.values.tolist())
+    expected = iter(model.tokenizer.encode([text + " " + text]).ids.values.tolist())
     prompt = "wörter"
     for _ in model.tokenizer.encode([prompt]).ids.values:
-        next(wanted)
+        next(expected)
 
     def follow(ids, state):
         scores = torch.zeros(model.task.outputs)
-        scores[next(wanted, model.tokenizer.end)] = 1
+        scores[next(expected, model.tokenizer.end)] = 1
         return scores, state
 
     model._read = follow
@@ -149,7 +149,7 @@ def test_records_begin_without_a_prompt_and_end_by_themselves():
     assert list(model.generate("a", length=20, temperature=0)) == []
 
 
-# --- what is wrong is said ------------------------------------------------------------------------------------------------
+# --- what is wrong is said --------------------------------------------------------------------------------------------
 
 
 def test_wrong_folders(tmp_path):
@@ -197,11 +197,11 @@ def test_a_sequence_beyond_the_largest_is_named():
 
 
 def test_any_finite_temperature_draws():
-    def told(temperature):
+    def text_at(temperature):
         return "".join(speaker(text="abc ").generate("a", length=20, temperature=temperature))
 
-    assert told(1e-40) == told(1e-300) == told(0.0) != told(1.0)
-    assert len(told(1e300)) == len(told(1e38)) == 20
+    assert text_at(1e-40) == text_at(1e-300) == text_at(0.0) != text_at(1.0)
+    assert len(text_at(1e300)) == len(text_at(1e38)) == 20
 
 
 @pytest.mark.parametrize(

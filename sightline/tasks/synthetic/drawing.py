@@ -14,10 +14,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.random import Generator
-from torch import Tensor
 
-from sightline.sequences import Sequences
-from sightline.tasks.examples import Examples
+from sightline.tasks.examples import Examples, packed
 from sightline.tasks.tag import Tag
 from sightline.tasks.task import NO_TARGET, Task
 
@@ -158,7 +156,7 @@ class SyntheticTask(ABC):
             tenths = tenth_of(drawn)
             for part, many in missing.items():
                 rows = np.flatnonzero((tenths >= TENTHS[part][0]) & (tenths <= TENTHS[part][-1]))[:many]
-                packs[part].append(packed(drawn, rows, self.by or self.units[0]))
+                packs[part].append(_examples(drawn, rows, self.by or self.units[0]))
                 missing[part] -= len(rows)
             if attempts < 0 and any(missing.values()):
                 raise ValueError(
@@ -200,27 +198,23 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def packed(drawn: Drawn, rows: np.ndarray, unit: str) -> Examples:
+def _examples(drawn: Drawn, rows: np.ndarray, unit: str) -> Examples:
     """The sequences of these rows, without the cells that are not kept."""
     kept, targets, distances = drawn.kept[rows], drawn.targets[rows], drawn.units[unit][rows]
     per_token = targets.dtype == np.int64
     if per_token:
         targets = targets[kept]
         distances = np.broadcast_to(distances[:, None] if distances.ndim == 1 else distances, kept.shape)[kept]
-    inputs = Sequences(torch.from_numpy(drawn.values[rows][kept]), _offsets(torch.from_numpy(kept.sum(1))))
+    inputs = packed(torch.from_numpy(drawn.values[rows][kept]), torch.from_numpy(kept.sum(1)))
     return Examples(inputs, torch.from_numpy(targets), per_token, torch.from_numpy(distances), unit=unit)
 
 
 def _joined(packs: list[Examples]) -> Examples:
     if len(packs) == 1:
         return packs[0]
-    inputs = Sequences(torch.cat([e.inputs.values for e in packs]), _offsets(torch.cat([e.lengths for e in packs])))
+    inputs = packed(torch.cat([e.inputs.values for e in packs]), torch.cat([e.lengths for e in packs]))
     targets, distances = (torch.cat([getattr(e, name) for e in packs]) for name in ("targets", "distances"))
     return Examples(inputs, targets, packs[0].per_token, distances=distances, unit=packs[0].unit)
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 # --- for the tasks beside this file -----------------------------------------------------------------------------------
