@@ -121,6 +121,7 @@ def exhibit_look(exhibit: dict) -> dict:
     maps = _unpacked(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
     data = look_data(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
     data["start"]["from"] = exhibit["start"]
+    data["opens"] = ""  # the comparison says why it opens there
     data["influence"] = influence_data(
         _unpacked(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text
     )

@@ -194,6 +194,7 @@ def test_the_look_of_an_exhibit_holds_its_weights():
     expected = np.mean([weights[:, :, i, binding] for i, binding in uses], 0)
     assert np.allclose(data["statistics"]["binding"], expected, atol=1e-3)
     assert sum(data["influence"]["profile"]) == pytest.approx(1, abs=0.01)
+    assert data["start"]["from"] == show["start"] and data["opens"] == ""  # it opens elsewhere than a look would
 
 
 @needs_browser

@@ -35,7 +35,7 @@ function drawLines(host, matrices) {
   const width = host.clientWidth;
   const { n, units } = current();
   const longest = Math.max(...units.map(({ text }) => text.length));
-  const place = (width / n >= 17 ? twoRows : twoColumns)(width, n, longest);
+  const place = lineLayout(width, n, longest);
   const query = queryUnit();
   const links = linksOf(matrices, query);
   const paths = links.map(({ q, k, w, i }) => {
@@ -59,44 +59,32 @@ function drawLines(host, matrices) {
     place.mark(query), bands, paths, [false, true].map((second) => range(n).map((i) => name(i, second)))));
 }
 
-// Queries above, keys below, words upright.
-function twoRows(width, n, longest) {
-  const pitch = Math.min(34, width / n);
-  const left = (width - pitch * n) / 2 + pitch / 2;
-  const room = Math.min(130, 10 + 7.4 * longest);
-  const [top, bottom] = [room, room + Math.min(260, 140 + 4 * n)];
-  const middle = (top + bottom) / 2;
-  const x = (i) => left + pitch * (rightToLeft ? n - 1 - i : i);
-  const style = `font-size:${Math.min(14, pitch * 0.72).toFixed(1)}px`;
-  const bar = (count) => (pitch * 0.9) / count;
+// Where the words, lines, bands and the mark stand: queries above, keys below, words upright; or, where the text is
+// long or the page narrow, queries to the left and keys to the right.
+function lineLayout(width, n, longest) {
+  const rows = width / n >= 17;
+  const pitch = rows ? Math.min(34, width / n) : 22;
+  const room = rows ? Math.min(130, 10 + 7.4 * longest) : Math.min(0.36 * width, 14 + 7.6 * longest); // of the words
+  const between = rows ? Math.min(260, 140 + 4 * n) : Math.min(width - 2 * room, 320);
+  const [queries, start] = rows ? [room, (width - pitch * n) / 2] : [(width - between) / 2, 0];
+  const keys = queries + between;
+  const middle = (queries + keys) / 2;
+  const along = (i) => start + pitch * ((rows && rightToLeft ? n - 1 - i : i) + 0.5);
+  const point = (i, across) => (rows ? `${along(i)} ${across}` : `${across} ${along(i)}`);
+  const box = (from, across, thickness, length) => (rows
+    ? { x: from, y: across, width: thickness, height: length }
+    : { x: across, y: from, width: length, height: thickness });
   return {
-    height: bottom + room,
-    path: (q, k) => `M${x(q)} ${top + 5}C${x(q)} ${middle} ${x(k)} ${middle} ${x(k)} ${bottom - 5}`,
+    height: rows ? keys + room : pitch * n,
+    path: (q, k) => `M${point(q, queries + 5)}C${point(q, middle)} ${point(k, middle)} ${point(k, keys - 5)}`,
     text: (i, second) => ({
-      transform: `translate(${x(i)} ${second ? bottom : top}) rotate(-90)`, dy: "0.33em",
-      "text-anchor": second ? "end" : "start", style,
+      transform: `translate(${point(i, second ? keys : queries)})${rows ? " rotate(-90)" : ""}`, dy: "0.33em",
+      "text-anchor": second === rows ? "end" : "start",
+      style: `font-size:${rows ? Math.min(14, pitch * 0.72).toFixed(1) : 14}px`,
     }),
     band: (k, i, count) =>
-      ({ x: x(k) - pitch * 0.45 + bar(count) * i, y: bottom - 3, width: bar(count), height: room, rx: 2 }),
+      ({ ...box(along(k) + 0.9 * pitch * (i / count - 0.5), keys - 3, (0.9 * pitch) / count, room), rx: 2 }),
     mark: (i) => svg("rect",
-      { class: "mark", x: x(i) - pitch * 0.45, y: 0, width: bar(1), height: top + 3, rx: 3 }),
-  };
-}
-
-// Queries to the left, keys to the right, where the text is long or the page narrow.
-function twoColumns(width, n, longest) {
-  const pitch = 22;
-  const room = Math.min(0.36 * width, 14 + 7.6 * longest);
-  const between = Math.min(width - 2 * room, 320);
-  const [left, right, middle] = [(width - between) / 2, (width + between) / 2, width / 2];
-  const y = (i) => pitch * (i + 0.5);
-  return {
-    height: pitch * n,
-    path: (q, k) => `M${left + 5} ${y(q)}C${middle} ${y(q)} ${middle} ${y(k)} ${right - 5} ${y(k)}`,
-    text: (i, second) => ({
-      x: second ? right : left, y: y(i), dy: "0.33em", "text-anchor": second ? "start" : "end", style: "font-size:14px",
-    }),
-    band: (k, i, count) => ({ x: right - 3, y: y(k) - 9 + (18 * i) / count, width: room, height: 18 / count, rx: 2 }),
-    mark: (i) => svg("rect", { class: "mark", x: left - room, y: y(i) - 10, width: room + 3, height: 20, rx: 3 }),
+      { class: "mark", ...box(along(i) - 0.45 * pitch, queries - room, 0.9 * pitch, room + 3), rx: 3 }),
   };
 }
