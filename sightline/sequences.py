@@ -347,11 +347,7 @@ def _packed_order(batch_sizes: Tensor) -> Tensor:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Offsets [S + 1] of sequences of these lengths [S].
-
-    >>> offsets_of(torch.tensor([2, 0, 3]))
-    tensor([0, 2, 2, 5])
-    """
+    """Offsets [S + 1] of sequences of these lengths [S]."""
     return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), lengths.long().cumsum(0)])
 
 

@@ -100,7 +100,7 @@ _running: ContextVar[tuple[Forward, ...] | None] = ContextVar("running", default
 
 
 class WhileWatched:
-    """Changes a module for its first watcher, and undoes the change after its last one, in whatever threads they are."""
+    """Changes a module for its first watcher, and undoes the change after its last one, in whatever threads they are.""
 
     def __init__(self, change: Callable[..., Callable[[], None]]):
         """`change(module, ...)` gives what undoes it."""
