@@ -226,25 +226,25 @@ def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
 
 @torch.no_grad()
 def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
-    """Milliseconds of statistics alone, by the kernels' tiles: what the numbers in `sightline/observe/gpu.py` were chosen from."""
-    from sightline.observe import gpu
+    """Milliseconds of statistics alone, by the kernels' tiles: what the numbers in `sightline/kernels/triton_statistics.py` were chosen from."""
+    from sightline.kernels import triton_statistics
 
     random = torch.Generator().manual_seed(4)
     q, k = torch.randn(2, n, HEADS, WIDTH, generator=random).to(device, torch.bfloat16)
     call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), FULL).lse, FULL)
 
-    def side(chosen: gpu.Tiles) -> Callable[[], None]:
+    def side(chosen: triton_statistics.Tiles) -> Callable[[], None]:
         def way() -> None:
-            kept = gpu.TILES[2]
+            kept = triton_statistics.TILES[2]
             try:
-                gpu.TILES[2] = chosen
+                triton_statistics.TILES[2] = chosen
                 return statistics(call, LINKS)
             finally:
-                gpu.TILES[2] = kept
+                triton_statistics.TILES[2] = kept
 
         return way
 
-    sizes = (gpu.TILES[2], *(gpu.Tiles(*size) for size in OTHER_TILES))
+    sizes = (triton_statistics.TILES[2], *(triton_statistics.Tiles(*size) for size in OTHER_TILES))
     ways = {", ".join(f"{name} {value}" for name, value in t._asdict().items()): side(t) for t in sizes}
     for way in ways.values():
         seen_right(way(), call)

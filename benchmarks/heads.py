@@ -27,11 +27,11 @@ from transformers import AutoModel, BertModel
 
 from sightline.encoders import build
 from sightline.head_roles.corpus import corpus_of
-from sightline.head_roles.gold import Corpus, Document, asked
+from sightline.head_roles.gold import Corpus, Document, build_corpus
 from sightline.head_roles.measuring import measure
-from sightline.head_roles.subject import Subject, opened
 from sightline.head_roles.totals import HEADS, OVER
-from sightline.head_roles.words import paired
+from sightline.models.opening import OpenModel, open_attention
+from sightline.models.word_pieces import WordPieces
 
 FASTER, LIMIT = 5.0, 1e-4
 OTHERS = 1e-3  # of queries whose largest weight may turn out to lie elsewhere, by rounding
@@ -40,7 +40,7 @@ LONG = (12_500, 25_000, 50_000)
 LINE = 1.3  # how far the longest may lie above the line through the shorter ones
 
 
-def ours(subject: Subject, corpus: Corpus) -> None:
+def ours(subject: OpenModel, corpus: Corpus) -> None:
     with tempfile.TemporaryDirectory() as folder:
         measure(subject, corpus, folder)
 
@@ -49,7 +49,7 @@ def eager() -> BertModel:
     return AutoModel.from_pretrained(rivals.MODEL, attn_implementation="eager").eval()
 
 
-def usual(model: BertModel, subject: Subject, corpus: Corpus) -> Usual:
+def usual(model: BertModel, subject: OpenModel, corpus: Corpus) -> Usual:
     heads = model.config.num_hidden_layers * model.config.num_attention_heads
     return Usual(model, heads).run(subject, corpus)
 
@@ -57,9 +57,9 @@ def usual(model: BertModel, subject: Subject, corpus: Corpus) -> Usual:
 def errors(corpus: Corpus) -> dict[str, float]:
     """The largest difference of a mean, and of a share of queries or answers."""
     with tempfile.TemporaryDirectory() as folder:
-        subject = opened(rivals.MODEL)
+        subject = open_attention(rivals.MODEL)
         one, other = measure(subject, corpus, folder), usual(eager(), subject, corpus)
-        differ = float((np.asarray(one.found).reshape(len(corpus), -1) != other.found.numpy()).mean())
+        differ = float((np.asarray(one.answers).reshape(len(corpus), -1) != other.found.numpy()).mean())
     worst, turned, expected = 0.0, differ, other.measures()
     for name in HEADS:
         if name != "distances":
@@ -78,7 +78,7 @@ def errors(corpus: Corpus) -> dict[str, float]:
 
 def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
     """Of the processor, of each turn of each side: A, B, A, B, ..."""
-    subject, model = opened(rivals.MODEL), eager()
+    subject, model = open_attention(rivals.MODEL), eager()
     found: dict[str, list[float]] = {"sightline": [], "usual": []}
     for _ in range(repeats):
         for name, side in (("sightline", ours), ("usual", partial(usual, model))):
@@ -106,7 +106,7 @@ def held(*arguments: str) -> dict[str, float]:
 
 def hold(corpus: Corpus) -> None:
     """Prints what measuring takes: bytes before and at most, and seconds."""
-    subject = opened(rivals.MODEL)
+    subject = open_attention(rivals.MODEL)
     ours(subject, corpus.take(range(min(100, len(corpus.documents)))))
     before, began = peak(), process_time()
     ours(subject, corpus)
@@ -117,15 +117,15 @@ def hold_long(n: int) -> None:
     """The same of one text of n tokens, for one layer of two heads."""
     torch.manual_seed(0)
     encoder = build("self-attention", vocabulary=1000, width=64, layers=1, heads=2).eval()
-    each, none = np.arange(n), np.zeros(n, bool)
-    read = paired(np.random.default_rng(0).integers(0, 1000, n), none, none, each // 2, each, n // 2)
+    read = WordPieces.plain(np.random.default_rng(0).integers(0, 1000, n), np.arange(n) // 2, n // 2)
     text = Document("long", ("x",) * (n // 2), (" ",) * (n // 2))
-    subject = Subject(
-        "long", encoder, None, np.arange(1000), lambda documents: [read] * len(documents), lambda m, x: m(x)
-    )
+    subject = OpenModel(
+        "long", encoder, encoder, lambda model, ids: model(ids), lambda documents: [read] * len(documents),
+        ordinary=np.arange(1000),
+    )  # fmt: skip
     before, began = peak(), process_time()
     with tempfile.TemporaryDirectory() as folder:
-        measure(subject, asked([text], [], []), folder)
+        measure(subject, build_corpus([text], [], []), folder)
     print(before, peak(), process_time() - began)
 
 

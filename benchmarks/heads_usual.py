@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sightline.head_roles.gold import Corpus, Document
-from sightline.head_roles.subject import Subject
 from sightline.head_roles.totals import COUNTS, EDGES, HEADS, OVER, SINK, WIDE
-from sightline.head_roles.windows import rarest, rarity
-from sightline.head_roles.words import Read
+from sightline.head_roles.windows import rarest_word, word_counts
+from sightline.models.opening import OpenModel
+from sightline.models.word_pieces import WordPieces
 
 BATCH = 32
 
@@ -28,12 +28,12 @@ class Usual:
         self.sums |= {name: torch.zeros(axes, dtype=torch.float64) for name, axes in COUNTS.items()}
 
     @torch.no_grad()
-    def run(self, subject: Subject, corpus: Corpus) -> Usual:
-        counts = rarity(corpus)
+    def run(self, subject: OpenModel, corpus: Corpus) -> Usual:
+        counts = word_counts(corpus)
         self.found = torch.zeros(len(corpus), self.heads, dtype=torch.uint8)
         for start in range(0, len(corpus.documents), BATCH):
             documents = corpus.documents[start : start + BATCH]
-            reads = subject.read(documents)
+            reads = subject.read_words(documents)
             lengths = [len(read.ids) for read in reads]
             ids = torch.zeros(len(reads), max(lengths), dtype=torch.int64)
             mask = torch.zeros_like(ids)
@@ -43,11 +43,11 @@ class Usual:
             for s, (document, read, n) in enumerate(zip(documents, reads, lengths, strict=True)):
                 weights = torch.stack([layer[s, :, :n, :n] for layer in maps]).flatten(0, 1)
                 self.pieces(weights, document, read)
-                words = self.words(weights, read, rarest(document, read, counts))
+                words = self.words(weights, read, rarest_word(document, read, counts))
                 self.questions(words, corpus, start + s)
         return self
 
-    def pieces(self, weights: Tensor, document: Document, read: Read) -> None:
+    def pieces(self, weights: Tensor, document: Document, read: WordPieces) -> None:
         sums, n = self.sums, len(read.ids)
         ids, special, separator = map(torch.from_numpy, (read.ids, read.special, read.separator))
         punctuation = torch.zeros(n, dtype=torch.bool)
@@ -79,7 +79,7 @@ class Usual:
             sums[over] += pairs.any(1).sum()
             sums[name] += weights[:, pairs].sum(-1)
 
-    def words(self, weights: Tensor, read: Read, rare: int) -> Tensor:
+    def words(self, weights: Tensor, read: WordPieces, rare: int) -> Tensor:
         """[heads, words, words]"""
         sums, count = self.sums, torch.from_numpy(np.diff(read.offsets))
         to = torch.zeros(len(read.ids), read.words)
@@ -88,7 +88,7 @@ class Usual:
         has = count > 0
         away = torch.arange(read.words) - torch.arange(read.words)[:, None]
         best = words.argmax(-1) - torch.arange(read.words)
-        sums["words_asked"] += has.sum()
+        sums["word_queries"] += has.sum()
         for d in range(-WIDE, WIDE + 1):
             there = (away == d) & has & has[:, None]
             sums["word_offset_queries"][WIDE + d] += there.sum()
@@ -104,8 +104,8 @@ class Usual:
         first, past = np.searchsorted(corpus.document, (number, number + 1)).tolist()
         best = words.argmax(-1)[:, corpus.query[first:past]]
         mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-        hits = best[:, corpus.asker[mine] - first] == torch.from_numpy(corpus.keys[mine])
-        self.found.index_put_((torch.from_numpy(corpus.asker[mine]),), hits.T.byte(), accumulate=True)
+        hits = best[:, corpus.question_of_key[mine] - first] == torch.from_numpy(corpus.keys[mine])
+        self.found.index_put_((torch.from_numpy(corpus.question_of_key[mine]),), hits.T.byte(), accumulate=True)
 
     def measures(self) -> dict[str, Tensor]:
         """Means over what was asked, but for distances."""

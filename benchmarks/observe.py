@@ -26,8 +26,8 @@ from torch import Tensor
 
 from sightline.attention import CAUSAL, FULL, Pattern, attention
 from sightline.attention.reference import visible
+from sightline.kernels import statistics as in_c
 from sightline.kernels.toolchain import library
-from sightline.observe import native
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import BINS, Statistics, statistics
@@ -208,7 +208,7 @@ def main() -> None:
         return
     if not Path("/proc/self/clear_refs").exists():
         stop("memory: expected Linux, which says in /proc what a process holds, got another system; run it there")
-    if library(native.STATISTICS) is None:
+    if library(in_c.STATISTICS) is None:
         stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}
     rows = []

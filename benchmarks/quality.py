@@ -30,7 +30,7 @@ from side_by_side import HERE, agree, arguments, ewt, needed, show, stop, summar
 from sightline.encoders import KINDS
 from sightline.tasks import Data, load
 from sightline.training import Model
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 
 SEEDS = (0, 1, 2)
 TARGETS = {("trec6", "convolution"): 88.2}  # per cent, as convolutions with random embeddings are reported

@@ -70,7 +70,7 @@ def check_name(path: Path) -> None:
         raise ValueError(f"{path}: expected a name in UTF-8, got other bytes; name or rename it otherwise")
 
 
-def named_after(source: str | os.PathLike) -> str:
+def folder_name(source: str | os.PathLike) -> str:
     """A name for a folder after that of a file, of UTF-8 in any case; empty where the file has none."""
     return re.sub("[\ud800-\udfff]", "_", Path(source).stem).replace(":", "-")
 
@@ -164,7 +164,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_closed_in_child)
 
 
-def sweep(folder: Path) -> None:
+def remove_partial(folder: Path) -> None:
     """Removes what a kill left while a file was written aside; only under `locked`."""
     for path in folder.iterdir():
         if ASIDE.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
@@ -210,7 +210,7 @@ def replacing(path: str | os.PathLike, *, named: bool = False) -> Iterator[Binar
         _remove(aside)
 
 
-def write(folder: Path, files: dict[str, bytes]) -> None:
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
     """Writes files into a folder, or replaces them: all, or after an error none; each whole, whenever the machine stops.
 
     Raises: ValueError where they cannot be written, as on a full disk; what was there before stays.
@@ -287,13 +287,13 @@ def _unwritable(path: Path, error: OSError, what: str = "it") -> ValueError:
 # --- reading ------------------------------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike, most: int = 2**40) -> bytes:
+def read_bytes(path: str | os.PathLike, most: int = 2**40) -> bytes:
     """The content of a plain file of at most so many bytes; a pipe or a device is not waited for.
 
     Raises: ValueError where there is none, or it is larger, or cannot be read.
     """
     content = bytearray()
-    with opened(path) as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         while size <= most and len(content) <= most and (piece := file.read(2**20)):
             content += piece
@@ -303,7 +303,7 @@ def read(path: str | os.PathLike, most: int = 2**40) -> bytes:
 
 
 @contextmanager
-def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_plain(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A plain file to read. Raises: ValueError where there is none, or it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -320,7 +320,7 @@ def read_json(path: str | os.PathLike, most: int = MOST_JSON) -> Any:
 
     Raises: ValueError, naming the file, where it is missing, too large, or no such JSON.
     """
-    content = read(path, most)
+    content = read_bytes(path, most)
     try:
         return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:

@@ -234,11 +234,8 @@ class Sequences:
 
     def _gather(self, index: Tensor) -> Sequences:
         lengths = self.lengths[index]
-        offsets = _offsets_of(lengths)
-        rows = torch.arange(int(offsets[-1]), device="cpu") + torch.repeat_interleave(
-            self.offsets[index] - offsets[:-1], lengths
-        )
-        return Sequences(self.values.index_select(0, rows.to(self.values.device)), offsets)
+        rows = rows_from(self.offsets[index], lengths)
+        return Sequences(self.values.index_select(0, rows.to(self.values.device)), offsets_of(lengths))
 
     def __repr__(self) -> str:
         return (
@@ -270,7 +267,7 @@ class Sequences:
                 f"Sequences.from_list: expected tensors [n, ...] with one row shape, got {sorted(shapes)}; make the "
                 "rows alike"
             )
-        return cls(torch.cat(list(tensors)), _offsets_of(torch.tensor([len(t) for t in tensors], device="cpu")))
+        return cls(torch.cat(list(tensors)), offsets_of(torch.tensor([len(t) for t in tensors], device="cpu")))
 
     def to_list(self) -> list[Tensor]:
         """One tensor [n_s, ...] for each sequence, each a view."""
@@ -295,7 +292,7 @@ class Sequences:
                 f"{int(lengths.max())}; check that padded is [S, L, ...]"
             )
         real = torch.arange(padded.shape[1], device="cpu") < lengths[:, None]
-        return cls(padded[real.to(padded.device)], _offsets_of(lengths))
+        return cls(padded[real.to(padded.device)], offsets_of(lengths))
 
     def to_padded(self, value: float = 0) -> tuple[Tensor, Tensor]:
         """(padded [S, L, ...] filled up with `value`, lengths [S]), L the longest length.
@@ -314,7 +311,7 @@ class Sequences:
         """Takes over PyTorch's time-major `PackedSequence`, in the order the sequences were given to it."""
         order = _packed_order(packed.batch_sizes)
         sorted_lengths = (packed.batch_sizes[:, None] > torch.arange(int(packed.batch_sizes[0]))).sum(0)
-        in_sorted_order = cls(packed.data.index_select(0, order.to(packed.data.device)), _offsets_of(sorted_lengths))
+        in_sorted_order = cls(packed.data.index_select(0, order.to(packed.data.device)), offsets_of(sorted_lengths))
         unsorted = packed.unsorted_indices
         return in_sorted_order if unsorted is None else in_sorted_order[unsorted]
 
@@ -349,8 +346,23 @@ def _packed_order(batch_sizes: Tensor) -> Tensor:
     return (starts + torch.arange(int(batch_sizes[0]))[:, None])[alive]
 
 
-def _offsets_of(lengths: Tensor) -> Tensor:
+def offsets_of(lengths: Tensor) -> Tensor:
+    """Offsets [S + 1] of sequences of these lengths [S].
+
+    >>> offsets_of(torch.tensor([2, 0, 3]))
+    tensor([0, 2, 2, 5])
+    """
     return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), lengths.long().cumsum(0)])
+
+
+def rows_from(starts: Tensor, lengths: Tensor) -> Tensor:
+    """The numbers of the rows of some ranges, range by range: `lengths[s]` rows from `starts[s]` on.
+
+    >>> rows_from(torch.tensor([7, 0]), torch.tensor([2, 3]))
+    tensor([7, 8, 0, 1, 2])
+    """
+    rows = torch.arange(int(lengths.sum()), device="cpu")
+    return rows + torch.repeat_interleave(starts - offsets_of(lengths)[:-1], lengths)
 
 
 def _checked_layout(offsets: Tensor | Sequence[int], rows: int) -> Layout:

@@ -1,6 +1,6 @@
 """Decides what people hand over where a list is expected: a table, a column of one, a list, or none of these.
 
-    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns   `rows_of`
+    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns   `table_rows`
     column    Series, Index, Array, ChunkedArray, numpy array; a list, a tuple, a generator                        `items_of`
     neither   one text, bytes, a path, an open file, a set: refused with a sentence
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,13 @@ def is_table(thing: Any) -> bool:
     return isinstance(thing, Mapping) or stream or any(hasattr(kind, name) for name in NAMES)
 
 
-def rows_of(table: Any, where: str) -> Iterator[dict[str, Any]]:
+def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
     """The rows of a table, or of an iterable of dicts, in their order: by column, plain Python values, None where one is missing.
 
     An index is not a column. `where` is what messages begin with.
     Raises: TypeError for what is no table; ValueError for two columns of one name, and for columns of unequal lengths.
 
-    >>> list(rows_of({"text": ["a", "b"], "label": np.array([1, 0])}, "fit"))
+    >>> list(table_rows({"text": ["a", "b"], "label": np.array([1, 0])}, "fit"))
     [{'text': 'a', 'label': 1}, {'text': 'b', 'label': 0}]
     """
     if not is_table(table):
@@ -72,7 +73,7 @@ def rows_of(table: Any, where: str) -> Iterator[dict[str, Any]]:
 
         return _of_batches(pyarrow.RecordBatchReader.from_stream(table), where)
     raise TypeError(
-        f"{where}: expected a table that can be read here, got {described(table)}; turn it into a pandas or Arrow table first"
+        f"{where}: expected a table that can be read here, got {describe(table)}; turn it into a pandas or Arrow table first"
     )
 
 
@@ -92,25 +93,25 @@ def items_of(column: Any, where: str, what: str = "texts") -> Iterator[Any]:
         try:
             return iter(_values(column))
         except TypeError:  # a number, say, or an array without a dimension
-            reason = f"got {described(column)}; put it in a list"
+            reason = f"got {describe(column)}; put it in a list"
     raise TypeError(f"{where}: expected an iterable of {what}, {reason}")
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for none: None, NaN, and what else is not equal to itself.
+    """Whether there is no value: None, NaN, NaT and the like.
 
     >>> is_missing(None), is_missing(float("nan")), is_missing(""), is_missing(0)
     (True, True, False, False)
     """
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, (float, np.floating)) and value != value
+    return isinstance(value, (float, Decimal, np.floating, np.datetime64)) and bool(value != value)
 
 
-def described(thing: Any) -> str:
+def describe(thing: Any) -> str:
     """What a thing is, for a message, with the library that it is of.
 
-    >>> described([1]), described(np.zeros(2)), described({"text": []})
+    >>> describe([1]), describe(np.zeros(2)), describe({"text": []})
     ('a list', 'a numpy ndarray', 'a dict with the columns text')
     """
     kind = type(thing)
@@ -139,17 +140,17 @@ def _refusal(column: Any, what: str) -> str | None:
     if isinstance(column, str):
         return "got one text; put it in a list"
     if isinstance(column, (bytes, bytearray, memoryview)):
-        return f"got {described(column)}; decode it, and put it in a list"
+        return f"got {describe(column)}; decode it, and put it in a list"
     if isinstance(column, os.PathLike):
         return "got a path; read the file, and give its lines as a list"
     if isinstance(column, io.IOBase):
         return "got an open file, whose lines keep their ends; give file.read().split('\\n')"
     if isinstance(column, (set, frozenset)):
-        return f"got {described(column)}, which has no order; give a list"
+        return f"got {describe(column)}, which has no order; give a list"
     if is_table(column):
         names = _names(column)
         name = "text" if "text" in names or not names else names[0]
-        return f"got {described(column)}; give one column of it, as in table[{name!r}]"
+        return f"got {describe(column)}; give one column of it, as in table[{name!r}]"
     if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "OUST":
         return f"got an array {list(column.shape)}; give one column of it, as in array[:, 0]"
     return None
@@ -206,7 +207,7 @@ def _dicts(rows: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise TypeError(
-                f"{where}, row {number}: expected a dict with a value for each column, got {described(row)}; give a table, or "
+                f"{where}, row {number}: expected a dict with a value for each column, got {describe(row)}; give a table, or "
                 'rows as in {"text": ..., "label": ...}'
             )
         yield {name: _plain(value) for name, value in zip(_checked(list(row), where), row.values(), strict=True)}

@@ -46,7 +46,7 @@ PLAINLY_UTF8 = re.compile(
 )
 
 
-def lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
+def read_lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
     """The lines of a file, or of standard input (`-`), as they come, each without its end.
 
     Raises: ValueError, with file and line, at what is not text of the encoding (UTF-8 if None).
@@ -54,11 +54,11 @@ def lines(source: str | Path, encoding: str | None = None) -> Iterator[str]:
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "plays.txt")
     >>> _ = path.write_bytes("\\ufeffone\\r\\ntwo\\x0cthree\\nfour".encode())
-    >>> list(lines(path))
+    >>> list(read_lines(path))
     ['one', 'two\\x0cthree', 'four']
     """
-    with opened(source) as (stream, name):
-        yield from map(without_end, decoded(stream, name, encoding))
+    with open_source(source) as (stream, name):
+        yield from map(without_end, decode_lines(stream, name, encoding))
 
 
 def read_text(source: str | Path, encoding: str | None = None) -> str:
@@ -66,8 +66,8 @@ def read_text(source: str | Path, encoding: str | None = None) -> str:
 
     Raises: ValueError, with file and line, at what is not text of the encoding (UTF-8 if None).
     """
-    with opened(source) as (stream, name):
-        return "".join(decoded(stream, name, encoding))
+    with open_source(source) as (stream, name):
+        return "".join(decode_lines(stream, name, encoding))
 
 
 def split_lines(text: str) -> list[str]:
@@ -87,10 +87,10 @@ def _cut(text: str) -> list[str]:
     return (LINE if "\n" in text else LINE_OF_MACS).findall(text)
 
 
-def shown(path: str | Path) -> str:
+def printable_path(path: str | Path) -> str:
     """A path as messages and JSON show it: bytes of a name that are not UTF-8 are escaped.
 
-    >>> shown("caf\\udce9.csv")
+    >>> printable_path("caf\\udce9.csv")
     'caf\\\\xe9.csv'
     """
     try:
@@ -100,7 +100,7 @@ def shown(path: str | Path) -> str:
 
 
 @contextmanager
-def opened(source: str | Path) -> Iterator[tuple[BinaryIO, str]]:
+def open_source(source: str | Path) -> Iterator[tuple[BinaryIO, str]]:
     """The bytes of a file, or of standard input (`-`), and the name by which messages call it.
 
     Raises: ValueError where there is no such file, or it cannot be read.
@@ -111,7 +111,7 @@ def opened(source: str | Path) -> Iterator[tuple[BinaryIO, str]]:
             raise ValueError(f"{STANDARD_INPUT}: expected bytes, got none, since it is closed; name a file")
         yield stream, STANDARD_INPUT
         return
-    name = shown(source)
+    name = printable_path(source)
     try:
         folder = Path(source).is_dir()
         stream = None if folder else open(source, "rb")
@@ -126,7 +126,7 @@ def opened(source: str | Path) -> Iterator[tuple[BinaryIO, str]]:
             raise _unreadable(name, error) from None
 
 
-def decoded(stream: BinaryIO, name: str, encoding: str | None = None) -> Iterator[str]:
+def decode_lines(stream: BinaryIO, name: str, encoding: str | None = None) -> Iterator[str]:
     """The lines of a stream as they come, each with its end; `name` is what messages call it.
 
     Raises: ValueError, with name and line, at what is not text of the encoding (UTF-8 if None).

@@ -17,7 +17,7 @@ PLACES = [  # from the top down; a room may import what stands below its place, 
     {"models"},
     {"observe", "training"},
     {"encoders", "tasks", "huggingface"},
-    {"batching", "textfiles"},
+    {"batching", "textfiles", "resumable"},
     {"attention", "files"},
     {"sequences"},
     {"tabular", "kernels"},
@@ -35,7 +35,7 @@ BESIDES = {  # opened when asked for
     "sightline.tabular": {"pyarrow"},
     "sightline.observe.files": {"safetensors"},
     "sightline.observe.tables": {"pyarrow"},
-    "sightline.observe.gpu": {"triton"},
+    "sightline.kernels.triton_statistics": {"triton"},
 }
 HEAVY = (
     "pydantic accelerate tokenizers pyarrow rich typer transformers datasets matplotlib pandas scipy sklearn".split()
@@ -167,6 +167,19 @@ def test_nothing_that_runs_code_on_loading(path):
 @library
 def test_arguments_are_not_asserted(path):
     assert not [node.lineno for node in ast.walk(TREES[path]) if isinstance(node, ast.Assert)]
+
+
+FRAMES = {"_getframe", "_current_frames", "currentframe", "f_back", "f_locals"}
+
+
+@library
+def test_no_running_frame_is_read(path):
+    """But for one function, which catches packed input that a model drops before its attention."""
+    assert not imports(path) & {f"{module}.{name}" for module in ("sys", "inspect") for name in FRAMES}
+    for top in TREES[path].body:
+        names = {node.attr for node in ast.walk(top) if isinstance(node, ast.Attribute)}
+        if (name_of(path), getattr(top, "name", "")) != ("sightline.huggingface.caller_packing", "outermost_call"):
+            assert not names & FRAMES, f"line {top.lineno}"
 
 
 @files

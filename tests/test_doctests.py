@@ -18,7 +18,7 @@ def test_examples_of(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an example may write where it stands
     torch.manual_seed(0)
     random.seed(0)
-    if name == "sightline.observe.gpu":
+    if name == "sightline.kernels.triton_statistics":
         pytest.importorskip("triton")  # which not every system has
     module = importlib.import_module(name)
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

@@ -8,7 +8,7 @@ import polars
 import pyarrow
 import pytest
 
-from sightline.tabular import described, is_missing, is_table, items_of, rows_of
+from sightline.tabular import describe, is_missing, is_table, items_of, table_rows
 
 pandas = pytest.importorskip("pandas")
 
@@ -53,22 +53,22 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_a_table_is_its_rows_and_never_its_names(case):
     table = TABLES[case]()
-    assert is_table(table) and "id, text, words" in described(table) + " id, text, words" * (case == "batches")
+    assert is_table(table) and "id, text, words" in describe(table) + " id, text, words" * (case == "batches")
     if case != "batches":
         with pytest.raises(TypeError, match=r"embed: expected an iterable of texts, got .*table\['text'\]"):
             items_of(table, "embed")
-    rows = list(rows_of(table, "fit"))
+    rows = list(table_rows(table, "fit"))
     assert rows == ROWS and all(type(row["id"]) is int and type(row["words"]) is list for row in rows)
 
 
 def test_rows_of_other_kinds():
-    assert list(rows_of(iter(ROWS), "fit")) == ROWS
+    assert list(table_rows(iter(ROWS), "fit")) == ROWS
     named = np.array([(1, "a"), (2, "b")], dtype=[("n", int), ("text", "U3")])
-    assert list(rows_of(named, "fit")) == [{"n": 1, "text": "a"}, {"n": 2, "text": "b"}]
-    assert list(rows_of(pandas.DataFrame([["a", 1]]), "fit")) == [{"0": "a", "1": 1}]
-    assert list(rows_of(pandas.DataFrame({"a": []}), "fit")) == []
+    assert list(table_rows(named, "fit")) == [{"n": 1, "text": "a"}, {"n": 2, "text": "b"}]
+    assert list(table_rows(pandas.DataFrame([["a", 1]]), "fit")) == [{"0": "a", "1": 1}]
+    assert list(table_rows(pandas.DataFrame({"a": []}), "fit")) == []
     vectors = np.zeros((4, 2), np.float32)
-    (row,) = rows_of({"values": [vectors]}, "fit")
+    (row,) = table_rows({"values": [vectors]}, "fit")
     assert row["values"] is vectors
 
 
@@ -88,7 +88,7 @@ BAD_TABLES = {
 def test_what_is_no_table(case):
     make, kind, expected = BAD_TABLES[case]
     with pytest.raises(kind, match=expected):
-        list(rows_of(make(), "fit"))
+        list(table_rows(make(), "fit"))
 
 
 TEXTS = ["b", None, "a"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline import textfiles
-from sightline.textfiles import decoded, lines, read_text, shown, split_lines
+from sightline.textfiles import decode_lines, printable_path, read_lines, read_text, split_lines
 
 
 def written(tmp_path, content, name="a.txt"):
@@ -56,13 +56,13 @@ class Dripping(io.RawIOBase):
 )
 def test_lines_end_where_the_rule_says_and_a_mark_is_no_text(tmp_path, content, expected):
     path = written(tmp_path, content)
-    assert list(lines(path)) == expected
+    assert list(read_lines(path)) == expected
     assert split_lines(read_text(path)) == expected
 
 
 @given(st.text("ab\r\n\x0c\x85\u2028é", max_size=20), st.lists(st.integers(1, 5), min_size=1))
 def test_a_pipe_gives_the_same_lines_in_whatever_pieces_it_comes(text, sizes):
-    got = list(decoded(Dripping(text.encode(), sizes), "pipe"))
+    got = list(decode_lines(Dripping(text.encode(), sizes), "pipe"))
     assert "".join(got) == text
     assert [line.rstrip("\r\n") for line in got] == split_lines(text)
 
@@ -120,7 +120,7 @@ def test_encodings(tmp_path, encoding, content, expected):
 )
 def test_what_is_no_text_is_refused_with_its_place(tmp_path, encoding, content, message):
     with pytest.raises(ValueError, match=message):
-        list(lines(written(tmp_path, content), encoding))
+        list(read_lines(written(tmp_path, content), encoding))
     with pytest.raises(ValueError, match=message):
         read_text(tmp_path / "a.txt", encoding)
 
@@ -147,15 +147,17 @@ def test_a_name_that_is_no_utf8_is_shown_escaped(tmp_path):
     with pytest.raises(ValueError, match=r"caf\\xe9\.txt:1: expected UTF-8") as caught:
         read_text(path)
     str(caught.value).encode()
-    assert shown("\ud800") == "\\ud800" and shown(b"\xe9".decode("utf-8", "surrogateescape")) == "\\xe9"
+    assert (
+        printable_path("\ud800") == "\\ud800" and printable_path(b"\xe9".decode("utf-8", "surrogateescape")) == "\\xe9"
+    )
 
 
 def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"\xef\xbb\xbfone\rtwo")))
-    assert list(lines("-")) == ["one", "two"]
+    assert list(read_lines("-")) == ["one", "two"]
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"one\n\xff")))
     with pytest.raises(ValueError, match=r"standard input:2: expected UTF-8"):
-        list(lines("-"))
+        list(read_lines("-"))
     for closed in (None, io.StringIO("a")):
         monkeypatch.setattr(sys, "stdin", closed)
         with pytest.raises(ValueError, match="standard input: expected bytes, got none"):
@@ -166,4 +168,4 @@ def test_a_line_longer_than_what_is_read_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(textfiles, "CHUNK", 4)
     text = "é" * 50 + "\r\n" + "b" * 11 + "\r" + "c\n\n\nd"
     assert read_text(written(tmp_path, text.encode())) == text
-    assert list(lines(tmp_path / "a.txt")) == split_lines(text)
+    assert list(read_lines(tmp_path / "a.txt")) == split_lines(text)

@@ -174,9 +174,9 @@ def replaced(path, content):
 
 
 WRITERS = {
-    "write": lambda path, content: files.write(path.parent, {path.name: content}),
+    "write": lambda path, content: files.write_files(path.parent, {path.name: content}),
     "replacing": replaced,
-    "append": lambda path, content: files.append(path, content) or files.write(path.parent, {path.name: content}),
+    "append": lambda path, content: files.append(path, content) or files.write_files(path.parent, {path.name: content}),
 }
 
 
@@ -306,7 +306,7 @@ def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path):
         (tmp_path / name).symlink_to("precious")
     (tmp_path / "b.partial").write_text("half")
     (tmp_path / "c.partial").mkdir()
-    files.sweep(tmp_path)
+    files.remove_partial(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.partial", "precious"]
 
 
@@ -336,4 +336,4 @@ def test_what_is_no_json_is_said_in_a_sentence(tmp_path):
     os.mkfifo(path)
     assert "got a folder, pipe or device" in said(lambda: files.read_json(path))
     assert "got: Is a directory" in said(lambda: files.read_json(tmp_path))
-    assert "expected at most 1,000 bytes" in said(lambda: files.read("/proc/cpuinfo", 1000))
+    assert "expected at most 1,000 bytes" in said(lambda: files.read_bytes("/proc/cpuinfo", 1000))

@@ -4,7 +4,8 @@ Begin with reference.py, then operator.py; `Request` is what a backend and a wat
 """
 
 from sightline.attention.operator import Attended, attention, watching
+from sightline.attention.origin import Origin
 from sightline.attention.pattern import CAUSAL, FULL, Pattern
 from sightline.attention.request import Request
 
-__all__ = ["CAUSAL", "FULL", "Attended", "Pattern", "Request", "attention", "watching"]
+__all__ = ["CAUSAL", "FULL", "Attended", "Origin", "Pattern", "Request", "attention", "watching"]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.masked_products import has_tangent
+from sightline.attention.origin import Origin
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
 from sightline.sequences import Layout
@@ -54,6 +55,7 @@ def attention(
     bias: Tensor | None = None,
     sink: Tensor | None = None,
     backend: str | None = None,
+    origin: Origin | None = None,
 ) -> Attended:
     """Attention inside each sequence of a pack, exact, without padding.
 
@@ -65,6 +67,7 @@ def attention(
     `softcap` c, scores become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of
     sequence s meets key j at bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the
     longest, any strides do. `sink` [H] is the score of one more key, whose value is zero, and lse counts it.
+    `origin` tells watchers which module and layer calls.
     What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out
     nor lse nor the gradient of a row that does not see it. Only the backend "cuda" does not search for NaN, since that
     waits for the GPU: there it may spread to other rows of its own sequence. A visible NaN shows; a score beyond the
@@ -82,7 +85,7 @@ def attention(
             [0.5774]])
     """
     if torch.compiler.is_dynamo_compiling():
-        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend}
+        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend, "origin": origin}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise TypeError(
@@ -100,7 +103,7 @@ def attention(
     if sink is not None and chosen is not reference:  # which includes it
         attended = _with_sink(*attended, sink)
     for look in _watchers.get():
-        look(request, attended)
+        look(request._replace(origin=origin), attended)
     return attended
 
 

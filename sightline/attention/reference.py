@@ -90,7 +90,7 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     """All sequences, one after the other. Shapes as in `operator.attention`."""
-    q, k, v, layout, key_layout, pattern, scale, dropout, softcap, bias, sink = request
+    q, k, v, layout, key_layout, pattern, scale, dropout, softcap, bias, sink = request[:11]
     out, lse = [], []
     with torch.autocast(q.device.type, enabled=False):
         for s in range(len(layout)):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sightline.attention.origin import Origin
 from sightline.attention.pattern import Pattern
 from sightline.sequences import Layout
 
@@ -25,6 +26,7 @@ class Request(NamedTuple):
     softcap: float | None = None
     bias: Tensor | None = None
     sink: Tensor | None = None
+    origin: Origin | None = None  # for watchers only
 
     @property
     def offsets(self) -> Tensor:

@@ -1,7 +1,7 @@
-"""The application the commands hang on: bad input ends as one sentence, and help comes at once.
+"""The application with all commands: an error of the user ends as one sentence, and help comes at once.
 
-What a person can get wrong is said on standard error, with exit code 2; a command that is stopped (Ctrl-C) says how to
-go on, and exits with 130.
+Such a sentence goes to standard error, with exit code 2; a command that is stopped (Ctrl-C) says how to continue, and
+exits with 130.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from sightline.cli.settings import with_settings
 from sightline.cli.waiting import limit_waiting
 
-GO_ON = {
-    "fit": "the same command with --resume goes on",
-    "compare": "the same command goes on where it was",
-    "embed": "the same command goes on where it was",
-    "heads": "the same command goes on where it was",
-}
-
-
+CONTINUE = dict.fromkeys(("compare", "embed", "heads"), "the same command goes on where it was")
+CONTINUE["fit"] = "the same command with --resume goes on"
 NO_MEMORY = (
     "can't allocate memory",
     "out of memory",
@@ -35,36 +30,37 @@ NO_MEMORY = (
 
 
 class Commands(TyperGroup):
-    """The commands in the order in which they are defined, with errors as sentences."""
+    """The commands, with the options of their settings, and with errors as sentences."""
 
-    def list_commands(self, ctx) -> list[str]:
-        return list(self.commands)
+    def resolve_command(self, ctx, args) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and with_settings(command, name), rest
 
     def make_context(self, *args, **options) -> Any:
-        with _sentences():  # --version and --help print here
+        with errors_as_sentences():  # --version and --help print here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx) -> Any:
-        if hasattr(sys.stdout, "reconfigure"):  # a terminal that knows few letters is no reason to fail
+        if hasattr(sys.stdout, "reconfigure"):  # a terminal of few letters is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
-        with _sentences():
+        with errors_as_sentences():
             try:
                 result = super().invoke(ctx)
             except KeyboardInterrupt:
-                _fail(f"stopped; {GO_ON.get(ctx.invoked_subcommand, 'nothing was kept')}", code=130)
-            sys.stdout.flush()  # a full disk shows here, or too late
+                _fail(f"stopped; {CONTINUE.get(ctx.invoked_subcommand, 'nothing was kept')}", code=130)
+            sys.stdout.flush()  # a full disk shows here, else too late
             return result
 
 
-limit_waiting()  # read when torch loads its OpenMP, which no command has done by now; worker processes inherit it
+limit_waiting()  # before a command imports torch, whose OpenMP reads it; worker processes inherit it
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """What a person can get wrong, or a machine lack, as one sentence."""
+def errors_as_sentences() -> Iterator[None]:
+    """Ends with one sentence on an error of the user, or on a lack of memory or disk."""
     try:
         yield
-    except BrokenPipeError:  # whoever reads has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         _silence(sys.stdout)
         raise typer.Exit(0) from None
     except OSError as error:
@@ -72,7 +68,7 @@ def _sentences() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except (ValueError, TypeError, MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(said in str(error) for said in NO_MEMORY):
+        if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY):
             _fail("expected memory for all that was asked for, got too little; ask for less: width, layers, tokens")
         if isinstance(error, RuntimeError):
             raise
@@ -87,7 +83,7 @@ def _fail(sentence: str, code: int = 2) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Lets the stream end quietly if it can take no more."""
+    """Redirects a stream that takes no more to nowhere, so that it closes without an error."""
     try:
         stream.flush()
     except OSError:
@@ -99,8 +95,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(f"sightline {version('sightline')}", flush=True)
@@ -110,7 +106,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Encoders for sequences of any length: fit one, use it, or find out which serves your data; and any Hugging Face

@@ -20,7 +20,7 @@ def heads(
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Files of .conllu, .jsonl, .ann or .txt, a folder of them, scope or agreement; heads are chosen on these.",
+            help="Files of .conllu, .jsonl, .ann or .txt, a folder of them, scope or agreement; to choose heads on.",
         ),
     ],
     report: Annotated[
@@ -43,9 +43,9 @@ def heads(
 ) -> None:
     """Find out which head of a model does what: for each relation between words the head that finds it best.
 
-    A head is chosen on one part of the corpus and reported on another, beside the best fixed offset and a model with random
-    weights. The folder holds a page, heads.html, the same as heads.json, and every head's measures as Parquet; a run that was
-    stopped goes on there.
+    A head is chosen on one part of the corpus and reported on another, beside the best fixed offset and a model with
+    random weights. The folder holds a page, heads.html, the same as heads.json, and every head's measures as Parquet; a
+    run that was stopped goes on there.
 
     \b
     Examples:
@@ -55,54 +55,52 @@ def heads(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    from sightline.head_roles.page_data import read
+    from sightline.head_roles.page_data import read_report
     from sightline.head_roles.report import folder_for
     from sightline.head_roles.report import heads as run
-    from sightline.training.loop import processes
+    from sightline.resumable import processes
 
-    other = None if beside is None else read(beside)
+    other = None if beside is None else read_report(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
     options = {"kind": kind, "encoding": encoding, "ablate": ablate}
-    found = run(model, source, report, **options, out=out, progress=True, beside=other)
+    roles = run(model, source, report, **options, out=out, progress=True, beside=other)
     if processes().is_main_process:  # of those that torchrun started
-        _show(found, other, (out or folder_for(found["model"])) / "heads.html")
+        _show(roles, other, (out or folder_for(roles["model"])) / "heads.html")
 
 
-def _show(found: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
-    """Prints what was found, and writes its page."""
-    from sightline.head_roles.page_data import page
+def _show(roles: dict[str, Any], other: dict[str, Any] | None, path: Path) -> None:
+    """Prints the report on a model, and writes its page."""
+    from sightline.head_roles.page_data import report_page
     from sightline.lens import write_page
 
-    data = page(found, other)
-    _print(found)
-    if found["ablation"]:
-        _print_ablation(found["ablation"])
+    data = report_page(roles, other)
+    if roles["relations"]:
+        _print_relations(roles)
+    if roles["ablation"]:
+        _print_ablation(roles["ablation"])
     for note in data["models"][0]["notes"]:
         print(note)
     print(f"The page: {write_page(data, path)}")
 
 
-def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
+def _print_relations(roles: dict[str, Any]) -> None:
     from rich.table import Table
 
     from sightline.head_roles.choice import beats, in_order
-    from sightline.head_roles.page_data import won
+    from sightline.head_roles.page_data import wins
 
-    title = f"{found['model']}: {found['layers']} layers of {found['heads']} heads"
+    title = f"{roles['model']}: {roles['layers']} layers of {roles['heads']} heads"
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(("", "relation", "questions", "head", "finds", "95%", "best offset", "random", "example")):
         table.add_column(name, justify="right" if 1 < i < 8 else "left", no_wrap=i < 8)
-    for row in in_order(found["relations"]):
+    for row in in_order(roles["relations"]):
         interval = "" if row["interval"] is None else "{:.1%} to {:.1%}".format(*row["interval"])
         offset = f"{_percent(row['by_offset'])} at {row['offset']:+d}"
         example = _example(row["right"][0]) if row["right"] else row["note"]
         cells = f"{row['counts'][1]:,}", f"{row['layer']}.{row['head']}", _percent(row["accuracy"]), interval
         table.add_row("*" * beats(row), row["relation"], *cells, offset, _percent(row["random"]), example)
-    if found["relations"]:
-        console = Console()
-        Console(width=max(120, console.width)).print(table)
-        print(f"* {won(found)}")
+    _print_wide(table)
+    print(f"* {wins(roles)}")
 
 
 def _percent(share: float | None) -> str:
@@ -116,7 +114,6 @@ def _example(example: dict[str, Any]) -> str:
 
 def _print_ablation(ablation: dict[str, Any]) -> None:
     """The task with each of these heads switched off, overall and by distance."""
-    from rich.console import Console
     from rich.table import Table
 
     measure, whole = ablation["measure"], ablation["whole"]
@@ -131,5 +128,10 @@ def _print_ablation(ablation: dict[str, Any]) -> None:
             rows.append((f"without another of layer {one['layer']}, mean", one["others"]))
     for title, values in rows:
         table.add_row(title, *(_percent(values.get(name)) for name in whole))
-    console = Console()
-    Console(width=max(120, console.width)).print(table)
+    _print_wide(table)
+
+
+def _print_wide(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=max(120, Console().width)).print(table)

@@ -1,4 +1,4 @@
-"""The commands for models of the Hugging Face hub: vectors of texts without padding, and whether a model can be run so."""
+"""The commands for models of the Hugging Face hub: vectors of texts without padding, and a check that this is exact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
-from sightline.textfiles import shown
+from sightline.textfiles import printable_path
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
 
@@ -63,8 +63,9 @@ def embed(
 ) -> None:
     """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.
 
-    Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size; memory
-    is bounded, and all texts are looked at before the first is computed, unless they come from a pipe. A run that was stopped goes on with the same command; what is done waits in OUT.partial.
+    Pooling, normalisation, the longest text and a prompt are as the model's folder says. The file may be of any size;
+    memory is bounded, and all texts are looked at before the first is computed, unless they come from a pipe. A run
+    that was stopped goes on with the same command; what is done waits in OUT.partial.
 
     \b
     Examples:
@@ -76,7 +77,8 @@ def embed(
     quiet()
     if file == "-" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
-            "embed: expected a file that each of several processes can read, got standard input; write it to a file first"
+            "embed: expected a file that each of several processes can read, got standard input; write it to a file "
+            "first"
         )
     if file != "-" and out.exists() and Path(file).exists() and out.samefile(file):
         raise ValueError(
@@ -102,7 +104,7 @@ def embed(
             advance=advance,
         )
     if width:  # the main process
-        print(f"{shown(out)}: {count:,} vectors of {width:,} numbers")
+        print(f"{printable_path(out)}: {count:,} vectors of {width:,} numbers")
 
 
 @app.command(short_help="Say whether a Hugging Face model can be run without padding, exactly.")
@@ -122,17 +124,17 @@ def check(model: Model) -> None:
     from rich.table import Table
 
     from sightline.huggingface import check as run
-    from sightline.huggingface.embed import load
+    from sightline.huggingface.loading import load_model
 
-    loaded = load(model, headed=True)
+    loaded = load_model(model, headed=True)
     checked = run(loaded)
-    shown = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for name in (type(loaded).__name__, "outcome", "error", ""):
-        shown.add_column(name, justify="right" if name == "error" else "left")
+        table.add_column(name, justify="right" if name == "error" else "left")
     for row in checked.rows:
         error = "" if row.error is None else f"{row.error:.1e}"
-        shown.add_row(*map(escape, (row.what, row.outcome, error, row.sentence)))
-    Console().print(shown)
+        table.add_row(*map(escape, (row.what, row.outcome, error, row.sentence)))
+    Console().print(table)
     print("exact" if checked.exact else "not exact: use this model as it is")
     raise typer.Exit(0 if checked.exact else 1)
 
@@ -151,10 +153,10 @@ class _Texts:
         self.file, self.column, self.keep, self.encoding = file, column, keep, encoding
 
     def __iter__(self) -> Iterator[tuple]:
-        from sightline.tasks import read
+        from sightline.tasks import read_records
 
         column, options = self.column, {"encoding": self.encoding} if self.encoding else {}
-        for record in read(self.file, **options):
+        for record in read_records(self.file, **options):
             for name in self.keep:
                 if name not in record.fields:
                     record.get(name)  # raises
@@ -162,7 +164,8 @@ class _Texts:
                 columns = [name for name in record.fields if name not in self.keep]
                 if "text" not in columns and len(columns) != 1:
                     raise ValueError(
-                        f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; name it with --text"
+                        f"{record.where}: expected a column 'text', or no other, got {', '.join(columns) or 'none'}; "
+                        "name it with --text"
                     )
                 column = "text" if "text" in columns else columns[0]
             yield record.where, record.get(column), *(record.fields[name] for name in self.keep)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
-from sightline.textfiles import read_text, shown
+from sightline.textfiles import printable_path, read_text
 
 LISTED = 5  # heads, of those that join two words
 FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html", ".xml", ".log")
@@ -39,8 +39,8 @@ def look(
 ) -> None:
     """See what each head of a model looks at in a text: one HTML file that needs no network.
 
-    Click a word to see what it looks at and what looks at it; every layer and head stands beside it. A text too long for a file
-    is served: the browser asks for what is in sight, and Ctrl-C ends it.
+    Click a word to see what it looks at and what looks at it; every layer and head stands beside it. A text too long
+    for a file is served: the browser asks for what is in sight, and Ctrl-C ends it.
 
     \b
     Examples:
@@ -55,24 +55,25 @@ def look(
     from sightline.cli.huggingface import quiet
 
     quiet()
-    asked = {"link": link, "layer": layer, "head": head}
+    options = {"link": link, "layer": layer, "head": head}
     if serve:
         from sightline.lens.server import serve as run
 
-        return run(model, _read(text, encoding), **asked, port=port or 0, progress=sys.stderr.isatty(), told=_told)
-    _write(model, text, Path("look.html") if out is None else out, asked, encoding)
+        progress = sys.stderr.isatty()
+        return run(model, _read(text, encoding), **options, port=port or 0, progress=progress, announce=_print_address)
+    _write(model, text, Path("look.html") if out is None else out, options, encoding)
 
 
-def _told(address: str) -> None:
+def _print_address(address: str) -> None:
     print(f"The page: {address}\nCtrl-C ends it.", flush=True)
 
 
-def _write(model: str, text: str, out: Path, asked: dict, encoding: str | None) -> None:
+def _write(model: str, text: str, out: Path, options: dict, encoding: str | None) -> None:
     from sightline.lens import look as run
     from sightline.lens import write_page
 
     check_page(out, "--out")  # not after the seconds this takes
-    data = run(model, _read(text, encoding), **asked)
+    data = run(model, _read(text, encoding), **options)
     if data["link"]:
         _print_link(data)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ def _write(model: str, text: str, out: Path, asked: dict, encoding: str | None) 
 
 
 def check_page(path: Path, option: str) -> None:
-    """Refuses to write a page over another's work. Raises: ValueError where a file that is no page of ours stands there."""
+    """Raises: ValueError where `path` is a file that is no page of ours, which is not overwritten."""
     from sightline.lens import read_page
 
     if path.is_dir():
@@ -96,7 +97,7 @@ def check_page(path: Path, option: str) -> None:
 
 
 def _read(text: str, encoding: str | None) -> str:
-    """The text itself, or of a file, or of standard input."""
+    """The text itself, that of a file, or that of standard input."""
     try:
         is_name = text == "-" or Path(text).exists() and (os.sep in text or not Path(text).is_dir())
     except (OSError, ValueError):  # too long for a name, or holds what no name may
@@ -104,7 +105,7 @@ def _read(text: str, encoding: str | None) -> str:
     if is_name:
         return read_text(text, encoding)
     if not any(map(str.isspace, text)) and text.lower().endswith(FILES):
-        raise ValueError(f"{shown(text)}: expected a text or a file, got the name of no file; check the path")
+        raise ValueError(f"{printable_path(text)}: expected a text or a file, got the name of no file; check the path")
     return text
 
 

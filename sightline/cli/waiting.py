@@ -1,7 +1,8 @@
 """How long OpenMP's threads spin while they wait: long on an idle machine, briefly beside other work.
 
-A thread that spins on a core another process wants keeps that process, and the thread it waits for, from running; one that sleeps
-takes long to wake. No count serves both (benchmarks/busy.py; docs/log.md), so it follows from what runs when a command begins.
+A thread that spins on a core another process wants keeps that process, and the thread it waits for, from running; one
+that sleeps takes long to wake. No count serves both (benchmarks/busy.py; docs/log.md), so it follows from what runs
+when a command begins.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ IDLE, BUSY = "10000", "1000"  # turns; OpenMP's own 300,000 leave a thirtieth of
 
 
 def limit_waiting() -> None:
-    """Sets GOMP_SPINCOUNT for this process and its children, unless the user has set it, or torch, which reads it, is loaded."""
+    """Sets GOMP_SPINCOUNT for this process and its children, unless the user has, or torch, which reads it, is loaded."""
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} and "torch" not in sys.modules:
         os.environ["GOMP_SPINCOUNT"] = BUSY if is_busy() else IDLE
 

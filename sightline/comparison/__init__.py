@@ -1,4 +1,8 @@
-"""Claims and what they rest on: encoders compared on the same data, in one size, for the same time."""
+"""Comparison of encoders on one's own data: the same data, one size, the same time. Begin reading with `compare.py`.
+
+`protocol.py` and `matching.py` make it fair; `report.py`, `page_data.py` and `exhibit.py` turn runs into what people
+read.
+"""
 
 from sightline.comparison.compare import compare
 from sightline.comparison.report import table

@@ -1,6 +1,6 @@
-"""Numbers say that attention finds a name's binding; this shows it: one held-out function, every head's weights in it, and influence.
+"""One held-out function as an example of a comparison: every head's weights in it, and its influence.
 
-The function is chosen by a rule that looks at no model, and the head by other functions than the one that is shown.
+A rule that looks at no model chooses the function; other functions choose the head.
 """
 
 from __future__ import annotations
@@ -18,41 +18,40 @@ from sightline.observe import influence_on, watch
 from sightline.tasks import scope
 from sightline.tasks.examples import Examples
 
-LONGEST, USES, NAMES = 150, 12, 6  # what can be read on one screen and asks for more than one name
-SAMPLE = 64  # functions by which the head is chosen
-PROBES = 2  # random rows of signs by which each encoding is asked what moves it
+LONGEST, USES, NAMES = 150, 12, 6  # tokens that fit on one screen; uses and names, at least
+SAMPLE = 64  # functions that choose the head
+PROBES = 2  # random probes of each encoding's influence
 GLYPHS = {"NEWLINE": "↵", "INDENT": "→", "DEDENT": "←"}
 STRING = re.compile(r"""[rbuRBU]*('{3}|"{3}|'|")(\\.|(?!\1).)*\1""", re.DOTALL)
 BLANK = re.compile(r"(\s|\\\n|#[^\n]*)*")
 
 
 def exhibit(model, valid: Examples, test: Examples) -> dict | None:
-    """What the page shows of a model with self-attention on `scope`; None if no function of the test data fits the rule.
+    """The example of a model with self-attention on `scope`, in the format of `sightline.lens.page`.
 
-    The format is that of `sightline.lens.page`.
+    Returns: None where no function of the test data fits the rule.
     """
     number = typical(test)
     if number is None:
         return None
-    one = test.take([number])
-    weights, scores = _seen(model, one)
-    weights = weights[0]
-    layers, heads, n, _ = weights.shape
+    function = test.take([number])
+    (weights,), scores = _run(model, function)
+    layers, heads, _, _ = weights.shape
     sample = valid.take((valid.lengths <= LONGEST).nonzero().flatten()[:SAMPLE].tolist())
-    elsewhere = _mass_on_bindings(_seen(model, sample)[0], sample)
-    layer, head = divmod(int(elsewhere.argmax()), heads)
-    here = _mass_on_bindings([weights], one)
-    tokens = _tokens(one, scores.softmax(-1))
-    often = int(one.links[one.links >= 0].mode().values)  # such as `self`, which has its place and is found by it
-    uses = [(i, t["binding"]) for i, t in enumerate(tokens) if t["binding"] not in (None, often)]
-    place = one.texts[0]
+    in_sample = _mass_on_bindings(_run(model, sample)[0], sample)
+    layer, head = divmod(int(in_sample.argmax()), heads)
+    in_function = _mass_on_bindings([weights], function)
+    tokens = _tokens(function, scores.softmax(-1))
+    most_used = int(function.links[function.links >= 0].mode().values)  # such as `self`, always at the same place
+    uses = [(i, t["binding"]) for i, t in enumerate(tokens) if t["binding"] not in (None, most_used)]
+    place = function.texts[0]
     return {
         "about": [
-            f"`{place.module}.{place.qualname}` from Python's own library, which no encoder was trained on, as the self-attention "
-            f"encoder reads it: it never sees the spelling of a name, only which names are the same.",
+            f"`{place.module}.{place.qualname}` from Python's own library, which no encoder was trained on, as the "
+            "self-attention encoder reads it: it never sees the spelling of a name, only which names are the same.",
             f"Shown first is layer {layer}, head {head}: in {len(sample)} validation functions a use of a name gives "
-            f"{elsewhere[layer, head]:.0%} of this head's weight to the name's binding, more than in any other head. "
-            f"In this function it is {here[layer, head]:.0%}.",
+            f"{in_sample[layer, head]:.0%} of this head's weight to the name's binding, more than in any other head. "
+            f"In this function it is {in_function[layer, head]:.0%}.",
         ],
         "layers": layers,
         "heads": heads,
@@ -60,40 +59,39 @@ def exhibit(model, valid: Examples, test: Examples) -> dict | None:
         "start": max(uses, key=lambda use: float(weights[layer, head, *use]) * (use[0] - use[1]))[0],
         "tokens": tokens,
         "weights": _packed(weights),
-        "influence": _packed(_influence(model, one)),
+        "influence": _packed(_influence(model, function)),
         "probes": PROBES,
     }
 
 
 def typical(test: Examples) -> int | None:
-    """The function whose uses lie farthest from their bindings, in the median, of those short and rich enough to show."""
-    best, found = 0.0, None
+    """The function with the largest median distance from use to binding, of those short and rich enough to show."""
+    best, chosen = 0.0, None
     for i in range(len(test)):
         if test.lengths[i] <= LONGEST:
             one = test.take([i])
             bound = one.links >= 0
             distance = float(one.distances[bound].float().median()) if bound.any() else 0.0
             if distance > best and bound.sum() >= USES and len(one.links[bound].unique()) >= NAMES:
-                best, found = distance, i
-    return found
+                best, chosen = distance, i
+    return chosen
 
 
-def _seen(model, examples: Examples) -> tuple[list[Tensor], Tensor]:
+def _run(model, examples: Examples) -> tuple[list[Tensor], Tensor]:
     """The weights [layers, H, n, n] of each sequence, and the scores [T, outputs]."""
     model.eval()
     with torch.inference_mode(), watch(model) as seen:
         scores = model(examples.inputs)
-        weights = [
-            torch.stack([seen.layer(layer).weights(i) for layer in range(seen.layers)]).float()
-            for i in range(len(examples))
-        ]
+        layers = [seen.layer(layer) for layer in range(seen.layers)]
+        weights = [torch.stack([layer.weights(i) for layer in layers]).float() for i in range(len(examples))]
     return weights, scores.float()
 
 
-def _influence(model, one: Examples) -> Tensor:
-    """What moves each encoding of a sequence: the shares of its inputs. Shapes: [n, n]."""
-    found = influence_on(model, one.inputs.values, range(len(one.inputs.values)), probes=PROBES)
-    return found / found.sum(-1, keepdim=True)
+def _influence(model, function: Examples) -> Tensor:
+    """The share of each input in what moves each encoding. Shapes: [n, n]."""
+    values = function.inputs.values
+    influence = influence_on(model, values, range(len(values)), probes=PROBES)
+    return influence / influence.sum(-1, keepdim=True)
 
 
 def _packed(shares: Tensor) -> str:
@@ -101,7 +99,7 @@ def _packed(shares: Tensor) -> str:
 
 
 def _mass_on_bindings(weights: list[Tensor], examples: Examples) -> Tensor:
-    """For each head, the weight that a use of a name gives to the binding, on average over all uses. Shapes: [layers, H]."""
+    """The weight that a use of a name gives to the binding, as the mean over all uses. Shapes: [layers, H]."""
     masses = []
     for one, links in zip(weights, examples.links.split(examples.lengths.tolist()), strict=True):
         uses = (links >= 0).nonzero().flatten()
@@ -109,20 +107,22 @@ def _mass_on_bindings(weights: list[Tensor], examples: Examples) -> Tensor:
     return torch.cat(masses, -1).mean(-1)
 
 
-def _tokens(one: Examples, probabilities: Tensor) -> list[dict]:
-    spelling = scope.spelling(one.texts[0])
-    spaces = layout(_source(one.texts[0]), spelling)
+def _tokens(function: Examples, probabilities: Tensor) -> list[dict]:
+    """What the page shows of each token: its text and space, and the encoder's answer where it is a use of a name."""
+    (place,) = function.texts
+    spelling = scope.spelling(place)
     tokens = []
-    for i, (text, space) in enumerate(zip(spelling, spaces, strict=True)):
-        role, link, answer = int(one.targets[i]), int(one.links[i]), int(probabilities[i].argmax())
+    for i, (text, space) in enumerate(zip(spelling, layout(_source(place), spelling), strict=True)):
+        role, link, answer = int(function.targets[i]), int(function.links[i]), int(probabilities[i].argmax())
+        asked = role >= 0
         tokens.append(
             {
                 "space": space,
                 "text": GLYPHS.get(text, text),
                 "layout": text in GLYPHS,
-                "gold": scope.ROLES[role] if role >= 0 else None,
-                "answer": scope.ROLES[answer] if role >= 0 else None,
-                "probability": round(float(probabilities[i, answer]), 3) if role >= 0 else None,
+                "gold": scope.ROLES[role] if asked else None,
+                "answer": scope.ROLES[answer] if asked else None,
+                "probability": round(float(probabilities[i, answer]), 3) if asked else None,
                 "binding": link if link >= 0 else None,
             }
         )
@@ -130,14 +130,14 @@ def _tokens(one: Examples, probabilities: Tensor) -> list[dict]:
 
 
 def _source(place: scope.Place) -> str:
-    """The text of a module of the library, from the line of a function on."""
+    """The text of a library module, from the first line of a function on."""
     path = Path(sysconfig.get_paths()["stdlib"], *place.module.split("."))
     with tokenize.open(path / "__init__.py" if path.is_dir() else path.with_suffix(".py")) as file:
         return "".join(file.readlines()[place.line - 1 :])
 
 
 def layout(source: str, spelling: list[str]) -> list[str]:
-    r"""The blanks before each token as they stand in the source, less its comments, docstring and outer indentation.
+    r"""The blanks before each token as in the source, without comments, docstring and outer indentation.
 
     Layout tokens stand at the end of their line.
 
@@ -151,22 +151,19 @@ def layout(source: str, spelling: list[str]) -> list[str]:
             spaces.append("")
             continue
         blank = BLANK.match(source, at)
-        while not source.startswith(
-            token, blank.end()
-        ):  # only a docstring, and what ends it, is left out of the tokens
+        while not source.startswith(token, blank.end()):  # a docstring, or the semicolon after it, is no token
             skipped = STRING.match(source, blank.end()) or re.compile(";").match(source, blank.end())
             if skipped is None:
-                raise ValueError(
-                    f"exhibit: expected {token!r} in the source, got {source[blank.end() :][:20]!r}; it has changed"
-                )
+                text = source[blank.end() :][:20]
+                raise ValueError(f"exhibit: expected {token!r} in the source, got {text!r}; it has changed")
             blank = BLANK.match(source, skipped.end())
-        spaces.append(_tidied(source[at : blank.end()], outer))
+        spaces.append(_without_comments(source[at : blank.end()], outer))
         at = blank.end() + len(token)
     return ["", *spaces[1:]]
 
 
-def _tidied(blank: str, outer: int) -> str:
-    """What stood between two tokens, as blanks: one new line at most, and the indentation after it."""
+def _without_comments(blank: str, outer: int) -> str:
+    """What stands between two tokens as blanks: at most one new line, and the indentation after it."""
     if "\n" not in blank:
         return blank if blank.isspace() else " " * bool(blank)
     last = blank[blank.rfind("\n") + 1 :]

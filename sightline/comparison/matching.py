@@ -1,9 +1,9 @@
-"""A comparison of mixers is fair only between models of one size: here the sizes are made equal, by calculation.
+"""Encoders of one size, by calculation: a comparison of mixers is fair only between models of equal size.
 
-Everything but the mixer is shared, so the mixer's cost is balanced where it stands: the mlp of each block is made
-narrower or wider until the whole has as many parameters as asked. Only where that would leave an mlp narrower than the
-model itself is the width reduced. A fully connected mixer has a size for every pair of positions; it gets the largest
-rank that leaves its mlp as wide as was asked, and the full matrix where even that fits.
+Everything but the mixer is shared, so the cost of the mixer is balanced beside it: the mlp of each block is narrowed or
+widened until the whole has the target number of parameters. The width is reduced only where the mlp would become
+narrower than the model. A fully connected mixer has a weight for every pair of positions; it gets the largest rank that
+leaves its mlp at full width, and the full matrix where that fits.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from sightline.encoders import build
 from sightline.training.config import EncoderConfig
 
-TOLERANCE = 0.05  # of the target; what `matched` returns is in practice a hundred times nearer
+TOLERANCE = 0.05  # of the target; in practice `matched` is a hundred times nearer
 
 
 def parameters(encoder: EncoderConfig, vocabulary: int | None) -> int:
-    """How many parameters an encoder has, for token ids (or, if None, for its vectors); nothing is allocated.
+    """The number of parameters of an encoder of token ids (if `vocabulary` is None, of vectors); allocates nothing.
 
     >>> parameters(EncoderConfig(width=64, layers=3), vocabulary=100)
     156480
@@ -32,7 +32,7 @@ def parameters(encoder: EncoderConfig, vocabulary: int | None) -> int:
 def matched(encoder: EncoderConfig, vocabulary: int | None, target: int, largest: int) -> EncoderConfig:
     """The settings of an encoder with `target` parameters, like `encoder` in all but widths and rank.
 
-    `largest` is the longest sequence, which only a fully connected encoder needs to know.
+    `largest` is the longest sequence, for a fully connected encoder.
     Raises: ValueError where no width and rank come within 5% of the target.
 
     >>> lstm = matched(EncoderConfig(kind="lstm", width=64), 100, target=156480, largest=512)
@@ -41,28 +41,29 @@ def matched(encoder: EncoderConfig, vocabulary: int | None, target: int, largest
     """
     if encoder.kind == "fully-connected":
         encoder = encoder.model_copy(update={"largest": encoder.largest or largest})
-    wanted = encoder.hidden or 4 * encoder.width
+    widest = encoder.hidden or 4 * encoder.width
     for width in _widths(encoder):
-        for ranked in _ranks(encoder.model_copy(update={"width": width, "hidden": wanted}), vocabulary, target):
+        for ranked in _ranks(encoder.model_copy(update={"width": width, "hidden": widest}), vocabulary, target):
             hidden = _solved(ranked, "hidden", vocabulary, target)
-            found = ranked.model_copy(update={"hidden": hidden})
-            if hidden >= width and abs(parameters(found, vocabulary) - target) <= TOLERANCE * target:
-                return found
+            fitting = ranked.model_copy(update={"hidden": hidden})
+            if hidden >= width and abs(parameters(fitting, vocabulary) - target) <= TOLERANCE * target:
+                return fitting
     raise ValueError(
-        f"compare: expected a {encoder.kind} encoder within {TOLERANCE:.0%} of {target:,} parameters, got none of width "
+        f"compare: expected a {encoder.kind} encoder within {TOLERANCE:.0%} of {target:,} parameters, got none of "
+        "width "
         f"{encoder.width} or less; make the encoders wider, or leave {encoder.kind} out"
     )
 
 
 def _widths(encoder: EncoderConfig) -> Iterator[int]:
-    """The width asked for, then narrower ones that heads and two directions can share."""
+    """The configured width, then narrower ones that are multiples of the heads and of two directions."""
     step = 2 * (encoder.heads or 4)
     yield encoder.width
     yield from range((encoder.width - 1) // step * step, 0, -step)
 
 
 def _ranks(encoder: EncoderConfig, vocabulary: int | None, target: int) -> Iterator[EncoderConfig]:
-    """Over positions the full matrix where it fits, else the largest rank that does; other kinds as they are."""
+    """A fully connected encoder with the full matrix if it fits, then with the largest rank that does; others as is."""
     if encoder.kind != "fully-connected" or encoder.rank is not None:
         yield encoder
         return
@@ -73,6 +74,6 @@ def _ranks(encoder: EncoderConfig, vocabulary: int | None, target: int) -> Itera
 
 
 def _solved(encoder: EncoderConfig, name: str, vocabulary: int | None, target: int) -> int:
-    """The value of a setting, on which the number of parameters depends linearly, that comes nearest to the target."""
+    """The value nearest to the target of a setting on which the number of parameters depends linearly."""
     one, two = (parameters(encoder.model_copy(update={name: value}), vocabulary) for value in (1, 2))
     return 1 if one == two else round(1 + (target - one) / (two - one))

@@ -1,4 +1,4 @@
-"""A comparison as one document, for people and programs alike: the numbers, what they say, and what they were measured with."""
+"""A comparison as one document for people and programs: the numbers, sentences about them, and the machine."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from torch import Tensor
 
 from sightline.comparison import report
 from sightline.comparison.exhibit import exhibit
+from sightline.comparison.protocol import SAMPLE
 from sightline.tasks import Data, Examples, Task, scope
 from sightline.training.config import RunConfig, TrainingConfig
 from sightline.training.model import Model
 
 
-def document(config: RunConfig, data: Data, runs: list[dict], sample: int) -> dict:
-    """The whole comparison in the format of `sightline.lens.page`, from finished runs (`report.py` says what they hold).
+def document(config: RunConfig, data: Data, runs: list[dict]) -> dict:
+    """The whole comparison in the format of `sightline.lens.page`, from finished runs (their fields: see `report.py`).
 
-    `config` is what all runs share; `sample` is how many tokens, at most, the milestones were measured on.
+    `config` is shared by all runs.
     """
-    measure = report.MEASURES[data.task.name]
+    measure, training = report.MEASURES[data.task.name], config.training
     scoped, tested = config.data.data == "scope", data.test or data.valid
-    name = Path(config.data.data).stem or "data"
     encoders = report.summarise(runs, measure)
     chosen = [run for run in runs for e in encoders if (run["kind"], run["rate"]) == (e["kind"], e["rate"])]
     shared = report.tokens_in_common(chosen)
-    training = config.training
     budget = _budget(training)
     baselines = _baselines(scoped, data, tested, measure["name"])
+    count = f"{report.NUMBERS.get(len(encoders), len(encoders))} encoder{'s' * (len(encoders) > 1)}"
     return {
         "version": 1,
-        "title": f"{report.NUMBERS.get(len(encoders), len(encoders))} encoder{'s' * (len(encoders) > 1)} on {name}",
+        "title": f"{count} on {Path(config.data.data).stem or 'data'}",
         "about": _about(scoped, data, encoders),
         "measure": measure,
         "equal": ["at equal time" if training.seconds else "at the end", "at equal tokens"],
         "loss_name": "squared error, standardised" if data.task.name == "regress" else "training loss, nats",
         "buckets": report.buckets(encoders),
-        "distance_name": "tokens from the use of a name back to its binding"
-        if scoped
-        else f"{tested.unit} in tokens"
-        if tested.unit in report.IN_TOKENS
-        else tested.unit,
+        "distance_name": _distance_name(scoped, tested.unit),
         "encoders": encoders,
         "baselines": baselines,
         "sentences": report.sentences(encoders, measure, baselines, budget, shared, tested.unit),
-        "notes": report.notes(encoders, measure, budget, shared, data.test is not None, sample),
+        "notes": report.notes(encoders, measure, budget, shared, data.test is not None, SAMPLE),
         "captions": report.captions(measure, budget, tested.unit),
         "settings": _settings(config, data, runs, encoders),
         "machine": machine(),
         "exhibit": _exhibit(data, chosen, encoders) if scoped else None,
     }
+
+
+def _distance_name(scoped: bool, unit: str) -> str:
+    if scoped:
+        return "tokens from the use of a name back to its binding"
+    return f"{unit} in tokens" if unit in report.IN_TOKENS else unit
 
 
 def _budget(training: TrainingConfig) -> str:
@@ -62,47 +64,47 @@ def _budget(training: TrainingConfig) -> str:
 
 
 def _about(scoped: bool, data: Data, encoders: list[dict]) -> list[str]:
-    """What was asked of the encoders, in a paragraph."""
-    fewest, most = (f"{number([e['parameters'] for e in encoders]):,}" for number in (min, max))
-    same = (
-        f"All have the same frame and differ in the part that looks across a sequence; the width of the layers between was "
-        f"set so that all are of one size, {fewest} to {most} parameters. Each saw the same data in the same order, with the "
-        f"same budget, one after the other on one machine."
+    """The question and the conditions, in one or two paragraphs."""
+    sizes = [e["parameters"] for e in encoders]
+    conditions = (
+        "All have the same frame and differ in the part that looks across a sequence; the width of the layers between "
+        "was "
+        f"set so that all are of one size, {min(sizes):,} to {max(sizes):,} parameters. Each saw the same data in the "
+        "same "
+        "order, with the same budget, one after the other on one machine."
     )
     if not scoped:
-        return [f"{data.note[0].upper()}{data.note[1:]}.", same]
+        return [f"{data.note[0].upper()}{data.note[1:]}.", conditions]
     return [
-        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn anew for each "
-        "function, so that spelling gives nothing away. For each use of a name the encoder is asked what it stands for: a "
-        "parameter, a local, something imported in the function, or something from outside. The answer is often decided by "
-        "one token far back.",
-        same,
+        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn anew "
+        "for "
+        "each function, so that spelling gives nothing away. For each use of a name the encoder is asked what it "
+        "stands "
+        "for: a parameter, a local, something imported in the function, or something from outside. The answer is often "
+        "decided by one token far back.",
+        conditions,
     ]
 
 
 def _baselines(scoped: bool, data: Data, tested: Examples, measure: str) -> list[dict]:
-    """What is reached without an encoder: by one constant answer and, on scope, by a plain rule."""
-    found = {"constant answer": data.task.chance(tested)}
+    """The measures without an encoder: of one constant answer and, on scope, of a plain rule."""
+    measured = {"constant answer": data.task.chance(tested)}
     if measure == "accuracy":
-        asked = tested.targets[tested.targets >= 0]
-        constant = torch.full_like(tested.targets, int(asked.bincount().argmax()))
-        found["constant answer"] = _measured(data.task, constant, tested)
+        targets = tested.targets[tested.targets >= 0]
+        constant = torch.full_like(tested.targets, int(targets.bincount().argmax()))
+        measured["constant answer"] = _measures(data.task, constant, tested)
     if scoped:
-        found["plain rule"] = _measured(data.task, torch.cat([scope.rule(ids) for ids in tested.inputs]), tested)
-    return [
-        {
-            "name": title,
-            "value": measures[measure][0] / measures[measure][1],
-            "distance": {
-                key.split("@")[1]: total / count for key, (total, count) in measures.items() if "@" in key and count
-            },
-        }
-        for title, measures in found.items()
-    ]
+        measured["plain rule"] = _measures(data.task, torch.cat([scope.rule(ids) for ids in tested.inputs]), tested)
+    baselines = []
+    for title, measures in measured.items():
+        values = {key: total / count for key, (total, count) in measures.items() if count}
+        distance = {key.split("@")[1]: value for key, value in values.items() if "@" in key}
+        baselines.append({"name": title, "value": values[measure], "distance": distance})
+    return baselines
 
 
-def _measured(task: Task, answers: Tensor, tested: Examples) -> dict[str, tuple[float, float]]:
-    """What the task measures of given answers. Shapes: [S] or [T], as the targets; below 0 is none."""
+def _measures(task: Task, answers: Tensor, tested: Examples) -> dict[str, tuple[float, float]]:
+    """The task's measures of fixed answers. Shapes: [S] or [T], as the targets; below 0 is none."""
     return task.measures(torch.nn.functional.one_hot(answers.clamp(min=0), task.outputs).float(), tested)
 
 
@@ -137,7 +139,7 @@ def _exhibit(data: Data, runs: list[dict], encoders: list[dict]) -> dict | None:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were measured on, and with."""
+    """The machine and the versions of a measurement."""
     return {
         "processor": _processor(),
         "cores": f"{torch.get_num_threads()} threads used of {os.cpu_count()}",
@@ -149,7 +151,7 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's own name where the system tells it."""
+    """The name of the processor, where the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

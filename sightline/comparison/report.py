@@ -1,10 +1,10 @@
-"""Turns finished runs into what people read: one table, plain sentences drawn from its numbers, and the data of the page.
+"""Turns finished runs into a table, plain sentences about its numbers, and the data of the page.
 
-A run is a dict that JSON can hold; `compare.py` makes and keeps them:
+A run is a dict of JSON values, the record of `protocol.trained`:
 
     kind, seed, rate, parameters, steps, tokens, seconds
     encoder     its settings, as in config.json
-    loss        [[seconds, tokens, training loss]]        what the curve shows
+    loss        [[seconds, tokens, training loss]]        the curve
     milestones  [[tokens, seconds, measure]]              on a fixed validation sample, while training
     valid       the measure on the validation data at the end; rates are chosen by it
     test        {name: value}: all measures on the test data; by distance as "accuracy@1-8"
@@ -32,7 +32,7 @@ MEASURES = {  # of each task: what is compared, and which way is better
 def summarise(runs: list[dict], measure: dict) -> list[dict]:
     """One entry for each kind of encoder, best first: medians and ranges over seeds, and the curves of each run.
 
-    Of several rates the one that is best on validation counts.
+    Of several rates only the best on validation is kept.
     """
     chosen = []
     for kind in dict.fromkeys(run["kind"] for run in runs):
@@ -45,7 +45,7 @@ def summarise(runs: list[dict], measure: dict) -> list[dict]:
 
 
 def best_rate(runs: list[dict], measure: dict) -> float:
-    """The rate that is best on validation in the first seed, which all rates were tried with."""
+    """The rate that is best on validation with the first seed, with which all rates were tried."""
     first = min(run["seed"] for run in runs)
     return max((run for run in runs if run["seed"] == first), key=lambda run: _merit(run["valid"], measure))["rate"]
 
@@ -55,21 +55,23 @@ def _merit(value: float, measure: dict) -> float:
 
 
 def tokens_in_common(runs: list[dict]) -> int:
-    """As many tokens as the slowest run saw in all; every run has seen so many."""
+    """The tokens of the slowest run, which every run has seen."""
     return min(run["tokens"] for run in runs)
 
 
 def at_tokens(milestones: list[list[float]], tokens: int) -> float | None:
-    """The measure at a number of tokens, on the line between the milestones around it; None before the first.
+    """The measure at a number of tokens, interpolated between milestones; None before the first.
 
     >>> at_tokens([[100, 1.0, 0.5], [200, 2.0, 0.7]], 150)
     0.6
     """
-    before = [m for m in milestones if m[0] <= tokens]
-    if not before:
+    if not milestones or milestones[0][0] > tokens:
         return None
-    (t0, _, v0), (t1, _, v1) = (before[-1], (milestones[len(before)] if len(before) < len(milestones) else before[-1]))
-    return v0 if t1 == t0 else v0 + (v1 - v0) * (tokens - t0) / (t1 - t0)
+    (t0, _, v0), *later = milestones[sum(m[0] <= tokens for m in milestones) - 1 :]
+    if not later or later[0][0] == t0:
+        return v0
+    t1, _, v1 = later[0]
+    return v0 + (v1 - v0) * (tokens - t0) / (t1 - t0)
 
 
 def _entry(runs: list[dict], measure: dict, shared: int) -> dict:
@@ -104,67 +106,64 @@ def _spread(values: list[float | None]) -> dict | None:
 def sentences(
     encoders: list[dict], measure: dict, baselines: list[dict], budget: str, shared: int, unit: str = "distance"
 ) -> list[str]:
-    """What the numbers say, in words: who is best at the end, at equal tokens, at which distance, against what.
+    """The numbers in words: which encoder is best at the end, at equal tokens, at each distance, against which
+    baseline.
 
-    `unit` is what the buckets count (`Examples.unit`).
+    `unit` is that of the buckets (`Examples.unit`).
     """
-    said = [_winner(encoders, "time", measure, f"With {budget},")]
+    lines = [_winner(encoders, "time", measure, f"With {budget},")]
     seen = [e for e in encoders if e["tokens"]]
     if len(seen) > 1:
-        said.append(_winner(seen, "tokens", measure, f"At equal tokens ({_count(shared)}),"))
-    return [*said, *_by_distance(encoders, measure, unit), *_baselines(encoders, measure, baselines)]
+        lines.append(_winner(seen, "tokens", measure, f"At equal tokens ({_count(shared)}),"))
+    return [*lines, *_by_distance(encoders, measure, unit), *_baselines(encoders, measure, baselines)]
 
 
 def _winner(encoders: list[dict], column: str, measure: dict, opening: str) -> str:
     first, *others = sorted(encoders, key=lambda e: _merit(e[column]["median"], measure), reverse=True)
-    reached = f"{measure['name']} {written(first[column]['median'], measure)}"
+    best = first[column]
+    reached = f"{measure['name']} {written(best['median'], measure)}"
     if not others:
         return f"{opening} {first['kind']} reaches {reached}."
-    alike = [e["kind"] for e in (first, *others) if e[column]["median"] == first[column]["median"]]
-    best = f"{opening} {_praised(alike, encoders)}: {reached}"
+    alike = [e["kind"] for e in (first, *others) if e[column]["median"] == best["median"]]
+    sentence = f"{opening} {_praised(alike, encoders)}: {reached}"
     if len(alike) == len(encoders):
-        return f"{best}."
+        return f"{sentence}."
     second = others[len(alike) - 1]
-    gap = abs(first[column]["median"] - second[column]["median"])
+    next_best = second[column]
+    gap = abs(best["median"] - next_best["median"])
     ahead = f"{100 * gap:.1f} points" if measure["percent"] else f"{gap:.3g}"
-    luck = ""
-    if len(first["runs"]) > 1 and min(first[column]["high"], second[column]["high"]) >= max(
-        first[column]["low"], second[column]["low"]
-    ):
-        luck = "; their ranges over seeds overlap, so this may be chance"
-    return f"{best}, {ahead} ahead of {second['kind']} ({written(second[column]['median'], measure)}){luck}."
+    overlap = min(best["high"], next_best["high"]) >= max(best["low"], next_best["low"])
+    luck = "; their ranges over seeds overlap, so this may be chance" if len(first["runs"]) > 1 and overlap else ""
+    return f"{sentence}, {ahead} ahead of {second['kind']} ({written(next_best['median'], measure)}){luck}."
 
 
 def _by_distance(encoders: list[dict], measure: dict, unit: str) -> list[str]:
-    far_and_near = [b for b in buckets(encoders) if b[0].isdigit() and all(e["distance"].get(b) for e in encoders)]
-    if len(far_and_near) < 2 or len(encoders) < 2:
+    spans = [b for b in buckets(encoders) if b[0].isdigit() and all(e["distance"].get(b) for e in encoders)]
+    if len(spans) < 2 or len(encoders) < 2:
         return []
-    best = {b: _best_at(b, encoders, measure) for b in far_and_near}
-    winners = {kinds: [b for b in far_and_near if best[b] == kinds] for kinds in dict.fromkeys(best.values())}
-    near, far = far_and_near[0], far_and_near[-1]
+    best = {span: _best_at(span, encoders, measure) for span in spans}
+    winners = {kinds: [span for span in spans if best[span] == kinds] for kinds in dict.fromkeys(best.values())}
+    near, far = spans[0], spans[-1]
     if len(winners) == 1:
         one = "number of attractors" if unit == "attractors" else unit
         tokens = " tokens" if unit in IN_TOKENS else ""
-        said = f"At every {one}, from {near} to {far}{tokens}, {_praised(best[near], encoders)}."
+        sentence = f"At every {one}, from {near} to {far}{tokens}, {_praised(best[near], encoders)}."
     else:
-        said = (
-            f"By {unit}{' in tokens' * (unit in IN_TOKENS)}, the best is "
-            + "; ".join(f"{_listed(k)}{' equally' * (len(k) > 1)} at {_listed(w)}" for k, w in winners.items())
-            + "."
-        )
+        parts = (f"{_listed(k)}{' equally' * (len(k) > 1)} at {_listed(w)}" for k, w in winners.items())
+        sentence = f"By {unit}{' in tokens' * (unit in IN_TOKENS)}, the best is {'; '.join(parts)}."
     least, most = ("nearest", "farthest") if unit == "distance" else ("lowest", "highest")
     changes = ", ".join(f"{e['kind']} {_change(e, near, far, measure)}" for e in encoders)
-    return [said, f"From the {least} ({near}) to the {most} ({far}) the {measure['name']} changes by: {changes}."]
+    return [sentence, f"From the {least} ({near}) to the {most} ({far}) the {measure['name']} changes by: {changes}."]
 
 
 def _best_at(bucket: str, encoders: list[dict], measure: dict) -> tuple[str, ...]:
-    """The kind that is best in a bucket, or all that are equally so."""
+    """The best kind in a bucket, or all that are equally good."""
     merits = {e["kind"]: _merit(e["distance"][bucket]["median"], measure) for e in encoders}
     return tuple(kind for kind, merit in merits.items() if merit == max(merits.values()))
 
 
 def _praised(kinds: Sequence[str], encoders: list[dict]) -> str:
-    """That one kind is best, or that several are equal."""
+    """One kind is best, or several are equal."""
     if len(kinds) == 1:
         return f"{kinds[0]} is best"
     return f"{_listed(kinds)} are {'best, and ' * (len(kinds) < len(encoders))}equal"
@@ -176,39 +175,43 @@ def _change(encoder: dict, near: str, far: str, measure: dict) -> str:
 
 
 def _baselines(encoders: list[dict], measure: dict, baselines: list[dict]) -> list[str]:
-    said = []
+    lines = []
     for baseline in baselines:
         better = [e["kind"] for e in encoders if _merit(e["time"]["median"] - baseline["value"], measure) > 0]
         who = "no encoder" if not better else "every encoder" if len(better) == len(encoders) else _listed(better)
         verb = "are" if 1 < len(better) < len(encoders) else "is"
         value = written(baseline["value"], measure)
-        said.append(f"A {baseline['name']} without any encoder: {value}; {who} {verb} better.")
-    return said
+        lines.append(f"A {baseline['name']} without any encoder: {value}; {who} {verb} better.")
+    return lines
 
 
 def notes(encoders: list[dict], measure: dict, budget: str, shared: int, tested: bool, sample: int) -> list[str]:
-    """What one must know to read the table right."""
+    """What a reader of the table must know."""
     slowest = min(encoders, key=lambda e: min(run["milestones"][-1][0] for run in e["runs"]))["kind"]
     seeds = max(len(e["runs"]) for e in encoders)
-    said = [
-        f"The last columns are measured after {budget}, on {'all test data' if tested else 'the validation data: there are no test data'}"
-        ", with the weights that were best on validation.",
-        f"At equal tokens: the {measure['name']} when an encoder had seen {_count(shared)} tokens, as many as {slowest} saw in all; "
-        f"on a fixed sample of the validation data ({sample:,} tokens at most), between two milestones on the line that joins them. "
-        "A faster encoder then was in the middle of its schedule, with a learning rate that had yet to fall.",
+    data = "all test data" if tested else "the validation data: there are no test data"
+    lines = [
+        f"The last columns are measured after {budget}, on {data}, with the weights that were best on validation.",
+        f"At equal tokens: the {measure['name']} when an encoder had seen {_count(shared)} tokens, as many as "
+        f"{slowest} "
+        f"saw in all; on a fixed sample of the validation data ({sample:,} tokens at most), between two milestones on "
+        "the "
+        "line that joins them. A faster encoder was then in the middle of its schedule, with a learning rate that had "
+        "yet "
+        "to fall.",
     ]
     apart = [bucket for bucket in buckets(encoders) if not bucket[0].isdigit()]
     if apart:
-        said.append(f"By distance: {_listed(apart)} is where the answer does not lie in the sequence.")
+        lines.append(f"By distance: {_listed(apart)} is where the answer does not lie in the sequence.")
     if seeds > 1:
-        said.append(f"Medians over {seeds} seeds, with the range from the lowest to the highest.")
+        lines.append(f"Medians over {seeds} seeds, with the range from the lowest to the highest.")
     if any(e["tokens"] is None for e in encoders):
-        said.append("A dash: the first milestone came later than that.")
-    return said
+        lines.append("A dash: the first milestone came later than that.")
+    return lines
 
 
 def captions(measure: dict, budget: str, unit: str = "distance") -> dict[str, str]:
-    """What stands above each plot."""
+    """The caption above each plot."""
     by = "how many tokens lie between the question and what decides it" if unit == "distance" else unit
     return {
         "distance": f"On test data no encoder has seen, by {by}.",
@@ -218,7 +221,7 @@ def captions(measure: dict, budget: str, unit: str = "distance") -> dict[str, st
 
 
 def buckets(encoders: list[dict]) -> list[str]:
-    """The names of the distance buckets that some encoder was measured in, in their order."""
+    """The names of all distance buckets, in their order."""
     return list(dict.fromkeys(bucket for e in encoders for bucket in e["distance"]))
 
 
@@ -231,13 +234,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _count(number: float) -> str:
-    return (
-        f"{number / 1e6:.2f} million"
-        if number >= 1e6
-        else f"{number / 1e3:.0f} thousand"
-        if number >= 1e4
-        else f"{number:,.0f}"
-    )
+    if number >= 1e6:
+        return f"{number / 1e6:.2f} million"
+    return f"{number / 1e3:.0f} thousand" if number >= 1e4 else f"{number:,.0f}"
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -285,7 +284,7 @@ def _cell(spread: dict | None, measure: dict, best: float | None, ranges: bool) 
 
 
 def _short(number: float) -> str:
-    """In six characters.
+    """A number in six characters.
 
     >>> _short(158634), _short(5698.2), _short(1.24e6)
     ('159 k', '5,698', '1.2 M')

@@ -16,7 +16,7 @@ KINDS = ("self-attention", "rnn", "lstm", "convolution", "fully-connected")
 
 
 def build(
-    kind: str,
+    kind: str | type[Mixer],
     *,
     vocabulary: int | None = None,
     features: int | None = None,
@@ -28,7 +28,7 @@ def build(
     dilation: str = "plain",
     **mixer,
 ) -> Encoder:
-    """An encoder of one of the five kinds, for token ids (`vocabulary`) or vectors (`features`).
+    """An encoder of one of the five kinds, or with your own class of mixer, for token ids (`vocabulary`) or vectors (`features`).
 
     `hidden` is the width inside each block's mlp (None: four times the width). `dilation` is "plain" (all 1) or
     "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`,
@@ -53,6 +53,8 @@ def build(
     embedding = VectorEmbedding(features, width) if vocabulary is None else TokenEmbedding(vocabulary, width)
 
     def new_mixer(layer: int) -> Mixer:
+        if isinstance(kind, type) and issubclass(kind, Mixer):
+            return kind(width, **mixer)
         match kind:
             case "self-attention":
                 return SelfAttention(width, causal=causal, **mixer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.attention import Pattern, attention
+from sightline.attention import Origin, Pattern, attention
 from sightline.attention.single_backward import once
 from sightline.encoders.encoder import Mixer
 from sightline.sequences import Sequences
@@ -72,7 +72,7 @@ class SelfAttention(Mixer):
             rows = rows.clone()  # hooks may keep it, and it is rotated in place
         rows = rows.view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
         q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
-        mixed = attention(q, k, v, x.layout, self.pattern).out
+        mixed = attention(q, k, v, x.layout, self.pattern, origin=Origin(self)).out
         return x.with_values(self.project_out(mixed.flatten(1)))
 
     def _rotated(self, rows: Tensor, positions: Tensor) -> Tensor:
@@ -111,6 +111,7 @@ class SelfAttention(Mixer):
             values[:, seen].flatten(0, 1).to(q.dtype),
             ones,
             key_offsets=ones * (length + 1 - first),
+            origin=Origin(self),
         )
         return self.project_out(attended.out.flatten(1)), [keys, values, length + 1]
 

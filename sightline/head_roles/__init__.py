@@ -1,11 +1,9 @@
-"""Which head does what: a model's heads held against what is known of a corpus, and described where nothing is known.
+"""Which head does what: the heads of a model measured on a corpus, with gold answers or without. Begin with `report`.
 
-What should be found            What the model does            What follows
-    gold      the questions         subject  the model             baselines  what needs no model
-    corpus    from a path to them   words    from pieces to words  choice     the best head: chosen here, reported there
-    conllu brat links bindings      packs    one pass, tapped         examples   texts that show it
-    coreference sentences           measuring, and what it needs      ablation   what is lost without a head
-                                                                      report     all of it; pages, what its page shows
+gold        questions and right answers: corpus (from a path to them), conllu, coreference, links, task_corpora
+pass        measuring -> windows, forward_pass -> layout -> definition (with runs) or kernels/head_sums -> totals
+choice      the best head of each relation, chosen on one half and reported on the other, beside baselines
+report      heads.json and tables: choice, examples, ablation; page_data is what its page shows
 """
 
 from sightline.head_roles.report import heads

@@ -1,17 +1,17 @@
-"""What a head is good for shows when it is missing: the task of an encoder fitted to scope, with the head switched off.
+"""Ablation of heads: the task of an encoder fitted to scope, with one head switched off.
 
     mixer    x + project_out([out of head 0 | out of head 1 | ...])
-    off      the columns of project_out that one head's output meets are 0 for the time being; nothing else is changed
+    off      the columns of project_out for one head's output are 0 meanwhile; nothing else changes
 
-Beside it stand the whole encoder and the mean over switching off, one by one, the other heads of the same layer: losing
-any part costs something.
+To compare with: the whole encoder, and the mean over each other head of the same layer switched off, since any loss of
+a part costs something.
 Source: Voita et al. 2019, section 6 (pruning heads); Michel et al. 2019, section 3.2 (one head at a time).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,10 @@ def off(mixer: SelfAttention, head: int) -> Iterator[None]:
 
 
 class Switched:
-    """An encoder fitted to scope with functions to ask it about, those of a part of the corpus `scope`.
+    """An encoder fitted to scope, and the functions of a part of the corpus `scope`.
 
-    `measured` are the task's measures with one head off, (layer, head), or none, None: each is measured once.
-    Raises: ValueError for any other model or corpus, which have no task here.
+    `measured` has the task's measures with one head (layer, head) off, or none (None), each computed once.
+    Raises: ValueError for any other model or corpus.
     """
 
     def __init__(self, model, corpus: Corpus):
@@ -57,12 +57,13 @@ class Switched:
         of_scope = isinstance(model, Model) and isinstance(model.task, Tag)
         if not of_scope or model.task.labels != tuple(scope.ROLES):
             raise ValueError(
-                "heads: expected with ablate a model fitted to scope, whose task shows what a head is good for, got another; "
-                "fit one (sightline fit scope), or leave ablate out"
+                "heads: expected with ablate a model fitted to scope, whose task shows what a head is good for, "
+                "got another; fit one (sightline fit scope), or leave ablate out"
             )
         if any(document.ids is None for document in corpus.documents):
             raise ValueError(
-                "heads: expected with ablate the corpus scope, whose functions the model answers for, got texts; name scope"
+                "heads: expected with ablate the corpus scope, whose functions the model answers for, got texts; "
+                "name scope"
             )
         self.model = model
         sources = [document.source for document in corpus.documents]
@@ -70,7 +71,7 @@ class Switched:
         self.measured: dict[tuple[int, int] | None, dict[str, float]] = {}
 
     def off(self, best: Iterable[tuple[str, int, int]]) -> dict[str, Any]:
-        """What the task loses without the best head of each relation, (relation, layer, head).
+        """The task without the best head of each relation, (relation, layer, head).
 
         Returns: {measure, texts, whole, heads: [{layer, head, relations, without, others}]}, where a set of measures is
         {name: value}, and `others` is the mean over the other heads of the layer, None where there is none.
@@ -82,33 +83,21 @@ class Switched:
         for (layer, head), names in relations.items():
             count = self.model.encoder.blocks[layer].mixer.heads
             others = [self._without((layer, other)) for other in range(count) if other != head]
-            rows.append(
-                {
-                    "layer": layer,
-                    "head": head,
-                    "relations": names,
-                    "without": self._without((layer, head)),
-                    "others": _mean(others),
-                }
-            )
+            row = {"layer": layer, "head": head, "relations": names}
+            rows.append(row | {"without": self._without((layer, head)), "others": _mean(others)})
         return {"measure": MEASURE, "texts": len(self.functions), "whole": self._without(None), "heads": rows}
 
     def _without(self, which: tuple[int, int] | None) -> dict[str, float]:
         if which not in self.measured:
-            if which is None:
-                found = self.model.evaluate(self.functions)
-            else:
-                with off(self.model.encoder.blocks[which[0]].mixer, which[1]):
-                    found = self.model.evaluate(self.functions)
-            self.measured[which] = {name: round(value, 6) for name, value in found.items() if name.startswith(MEASURE)}
+            with nullcontext() if which is None else off(self.model.encoder.blocks[which[0]].mixer, which[1]):
+                measures = self.model.evaluate(self.functions)
+            kept = {name: round(value, 6) for name, value in measures.items() if name.startswith(MEASURE)}
+            self.measured[which] = kept
         return self.measured[which]
 
 
 def _mean(several: list[dict[str, float]]) -> dict[str, float] | None:
     if not several:
         return None
-    return {
-        name: round(sum(one[name] for one in several) / len(several), 6)
-        for name in several[0]
-        if all(name in one for one in several)
-    }
+    names = [name for name in several[0] if all(name in one for one in several)]
+    return {name: round(sum(one[name] for one in several) / len(several), 6) for name in names}

@@ -1,8 +1,8 @@
-"""What is found without any model: a head that finds no more than these has learned nothing of the relation.
+"""Answers without any model: a head that is right no more often than these has learned nothing of the relation.
 
-Offset: the word so many to the right or left, always. Nearest: for coreference the last earlier mention, else the word
-before. Same word: one that is spelled the same, but for capitals; for coreference the last earlier mention, else the first
-word of the text, which is where most names are bound.
+Offset: always the word at one distance to the right or left. Nearest: for coreference the last earlier mention, else
+the word before. Same word, up to capitals: for coreference the last earlier mention that is spelled the same, else the
+first such word of the text, where most names are bound.
 Source: Clark et al. 2019, section 5 (offset) and 5.2 (nearest, head match).
 """
 
@@ -28,7 +28,8 @@ def nearest(corpus: Corpus) -> ndarray:
 
 
 def same_word(corpus: Corpus) -> ndarray:
-    """Whether the last earlier mention, or the first word, of the same spelling is right; where there is none, it is not: bool [N]."""
+    """Whether the last earlier mention, or the first word, of the same spelling is right (False without one): bool
+    [N]."""
     spellings: dict[tuple[int, str], int] = {}
     first = np.array(
         [
@@ -39,8 +40,8 @@ def same_word(corpus: Corpus) -> ndarray:
         np.int64,
     )
     # Within a document, words of one spelling share the place of the first, and no others do.
-    mine = first[_rows(corpus)[corpus.document] + corpus.query] if len(corpus) else corpus.query
-    return corpus.right(np.where(corpus.among_mentions, _last_mention(corpus, first), mine))
+    first_same = first[_rows(corpus)[corpus.document] + corpus.query] if len(corpus) else corpus.query
+    return corpus.right(np.where(corpus.among_mentions, _last_mention(corpus, first), first_same))
 
 
 def _rows(corpus: Corpus) -> ndarray:
@@ -57,8 +58,8 @@ def _last_mention(corpus: Corpus, kind: ndarray) -> ndarray:
     size = int(rows[-1]) + 1
     places = [document.mentions + row for document, row in zip(corpus.documents, rows, strict=False)]
     possible = np.concatenate([rows[:0], *places])
-    begin, asked = rows[corpus.document], rows[corpus.document] + corpus.query
+    begin, query = rows[corpus.document], rows[corpus.document] + corpus.query
     codes = np.append(np.sort(kind[possible] * size + possible), -1)  # the last, where nothing is before
-    found = codes[np.searchsorted(codes[:-1], kind[asked] * size + asked) - 1]
-    own = (found // size == kind[asked]) & (found % size >= begin) & (found >= 0)
-    return np.where(own, found % size - begin, -1)
+    last = codes[np.searchsorted(codes[:-1], kind[query] * size + query) - 1]
+    exists = (last // size == kind[query]) & (last % size >= begin) & (last >= 0)
+    return np.where(exists, last % size - begin, -1)

@@ -1,11 +1,11 @@
-"""From a path to documents and questions, whatever the format; the one door to everything that is read here.
+"""From a path to a corpus of documents and questions, in any format.
 
 .conllu               trees; with kind "coreference" its Entity= instead        `conllu.py`
-a folder of .ann      coreference, each with the .txt beside it                 `brat.py`
+a folder of .ann      coreference, each with the .txt beside it                 `coreference.py`
 .jsonl                links of your own                                         `links.py`
 .txt                  a document a line, no questions                           `links.py`
-scope                 where names are bound, in Python's own library            `bindings.py`
-agreement             the subjects of the generated task, as `agreement:...`    `sentences.py`
+scope                 where names are bound, in Python's own library            `task_corpora.py`
+agreement             the subjects of the synthetic task, as `agreement:...`    `task_corpora.py`
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.head_roles import bindings, brat, conllu, links
+from sightline.head_roles import conllu, coreference, links, task_corpora
 from sightline.head_roles.gold import Corpus
-from sightline.head_roles.sentences import sentences
 from sightline.tabular import items_of
-from sightline.tasks.synthetic import Agreement, named
+from sightline.tasks.synthetic import Agreement, synthetic_task
 
 READERS = {
-    (".conllu", "dependencies"): conllu.trees,
+    (".conllu", "dependencies"): conllu.dependencies,
     (".conllu", "coreference"): conllu.entities,
-    (".ann", "coreference"): brat.mentions,
-    (".jsonl", "links"): links.links,
-    (".txt", "text"): links.texts,
+    (".ann", "coreference"): coreference.of_brat,
+    (".jsonl", "links"): links.linked_texts,
+    (".txt", "text"): links.plain_texts,
 }
 KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
 
@@ -34,11 +33,11 @@ KINDS = tuple(dict.fromkeys(kind for _, kind in READERS))
 def corpus_of(
     source: str | Path | Sequence[str | Path], kind: str | None = None, encoding: str | None = None
 ) -> Corpus:
-    """The corpus in a file, several files of one format, or a folder of such; or `scope`, or `agreement` with its settings.
+    """The corpus in files or folders of one format; or `scope`, or `agreement` with its settings.
 
-    `kind` is one of KINDS; left out, the format says it, and CoNLL-U is read for its trees. `encoding`
-    is that of the files; left out, UTF-8, or what a file's own mark says.
-    Raises: ValueError where there is nothing to read, or it cannot be, with file and line.
+    `kind` is one of KINDS; None: that of the format, and of CoNLL-U the trees. `encoding` is that of the files; None:
+    UTF-8, or that of a file's byte-order mark.
+    Raises: ValueError where there is nothing to read, or it cannot be read, with file and line.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "mine.jsonl")
@@ -51,25 +50,27 @@ def corpus_of(
         raise ValueError(f"heads: expected as kind one of {', '.join(KINDS)}, got {kind!r}; name one, or none")
     if isinstance(source, str) and not Path(source).exists():
         if source == "scope":
-            return bindings.bindings()
-        if isinstance(task := named(source), Agreement):
-            return sentences(task)
+            return task_corpora.bindings()
+        if isinstance(task := synthetic_task(source), Agreement):
+            return task_corpora.subjects(task)
     paths = [Path(source)] if isinstance(source, (str, Path)) else _paths(source)
     name = ", ".join(map(str, paths)) or "heads"
     files = [file for path in paths for file in _files(path)]
     annotated = {file.with_suffix(".txt") for file in files if file.suffix.lower() == ".ann"}
     files = [file for file in files if file not in annotated]
     suffixes = {file.suffix.lower() for file in files}
-    read = next((r for (end, what), r in READERS.items() if {end} == suffixes and kind in (None, what)), None)
-    if read is None:
-        wanted = f"files of {kind}" if kind else "files of one format (.conllu, .ann, .jsonl or .txt)"
-        found = ", ".join(sorted(map(repr, suffixes))) or "none"
+    reader = next((r for (suffix, k), r in READERS.items() if {suffix} == suffixes and kind in (None, k)), None)
+    if reader is None:
+        expected = f"files of {kind}" if kind else "files of one format (.conllu, .ann, .jsonl or .txt)"
+        suffixes = ", ".join(sorted(map(repr, suffixes))) or "none"
         raise ValueError(
-            f"{name}: expected {wanted}, got {found}; name a file, a folder of one format, scope or agreement"
+            f"{name}: expected {expected}, got {suffixes}; name a file, a folder of one format, scope or agreement"
         )
-    corpus = read(files, encoding)
-    unasked = "" if len(corpus) or read is links.texts else "No link between two words was found."
-    return _checked(corpus, name, unasked, _entities_unread(files, read, encoding))
+    corpus = reader(files, encoding)
+    notes = [] if len(corpus) or reader is links.plain_texts else ["No link between two words was found."]
+    if reader is conllu.dependencies and any(conllu.has_entities(file, encoding) for file in files):
+        notes.append('Entity= is there too: kind "coreference" reads it.')
+    return _without_empty(corpus, name, notes)
 
 
 def _paths(source: Any) -> list[Path]:
@@ -82,7 +83,7 @@ def _paths(source: Any) -> list[Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or what a folder holds of the formats."""
+    """The file itself, or the files of a folder in one of the formats."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -91,14 +92,8 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
 
 
-def _entities_unread(files: list[Path], read, encoding: str | None) -> str:
-    if read is conllu.trees and any(conllu.has_entities(file, encoding) for file in files):
-        return 'Entity= is there too: kind "coreference" reads it.'
-    return ""
-
-
-def _checked(corpus: Corpus, name: str, *notes: str) -> Corpus:
-    """Without documents that have no words, and with all that is to be said about the files."""
+def _without_empty(corpus: Corpus, name: str, notes: list[str]) -> Corpus:
+    """The corpus without documents that have no words, with all notes about its files."""
     full = [i for i, document in enumerate(corpus.documents) if document.words]
     empty = len(corpus.documents) - len(full)
     if not full:

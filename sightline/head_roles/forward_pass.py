@@ -1,26 +1,28 @@
-"""A pack of documents on its way through the model: each layer's queries and keys are taken at the operator's tap as it runs.
+"""One forward pass of a pack of documents: each call of attention is observed, and its weights are added to the sums.
 
-pack     documents sorted by length -> one forward, or several of equal lengths, where a model cannot be packed
-tap      a call of attention -> which layer, which documents -> what its weights say
+Pack     documents sorted by length -> one forward, or several of equal lengths, where a model cannot be packed
+Tap      a call of attention -> its layer and documents -> sums and answers
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.attention import Attended, Request, watching
-from sightline.head_roles.definition import look
-from sightline.head_roles.layout import SCORES, Item, Run
-from sightline.head_roles.native import Laid, fits, read
-from sightline.head_roles.subject import Subject
-from sightline.head_roles.totals import Sums
-from sightline.observe.calls import Call
-from sightline.observe.routing import INFLUENCE, asking
+from sightline.head_roles.definition import add_sums
+from sightline.head_roles.layout import Item, Layout
+from sightline.head_roles.runs import Runs
+from sightline.head_roles.totals import EDGES, SINK, Sums
+from sightline.kernels import head_sums
+from sightline.kernels.toolchain import library
+from sightline.models.opening import OpenModel, evaluating
+from sightline.observe.callers import Callers, forwards_noted
+from sightline.observe.calls import Call, call_of
+from sightline.observe.routing import INFLUENCE
 from sightline.sequences import Sequences
 
 
@@ -32,49 +34,41 @@ class Pack:
         lengths = torch.tensor([0, *(len(item.read.ids) for item in items)])
         ids = torch.from_numpy(np.concatenate([item.read.ids for item in items]))
         self.sequences = Sequences(ids.to(device), lengths.cumsum(0))
-        self._runs: dict[tuple[int, int], list[Run]] = {}
-        self._laid: dict[tuple[int, int], Laid] = {}
+        self._layouts: dict[tuple[int, int], Layout] = {}
+        self._runs: dict[tuple[int, int], Runs] = {}
 
-    def runs(self, start: int, stop: int, heads: int) -> list[Run]:
-        """Documents `start` to `stop` as runs of equal lengths, in as many as keep their weights few; rows count from `start`."""
+    def layout(self, start: int, stop: int) -> Layout:
+        """The layout of documents `start` to `stop`."""
+        if (start, stop) not in self._layouts:
+            self._layouts[start, stop] = Layout(self.items[start:stop])
+        return self._layouts[start, stop]
+
+    def runs(self, start: int, stop: int, heads: int) -> Runs:
+        """The same as tensors."""
         if (start, stop) not in self._runs:
-            made, lengths = [], self.sequences.lengths[start:stop]
-            for first, count, n in Sequences(torch.zeros(int(lengths.sum())), _offsets(lengths)).runs:
-                row, most = int(lengths[:first].sum()), max(1, SCORES // (n * n * heads))
-                for i in range(0, count, most):
-                    chosen = self.items[start + first + i : start + first + min(i + most, count)]
-                    made.append(Run(first + i, row + i * n, chosen, self.device))
-            self._runs[start, stop] = made
+            self._runs[start, stop] = Runs(self.layout(start, stop), heads, self.device)
         return self._runs[start, stop]
 
-    def laid(self, start: int, stop: int) -> Laid:
-        """Documents `start` to `stop` as they are read in C."""
-        if (start, stop) not in self._laid:
-            self._laid[start, stop] = Laid(self.items[start:stop])
-        return self._laid[start, stop]
+
+def backend(device: torch.device) -> str:
+    """What computes sums there: each backend has its own last bits."""
+    in_c = device.type == "cpu" and library(head_sums.HEAD_SUMS)
+    return f"{'C' if in_c else 'PyTorch'} on {device.type}"
 
 
-def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-
-
-class _Enough(Exception):
-    """The last layer has been seen: what comes after it in the model is of no interest here."""
+class _LastLayer(Exception):
+    """Stops a forward pass after the last layer of attention."""
 
 
 class Tap:
-    """Runs packs through a subject and gives each layer's calls to `look`.
+    """Runs packs through a subject, and adds the calls of each layer to sums.
 
-    `layers` and `heads` are those of the model, found by running a few tokens.
+    `layers` and `heads` are those of the model, from a pass of a few tokens.
     Raises: ValueError where no attention is seen, or layers have different numbers of heads.
     """
 
-    def __init__(self, subject: Subject):
+    def __init__(self, subject: OpenModel):
         self.subject = subject
-        self._modules = {id(part): name or "model" for name, part in subject.model.named_modules()}
-        self._outermost = self._here = (
-            None  # frames of the pass and of the layer; held, so that no other takes their place
-        )
         self._layer = self._passed = self._next = 0
         seen: list[tuple[int, int]] = []
         ids = torch.tensor([*subject.before, 0, *subject.after], device=subject.device)
@@ -86,16 +80,18 @@ class Tap:
         kinds = sorted({heads for _, heads in seen})
         if not seen:
             raise ValueError(
-                f"{subject.name}: expected attention that can be seen, got none that goes through transformers' interface; {INFLUENCE}"
+                f"{subject.name}: expected attention that can be seen, got none that goes through transformers' "
+                f"interface; {INFLUENCE}"
             )
         if len(kinds) > 1:
             raise ValueError(
-                f"{subject.name}: expected as many heads in each layer, got {' and '.join(map(str, kinds))}; use another model"
+                f"{subject.name}: expected as many heads in each layer, got {' and '.join(map(str, kinds))}; "
+                "use another model"
             )
         self.layers, self.heads = 1 + max(layer for layer, _ in seen), kinds[0]
 
     def __call__(self, pack: Pack, sums: Sums, answers: Tensor) -> None:
-        """Adds what every head does in a pack; answers, uint8 [questions, L, H], get those of its documents."""
+        """Adds the weights of every head in a pack to sums, and its answers to answers, uint8 [questions, L, H]."""
         done = 0
 
         def each(layer: int, start: int, call: Call) -> None:
@@ -105,60 +101,43 @@ class Tap:
             whole = torch.equal(call.offsets.diff(), expected) and torch.equal(call.key_offsets, call.offsets)
             if layer >= self.layers or not whole:
                 raise ValueError(
-                    f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got calls of attention "
-                    "over other pieces of them, or over keys that are no pieces; use another model"
+                    f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got "
+                    "calls of attention over other pieces of them, or over keys that are no pieces; use another model"
                 )
-            if fits(call):
-                read(call, pack.laid(start, start + count), layer, sums, answers[:, layer])
+            documents = start, start + count
+            if layer == 0:
+                sums.count(pack.layout(*documents).counts)
+            if head_sums.fits(call):
+                constants = {"edges": len(EDGES), "sink_weight": SINK}
+                head_sums.add(call, pack.layout(*documents).arrays | constants, sums.layer(layer), answers[:, layer])
             else:
-                look(call, pack.runs(start, start + count, self.heads), layer, sums, answers[:, layer])
+                add_sums(call, pack.runs(*documents, self.heads), sums.layer(layer), answers[:, layer])
             if layer == self.layers - 1:
                 done += count
                 if done == len(pack.items):
-                    raise _Enough
+                    raise _LastLayer
 
         self.run(pack.sequences, each)
 
     def run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
-        """Gives each call of a pass: its layer, the first of the sequences it is of, and the call itself."""
-        self._outermost, self._layer, self._passed, self._next = None, -1, 0, 0
+        """Calls `each` for each call of attention in a pass, with its layer and the first of its sequences."""
+        self._layer, self._passed, self._next = -1, 0, 0
+        callers = Callers(self.subject.encoder)
 
-        def taken(request: Request, attended: Attended) -> None:
-            who = asking(self._modules)
-            if who is None:
+        def observe(request: Request, attended: Attended) -> None:
+            caller = callers.caller(request)
+            if caller is None:
                 return  # another model's
-            if who.outermost is not self._outermost:  # a new forward, of the documents after those of the last
-                self._outermost, self._here, self._layer, self._passed = who.outermost, None, -1, self._next
-            if who.here is not self._here:
-                self._here, self._layer = who.here, self._layer + 1
-            start = self._passed + (who.sequence or 0)
+            if caller.first_of_pass:  # of the documents after those of the last
+                self._layer, self._passed = -1, self._next
+            self._layer += caller.first_of_layer
+            start = self._passed + (caller.origin.sequence or 0)
             self._next = max(self._next, start + len(request.offsets) - 1)
-            each(self._layer, start, _call(request, attended.lse))
+            each(self._layer, start, call_of(request, attended.lse))
 
         try:
-            with torch.no_grad(), _evaluating(self.subject.model), watching(taken):
-                self.subject.run(self.subject.model, sequences)
-        except _Enough:
+            model = self.subject.encoder
+            with torch.no_grad(), evaluating(model), forwards_noted(model), watching(observe):
+                self.subject.encode(sequences)
+        except _LastLayer:
             pass
-        finally:
-            self._outermost = self._here = None
-
-
-def _call(request: Request, lse: Tensor) -> Call:
-    q, k, _, layout, key_layout, pattern, scale, _, softcap, bias, _ = request
-    offsets, key_offsets = layout.offsets, key_layout.offsets
-    heads = torch.arange(q.shape[1], device=q.device)
-    groups = heads // (q.shape[1] // k.shape[1])
-    bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
-    return Call(q, k, lse, offsets, key_offsets, pattern, scale, groups, softcap, bias)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

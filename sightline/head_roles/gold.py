@@ -1,12 +1,12 @@
-"""What a head should find, in one shape for trees, coreference, bindings and anybody's own links: questions.
+"""Gold answers for heads, one shape for trees, coreference, bindings and links of your own: questions.
 
     words     0 The  1 dog  2 that  3 barks  4 sleeps
-    question  det:     from 0, right is 1            a dependent looks for its head
-    question  nsubj<-: from 4, right is 1            a head looks for its dependent; if it has several, any is right
-    question  coref:pronoun: from 2, right is 1      a mention looks for an earlier one of the same entity, among all
-                                                     the words that stand for earlier mentions
+    question  det:     from 0, right is 1            from a dependent to its head
+    question  nsubj<-: from 4, right is 1            from a head to its dependent; of several any is right
+    question  coref:pronoun: from 2, right is 1      from a mention to an earlier one of the same entity; candidates are
+                                                     all words that stand for earlier mentions
 
-The questions of a whole corpus lie in a few arrays, so that to answer them is one gather, and to count is one sum.
+The questions of a corpus are a few arrays, so that answering is one gather and counting one sum.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from numpy import ndarray
 
 from sightline.models import WORD
 
-BUCKETS = (1, 2, 5, 10, 20, 50, 100)  # distances up to each of these, in words, then all that are longer
-
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A sentence, function or longer text that goes through the model alone.
+    """A sentence, function or longer text; the model reads it alone.
 
-    `text` is each space followed by its word. A word may be empty (the end of an indented block), and then the model
-    has no piece for it. `mentions` are the words that stand for mentions, rising; `ids` is what a model reads that was
-    fitted to `scope`, one id a word; `source` says which document of the file this is a part of.
+    `text` is each space followed by its word. A word may be empty (the end of an indented block); then no piece of the
+    model stands for it. `mentions` are the words that stand for mentions, rising; `ids`, one a word, are the input of a
+    model fitted to `scope`; `source` is the number of the document in the file of which this is a part.
     """
 
     name: str
@@ -47,13 +45,13 @@ class Document:
 
     @property
     def spans(self) -> ndarray:
-        """Where each word stands in the text: [W, 2] characters, from and past."""
+        """The characters of each word in the text, from and past: [W, 2]."""
         lengths = np.array([(len(s), len(w)) for s, w in zip(self.spaces, self.words, strict=True)], np.int64)
         ends = lengths.sum(1).cumsum() if len(lengths) else np.zeros(0, np.int64)
         return np.stack([ends - (lengths[:, 1] if len(lengths) else 0), ends], 1)
 
     def word_of(self, start: int, end: int) -> int:
-        """The last word of a stretch of the text, which stands for it; -1 where there is none in it."""
+        """The last word in a stretch of the text; -1 where there is none."""
         word = bisect_left(self._starts, end) - 1
         return word if word >= 0 and self._starts[word] + len(self.words[word]) > start else -1
 
@@ -70,8 +68,7 @@ class Document:
 def document_of(name: str, text: str, source: int = 0) -> Document:
     """The document of a text: its words are runs of letters and digits, and every other mark by itself.
 
-    A text in which commas stand between blanks, and none at the end of a word, has been cut into words already: there
-    they are what stands between blanks.
+    If the text has commas between blanks, and none at the end of a word, it is cut into words already: at its blanks.
 
     >>> document_of("x", "It's so, Mr. K.").words
     ("It's", 'so', ',', 'Mr', '.', 'K', '.')
@@ -79,15 +76,15 @@ def document_of(name: str, text: str, source: int = 0) -> Document:
     ('It', "'s", 'so', ',', 'Mr.', 'K', '.')
     """
     cut = re.search(r"(?<!\S),(?!\S)", text) and not re.search(r"\w,(?!\S)", text)
-    places = [match.span() for match in (re.compile(r"\S+") if cut else WORD).finditer(text)]
-    ends = [0, *(end for _, end in places)]
-    words = tuple(text[start:end] for start, end in places)
-    spaces = tuple(text[end:start] for end, (start, _) in zip(ends, places, strict=False))
+    spans = [match.span() for match in (re.compile(r"\S+") if cut else WORD).finditer(text)]
+    ends = [0, *(end for _, end in spans)]
+    words = tuple(text[start:end] for start, end in spans)
+    spaces = tuple(text[end:start] for end, (start, _) in zip(ends, spans, strict=False))
     return Document(name, words, spaces, source=source)
 
 
 class Relation(NamedTuple):
-    """A kind of question; with `mentions`, only words that stand for earlier mentions can be the answer."""
+    """A kind of question; with `mentions`, the candidates are the words that stand for earlier mentions."""
 
     name: str
     mentions: bool = False
@@ -98,12 +95,12 @@ class Corpus:
     """Documents and the questions about them, in the order of the documents.
 
     Shapes: N questions, M right answers.
-        document  [N]      which document;  relation [N]  which of `relations`;  query [N]  the word that looks
-        keys      [M]      the words that are right;  offsets [N + 1]  which of them are a question's
-    Words count from 0 inside their document. `note` says in sentences what of the files was left out.
+        document  [N]      which document;  relation [N]  which of `relations`;  query [N]  the word it starts from
+        keys      [M]      the right words, of all questions in turn;  offsets [N + 1]  where those of each begin
+    Words count from 0 inside their document. `note` is what was left out of the files, in sentences.
 
     >>> dog = Document("example", ("The", "dog", "sleeps"), ("", " ", " "))
-    >>> corpus = asked([dog], [Relation("det"), Relation("nsubj<-")], [(0, 0, 0, 1), (0, 1, 2, 1)])
+    >>> corpus = build_corpus([dog], [Relation("det"), Relation("nsubj<-")], [(0, 0, 0, 1), (0, 1, 2, 1)])
     >>> corpus.query, corpus.keys, corpus.distance
     (array([0, 2]), array([1, 1]), array([1, 1]))
     """
@@ -122,65 +119,67 @@ class Corpus:
         return len(self.query)
 
     @cached_property
-    def asker(self) -> ndarray:
-        """For each right answer its question: [M]."""
+    def question_of_key(self) -> ndarray:
+        """The question of each of `keys`: [M]."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     @cached_property
     def distance(self) -> ndarray:
-        """How far the nearest right answer is, in words: [N]."""
+        """The distance of the nearest right answer, in words: [N]."""
         if not len(self):
             return np.zeros(0, np.int64)
-        return np.minimum.reduceat(np.abs(self.keys - self.query[self.asker]), self.offsets[:-1])
+        return np.minimum.reduceat(np.abs(self.keys - self.query[self.question_of_key]), self.offsets[:-1])
 
     @cached_property
     def among_mentions(self) -> ndarray:
-        """Of which questions only a word that stands for an earlier mention can be the answer: bool [N]."""
+        """Which questions have only earlier mentions as candidates: bool [N]."""
         return np.array([relation.mentions for relation in self.relations], bool)[self.relation]
 
     @cached_property
     def groups(self) -> dict[str, ndarray]:
-        """The questions that are counted together, by name: each relation as it is written; and relations that differ
-        in what follows the colon, where none is without it, once more as one (`coref` of `coref:pronoun` and `coref:name`).
+        """The questions that are counted together, by name: each relation; and relations that differ only after the
+        colon, where none has no colon, together as well (`coref` for `coref:pronoun` and `coref:name`).
         """
-        found = {r.name: np.flatnonzero(self.relation == i) for i, r in enumerate(self.relations)}
+        groups = {r.name: np.flatnonzero(self.relation == i) for i, r in enumerate(self.relations)}
         stems: dict[str, list[str]] = {}
-        for name in found:
+        for name in groups:
             back = "<-" if name.endswith("<-") else ""
             stems.setdefault(name.removesuffix("<-").partition(":")[0] + back, []).append(name)
         for stem, names in stems.items():
-            if stem not in found and len(names) > 1:
-                found[stem] = np.sort(np.concatenate([found[name] for name in names]))
-        return dict(sorted(found.items()))
+            if stem not in groups and len(names) > 1:
+                groups[stem] = np.sort(np.concatenate([groups[name] for name in names]))
+        return dict(sorted(groups.items()))
 
     def right(self, words: ndarray) -> ndarray:
-        """Whether a word found for each question is one of its answers; -1 is no word, nor is one past the last.
+        """Whether each word is a right answer to its question; -1 and words past the last never are.
 
-        Shapes: words [N, ...], of each question one for each head, say; the same shape, bool.
+        Shapes: words [N, ...], for example one for each question and head; the result likewise, bool.
         """
         size = max((len(document.words) for document in self.documents), default=0) + 1
         words = np.where(words < size, words, -1)
-        answers = self.asker * size + self.keys + 1  # rising, as `asked` sorts them
+        answers = self.question_of_key * size + self.keys + 1  # rising, as `build_corpus` sorts them
         first = np.arange(len(self)).reshape(-1, *[1] * (words.ndim - 1)) * size
-        found = first + words.astype(np.int64) + 1
-        place = np.searchsorted(answers, found)
-        return np.append(answers, -1)[place] == found
+        codes = first + words.astype(np.int64) + 1
+        place = np.searchsorted(answers, codes)
+        return np.append(answers, -1)[place] == codes
 
     def take(self, chosen: ndarray | list[int]) -> Corpus:
-        """The documents of these numbers, each once, in this order, with their questions."""
+        """The documents with these numbers, each once, in this order, with their questions."""
         chosen = np.asarray(chosen, np.int64)
         place = np.full(len(self.documents), -1)
         place[chosen] = np.arange(len(chosen))
-        new = place[self.document[self.asker]]
-        pairs = np.stack([new, self.relation[self.asker], self.query[self.asker], self.keys], 1)[new >= 0]
-        return asked([self.documents[i] for i in chosen.tolist()], self.relations, pairs, self.note)
+        new = place[self.document[self.question_of_key]]
+        pairs = np.stack([new, self.relation[self.question_of_key], self.query[self.question_of_key], self.keys], 1)[
+            new >= 0
+        ]
+        return build_corpus([self.documents[i] for i in chosen.tolist()], self.relations, pairs, self.note)
 
-    def asking(self, chosen: ndarray) -> ndarray:
-        """The numbers of the questions of documents, given in rising order; `take` has them in the same order."""
+    def questions_of(self, chosen: ndarray) -> ndarray:
+        """The questions of documents, which are in rising order; `take` has the questions in the same order."""
         return np.flatnonzero(np.isin(self.document, chosen))
 
     def halves(self) -> tuple[ndarray, ndarray]:
-        """The documents to choose heads on, every second, and the others to report on; parts of one stay together.
+        """Every second document, to choose heads on, and the others, to report on; parts of one stay together.
 
         Raises: ValueError where there is one document only.
         """
@@ -194,10 +193,10 @@ class Corpus:
         return np.flatnonzero(order % 2 == 0), np.flatnonzero(order % 2)
 
     def cut(self, windows: ndarray) -> Corpus:
-        """Parts of the documents as documents of their own, for a model that takes no longer ones.
+        """Parts of the documents as documents of their own, for a model with a largest length.
 
-        Where windows overlap, a question is asked in the first that holds the word it starts from, which has most of what
-        stands before. A question none of whose answers lies there is gone; `len` before and after says how many.
+        Where windows overlap, a question belongs to the first that holds the word it starts from, which has most of the
+        text before it. A question with no right answer there is dropped; `len` before and after shows the number.
 
         Shapes: windows [P, 3]: document, first word, past its last word; of a document, in rising order.
         """
@@ -217,19 +216,20 @@ class Corpus:
             first[number][start:stop] = part
         lengths = np.array([len(document.words) for document in self.documents], np.int64)
         row = (lengths.cumsum() - lengths)[self.document] + self.query
-        part = (np.concatenate(first) if first else row)[row][self.asker]
+        part = (np.concatenate(first) if first else row)[row][self.question_of_key]
         start, stop = windows[part, 1], windows[part, 2]
         inside = (part >= 0) & (self.keys >= start) & (self.keys < stop)
-        pairs = np.stack([part, self.relation[self.asker], self.query[self.asker] - start, self.keys - start], 1)
-        return asked(parts, self.relations, pairs[inside], self.note)
+        pairs = np.stack(
+            [part, self.relation[self.question_of_key], self.query[self.question_of_key] - start, self.keys - start], 1
+        )
+        return build_corpus(parts, self.relations, pairs[inside], self.note)
 
 
-def asked(documents, relations, pairs, note: str = "") -> Corpus:
-    """The corpus of links given one by one; those of one relation from one word are one question with several right answers.
+def build_corpus(documents, relations, pairs, note: str = "") -> Corpus:
+    """The corpus of links; those of one relation from one word are one question with several right answers.
 
-    A link from a word to itself is no question, nor one to a word that stands later where only earlier ones are asked for.
-
-    Shapes: pairs [M, 4]: document, relation, word that looks, word that is right; in any order, repeated or not.
+    Links from a word to itself are left out; of a relation among mentions also links to a later word.
+    Shapes: pairs [M, 4]: document, relation, word with the question, right word; in any order, also repeated.
     """
     documents, relations = tuple(documents), tuple(relations)
     pairs = np.asarray(pairs, np.int64).reshape(-1, 4)

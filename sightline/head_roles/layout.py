@@ -1,225 +1,220 @@
-"""Equal sentences side by side: where in their weights everything stands is laid out once, for all layers to be read by.
+"""The documents of a pack as flat arrays: pieces, words, questions and candidates, computed once for all layers.
 
-The weights of a run lie together, weight[sentence, head, query, key]: of short sentences whole, of a long text some queries at
-a time, so that memory grows with the text and never with its square.
+`kernels/head_sums.c` reads the arrays as they are; `runs.py` makes tensors of them. They grow with the text, never with
+its square.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy import ndarray
-from torch import Tensor
 
-from sightline.head_roles.totals import WIDE, Sums
-from sightline.head_roles.words import Read
+from sightline.head_roles.gold import Corpus
+from sightline.head_roles.totals import EDGES, MASSES, WIDE
+from sightline.models.word_pieces import WordPieces
 
-SCORES = 2**20  # weights at once
+STRIP_SIZE = 2**16  # weights of a strip, which lie near the processor
+STRIP_ROWS = 16  # of a strip, at least: the kernel computes as many anyway
+ALIGNED = 64  # a row of weights is at most this much longer than the keys; at most so many rows more
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """The questions of one document: Q queries, and M right words `keys`, each of question `asker`; `row` is the first one's number.
+class Questions(NamedTuple):
+    """The questions of one document, in the order of the words they start from.
 
-    Where not every word may be the answer, `limited` [Q] is true, and `among` [C] are those that may be, each of question
-    `candidate`, rising.
+    Shapes: of Q questions the row of their answers, query, whether they are limited to candidates, and their number of
+    candidates; of the candidates of all questions in turn word and right. Without a limit these are the right words.
     """
 
-    row: int
+    row: ndarray
     query: ndarray
-    keys: ndarray
-    asker: ndarray
     limited: ndarray
-    among: ndarray
-    candidate: ndarray
+    counts: ndarray
+    word: ndarray
+    right: ndarray
 
 
-Unasked = Asked(0, *(np.zeros(0, kind) for kind in (int, int, int, bool, int, int)))  # of a document without questions
+NO_QUESTIONS = Questions(*(np.zeros(0, kind) for kind in (int, int, bool, int, int, bool)))
 
 
 class Item(NamedTuple):
-    """A document of a run: its pieces, which words are punctuation, the rarest word (-1: none), and what is asked of it."""
+    """A document of a pack: its pieces, which words are punctuation, the rarest word (-1: none), and its questions."""
 
-    read: Read
+    read: WordPieces
     punctuation: ndarray
-    rare: int
-    asked: Asked
+    rarest: int
+    questions: Questions
 
 
-class Run:
-    """S documents of n pieces each, of their pack from document `first` and row `row` on."""
+def questions_of(corpus: Corpus, start: int, stop: int, reads: Sequence[WordPieces]) -> tuple[list[Questions], int]:
+    """The questions of documents `start` to `stop`, rows from 0 on, and how many of them have words without pieces."""
+    first, past = np.searchsorted(corpus.document, (start, stop))
+    document, query, limited = (a[first:past] for a in (corpus.document, corpus.query, corpus.among_mentions))
+    document, count = document - start, int(past - first)
+    chosen = slice(*corpus.offsets[[first, past]].tolist())
+    keys, owner = corpus.keys[chosen], corpus.question_of_key[chosen] - first
 
-    def __init__(self, first: int, row: int, items: Sequence[Item], device: torch.device | str = "cpu"):
-        self.first, self.row, self.items, self.device = first, row, items, device
-        self.reads = [item.read for item in items]
-        self.count, self.n = len(items), len(self.reads[0].ids)
-        self.most_words = max(read.words for read in self.reads)
-        self.ids = self.tensor(np.stack([read.ids for read in self.reads]))
-        self.query = self.tensor(~np.stack([read.special for read in self.reads]))
-        self.rare = torch.tensor([item.rare for item in items], device=device)
-        self._made: dict[tuple[int, int], Part] = {}
+    words_from = _bounds([read.words for read in reads])
+    has = np.concatenate([*(np.diff(read.offsets) > 0 for read in reads), [False]])
+    readable = np.bincount(owner, has[words_from[document[owner]] + keys], count) > 0
+    unread = count - int((readable & has[words_from[document] + query]).sum())
 
-    def tensor(self, array: ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+    mentions = [np.sort(one.mentions) for one in corpus.documents[start:stop]]
+    mentions_from, mentions = _bounds([len(one) for one in mentions]), np.concatenate([np.zeros(0, int), *mentions])
+    size = int(words_from[-1]) + 1
+    codes = np.repeat(np.arange(stop - start), np.diff(mentions_from)) * size + mentions
+    earlier = np.where(limited, np.searchsorted(codes, document * size + query) - mentions_from[document], 0)
+    candidate = np.repeat(np.arange(count), earlier)
+    place = np.arange(len(candidate)) + np.repeat(mentions_from[document] - _bounds(earlier)[:-1], earlier)
+    right = np.isin(candidate * size + mentions[place], owner * size + keys)
 
-    def parts(self, heads: int) -> Iterator[Part]:
-        """All queries at once, or of a long text some after others."""
-        if self.count > 1 or self.n * self.n * heads <= SCORES:
-            if (0, self.n) not in self._made:
-                self._made[0, self.n] = Part(self, 0, self.n)
-            yield self._made[0, self.n]
-        else:  # made anew for each layer, since all together are large
-            for strip in self.reads[0].strips(max(1, SCORES // (self.n * heads))):
-                yield Part(self, *strip)
+    order = np.lexsort((query, document))
+    rank = np.argsort(order)
+    plain = ~limited[owner]
+    rank = rank[np.append(owner[plain], candidate)]
+    word, right = np.append(keys[plain], mentions[place]), np.append(plain[plain], right)
+    by_rank = np.argsort(rank, kind="stable")
+    word, right, counts = word[by_rank], right[by_rank], np.bincount(rank, minlength=count)
 
-    @cached_property
-    def marks(self) -> Tensor:
-        """The keys that are the first, special, a separator, punctuation: [S, n, 4]."""
-        made = np.zeros((self.count, self.n, 4), np.float32)
-        made[:, 0, 0] = 1
-        for s, (read, punctuation, _, _) in enumerate(self.items):
-            made[s, :, 1], made[s, :, 2] = read.special, read.separator
-            made[s, read.pieces[punctuation[read.word]], 3] = 1
-        return self.tensor(made)
-
-    @cached_property
-    def bags(self) -> tuple[Tensor, Tensor]:
-        """For `embedding_bag` over the rows [S n] of all keys: the pieces of all words, [S most_words] bags."""
-        pieces = [read.pieces + s * self.n for s, read in enumerate(self.reads)]
-        sizes = [np.pad(np.diff(read.offsets), (0, self.most_words - read.words)) for read in self.reads]
-        sizes = np.concatenate(sizes)
-        return self.tensor(np.concatenate(pieces)), self.tensor(sizes.cumsum() - sizes)
-
-    @cached_property
-    def has(self) -> Tensor:
-        """Which words have pieces: bool [S, most_words]."""
-        made = np.zeros((self.count, self.most_words), bool)
-        for s, read in enumerate(self.reads):
-            made[s, : read.words] = np.diff(read.offsets) > 0
-        return self.tensor(made)
+    of_questions = np.searchsorted(document, np.arange(stop - start + 1))
+    of_candidates = _bounds(counts)[of_questions]
+    arrays = (order, query[order], limited[order], counts)
+    return [
+        Questions(*(a[q:q_stop] for a in arrays), word[c:c_stop], right[c:c_stop])
+        for q, q_stop, c, c_stop in zip(of_questions, of_questions[1:], of_candidates, of_candidates[1:], strict=False)
+    ], unread
 
 
-class Part:
-    """The queries `start` to `stop` of a run, which are whole words."""
+class Layout:
+    """Documents one after another; `arrays` and sizes by the names of the fields in `kernels/head_sums.c`."""
 
-    def __init__(self, run: Run, start: int, stop: int):
-        self.run, self.start, self.stop = run, start, stop
-        self.rows = torch.arange(start, stop, device=run.device)
-        self.query = run.query[:, start:stop]  # which of them are no special tokens: [S, rows]
+    def __init__(self, items: Sequence[Item]):
+        self.items, self.reads = items, [item.read for item in items]
+        self.ids = np.concatenate([read.ids for read in self.reads])
+        self.lengths = np.array([len(read.ids) for read in self.reads], np.int64)
+        self.offsets = _bounds(self.lengths)
+        self.words_from = _bounds([read.words for read in self.reads])
+        self.piece_counts = np.concatenate([np.diff(read.offsets) for read in self.reads])  # of each word
+        self.document = np.repeat(np.arange(len(items)), self.lengths)  # of each row
+        self.place = np.arange(len(self.ids)) - self.offsets[self.document]  # of each row in its document
+        self.is_query = ~np.concatenate([read.special for read in self.reads])
+        self.rarest = np.array([item.rarest for item in items], np.int32)
+        self.before = self._before()
+        self.marked = self._marked()
 
-    @cached_property
-    def same(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(sentence, row, key): the key is an earlier piece of the same id."""
-        ids, keys = self.run.ids, torch.arange(self.run.n, device=self.run.device)
-        alike = ids[:, self.rows, None] == ids[:, None, :]
-        alike &= (keys < self.rows[:, None]) & self.query[..., None]
-        return alike.nonzero(as_tuple=True)
+    def _before(self) -> ndarray:
+        """For each piece the last earlier one of the same id in its document, or -1."""
+        order = np.lexsort((self.ids, self.document))
+        ids, document = self.ids[order], self.document[order]
+        same = (ids[1:] == ids[:-1]) & (document[1:] == document[:-1])
+        before = np.full(len(ids), -1, np.int32)
+        before[order[1:][same]] = self.place[order[:-1][same]]
+        return before
 
-    @cached_property
-    def after_same(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(sentence, row, key): the key stands after an earlier piece of the same id, and before the query."""
-        s, row, key = self.same
-        some = key + 1 < row + self.start
-        return s[some], row[some], key[some] + 1
+    def _marked(self) -> ndarray:
+        """Which pieces are of which of MASSES: bool [rows, 4]."""
+        punctuation = np.repeat(np.concatenate([item.punctuation for item in self.items]), self.piece_counts)
+        rows = np.concatenate([read.pieces + row for read, row in zip(self.reads, self.offsets, strict=False)])
+        separator = np.concatenate([read.separator for read in self.reads])
+        marked = np.stack([self.place == 0, ~self.is_query, separator, np.zeros_like(self.is_query)], 1)
+        marked[rows[punctuation], MASSES.index("punctuation")] = True
+        return marked
 
     @cached_property
-    def words(self) -> Tensor:
-        """The words that ask: those that begin here, of several documents as many as one of them has."""
-        first, past = 0, self.run.most_words
-        if self.run.count == 1:
-            first, past = np.searchsorted(self.run.reads[0].first, (self.start, self.stop)).tolist()
-        return torch.arange(first, past, device=self.run.device)
+    def arrays(self) -> dict[str, ndarray | int]:
+        """All that `head_sums.c` reads."""
+        longest, most_words = int(self.lengths.max()), int(np.diff(self.words_from).max())
+        strips = [_strips(read) for read in self.reads]
+        rows = [max(stop - start for start, stop, _, _ in several) for several in strips]
+        sizes = ((most + ALIGNED) * (n + ALIGNED) for most, n in zip(rows, self.lengths.tolist(), strict=True))
+        row, kind = self.marked.nonzero()
+        arrays = {
+            "offsets": self.offsets,
+            "is_query": self.is_query.astype(np.uint8),
+            "before": self.before,
+            "marks_from": np.searchsorted(row, self.offsets),
+            "marks": np.stack([kind, self.place[row]], 1).astype(np.int32),
+            "words_from": self.words_from,
+            "rarest": self.rarest,
+            "strips_from": _bounds([len(several) for several in strips]),
+            "strips": np.concatenate(strips).astype(np.int32),
+            "bins": (np.searchsorted(EDGES.numpy(), np.arange(longest), "right") - 1).astype(np.int32),
+            **self._pieces(),
+            **self.questions,
+        }
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        sizes = {"documents": len(self.items), "strip_rows": max(rows), "strip_size": max(sizes)}
+        return arrays | sizes | {"longest": longest, "most_words": most_words}
+
+    def _pieces(self) -> dict[str, ndarray]:
+        """The pieces of words: the first one listed (its document's length for a word without any), and all others."""
+        pieces = np.concatenate([read.pieces for read in self.reads]).astype(np.int32)
+        word = np.repeat(np.arange(len(self.piece_counts)), self.piece_counts)
+        starts, has = _bounds(self.piece_counts), self.piece_counts > 0
+        first = np.repeat(self.lengths, np.diff(self.words_from)).astype(np.int32)
+        first[has] = pieces[starts[:-1][has]]
+        other = np.ones(len(pieces), bool)
+        other[starts[:-1][has]] = False
+        local = np.concatenate([read.word for read in self.reads])
+        more = {
+            "more_from": np.searchsorted(word[other], self.words_from),
+            "more": np.stack([local, pieces], 1)[other].astype(np.int32),
+        }
+        return {"first_piece": first, "pieces_from": starts, "pieces": pieces} | more
 
     @cached_property
-    def has(self) -> Tensor:
-        """Which of them have pieces: bool [S, words]."""
-        return self.run.has[:, self.words]
+    def questions(self) -> dict[str, ndarray]:
+        """The questions of each word: row and whether limited; the candidates of each: word and whether right."""
+        row, query, limited, counts, word, right = (
+            np.concatenate(arrays) for arrays in zip(*(item.questions for item in self.items), strict=True)
+        )
+        query = query + np.repeat(self.words_from[:-1], [len(item.questions.row) for item in self.items])
+        return {
+            "questions_from": np.searchsorted(query, np.arange(len(self.piece_counts) + 1)),
+            "questions": np.stack([row, limited], 1).astype(np.int64),
+            "candidates_from": _bounds(counts),
+            "candidates": np.stack([word, right], 1).astype(np.int32),
+        }
 
     @cached_property
-    def averaged(self) -> Tensor:
-        """Weights by piece times this are those by word, averaged over the pieces of a word: [S, rows, words]."""
-        made = np.zeros((self.run.count, self.stop - self.start, len(self.words)), np.float32)
-        first, past = int(self.words[0]), int(self.words[-1]) + 1
-        for s, read in enumerate(self.run.reads):
-            mine = slice(*np.searchsorted(read.word, (first, past)).tolist())
-            word, piece = read.word[mine], read.pieces[mine]
-            made[s, piece - self.start, word - first] = 1 / np.diff(read.offsets)[word]
-        return self.run.tensor(made)
-
-    @cached_property
-    def beside_rare(self) -> Tensor:
-        """Which of the words may look at the rarest of their document, which is another: bool [S, words]."""
-        rare = self.run.rare[:, None]
-        return self.has & (rare >= 0) & (self.words != rare)
-
-    @cached_property
-    def questions(self) -> Questions:
-        return Questions(self)
-
-    def count(self, sums: Sums) -> None:
-        """Adds how many there are of what is asked."""
-        run = self.run
-        sums["queries"] += self.query.sum()
-        sums["words_asked"] += self.has.sum()
-        sums["rare_queries"] += self.beside_rare.sum()
-        for name, (s, row, _) in (("duplicates", self.same), ("inductions", self.after_same)):
-            sums[name] += len(torch.unique(s * run.n + row))
-        away = torch.arange(-WIDE, WIDE + 1, device=run.device)
-        key = self.rows[:, None] + away
-        there = (key >= 0) & (key < run.n)
-        sums["offset_queries"] += (self.query.sum(0)[:, None] * there).sum(0)
-        if len(self.words):
-            key = self.words[:, None] + away
-            there = (key >= 0) & (key < run.most_words) & run.has[:, key.clamp(0, run.most_words - 1)]
-            sums["word_offset_queries"] += (there & self.has[..., None]).sum((0, 1))
+    def counts(self) -> dict[str, int | ndarray]:
+        """COUNTS of these documents, by name."""
+        has = self.piece_counts > 0
+        earlier = np.where(self.before >= 0, self.before + self.offsets[self.document], 0)
+        duplicate = (self.before >= 0) & self.is_query
+        induction = duplicate & ((self.before < self.place - 1) | (self.before[earlier] >= 0))
+        words = np.append(0, has.cumsum())[self.words_from]
+        return {
+            "queries": self.is_query.sum(),
+            "word_queries": has.sum(),
+            "rare_queries": (np.diff(words) - 1)[self.rarest >= 0].sum(),
+            "duplicates": duplicate.sum(),
+            "inductions": induction.sum(),
+            "offset_queries": _at_offsets(self.is_query, np.ones_like(self.is_query), self.offsets),
+            "word_offset_queries": _at_offsets(has, has, self.words_from),
+        }
 
 
-class Questions:
-    """The questions that words of a part ask, and where in the weights their answers are."""
-
-    def __init__(self, part: Part):
-        run, words = part.run, part.words
-        first, past = (int(words[0]), int(words[-1]) + 1) if len(words) else (0, 0)
-        plain, limited = [], []
-        for s, (_, _, _, asked) in enumerate(run.items):
-            here = (asked.query >= first) & (asked.query < past)
-            chosen = here[asked.asker] & ~asked.limited[asked.asker]
-            plain.append(_columns(s, asked, asked.asker[chosen], asked.keys[chosen], first))
-            chosen = here[asked.candidate]
-            number, word = asked.candidate[chosen], asked.among[chosen]
-            if len(word):
-                right = np.isin(number * run.most_words + word, asked.asker * run.most_words + asked.keys)
-                limited.append(np.vstack([_columns(s, asked, number, word, first), right]))
-        self.plain = run.tensor(np.hstack(plain))
-        limited = np.hstack([np.zeros((5, 0), np.int64), *limited])
-        rows, which = np.unique(limited[0], return_inverse=True)
-        self.limited, self.rows, self.which = map(run.tensor, (limited, rows, which.reshape(-1)))
-
-    def answer(self, words: Tensor, best: Tensor, answers: Tensor) -> None:
-        """Sets in answers, uint8 [questions, H], whether each head's largest weight is on a right word.
-
-        Shapes: words [S, keys, H, words]; best [S, H, words], the key with the largest weight, -1 where there is none.
-        """
-        row, s, query, key = self.plain
-        answers.index_add_(0, row, (best[s, :, query] == key[:, None]).to(answers.dtype))
-        if not len(self.rows):
-            return
-        _, s, query, word, right = self.limited
-        weights = words[s, word, :, query]  # [C, H]
-        index = self.which[:, None].expand_as(weights)
-        most = weights.new_zeros(len(self.rows), weights.shape[1]).scatter_reduce_(0, index, weights, "amax")
-        place = torch.arange(len(weights), device=index.device)[:, None]
-        place = torch.where(weights == most[self.which], place, len(weights))
-        first = place.new_full(most.shape, len(weights)).scatter_reduce_(0, index, place, "amin")
-        found = (right[first.clamp_max(len(weights) - 1)] > 0) & (most > 0)
-        answers[self.rows] = found.to(answers.dtype)
+def _at_offsets(is_query: ndarray, exists: ndarray, bounds: ndarray) -> ndarray:
+    """How many of those that ask have, at each offset in their own document, one that exists: [2 WIDE + 1]."""
+    query = np.flatnonzero(is_query)
+    document = np.searchsorted(bounds, query, "right") - 1
+    key = query[:, None] + np.arange(-WIDE, WIDE + 1)
+    inside = (key >= bounds[document, None]) & (key < bounds[document + 1, None])
+    return (inside & np.append(exists, False)[np.where(inside, key, -1)]).sum(0)
 
 
-def _columns(s: int, asked: Asked, number: ndarray, word: ndarray, first: int) -> ndarray:
-    """[row, document, query, word] of some answers to questions, given by their number."""
-    return np.stack([number + asked.row, np.full(len(number), s), asked.query[number] - first, word])
+def _bounds(sizes) -> ndarray:
+    return np.append(0, np.cumsum(np.asarray(sizes, np.int64)))
+
+
+def _strips(read: WordPieces) -> list[tuple[int, ...]]:
+    """The bounds of pieces and words whose weights are in memory together."""
+    n = len(read.ids)
+    if n * n <= STRIP_SIZE:
+        return [(0, n, 0, read.words)]
+    strips = read.strips(max(STRIP_ROWS, STRIP_SIZE // n))
+    return [(*strip, *np.searchsorted(read.first, strip).tolist()) for strip in strips]

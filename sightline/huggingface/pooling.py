@@ -16,11 +16,11 @@ MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoke
 
 
 def pool(hidden: Sequences, modes: Sequence[str], skip: int = 0) -> Tensor:
-    """One vector for each sequence, of its own rows only; several modes are laid side by side. Sums are in float32 or wider.
+    """One vector for each sequence, of its own rows only; of several modes concatenated. Sums are at least float32.
 
     `cls` is the first row, `lasttoken` the last, `max` the largest of each column, `mean` the sum over n rows by n,
-    `mean_sqrt_len_tokens` by sqrt(n), and `weightedmean` weighs row i by i, from 1. The first `skip` rows (a prompt) are left
-    out. Where no row is left, the vector is zeros.
+    `mean_sqrt_len_tokens` by sqrt(n), and `weightedmean` weighs row i by i, from 1. The first `skip` rows (a prompt)
+    are left out. Where no row is left, the vector is zeros.
 
     Shapes: hidden values [T, E]; returns [S, E * len(modes)].
 

@@ -1,14 +1,15 @@
-"""Turns the rows of a text into one vector as the model's own folder says, so that vectors are those its makers meant.
+"""The pooling that a model's own folder configures: from the rows of a text to one vector, as its authors meant.
 
-A folder written by sentence-transformers says in `modules.json` what follows the model, and in a few small files how:
+A folder written by sentence-transformers lists in `modules.json` the modules after the model, each with a small
+configuration:
 
     modules.json                        Transformer, Pooling, then Dense, LayerNorm and Normalize in any order
     sentence_bert_config.json           max_seq_length, do_lower_case
-    1_Pooling/config.json               the modes; several are laid side by side
+    1_Pooling/config.json               the modes; the vectors of several are concatenated
     2_Dense/config.json, .safetensors   a linear map and its activation
-    config_sentence_transformers.json   prompts, and which of them stands before every text
+    config_sentence_transformers.json   prompts, and which of them precedes every text
 
-All that changes a vector is followed or refused with a sentence. A model without `modules.json` is pooled by the mean.
+Every setting that changes a vector is followed or refused. A model without `modules.json` is pooled by the mean.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sightline.huggingface.model_files import line, model_file, model_json
+from sightline.huggingface.model_files import model_file, model_json, one_line
 from sightline.huggingface.pooling import MODES, pool
 from sightline.sequences import Sequences
 
-LEGACY = {  # the switches of older configurations, in the order in which their vectors are laid side by side
+LEGACY = {  # the switches of older configurations, in the order in which their vectors are concatenated
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -35,19 +36,14 @@ LEGACY = {  # the switches of older configurations, in the order in which their 
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-READ_CONFIGS = [  # where older versions put what the first module reads
+TRANSFORMER_CONFIGS = [  # the names of the first module's configuration, in several versions
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
-# What a sentence_bert_config.json may say without a vector being another for it.
-HARMLESS = {
-    "unpad_inputs",
-    "query_length",
-    "document_length",
-    "modality_config",
-    "module_output_name",
-    "transformer_task",
-}
+# Settings of the first module: the only values that are followed (of "text" in modality_config too), and harmless ones.
+USUAL = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+USUAL_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+HARMLESS = {"unpad_inputs", "query_length", "document_length", "modality_config", *USUAL}
 
 
 class Normalize(nn.Module):
@@ -58,73 +54,73 @@ class Normalize(nn.Module):
 
 
 @dataclass
-class Recipe:
-    """What is done before and after a model, to have vectors of texts; `notes` is what a user should be told of it."""
+class PoolingConfig:
+    """The steps before and after a model that give vectors of texts; `notes` are for the user."""
 
-    modes: tuple[str, ...] = ()  # none: nobody says
+    modes: tuple[str, ...] = ()  # none: the folder does not say
     after: tuple[nn.Module, ...] = ()
     longest: int | None = None  # tokens, where the folder says so
     lower: bool = False
     prompt: str = ""
     prompt_counts: bool = True  # whether the rows of the prompt are pooled too
-    tokenizer: dict[str, Any] | None = None  # what the tokenizer is loaded with
+    tokenizer: dict[str, Any] | None = None  # options for loading the tokenizer
     subfolder: str = ""
     notes: tuple[str, ...] = ()
 
-    def head(self, hidden: Sequences, skip: int = 0) -> Tensor:
+    def vectors(self, hidden: Sequences, skip: int = 0) -> Tensor:
+        """One vector for each sequence of hidden rows [T, E]; the first `skip` rows are left out."""
         vectors = pool(hidden, self.modes, skip)
         for module in self.after:
             vectors = module(vectors)
         return vectors
 
+    def with_options(self, source: str, pooling: str | Sequence[str] | None, normalize: bool | None) -> PoolingConfig:
+        """The caller's options in place of the folder's, and the mean where neither says how to pool.
 
-def chosen(recipe: Recipe, source: str, pooling: str | Sequence[str] | None, normalize: bool | None) -> Recipe:
-    """The recipe with what the caller says in place of what the folder says, and the mean where neither says how to pool.
-
-    Raises: ValueError for a mode that is none.
-    """
-    modes, after, notes = recipe.modes, recipe.after, recipe.notes
-    if pooling is not None:
-        modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
-        if len(modes) != len(recipe.modes) and any(not isinstance(module, Normalize) for module in after):
-            raise ValueError(
-                f"pooling: expected {len(recipe.modes)} of the modes, as the layers after it in {source} are made for, got "
-                f"{len(modes)}; choose as many"
-            )
-    elif not modes:
-        modes = ("mean",)
-        notes += (f"{source}: nothing here says how to pool, so the mean is taken; --pooling says otherwise",)
-    if normalize is not None:
-        after = tuple(module for module in after if not isinstance(module, Normalize))
-        after += (Normalize(),) * normalize
-    return replace(recipe, modes=modes, after=after, notes=notes)
+        Raises: ValueError for an unknown mode.
+        """
+        modes, after, notes = self.modes, self.after, self.notes
+        if pooling is not None:
+            modes = _checked((pooling,) if isinstance(pooling, str) else tuple(pooling), "pooling")
+            if len(modes) != len(self.modes) and any(not isinstance(module, Normalize) for module in after):
+                raise ValueError(
+                    f"pooling: expected {len(self.modes)} of the modes, as the layers after it in {source} are made "
+                    f"for, got {len(modes)}; choose as many"
+                )
+        elif not modes:
+            modes = ("mean",)
+            notes += (f"{source}: nothing here says how to pool, so the mean is taken; --pooling says otherwise",)
+        if normalize is not None:
+            after = tuple(module for module in after if not isinstance(module, Normalize))
+            after += (Normalize(),) * normalize
+        return replace(self, modes=modes, after=after, notes=notes)
 
 
-def read(model: str) -> Recipe:
-    """What the folder of a model, or its place on the hub, says.
+def read_pooling_config(model: str) -> PoolingConfig:
+    """The configuration in the folder of a model, or in its repository on the hub.
 
-    Raises: ValueError where it says what cannot be followed, or its files cannot be read.
+    Raises: ValueError for a setting that cannot be followed, or a file that cannot be read.
     """
     modules = model_json(model, "modules.json")
     if modules is None:
-        return Recipe()
+        return PoolingConfig()
     try:
         return _read(model, modules)
     except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:  # a value of another kind
         raise ValueError(
-            f"{model}: expected modules.json and what it names as sentence-transformers writes them, got {line(error)}; save "
-            "the model anew"
+            f"{model}: expected modules.json and what it names as sentence-transformers writes them, got "
+            f"{one_line(error)}; save the model anew"
         ) from None
 
 
-def _read(model: str, modules: list[dict]) -> Recipe:
+def _read(model: str, modules: list[dict]) -> PoolingConfig:
     where = f"{model}/modules.json"
     kinds = [str(module.get("type", "")) if isinstance(module, dict) else "" for module in modules]
     names = [kind.rsplit(".", 1)[-1] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
     if names[:2] != ["Transformer", "Pooling"]:
         raise ValueError(
-            f"{where}: expected a Transformer, then a Pooling, got {', '.join(names[:2]) or 'nothing'}; such a model has no "
-            "vectors that are pooled from its rows, use sentence-transformers for it"
+            f"{where}: expected a Transformer, then a Pooling, got {', '.join(names[:2]) or 'nothing'}; such a model "
+            "has no vectors that are pooled from its rows, use sentence-transformers for it"
         )
     paths = [str(module.get("path", "")) for module in modules]
     first = _read_transformer(model, paths[0])
@@ -132,36 +128,33 @@ def _read(model: str, modules: list[dict]) -> Recipe:
     modes, prompt_counts = _read_pooling(config, f"{model}/{paths[1]}/config.json")
     after = [_read_module(model, name, path) for name, path in zip(names[2:], paths[2:], strict=True)]
     prompt, notes = _read_prompt(model)
-    return Recipe(
+    return PoolingConfig(
         modes, tuple(after), prompt=prompt, prompt_counts=prompt_counts, subfolder=paths[0], notes=notes, **first
     )
 
 
 def _read_transformer(model: str, path: str) -> dict[str, Any]:
-    found = ((name, model_json(model, f"{path}/{name}".lstrip("/"))) for name in READ_CONFIGS)
-    name, config = next(((name, config) for name, config in found if config is not None), (READ_CONFIGS[0], {}))
+    configs = ((name, model_json(model, f"{path}/{name}".lstrip("/"))) for name in TRANSFORMER_CONFIGS)
+    name, config = next(
+        ((name, config) for name, config in configs if config is not None), (TRANSFORMER_CONFIGS[0], {})
+    )
     config = dict(config)
-    longest = config.pop("max_seq_length", None)
+    longest, lower = config.pop("max_seq_length", None), bool(config.pop("do_lower_case", False))
     if longest is not None and (type(longest) is not int or longest < 1):
         raise ValueError(
             f"{model}/{name}: expected max_seq_length as a number of tokens, 1 or more, got {longest!r}; correct it"
         )
-    read = {"longest": longest, "lower": bool(config.pop("do_lower_case", False))}
-    read["tokenizer"] = config.pop("processor_kwargs", None) or config.pop("tokenizer_args", None)
+    tokenizer = config.pop("processor_kwargs", None) or config.pop("tokenizer_args", None)
     text = config.get("modality_config", {}).get("text", {})
-    as_usual = (
-        config.get("transformer_task", "feature-extraction") == "feature-extraction"
-        and config.get("module_output_name", "token_embeddings") == "token_embeddings"
-        and text.get("method", "forward") == "forward"
-        and text.get("method_output_name", "last_hidden_state") == "last_hidden_state"
-    )
+    usual = all(config.get(key, value) == value for key, value in USUAL.items())
+    usual = usual and all(text.get(key, value) == value for key, value in USUAL_TEXT.items())
     odd = [key for key, value in config.items() if key not in HARMLESS and value not in (None, {}, False)]
-    if odd or not as_usual:
+    if odd or not usual:
         raise ValueError(
-            f"{model}/{name}: expected a model whose last rows are pooled, got {', '.join(odd) or json.dumps(config)}, which is "
-            "not followed here; take that out if it changes no vector, or use sentence-transformers"
+            f"{model}/{name}: expected a model whose last rows are pooled, got {', '.join(odd) or json.dumps(config)}, "
+            "which is not followed here; take that out if it changes no vector, or use sentence-transformers"
         )
-    return read
+    return {"longest": longest, "lower": lower, "tokenizer": tokenizer}
 
 
 def _read_pooling(config: dict[str, Any], where: str) -> tuple[tuple[str, ...], bool]:
@@ -177,7 +170,8 @@ def _checked(modes: tuple[str, ...], where: str) -> tuple[str, ...]:
     unknown = [str(mode) for mode in modes if mode not in MODES]
     if unknown or not modes:
         raise ValueError(
-            f"{where}: expected pooling by one or more of {', '.join(MODES)}, got {', '.join(unknown) or 'none'}; choose of these"
+            f"{where}: expected pooling by one or more of {', '.join(MODES)}, got {', '.join(unknown) or 'none'}; "
+            "choose of these"
         )
     return modes
 
@@ -187,15 +181,16 @@ def _read_module(model: str, name: str, path: str) -> nn.Module:
     config = model_json(model, f"{path}/config.json") or {}
     names = {config.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
     if name not in ("Dense", "LayerNorm", "Normalize", "Dropout") or names != {"sentence_embedding"}:
+        on = "" if names == {"sentence_embedding"} else " on " + ", ".join(sorted(names))
         raise ValueError(
-            f"{where}: expected Dense, LayerNorm, Normalize or Dropout on the pooled vector, got {name or 'a module without type'}"
-            f"{'' if names == {'sentence_embedding'} else ' on ' + ', '.join(sorted(names))}; use sentence-transformers for it"
+            f"{where}: expected Dense, LayerNorm, Normalize or Dropout on the pooled vector, got "
+            f"{name or 'a module without type'}{on}; use sentence-transformers for it"
         )
     if name in ("Normalize", "Dropout"):
         return Normalize() if name == "Normalize" else nn.Identity()
     try:
         activation = nn.Identity() if name == "LayerNorm" else _activation(config, where)
-        with torch.device("meta"):  # so that a size that is a lie takes no memory
+        with torch.device("meta"):  # a wrong size takes no memory
             if name == "LayerNorm":
                 layer, prefix = nn.LayerNorm(config["dimension"]), "norm."
             else:
@@ -208,13 +203,13 @@ def _read_module(model: str, name: str, path: str) -> nn.Module:
         layer.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"{where}: expected the sizes and weights of a {name}, got {line(error)}; save the model anew"
+            f"{where}: expected the sizes and weights of a {name}, got {one_line(error)}; save the model anew"
         ) from None
     return nn.Sequential(layer, activation).requires_grad_(False)
 
 
 def _activation(config: dict[str, Any], where: str) -> nn.Module:
-    """An activation of torch.nn by its full name, which is all a configuration may name: no other code is imported."""
+    """An activation of torch.nn by its full name; no other code is imported."""
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     kind = getattr(nn, name.rsplit(".", 1)[-1], None) if name.startswith("torch.nn.") else None
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)) or config.get("use_residual"):
@@ -235,11 +230,13 @@ def _read_prompt(model: str) -> tuple[str, tuple[str, ...]]:
     prompts = {name: text for name, text in (config.get("prompts") or {}).items() if text}
     default = config.get("default_prompt_name")
     if default is None:
-        note = f"{model}: no prompt is put before the texts; the model knows {', '.join(prompts)}, write one into each text"
+        names = ", ".join(prompts)
+        note = f"{model}: no prompt is put before the texts; the model knows {names}, write one into each text"
         return "", (note,) if prompts else ()
     if default not in (config.get("prompts") or {}):
         raise ValueError(
-            f"{where}: expected a prompt {default!r}, as default_prompt_name says, got {', '.join(prompts) or 'none'}; add it"
+            f"{where}: expected a prompt {default!r}, as default_prompt_name says, got {', '.join(prompts) or 'none'}; "
+            "add it"
         )
     prompt = prompts.get(default, "")
     if not isinstance(prompt, str):

@@ -1,7 +1,7 @@
-"""What a model is made of: its parts, their classes, the forwards set on them, and the settings of their configurations.
+"""The structure of a model: its parts, their classes, the forwards set on them, and their configurations.
 
-What was proved of a model holds as long as its structure is the same. Each call asks, so that comparing is cheap: a part that
-has been replaced is another object. Weights are no structure.
+A proof about a model holds as long as its structure is the same. Every call compares, so comparing is cheap: a part
+that has been replaced is another object. Weights do not belong to the structure.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedConfig
 
-from sightline.huggingface.twin import plain_class
+from sightline.huggingface.twin import module_of, plain_class
 
-UNHEEDED = {  # settings that do not change how a model packs
+IGNORED = {  # settings that have no effect on packing
     "_attn_implementation_internal",
     "_experts_implementation_internal",
     "_output_attentions",
@@ -28,7 +28,7 @@ UNHEEDED = {  # settings that do not change how a model packs
     "transformers_version",
     "_name_or_path",
 }
-LIBRARIES = {"torch", "transformers", "accelerate", "peft"}  # their hooks look at no row of another sequence
+LIBRARIES = {"torch", "transformers", "accelerate", "peft", "sightline"}  # their hooks read no rows of another sequence
 
 
 @dataclass(eq=False)
@@ -39,12 +39,12 @@ class Structure:
     kinds: list[type]
     forwards: dict[int, object]  # number of the part -> what is set on it
     settings: list[dict]
-    hooked: bool  # hooks of the caller's own are on parts of the model, which may look at all rows that they get
-    normalizes: bool  # it is in training and has batch norms, which then look at all rows
+    hooked: bool  # parts of the model have hooks of the caller, which may read all rows
+    normalizes: bool  # it is in training and has batch norms, which then read all rows
 
     @classmethod
     def of(cls, model: nn.Module) -> Structure:
-        """In one walk, since each call of a model asks."""
+        """In one walk, since every call of a model needs it."""
         parts, kinds, forwards, configs, hooked, normalizes = [model], [], {}, {}, False, False
         for i, part in enumerate(parts):
             own = vars(part)
@@ -60,15 +60,15 @@ class Structure:
                 normalizes = True
             kinds.append(type(part))
         kinds[0] = getattr(kinds[0], "padded_class", kinds[0])  # `unpad` comes after the trial
-        settings = [_of_config(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
+        settings = [_settings(config) for config in configs.values() if isinstance(config, PreTrainedConfig)]
         return cls(parts, kinds, forwards, settings, hooked, normalizes)
 
-    def kept(self) -> Structure:
-        """The same, to be compared with later: it does not change with the model, nor hold it, which would hold itself."""
+    def snapshot(self) -> Structure:
+        """A copy to compare with later: it does not change with the model, and does not refer to it (no cycle)."""
         return replace(self, parts=[None, *self.parts[1:]], settings=copy.deepcopy(self.settings))
 
-    def is_as(self, before: Structure) -> bool:
-        """Whether the model is still what it was, or a replica of it."""
+    def matches(self, before: Structure) -> bool:
+        """Whether the model still has this structure, or is a replica of one that has."""
         same = self.kinds == before.kinds or [*map(plain_class, self.kinds)] == [*map(plain_class, before.kinds)]
         if not same or self.settings != before.settings:
             return False
@@ -80,22 +80,21 @@ class Structure:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether hooks of the caller's own are on the module itself."""
+    """Whether the module itself has hooks of the caller."""
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    homes = (getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks)
-    return any(home.partition(".")[0] not in LIBRARIES for home in homes)
+    return any(module_of(hook).partition(".")[0] not in LIBRARIES for hook in hooks)
 
 
-def _of_config(config: PreTrainedConfig) -> dict:
+def _settings(config: PreTrainedConfig) -> dict:
     return {
-        name: _of_config(value) if isinstance(value, PreTrainedConfig) else value
+        name: _settings(value) if isinstance(value, PreTrainedConfig) else value
         for name, value in vars(config).items()
-        if name not in UNHEEDED
+        if name not in IGNORED
     }
 
 
 def _is_replica(part: nn.Module, other: nn.Module) -> bool:
-    """Whether all but the weights is the other's own, as in the replicas that DataParallel makes for each call."""
+    """Whether all attributes but the weights are those of the other, as in the replicas of DataParallel."""
     own = vars(part)
     return part is other or all(
         own.get(name) is value

@@ -1,11 +1,12 @@
-"""A twin of a model, to try things on: the caller's own model is not run, and the caller's context has no say.
+"""A twin of a model for trials: the caller's model does not run, and the caller's context has no effect.
 
-The twin shares the weights, so that it costs little memory, and has modules, buffers and configurations of its own. It lives in
-a thread of its own, whose autocast, inference mode, gradients, default device, modes and context variables are PyTorch's own.
+The twin shares the weights, so it costs little memory, and has its own modules, buffers and configurations. It runs in
+a thread of its own, whose autocast, inference mode, gradients, default device, modes and context variables are
+PyTorch's defaults.
 
-What a trial says must hold for other weights, too, since weights are trained, merged and loaded after it. So weights that are
-as good as zero are drawn anew, which may hide a gate or a table of positions; and numbers of 16 bits become float32 ones,
-in which a fault is not lost in rounding.
+The result of a trial must hold for other weights too, since weights are trained, merged and loaded later. So weights
+close to zero, which may hide a gate or a table of positions, are replaced by random ones; and 16-bit numbers become
+float32, in which a fault is not lost in rounding.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 Result = TypeVar("Result")
 
 
-def apart(module: nn.Module, trial: Callable[[nn.Module], Result], *, widen: bool = True) -> Result:
+def try_on_twin(module: nn.Module, trial: Callable[[nn.Module], Result], *, widen: bool = True) -> Result:
     """What `trial(twin)` returns or raises, in a thread of its own, on a twin of the module in evaluation.
 
     Raises: ValueError for a module that cannot be copied, or that draws random numbers in evaluation.
     """
+
+    def attempt() -> Result:
+        proving.set(True)
+        with torch.no_grad():
+            twin = _twin(module, widen)
+            with _WithoutRandomNumbers():
+                return trial(twin)
+
     with ThreadPoolExecutor(1, "sightline-trial") as thread:
-        return thread.submit(Context().run, _tried, module, trial, widen).result()
+        return thread.submit(Context().run, attempt).result()
 
 
 def plain_class(kind: type) -> type:
@@ -50,40 +59,36 @@ def plain_class(kind: type) -> type:
     return getattr(kind, "padded_class", kind)
 
 
-def _tried(module: nn.Module, trial: Callable[[nn.Module], Result], widen: bool) -> Result:
-    proving.set(True)
-    with torch.no_grad():
-        twin = _twin(module, widen)
-        with _WithoutRandomNumbers():
-            return trial(twin)
+def module_of(hook: Callable) -> str:
+    """The name of the Python module that defines a hook."""
+    return getattr(hook, "__module__", None) or type(hook).__module__
 
 
 def _twin(module: nn.Module, widen: bool) -> nn.Module:
     name, parts = plain_class(type(module)).__name__, list(module.modules())
     memo = _weights(parts, widen)
     for part in parts:
-        for kind in HOOKS:
-            hooks = dict(getattr(part, kind))
-            memo[id(getattr(part, kind))] = OrderedDict(
-                (i, hook) for i, hook in hooks.items() if _home(hook).startswith("torch.nn.utils")
-            )  # such as weight_norm, which computes a weight
+        for kind in HOOKS:  # those that compute a weight stay, such as weight_norm's
+            hooks = dict(getattr(part, kind)).items()
+            kept = [(i, hook) for i, hook in hooks if module_of(hook).startswith("torch.nn.utils")]
+            memo[id(getattr(part, kind))] = OrderedDict(kept)
     try:
         twin = copy.deepcopy(module, memo).eval()
     except (TypeError, RuntimeError, NotImplementedError, AssertionError, AttributeError) as error:
         raise ValueError(
-            f"{name}: expected a model that can be copied, to be tried on a few tokens, got {type(error).__name__}: {error}; "
-            "use it as it is"
+            f"{name}: expected a model that can be copied, to be tried on a few tokens, got {type(error).__name__}: "
+            f"{error}; use it as it is"
         ) from error
     for part in twin.modules():
         part.__class__ = plain_class(type(part))
-        part.__dict__.pop("_output_capturing_hooks_installed", None)  # by transformers, where asked for
+        part.__dict__.pop("_output_capturing_hooks_installed", None)  # by transformers, for its optional outputs
         if "forward" in vars(part):
             _keep_or_drop_forward(part, name)
     return twin
 
 
 def _weights(parts: list[nn.Module], widen: bool) -> dict[int, Tensor]:
-    """What stands in the twin for each tensor: id of the model's -> the twin's."""
+    """The tensors of the twin by the ids of the model's."""
     weights = {id(t): t for part in parts for t in part._parameters.values() if t is not None}
     buffers = {id(t): t for part in parts for t in part._buffers.values() if t is not None}
     others = {id(t): t for part in parts for t in vars(part).values() if isinstance(t, Tensor)}
@@ -98,11 +103,11 @@ def _weights(parts: list[nn.Module], widen: bool) -> dict[int, Tensor]:
     memo = {key: numbers(t) for key, t in others.items()}
     memo |= {key: numbers(t.clone()) for key, t in buffers.items()}
     for key, weight in weights.items():
-        if type(weight) is not nn.Parameter:  # packed or sharded in a way of its own
+        if type(weight) is not nn.Parameter:  # of a class for packed or sharded weights
             memo[key] = weight
             continue
         values = numbers(weight)
-        memo[key] = nn.Parameter(_drawn(values, random) if _is_silent(values) else values, False)
+        memo[key] = nn.Parameter(_random_like(values, random) if _is_silent(values) else values, False)
     return memo
 
 
@@ -113,17 +118,17 @@ def _is_silent(weight: Tensor) -> bool:
     return not bool(few.abs().amax() >= SILENT) and bool(weight.abs().amax() < SILENT)
 
 
-def _drawn(weight: Tensor, random: torch.Generator) -> Tensor:
-    rows = torch.rand(weight.shape, generator=random)
+def _random_like(weight: Tensor, random: torch.Generator) -> Tensor:
+    values = torch.rand(weight.shape, generator=random)
     if weight.dim() < 2:
-        drawn = 0.1 + 0.4 * rows  # a gate is open
+        values = 0.1 + 0.4 * values  # a gate is open
     else:
-        drawn = (2 * rows - 1) * 3**0.5 * weight.shape[-1] ** -0.5
-    return drawn.to(weight.device, weight.dtype)
+        values = (2 * values - 1) * 3**0.5 * weight.shape[-1] ** -0.5
+    return values.to(weight.device, weight.dtype)
 
 
 def _keep_or_drop_forward(part: nn.Module, name: str) -> None:
-    """A forward set on the module itself: dropped if it is about precision or compilation, kept if it belongs to the twin."""
+    """Treats a forward set on the module: one for precision or compilation is dropped, one of the twin stays."""
     forward = vars(part)["forward"]
     if isinstance(forward, partial):  # as accelerate loads weights that lie elsewhere
         belongs = any(one is part for one in forward.args)
@@ -135,13 +140,13 @@ def _keep_or_drop_forward(part: nn.Module, name: str) -> None:
         belongs = isinstance(forward, MethodType) and forward.__self__ is part
     if not belongs:
         raise ValueError(
-            f"{name}: expected the forward of {type(part).__name__} itself, got a function set in its place, which belongs to "
-            "one model and cannot be tried on a copy; set it on the class"
+            f"{name}: expected the forward of {type(part).__name__} itself, got a function set in its place, which "
+            "belongs to one model and cannot be tried on a copy; set it on the class"
         )
 
 
 class _WithoutRandomNumbers(TorchDispatchMode):
-    """Within it nothing is drawn from the generators that all threads share."""
+    """Refuses to draw from the random generators that all threads share."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if torch.Tag.nondeterministic_seeded in function.tags and "attention" not in function.name():
@@ -149,7 +154,3 @@ class _WithoutRandomNumbers(TorchDispatchMode):
                 f"it draws random numbers in evaluation ({function.name()}), so that no two runs are alike"
             )
         return function(*args, **(kwargs or {}))
-
-
-def _home(hook: Callable) -> str:
-    return getattr(hook, "__module__", None) or type(hook).__module__

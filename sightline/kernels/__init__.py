@@ -1,5 +1,7 @@
-"""Everything written in C, one source each, and what compiles it; begin with `toolchain`.
+"""Everything in C and Triton, one source each with its loader; begin with `toolchain`, which compiles the sources in C.
 
-attention.c   exact attention over packed sequences      statistics.c   what each head attends to, in numbers
-head_sums.c   what `head_roles` counts over a corpus     lanes.c        vectors of floats, included by the others
+attention          exact attention over packed sequences
+statistics         the statistics of each head, per query and key; triton_statistics: the same on a GPU
+head_sums          sums of each head over a corpus, for `head_roles`
+lanes.c            vectors of floats, included by the others; arguments: the structs of statistics and head_sums
 """

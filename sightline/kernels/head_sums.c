@@ -1,55 +1,55 @@
-/* What heads do, read off their weights in one pass: what `looking.py` defines, for float32 on the CPU, several times faster than
-   PyTorch's passes over each tensor of weights. `reading.py` lays everything out, compiles this and calls it.
+/* Sums over a corpus of each head's weights, in one pass: what head_roles/definition.py defines, for float32 on the
+   CPU, several times faster than PyTorch's passes over each tensor of weights. `head_sums.py` calls it.
 
-   A head of a document is worked through in strips of whole words, a document of ordinary length in one. GROUP queries at a
-   time get their scores; then each row of these is gone through once: exponential, entropy, largest weight, and the sums by
-   key and by distance, which lie in the nearest memory. When all rows of a strip are weights, its words are made of them, one
-   by one, and answer. Sums over a row or a strip run in float32 in many lanes, all others in float64. Of a head everything is
-   added by one thread, in one order, so that any number of threads gives the same bits. */
+   A head of a document is computed in strips of whole words, a document of ordinary length in one. GROUP queries at a
+   time get their scores; then each row is read once: exponential, entropy, largest weight, and the sums by key and by
+   distance, which lie in the nearest memory. When all rows of a strip are weights, the weights of its words follow, one
+   word after another, and their answers. Sums over a row or a strip are float32 in many lanes, all others float64. One
+   thread adds everything of a head, in one order, so that any number of threads gives the same bits. */
 
 #include "lanes.c"
 
-enum { AWAY = 10, OFFSETS = 2 * AWAY + 1 }; /* WIDE in sums.py */
+enum { AWAY = 10, OFFSETS = 2 * AWAY + 1 }; /* WIDE in totals.py */
 enum { SPARE = (AWAY + LANES - 1) / LANES * LANES };
 
-/* A call of attention, what its documents are, and where everything is added. Fields and their order are those of `Given` in
-   reading.py. Pieces and words count from 0 inside their document; lists of one are found by `.._from`. */
+/* A call of attention, its documents, and the sums. Fields and order are those of `Call` in head_sums.py. Pieces and
+   words count from 0 inside their document; `.._from` are the bounds of a list for each document, word or question. */
 typedef struct {
     const float *q, *k, *lse;
-    const int64_t *groups, *offsets;              /* [heads], [S + 1]: rows */
-    const uint8_t *asks;                          /* [rows]: not special */
-    const int32_t *before;                        /* [rows]: the last earlier piece of the same id, or -1 */
-    const int64_t *marks_from; const int32_t *marks;     /* [S + 1], [., 2]: kind (of MASSES), piece */
-    const int64_t *words_from; const int32_t *head_piece; /* [S + 1], [words]: the first listed piece of a word; n if none */
-    const int64_t *more_from; const int32_t *more;       /* [S + 1], [., 2]: word, piece, of those that are not the first */
-    const int64_t *pieces_from; const int32_t *pieces;   /* [words + 1], [.] */
-    const int32_t *rare;                                 /* [S]: word, or -1 */
-    const int64_t *strips_from; const int32_t *strips;   /* [S + 1], [., 4]: pieces from and past, words from and past */
-    const int64_t *asked_from; const int64_t *asked;     /* [words + 1], [., 2]: row of the answers, whether few may be it */
-    const int64_t *keys_from; const int32_t *keys;       /* [questions + 1], [., 2]: word, whether it is right */
-    const int32_t *bins;                                 /* [longest]: which of EDGES a distance is counted with */
+    const int64_t *groups, *offsets;                      /* [heads], [S + 1]: rows */
+    const uint8_t *is_query;                                  /* [rows]: not special */
+    const int32_t *before;                                /* [rows]: the last earlier piece of the same id, or -1 */
+    const int64_t *marks_from; const int32_t *marks;      /* [S + 1], [., 2]: kind (index of MASSES), piece */
+    const int64_t *words_from; const int32_t *first_piece; /* [S + 1], [words]: first listed piece; n if none */
+    const int64_t *more_from; const int32_t *more;        /* [S + 1], [., 2]: word, piece, of other pieces */
+    const int64_t *pieces_from; const int32_t *pieces;    /* [words + 1], [.] */
+    const int32_t *rarest;                                /* [S]: word, or -1 */
+    const int64_t *strips_from; const int32_t *strips;    /* [S + 1], [., 4]: bounds of pieces, bounds of words */
+    const int64_t *questions_from, *questions;            /* [words + 1], [., 2]: row of the answers, whether limited */
+    const int64_t *candidates_from; const int32_t *candidates; /* [questions + 1], [., 2]: word, whether it is right */
+    const int32_t *bins;                                  /* [longest]: the bin of each distance */
     uint8_t *answers;
     double *offset_weight, *word_offset_weight, *distances;
     int64_t *offset_best, *word_offset_best, *sink;
-    double *masses[4], *entropy, *confidence, *duplicate, *induction, *rarest;
+    double *masses[4], *entropy, *confidence, *duplicate, *induction, *rare;
+    int64_t documents, width, left, right, answers_row, edges, strip_size, strip_rows, longest, most_words;
     int64_t q_row, q_head, q_one, k_row, k_head, k_one, lse_row, lse_head;
-    int64_t documents, width, left, right, answers_row, edges, room, rows, longest, most_words;
-    double scale, sinks;
-} Given;
+    double scale, sink_weight;
+} Call;
 
-/* What one thread needs besides. */
+/* Memory of one thread. */
 typedef struct {
     float *queries;            /* [width, GROUP], scaled */
     float *keys;               /* [longest / PANEL, width, PANEL] */
     float *weights;            /* those of a strip */
     float *by_key, *by_distance;
-    float *mean, *words;       /* a word's weights by piece and by word; these with SPARE zeros before and after */
-} Room;
+    float *mean, *words;       /* of a word, by piece and by word; the latter with SPARE zeros on both sides */
+} Scratch;
 
 typedef struct {
-    const Given *given;
-    Room *room;
-    int64_t document, head, row, n, panels, pitch; /* panels hold n keys; a row of weights holds at least one 0 beyond */
+    const Call *call;
+    Scratch *scratch;
+    int64_t document, head, row, n, panels, pitch; /* panels hold n keys; at least one 0 follows in a row */
 } Item;
 
 /* The largest, and the first place where it is; -1 where nothing is larger than 0. */
@@ -67,9 +67,9 @@ static inline Largest largest_of(lanes largest, whole place) {
         int32_t here = weights[i] == most_bits ? places[i] + i : INT32_MAX;
         first = here < first ? here : first;
     }
-    Largest found = {0, most_bits > 0 ? first : -1};
-    memcpy(&found.weight, &most_bits, sizeof found.weight);
-    return found;
+    Largest best = {0, most_bits > 0 ? first : -1};
+    memcpy(&best.weight, &most_bits, sizeof best.weight);
+    return best;
 }
 
 static inline void larger_at(lanes x, int32_t j, lanes *largest, whole *place) {
@@ -78,12 +78,14 @@ static inline void larger_at(lanes x, int32_t j, lanes *largest, whole *place) {
     *place = (fresh & ((whole){0} + j)) | (~fresh & *place);
 }
 
-/* --- by piece ----------------------------------------------------------------------------------------------------------- */
+/* --- by piece
+   ----------------------------------------------------------------------------------------------------------- */
 
-/* Makes a row of logarithms one of weights, and adds all that is said by piece. `by_distance` begins at key 0. */
-static void weigh(const Item *item, int64_t i, float *restrict row, float *restrict by_key, float *restrict by_distance) {
-    const Given *g = item->given;
-    int64_t h = item->head, from = most(0, i - g->left), to = least(item->n, i + g->right + 1);
+/* Turns a row of logarithms into weights, and adds all sums by piece. `by_distance` begins at key 0. */
+static void weigh(const Item *item, int64_t i, float *restrict row, float *restrict by_key,
+                  float *restrict by_distance) {
+    const Call *c = item->call;
+    int64_t h = item->head, from = most(0, i - c->left), to = least(item->n, i + c->right + 1);
     for (int64_t j = 0; j < from; j++) row[j] = HIDDEN;
     for (int64_t j = to; j < item->pitch; j++) row[j] = HIDDEN;
     lanes entropy = {0}, largest = {0};
@@ -98,37 +100,38 @@ static void weigh(const Item *item, int64_t i, float *restrict row, float *restr
     }
     Largest best = largest_of(largest, place);
     int64_t away = best.place - i;
-    g->entropy[h] += total(entropy), g->confidence[h] += best.weight;
-    if (best.place >= 0 && llabs(away) <= AWAY) g->offset_best[h * OFFSETS + AWAY + away]++;
-    g->sink[h] += row[0] > (float)g->sinks;
-    for (int64_t j = g->before[item->row + i]; j >= 0; j = g->before[item->row + j]) {
-        g->duplicate[h] += row[j];
-        if (j + 1 < i) g->induction[h] += row[j + 1];
+    c->entropy[h] += total(entropy), c->confidence[h] += best.weight;
+    if (best.place >= 0 && llabs(away) <= AWAY) c->offset_best[h * OFFSETS + AWAY + away]++;
+    c->sink[h] += row[0] > (float)c->sink_weight;
+    for (int64_t j = c->before[item->row + i]; j >= 0; j = c->before[item->row + j]) {
+        c->duplicate[h] += row[j];
+        if (j + 1 < i) c->induction[h] += row[j + 1];
     }
 }
 
-/* Adds the sums by key and by distance of a strip of queries to what they are sums of. */
-static void settle(const Item *item, int64_t start, int64_t rows) {
-    const Given *g = item->given;
+/* Adds the sums by key and by distance of a strip of queries to those of the head. */
+static void add_strip(const Item *item, int64_t start, int64_t rows) {
+    const Call *c = item->call;
     int64_t h = item->head;
-    const float *by_distance = item->room->by_distance;
+    const float *by_distance = item->scratch->by_distance;
     for (int64_t i = 0; i < item->n + rows - 1; i++) {
         int64_t away = i - (rows - 1) - start;
         if (llabs(away) >= item->n) continue;
-        if (llabs(away) <= AWAY) g->offset_weight[h * OFFSETS + AWAY + away] += by_distance[i];
-        g->distances[h * g->edges + g->bins[llabs(away)]] += by_distance[i];
+        if (llabs(away) <= AWAY) c->offset_weight[h * OFFSETS + AWAY + away] += by_distance[i];
+        c->distances[h * c->edges + c->bins[llabs(away)]] += by_distance[i];
     }
-    for (int64_t m = g->marks_from[item->document]; m < g->marks_from[item->document + 1]; m++)
-        g->masses[g->marks[2 * m]][h] += item->room->by_key[g->marks[2 * m + 1]];
+    for (int64_t m = c->marks_from[item->document]; m < c->marks_from[item->document + 1]; m++)
+        c->masses[c->marks[2 * m]][h] += item->scratch->by_key[c->marks[2 * m + 1]];
 }
 
-/* --- by word ------------------------------------------------------------------------------------------------------------ */
+/* --- by word
+   ------------------------------------------------------------------------------------------------------------ */
 
 /* The weights of a word by piece, averaged over its own pieces. */
 static const float *averaged(const Item *item, int64_t start, const int32_t *pieces, int64_t count) {
-    const float *weights = item->room->weights;
+    const float *weights = item->scratch->weights;
     if (count == 1) return weights + (pieces[0] - start) * item->pitch;
-    float *mean = item->room->mean, share = 1 / (float)count;
+    float *mean = item->scratch->mean, share = 1 / (float)count;
     memset(mean, 0, item->pitch * sizeof(float));
     for (int64_t p = 0; p < count; p++) {
         const float *row = weights + (pieces[p] - start) * item->pitch;
@@ -137,103 +140,109 @@ static const float *averaged(const Item *item, int64_t start, const int32_t *pie
     return mean;
 }
 
-/* Whether the head's word is right, for each question that a word asks. */
+/* Notes which questions of a word the head answers: `best` is the word with the largest weight. */
 static void answer(const Item *item, int64_t word, int64_t best, const float *words) {
-    const Given *g = item->given;
-    for (int64_t q = g->asked_from[word]; q < g->asked_from[word + 1]; q++) {
-        const int32_t *key = g->keys + 2 * g->keys_from[q], *past = g->keys + 2 * g->keys_from[q + 1];
+    const Call *c = item->call;
+    for (int64_t q = c->questions_from[word]; q < c->questions_from[word + 1]; q++) {
+        const int32_t *key = c->candidates + 2 * c->candidates_from[q];
+        const int32_t *past = c->candidates + 2 * c->candidates_from[q + 1];
         float largest = 0;
         int right = 0;
         for (; key < past; key += 2) {
-            if (!g->asked[2 * q + 1])
+            if (!c->questions[2 * q + 1])
                 right |= key[0] == best;
             else if (words[key[0]] > largest)
                 largest = words[key[0]], right = key[1];
         }
-        if (right) g->answers[g->asked[2 * q] * g->answers_row + item->head] = 1;
+        if (right) c->answers[c->questions[2 * q] * c->answers_row + item->head] = 1;
     }
 }
 
-/* All that the words of a strip say, whose pieces' weights are there. */
+/* Adds all sums by word of a strip, and its answers. */
 static void by_word(const Item *item, int64_t start, int64_t first, int64_t past) {
-    const Given *g = item->given;
-    int64_t h = item->head, base = g->words_from[item->document], count = g->words_from[item->document + 1] - base;
-    const int32_t *restrict piece = g->head_piece + base;
-    float *restrict words = item->room->words + SPARE;
+    const Call *c = item->call;
+    int64_t h = item->head, base = c->words_from[item->document], rarest = c->rarest[item->document];
+    int64_t count = c->words_from[item->document + 1] - base;
+    const int32_t *restrict piece = c->first_piece + base;
+    float *restrict words = item->scratch->words + SPARE;
     float offsets[SPARE * 2 + LANES] = {0};
     memset(words + count, 0, (SPARE + LANES) * sizeof(float));
     for (int64_t word = first; word < past; word++) {
-        int64_t from = g->pieces_from[base + word], pieces = g->pieces_from[base + word + 1] - from;
+        int64_t from = c->pieces_from[base + word], pieces = c->pieces_from[base + word + 1] - from;
         if (!pieces) continue;
-        const float *restrict mean = averaged(item, start, g->pieces + from, pieces);
+        const float *restrict mean = averaged(item, start, c->pieces + from, pieces);
         for (int64_t w = 0; w < count; w++) words[w] = mean[piece[w]];
-        for (int64_t m = g->more_from[item->document]; m < g->more_from[item->document + 1]; m++)
-            words[g->more[2 * m]] += mean[g->more[2 * m + 1]];
+        for (int64_t m = c->more_from[item->document]; m < c->more_from[item->document + 1]; m++)
+            words[c->more[2 * m]] += mean[c->more[2 * m + 1]];
         lanes largest = {0};
         whole place = {0};
-        for (int64_t w = 0; w < count; w += LANES) larger_at(*(const loose *)(words + w), (int32_t)w, &largest, &place);
+        for (int64_t w = 0; w < count; w += LANES)
+            larger_at(*(const loose *)(words + w), (int32_t)w, &largest, &place);
         Largest best = largest_of(largest, place);
         int64_t away = best.place - word;
-        if (best.place >= 0 && llabs(away) <= AWAY) g->word_offset_best[h * OFFSETS + AWAY + away]++;
-        for (int64_t o = 0; o < OFFSETS; o += LANES) *(loose *)(offsets + o) += *(const loose *)(words + word - AWAY + o);
-        if (g->rare[item->document] >= 0 && g->rare[item->document] != word) g->rarest[h] += words[g->rare[item->document]];
+        if (best.place >= 0 && llabs(away) <= AWAY) c->word_offset_best[h * OFFSETS + AWAY + away]++;
+        for (int64_t o = 0; o < OFFSETS; o += LANES)
+            *(loose *)(offsets + o) += *(const loose *)(words + word - AWAY + o);
+        if (rarest >= 0 && rarest != word) c->rare[h] += words[rarest];
         answer(item, base + word, best.place, words);
     }
-    for (int64_t o = 0; o < OFFSETS; o++) g->word_offset_weight[h * OFFSETS + o] += offsets[o];
+    for (int64_t o = 0; o < OFFSETS; o++) c->word_offset_weight[h * OFFSETS + o] += offsets[o];
 }
 
-/* --- a head of a document ------------------------------------------------------------------------------------------------ */
+/* --- a head of a document
+   ------------------------------------------------------------------------------------------------ */
 
 static void strip(const Item *item, int64_t start, int64_t stop) {
-    const Given *g = item->given;
-    Room *room = item->room;
+    const Call *c = item->call;
+    Scratch *scratch = item->scratch;
     int64_t rows = stop - start;
-    memset(room->by_key, 0, item->pitch * sizeof(float));
-    memset(room->by_distance, 0, (item->pitch + rows) * sizeof(float));
+    memset(scratch->by_key, 0, item->pitch * sizeof(float));
+    memset(scratch->by_distance, 0, (item->pitch + rows) * sizeof(float));
     for (int64_t i = start; i < stop; i += GROUP) {
-        float level[GROUP] = {0}, *weights = room->weights + (i - start) * item->pitch;
+        float level[GROUP] = {0}, *weights = scratch->weights + (i - start) * item->pitch;
         int64_t real = least(GROUP, stop - i);
-        const float *lse = g->lse + (item->row + i) * g->lse_row + item->head * g->lse_head;
-        for (int64_t r = 0; r < real; r++) level[r] = lse[r * g->lse_row];
-        lay_out(g->q + (item->row + i) * g->q_row + item->head * g->q_head, g->q_row, g->q_one, real, g->width, GROUP, (float)g->scale, room->queries);
+        const float *lse = c->lse + (item->row + i) * c->lse_row + item->head * c->lse_head;
+        for (int64_t r = 0; r < real; r++) level[r] = lse[r * c->lse_row];
+        const float *q = c->q + (item->row + i) * c->q_row + item->head * c->q_head;
+        lay_out(q, c->q_row, c->q_one, real, c->width, GROUP, (float)c->scale, scratch->queries);
         for (int64_t p = 0; p < item->panels; p++)
-            product(room->queries, room->keys + p * g->width * PANEL, g->width, level, weights + p * PANEL, item->pitch);
+            product(scratch->queries, scratch->keys + p * c->width * PANEL, c->width, level, weights + p * PANEL,
+                    item->pitch);
         for (int64_t r = 0; r < real; r++) {
             float *row = weights + r * item->pitch;
-            if (g->asks[item->row + i + r] && level[r] != -INFINITY)
-                weigh(item, i + r, row, room->by_key, room->by_distance + (stop - 1 - i - r));
+            if (c->is_query[item->row + i + r] && level[r] != -INFINITY)
+                weigh(item, i + r, row, scratch->by_key, scratch->by_distance + (stop - 1 - i - r));
             else
                 memset(row, 0, item->pitch * sizeof(float));
         }
     }
-    settle(item, start, rows);
+    add_strip(item, start, rows);
 }
 
-/* Adds to sums and answers what heads `from` to `to` do; gives 0, or 1 where there is no memory. */
-int sightline_heads(const Given *g, int64_t from, int64_t to) {
-    Room room = {0};
-    int64_t widest = (g->longest / PANEL + 1) * PANEL;
-    size_t one = sizeof(float);
-    room.queries = aligned(g->width * GROUP * one), room.keys = aligned(widest * g->width * one);
-    room.weights = aligned(g->room * one), room.by_key = aligned(widest * one);
-    room.by_distance = aligned((widest + g->rows) * one), room.mean = aligned(widest * one);
-    room.words = aligned((g->most_words + 2 * SPARE + LANES) * one);
-    int failed = !(room.queries && room.keys && room.weights && room.by_key && room.by_distance && room.mean && room.words);
-    if (!failed) memset(room.words, 0, SPARE * one);
+/* Adds to the sums and answers of heads `from` to `to`. Returns 0, or 1 where there is no memory. */
+int sightline_head_sums(const Call *c, int64_t from, int64_t to) {
+    int64_t widest = (c->longest / PANEL + 1) * PANEL;
+    int64_t sizes[] = {c->width * GROUP, widest * c->width, c->strip_size, widest, widest + c->strip_rows, widest,
+                       c->most_words + 2 * SPARE + LANES};
+    float *all[7];
+    int failed = 0;
+    for (int i = 0; i < 7; i++) failed |= !(all[i] = aligned(sizes[i] * sizeof(float)));
+    Scratch scratch = {all[0], all[1], all[2], all[3], all[4], all[5], all[6]};
+    if (!failed) memset(scratch.words, 0, SPARE * sizeof(float));
     for (int64_t h = from; h < to && !failed; h++) {
-        for (int64_t d = 0; d < g->documents; d++) {
-            Item item = {.given = g, .room = &room, .document = d, .head = h, .row = g->offsets[d]};
-            item.n = g->offsets[d + 1] - item.row;
+        for (int64_t d = 0; d < c->documents; d++) {
+            Item item = {.call = c, .scratch = &scratch, .document = d, .head = h, .row = c->offsets[d]};
+            item.n = c->offsets[d + 1] - item.row;
             item.panels = (item.n + PANEL - 1) / PANEL, item.pitch = (item.n / PANEL + 1) * PANEL;
-            lay_out(g->k + item.row * g->k_row + g->groups[h] * g->k_head, g->k_row, g->k_one, item.n, g->width, PANEL, 1, room.keys);
-            for (int64_t s = g->strips_from[d]; s < g->strips_from[d + 1]; s++) {
-                const int32_t *mine = g->strips + 4 * s;
-                strip(&item, mine[0], mine[1]);
-                by_word(&item, mine[0], mine[2], mine[3]);
+            const float *k = c->k + item.row * c->k_row + c->groups[h] * c->k_head;
+            lay_out(k, c->k_row, c->k_one, item.n, c->width, PANEL, 1, scratch.keys);
+            for (int64_t s = c->strips_from[d]; s < c->strips_from[d + 1]; s++) {
+                const int32_t *bounds = c->strips + 4 * s;
+                strip(&item, bounds[0], bounds[1]);
+                by_word(&item, bounds[0], bounds[2], bounds[3]);
             }
         }
     }
-    free(room.queries), free(room.keys), free(room.weights), free(room.by_key), free(room.by_distance), free(room.mean);
-    free(room.words);
+    for (int i = 0; i < 7; i++) free(all[i]);
     return failed;
 }

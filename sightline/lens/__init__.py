@@ -1,11 +1,13 @@
 """What people look at: pages made from finished results and observations, figures, and what a notebook shows.
 
-page     any page: one HTML file            looking   a text and what each head of a model looks at in it
-inline   the data of a look                 reading   the models, and how each reads a text
-predicted what a fitted model predicts      views     the weights that a page asks for
-answers  what a page of a long text asks    server    and how a browser is answered
-notebook what was seen, in a cell           widget    and how a cell is answered
-figures  for papers
+Begin with `page_data` (a text, and what each head of a model looks at in it), then `inline` (the format of its page).
+
+page           any page: one HTML file                inline             the maps and links that a page holds
+prediction     what a fitted model predicts           influence_profile  what moves a model's output
+page_queries   what the page of a long text asks      server             answers a browser
+views          the weights that it asks for           sampling           all heads of a long text at a glance
+notebook       what was seen, in a cell               widget             answers a cell
+figures        for papers
 """
 
 from sightline.lens.notebook import watch
@@ -14,7 +16,7 @@ __all__ = ["look", "read_page", "render", "watch", "write_page"]
 
 
 def __getattr__(name: str):
-    """What draws pages is brought when it is used: with it come all models that can be looked into, and `watch` needs none."""
+    """Imports what draws pages when it is used: it imports all that opens models, and `watch` needs none of it."""
     if name == "look":
         from sightline.lens.page_data import look
 

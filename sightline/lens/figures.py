@@ -4,8 +4,8 @@ lines     two columns of words; a line from each that looks to each it looks at,
 matrix    a head's map, weight[query, key], with the words along it; of many words, cells of several tokens
 profile   share of the weight by signed distance in tokens, key minus query
 
-Weight on special tokens is left out of lines and profiles, never spread over the rest; how much it is stands below them. Figures
-are matplotlib's, made without pyplot: nothing outside of them changes.
+Weight on special tokens is left out of lines and profiles, never spread over the rest; a line below says how much that
+is. Figures are matplotlib's, made without pyplot: nothing outside of them changes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import matplotlib
 import torch
@@ -26,6 +27,7 @@ from matplotlib.path import Path
 from torch import Tensor
 
 from sightline.models import Text, text_of
+from sightline.observe.distances import bins_within, by_bin
 
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#3c3f44")  # Okabe and Ito's
 MARKERS = "osD^vP"
@@ -34,22 +36,23 @@ SHADES = LinearSegmentedColormap.from_list("sight", ["#ffffff", "#a6d3ee", "#2a8
 LETTERS, SMALL = 8, 7  # points
 PITCH, ASIDE = 0.165, 0.022  # inches from word to word, and from line to line
 WIDE, HIGH = 3.4, 2.3  # inches: one column of a paper
+TOP, CURVE = 0.42, 1.5  # inches above the words of lines, and between their two columns
 LARGEST = 6.6  # inches of a matrix
-MOST_WORDS = 72  # that can be told apart
+MOST_WORDS = 72  # more are too small to read
 MOST_CELLS = 512  # to a side of a matrix
 LEAST = 0.01  # a weight below draws no line
 TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1)  # of the bar beside a matrix
 STRIP = 512  # queries at once
 SAVED = {"pdf.fonttype": 42, "svg.fonttype": "none"}  # letters stay letters
-DOTS = 192  # to an inch in a notebook, where half of them are a screen's
+DOTS = 192  # to an inch in a notebook, twice those of a screen
 
 
 class Drawn(Figure):
     """A figure that shows itself in a notebook, and whose letters stay letters in a file."""
 
-    def savefig(self, *given, **named) -> None:
+    def savefig(self, *arguments, **options) -> None:
         with matplotlib.rc_context(SAVED):
-            super().savefig(*given, **{"bbox_inches": "tight", "pad_inches": 0.04, "dpi": 300} | named)
+            super().savefig(*arguments, **{"bbox_inches": "tight", "pad_inches": 0.04, "dpi": 300} | options)
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         file = io.BytesIO()
@@ -61,7 +64,7 @@ class Drawn(Figure):
 
 @dataclass(frozen=True)
 class _Shown:
-    """What a figure is of: one sequence in one layer, some heads, and its words."""
+    """What a figure shows: one sequence in one layer, some heads, and its words."""
 
     layer: object
     name: str
@@ -73,11 +76,12 @@ class _Shown:
     def count(self) -> int:
         return len(self.text.pieces)
 
-    def words(self, head: int) -> Tensor:
-        """The map between words. Shapes: [words, words]."""
-        starts = torch.bincount(torch.tensor(self.text.word_of)).cumsum(0)
-        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), starts])
-        return self.layer.tile(head, None, None, self.sequence, (bounds, bounds)).mean.cpu()
+    @cached_property
+    def words(self) -> list[Tensor]:
+        """The map between words of each head. Shapes: [words, words]."""
+        ends = torch.bincount(torch.tensor(self.text.word_of)).cumsum(0)
+        bounds = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+        return [self.layer.tile(head, None, None, self.sequence, (bounds, bounds)).mean.cpu() for head in self.heads]
 
 
 def figure(
@@ -92,11 +96,11 @@ def figure(
 ) -> Drawn:
     """A figure of one sequence, of the kind "lines", "matrix" or "profile".
 
-    `pieces` is what `sightline.models.text_of` takes; without, words are places. `head` may be several, one hue each, but for a
-    matrix. `query`, a word as `sightline.look` takes it or its number, leaves lines from this word alone.
+    `pieces` is what `sightline.models.text_of` takes; without, words are places. `head` may be several, one hue each,
+    except for a matrix. `query`, a word as `sightline.look` takes it or its number, draws lines from this word alone.
 
-    Raises: ValueError for another kind, a layer, head, sequence or word that is not there, too many heads or words to draw, and
-    where the map was not kept.
+    Raises: ValueError for another kind, a layer, head, sequence or word that is not there, too many heads or words to
+    draw, and where the map was not kept.
 
     >>> import torch, sightline
     >>> encoder = sightline.build("self-attention", vocabulary=9, width=8, layers=2, heads=4)
@@ -114,75 +118,92 @@ def figure(
         )
     if query is not None and kind != "lines":
         raise ValueError(f"figure: expected a query for lines alone, got one for {kind}; leave it out")
-    seen_in = seen.layer(layer)
-    first = seen_in.piece(heads[0], sequence)
+    observed = seen.layer(layer)
+    first = observed.piece(heads[0], sequence)
     if first.n != first.m or first.n == 0:
         raise ValueError(
-            f"figure: expected a sequence of at least a token that looks at itself, got {first.n} queries and {first.m} keys; "
-            "use seen.layer(...).tile"
+            "figure: expected a sequence of at least a token that looks at itself, "
+            f"got {first.n} queries and {first.m} keys; use seen.layer(...).tile"
         )
     number = layer if isinstance(layer, int) else seen.names.index(layer)
-    shown = _Shown(seen_in, f"layer {number}", heads, sequence, text_of(pieces, sequence, first.n))
+    shown = _Shown(observed, f"layer {number}", heads, sequence, text_of(pieces, sequence, first.n))
     return lines(shown, query) if kind == "lines" else KINDS[kind](shown)
 
 
-# --- lines ----------------------------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where the two columns of words are, in inches: queries end at `left`, keys begin at `right`, `room` wide each."""
+
+    left: float
+    right: float
+    room: float
+    height: list[float]
+
+    @classmethod
+    def of(cls, words: list[str]) -> _Columns:
+        room = 0.1 + 0.062 * max(map(len, words))
+        return cls(room, room + CURVE, room, [TOP + PITCH * (i + 0.5) for i in range(len(words))])
 
 
 def lines(shown: _Shown, query: str | int | None = None) -> Drawn:
     """The picture of the article, upright: those that look on the left, what they look at on the right."""
-    words, special = shown.text.words, shown.text.special_words
+    words, special = [_plain(word.text) for word in shown.text.words], shown.text.special_words
     if len(words) > MOST_WORDS:
         raise ValueError(
             f"figure: expected at most {MOST_WORDS} words for lines, got {len(words)}; take a shorter text, or a matrix"
         )
-    asked = None if query is None else _place(shown.text, query)
-    maps = [shown.words(head) for head in shown.heads]
-    room = 0.1 + 0.062 * max(len(_plain(word.text)) for word in words)
-    left, right = room, room + 1.5
-    width, top = right + room, 0.42
-    drawn, axes = _canvas(width, top + PITCH * len(words) + 0.04)
-    height = [top + PITCH * (i + 0.5) for i in range(len(words))]
-    strokes = []
-    for i, map in enumerate(maps):
-        aside = ASIDE * (i - (len(maps) - 1) / 2)  # so that equal lines of several heads lie side by side
-        for q in range(len(words)) if asked is None else [asked]:
+    query = None if query is None else _place(shown.text, query)
+    rows = [i for i in range(len(words)) if i not in special] if query is None else [query]
+    columns = _Columns.of(words)
+    width, bottom = columns.right + columns.room, TOP + PITCH * len(words)
+    drawn, axes = _canvas(width, bottom + 0.04)
+    _draw_curves(axes, shown, rows, columns)
+    if query is not None:
+        _draw_bands(axes, shown, query, columns)
+    for i, word in enumerate(words):
+        for x, side in ((columns.left, "right"), (columns.right, "left")):
+            quiet = i in special or query not in (None, i) and side == "right"
+            weight = "bold" if i == query and side == "right" else "normal"
+            _write(axes, x, columns.height[i], word, QUIET if quiet else INK, LETTERS, side, weight)
+    _write(axes, columns.left, 0.3, "query", QUIET, SMALL, "right")
+    _write(axes, columns.right, 0.3, "key", QUIET, SMALL, "left")
+    _write_heads(axes, shown, width / 2, 0.1)
+    lost = [float(map[rows][:, sorted(special)].sum(1).mean()) for map in shown.words]
+    _write(axes, width / 2, bottom + 0.15, _left_out(shown, lost), QUIET, SMALL, "center")
+    return drawn
+
+
+def _draw_curves(axes: Axes, shown: _Shown, rows: list[int], columns: _Columns) -> None:
+    """A curve for each weight of these queries, the strongest on top; equal ones of several heads lie side by side."""
+    special, strokes = shown.text.special_words, []
+    for i, map in enumerate(shown.words):
+        aside = ASIDE * (i - (len(shown.heads) - 1) / 2)
+        for q in rows:
             for k, weight in enumerate(map[q].tolist()):
-                if weight >= LEAST and k not in special and (q not in special or q == asked):
-                    strokes.append((weight, HUES[i], height[q] + aside, height[k] + aside))
-    strokes.sort()  # the strongest on top
-    middle = (left + right) / 2
+                if weight >= LEAST and k not in special:
+                    strokes.append((weight, HUES[i], columns.height[q] + aside, columns.height[k] + aside))
+    strokes.sort()
+    left, middle, right = columns.left + 0.05, (columns.left + columns.right) / 2, columns.right - 0.05
     curve = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    paths = [Path([(left + 0.05, a), (middle, a), (middle, b), (right - 0.05, b)], curve) for _, _, a, b in strokes]
+    paths = [Path([(left, a), (middle, a), (middle, b), (right, b)], curve) for _, _, a, b in strokes]
     colors = [to_rgba(hue, min(1, weight)) for weight, hue, _, _ in strokes]
     widths = [0.9 + 1.3 * weight for weight, *_ in strokes]
     axes.add_collection(
         PathCollection(paths, facecolors="none", edgecolors=colors, linewidths=widths, capstyle="round")
     )
-    if asked is not None:
-        _bands(axes, [map[asked] for map in maps], special, height, right, room)
-    for i, word in enumerate(words):
-        for x, side in ((left, "right"), (right, "left")):
-            quiet = i in special or asked not in (None, i) and side == "right"
-            bold = "bold" if i == asked and side == "right" else "normal"
-            _write(axes, x, height[i], _plain(word.text), QUIET if quiet else INK, LETTERS, side, bold)
-    _write(axes, left, 0.3, "query", QUIET, SMALL, "right")
-    _write(axes, right, 0.3, "key", QUIET, SMALL, "left")
-    _names_of_heads(axes, shown, width / 2, 0.1)
-    rows = [i for i in range(len(words)) if i not in special] if asked is None else [asked]
-    lost = [float(map[rows][:, sorted(special)].sum(1).mean()) for map in maps]
-    _write(axes, width / 2, top + PITCH * len(words) + 0.15, _left_out(shown, lost), QUIET, SMALL, "center")
-    return drawn
 
 
-def _bands(axes: Axes, rows: list[Tensor], special: set[int], height: list[float], x: float, room: float) -> None:
+def _draw_bands(axes: Axes, shown: _Shown, query: int, columns: _Columns) -> None:
     """Behind each key a band for each head, as opaque as half the weight, so that the word stays legible."""
-    high = 0.9 * PITCH / len(rows)
-    for i, (row, hue) in enumerate(zip(rows, HUES, strict=False)):
-        for k, weight in enumerate(row.tolist()):
+    high, special = 0.9 * PITCH / len(shown.heads), shown.text.special_words
+    for i, (map, hue) in enumerate(zip(shown.words, HUES, strict=False)):
+        for k, weight in enumerate(map[query].tolist()):
             if weight >= LEAST and k not in special:
-                corner = x - 0.03, height[k] - 0.45 * PITCH + i * high
-                axes.add_patch(Rectangle(corner, room, high, color=to_rgba(hue, min(1, weight) / 2), lw=0))
+                corner = columns.right - 0.03, columns.height[k] - 0.45 * PITCH + i * high
+                axes.add_patch(Rectangle(corner, columns.room, high, color=to_rgba(hue, min(1, weight) / 2), lw=0))
 
 
 def _place(text: Text, query: str | int) -> int:
@@ -193,31 +214,30 @@ def _place(text: Text, query: str | int) -> int:
     return query
 
 
-# --- matrix ---------------------------------------------------------------------------------------------------------------
+# --- matrix ---------------------------------------------------------------------------------------------------------
 
 
 def matrix(shown: _Shown) -> Drawn:
     """A head's map; each cell is a word by a word, or, where there are many, some tokens by some tokens."""
-    words, (head,) = shown.text.words, shown.heads
+    words, (head,) = [_plain(word.text) for word in shown.text.words], shown.heads
     worded = len(words) <= MOST_WORDS
     at = 1 if worded else -(-shown.count // MOST_CELLS)
-    map = shown.words(head) if worded else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
+    map = shown.words[0] if worded else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
     side = min(LARGEST, max(1.2, PITCH * len(map))) if worded else WIDE
     drawn = Drawn(figsize=(side, side))
     axes = drawn.add_axes([0, 0, 1, 1])
-    end = len(words) if worded else shown.count
+    end = (len(words) if worded else shown.count) - 0.5
     shades = axes.imshow(
         map.numpy(), cmap=SHADES, norm=PowerNorm(0.5, 0, max(float(map.max()), LEAST)), interpolation="none",
-        extent=(-0.5, end - 0.5, end - 0.5, -0.5),
+        extent=(-0.5, end, end, -0.5),
     )  # fmt: skip
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.tick_params(length=0 if worded else 2, labelsize=SMALL, colors=INK, pad=2)
     if worded:
         letters = min(LETTERS, 72 * 0.78 * side / len(words))
-        names = [_plain(word.text) for word in words]
-        axes.set_xticks(range(len(words)), names, rotation=90, fontsize=letters, parse_math=False)
-        axes.set_yticks(range(len(words)), names, fontsize=letters, parse_math=False)
+        axes.set_xticks(range(len(words)), words, rotation=90, fontsize=letters, parse_math=False)
+        axes.set_yticks(range(len(words)), words, fontsize=letters, parse_math=False)
     cells = "" if at == 1 else f"; a cell is {at} \u00d7 {at} tokens, a sum over keys and a mean over queries"
     axes.set_xlabel("key", fontsize=SMALL, color=QUIET)
     axes.set_ylabel("query", fontsize=SMALL, color=QUIET)
@@ -225,35 +245,39 @@ def matrix(shown: _Shown) -> Drawn:
         0.5, -0.03, f"{shown.name}, head {head}{cells}", transform=axes.transAxes, ha="center", va="top",
         fontsize=SMALL, color=INK,
     )  # fmt: skip
-    ticks = [tick for tick in TICKS if tick <= shades.norm.vmax]
-    bar = drawn.colorbar(
-        shades, cax=drawn.add_axes([1 + 0.08 / side, 0, 0.1 / side, 1]), ticks=ticks,
-        format=lambda weight, _: f"{100 * weight:g}%",
-    )  # fmt: skip
-    bar.set_label("weight", fontsize=SMALL, color=QUIET)
-    bar.ax.tick_params(labelsize=SMALL, length=2)
-    for frame in (bar.outline, *axes.spines.values()):
-        frame.set(linewidth=0.5, edgecolor=QUIET)
+    _draw_scale(drawn, shades, side)
+    axes.spines[:].set(linewidth=0.5, edgecolor=QUIET)
     return drawn
 
 
-# --- profile --------------------------------------------------------------------------------------------------------------
+def _draw_scale(drawn: Drawn, shades, side: float) -> None:
+    """The bar beside a matrix that says which shade is which weight."""
+    ticks = [tick for tick in TICKS if tick <= shades.norm.vmax]
+    place = drawn.add_axes([1 + 0.08 / side, 0, 0.1 / side, 1])
+    bar = drawn.colorbar(shades, cax=place, ticks=ticks, format=lambda weight, _: f"{100 * weight:g}%")
+    bar.set_label("weight", fontsize=SMALL, color=QUIET)
+    bar.ax.tick_params(labelsize=SMALL, length=2)
+    bar.outline.set(linewidth=0.5, edgecolor=QUIET)
+
+
+# --- profile --------------------------------------------------------------------------------------------------------
 
 
 def profile(shown: _Shown) -> Drawn:
-    """Share of the weight in bins of distance that double, back to the left and ahead to the right, over all that look."""
+    """Share of the weight by distance, in bins that double: back to the left, ahead to the right."""
     shares, lost = zip(*(_shares(shown, head) for head in shown.heads), strict=True)
-    reach = len(shares[0]) // 2
+    bins = bins_within(shown.count)
+    middle = len(bins) // 2
     used = torch.stack(shares).amax(0).nonzero().flatten()
-    first, last = (int(used.min()), int(used.max())) if len(used) else (reach, reach)
-    places = range(first - reach, last - reach + 1)
+    first, last = (int(used.min()), int(used.max())) if len(used) else (middle, middle)
+    places = range(first - middle, last - middle + 1)
     drawn = Drawn(figsize=(WIDE, HIGH))
     axes = drawn.add_axes([0, 0, 1, 1])
     for head, row, hue, marker in zip(shown.heads, shares, HUES, MARKERS, strict=False):
         row = row[first : last + 1].tolist()
         axes.plot(places, row, color=hue, marker=marker, ms=3.5, lw=1.1, label=f"head {head}", clip_on=False)
     axes.axvline(0, color=FAINT, lw=0.8, zorder=0)
-    names = ["0", "1", "2", *(f"{2**i + 1}\u2013{2 ** (i + 1)}" for i in range(1, reach))]
+    names = ["0", "1", "2", *(f"{2**i + 1}\u2013{2 ** (i + 1)}" for i in range(1, middle))]
     axes.set_xticks(places, [names[abs(i)] for i in places], rotation=60 if len(places) > 9 else 0)
     axes.tick_params(labelsize=SMALL, length=2, colors=INK)
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
@@ -272,19 +296,16 @@ def profile(shown: _Shown) -> Drawn:
 def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
     """The share in each bin, and the share on special keys, which is in none."""
     n, special = shown.count, torch.tensor(shown.text.special)
-    far = [2**i for i in range((n - 2).bit_length() + 1)] if n > 1 else []  # of bins 1, 2, 3 to 4, 5 to 8, ...
-    edges = torch.tensor([-d for d in reversed(far)] + [0, 1] + [d + 1 for d in far])
-    sums, lost = torch.zeros(len(edges) - 1, dtype=torch.float64), 0.0
-    for i in range(0, n, STRIP):
-        rows = range(i, min(i + STRIP, n))
-        weights = shown.layer.tile(head, rows, None, shown.sequence).mean.cpu().double()
+    sums, lost = 0, 0.0
+    for rows in torch.arange(n).split(STRIP):
+        strip = range(int(rows[0]), int(rows[-1]) + 1)
+        weights = shown.layer.tile(head, strip, None, shown.sequence).mean.cpu().double()
         lost += float(weights[:, special].sum())
-        up_to = torch.nn.functional.pad(weights.masked_fill(special, 0).cumsum(1), (1, 0))
-        sums += up_to.gather(1, (torch.tensor(rows)[:, None] + edges).clamp(0, n)).diff(dim=1).sum(0)
+        sums = sums + by_bin(weights.masked_fill(special, 0), rows)
     return sums / n, lost / n
 
 
-# --- what they share ------------------------------------------------------------------------------------------------------
+# --- shared ---------------------------------------------------------------------------------------------------------
 
 
 def _canvas(width: float, height: float) -> tuple[Drawn, Axes]:
@@ -296,29 +317,24 @@ def _canvas(width: float, height: float) -> tuple[Drawn, Axes]:
     return drawn, axes
 
 
-def _write(
-    axes: Axes, x: float, y: float, text: str, color: str, size: float, side: str, weight: str = "normal", **more
-) -> None:
-    """Text as it stands: a dollar sign begins no formula."""
-    axes.text(
-        x, y, text, color=color, fontsize=size, ha=side, va="center_baseline", weight=weight, parse_math=False, **more
-    )
+def _write(axes: Axes, x: float, y: float, text: str, color: str, size: float, side: str, weight="normal", **options):
+    """Writes text as it is: a dollar sign begins no formula."""
+    options |= {"color": color, "fontsize": size, "ha": side, "weight": weight}
+    axes.text(x, y, text, va="center_baseline", parse_math=False, **options)
 
 
-def _names_of_heads(axes: Axes, shown: _Shown, x: float, y: float) -> None:
+def _write_heads(axes: Axes, shown: _Shown, x: float, y: float) -> None:
     """The layer, and each head in its hue, in a line."""
-    marks = [
-        Line2D([], [], color=hue, lw=2, label=f"head {head}") for head, hue in zip(shown.heads, HUES, strict=False)
-    ]
+    named = [Line2D([], [], lw=0, label=shown.name)]
+    named += [Line2D([], [], color=hue, lw=2, label=f"head {i}") for i, hue in zip(shown.heads, HUES, strict=False)]
     axes.legend(
-        handles=[Line2D([], [], lw=0, label=shown.name), *marks], loc="center", bbox_to_anchor=(x, y),
-        bbox_transform=axes.transData, ncols=len(marks) + 1, frameon=False, fontsize=SMALL, handlelength=1.2,
-        columnspacing=1, handletextpad=0.5, borderpad=0,
+        handles=named, loc="center", bbox_to_anchor=(x, y), bbox_transform=axes.transData, ncols=len(named),
+        frameon=False, fontsize=SMALL, handlelength=1.2, columnspacing=1, handletextpad=0.5, borderpad=0,
     )  # fmt: skip
 
 
 def _left_out(shown: _Shown, lost: Sequence[float]) -> str:
-    """What is not drawn of the weight, in words."""
+    """How much weight is not drawn, in words."""
     text = shown.text
     names = list(dict.fromkeys(text.words[i].text for i in sorted(text.special_words)))
     if not names:

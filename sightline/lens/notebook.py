@@ -1,13 +1,13 @@
-"""What was seen shows itself in a notebook: a cell that ends in it draws the page, in a frame that carries all it needs.
+"""What a watcher has seen shows itself in a notebook: a cell that ends in it draws the page, in a frame.
 
     with sightline.watch(model) as seen:
         model(**tokenizer(texts, padding=True, return_tensors="pt"))
     seen                                             the first sequence; its words are places
     seen.show(tokenizer(texts), sequence=3)          another, with its pieces and words
     seen.figure("lines", layer=3, head=1)            for a paper; the words are known by now
-    seen.widget(sequence=3)                          a long sequence, whose map the kernel makes a part at a time
+    seen.widget(sequence=3)                          a long sequence; the kernel computes the parts of its map in sight
 
-No port is opened, and nothing is loaded: the frame holds the page as text, and it may run its own script and nothing else.
+No port is opened, and nothing is loaded: the frame holds the page as text, and may run its own script and nothing else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sightline.models import text_of
 from sightline.observe import Seen
 from sightline.observe import watch as watch_model
 
-AT_ONCE, AT_MOST = 2**23, 2**26  # weights in a page that nobody asked for, and in one that somebody did
-HEIGHT = 720  # of a page, in pixels; its corner can be drawn
+AT_ONCE, AT_MOST = 2**23, 2**26  # weights in the page of a cell that ends in what was seen, and in that of `show`
+HEIGHT = 720  # of a page, in pixels; its corner can be dragged
 MISSING = "with what sightline[notebook] installs"
 MEASURES = {  # of a head, in a summary: what it is, and how it is written
     "entropy": ("entropy, nats", "{:.2f}"),
@@ -62,28 +62,28 @@ class Page:
 
 
 class Shown(Seen):
-    """What a watcher has seen, for people to look at; else what `Seen` is."""
+    """What a watcher has seen, for people to look at; otherwise as `Seen`."""
 
     def __init__(self, seen: Seen, model: str):
         super().__init__(seen._source)
         self.model = model
-        self._given: dict[int | None, object] = {}  # pieces of a sequence; under None, of the batch
-        self._of: torch.Tensor | None = None  # what was seen when they were given
+        self._pieces: dict[int | None, object] = {}  # of a sequence; under None, of the batch
+        self._pieces_of: torch.Tensor | None = None  # the lse of the pass that they belong to
 
     def show(self, pieces=None, sequence: int = 0, *, layers: Iterable[int | str] | None = None) -> Page:
         """The page of one sequence. Of a long one, or where its map was not kept, a summary of its heads.
 
-        `pieces` is what a tokenizer returned for the batch, or a string for each token, as `sightline.models.text_of` takes it;
-        without, those that were last given here, to `figure` or to `widget`, or else words are places. `layers` chooses;
-        else it is all whose queries and keys are those of the first.
+        `pieces` is what a tokenizer returned for the batch, or a string for each token, as `sightline.models.text_of`
+        takes it; without, those last passed here, to `figure` or to `widget`, or else words are places. `layers` are
+        those to show; None: all whose queries and keys are those of the first.
 
-        Raises: ValueError for a sequence or layer that is not there, for layers of different queries, keys or numbers of heads,
-        and for other pieces than there are tokens; TypeError for what are no pieces.
+        Raises: ValueError for a sequence or layer that is not there, for layers of different queries, keys or numbers
+        of heads, and for other pieces than there are tokens; TypeError for what are no pieces.
         """
         pieces = self._known(pieces, sequence)
-        made = show(self, pieces, sequence, layers, AT_MOST)
+        page = show(self, pieces, sequence, layers, AT_MOST)
         self._keep(pieces, sequence)
-        return made
+        return page
 
     def figure(
         self,
@@ -95,23 +95,25 @@ class Shown(Seen):
         head: int | Sequence[int] = 0,
         query: str | int | None = None,
     ):
-        """A matplotlib figure of one sequence, of the kind "lines", "matrix" or "profile"; see `sightline.lens.figures`.
+        """A figure of one sequence, of the kind "lines", "matrix" or "profile"; see `sightline.lens.figures`.
 
-        `pieces` and `sequence` are those of `show`. Raises: ValueError without matplotlib, and as `sightline.lens.figures.figure` does.
+        `pieces` and `sequence` are those of `show`.
+        Raises: ValueError without matplotlib, and as `sightline.lens.figures.figure` does.
         """
         try:
             from sightline.lens.figures import figure
         except ImportError:
             raise ValueError(f"figure: expected matplotlib, {MISSING}, got none; install that") from None
         pieces = self._known(pieces, sequence)
-        made = figure(self, kind, pieces, sequence, layer=layer, head=head, query=query)
+        drawn = figure(self, kind, pieces, sequence, layer=layer, head=head, query=query)
         self._keep(pieces, sequence)
-        return made
+        return drawn
 
     def widget(self, pieces=None, sequence: int = 0, *, layers: Iterable[int | str] | None = None):
         """The page of one sequence of any length, which asks the kernel for what it shows; see `sightline.lens.widget`.
 
-        `pieces` and `sequence` are those of `show`. Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
+        `pieces` and `sequence` are those of `show`.
+        Raises: ValueError without anywidget, where the map was not kept, and as `show` does.
         """
         try:
             from sightline.lens.page_queries import Answers
@@ -126,24 +128,25 @@ class Shown(Seen):
         return Widget(Answers(alone, text, self.model, _numbers(self, chosen)))
 
     def _known(self, pieces, sequence: int):
-        """The pieces, or those that were given before for what is seen now."""
+        """The pieces, or those that were passed before and belong to the same forward pass."""
         if pieces is not None:
             return pieces
-        same = self._of is not None and self.watched and torch.equal(self._of, self.layer(self.watched[0]).lse)
-        return self._given.get(sequence, self._given.get(None)) if same else None
+        old = self._pieces_of
+        same = old is not None and self.watched and torch.equal(old, self.layer(self.watched[0]).lse)
+        return self._pieces.get(sequence, self._pieces.get(None)) if same else None
 
     def _keep(self, pieces, sequence: int) -> None:
-        """Pieces of one sequence are kept for that alone."""
+        """Keeps pieces of the batch for all sequences, and those of one sequence for that alone."""
         if pieces is None:
             return
         now = self.layer(self.watched[0]).lse
-        if self._of is None or not torch.equal(self._of, now):
-            self._given, self._of = {}, now.clone()
+        if self._pieces_of is None or not torch.equal(self._pieces_of, now):
+            self._pieces, self._pieces_of = {}, now.clone()
         alone = isinstance(pieces, (list, tuple)) and all(isinstance(piece, (str, bytes)) for piece in pieces)
         if alone or hasattr(pieces, "offsets"):
-            self._given[sequence] = pieces
+            self._pieces[sequence] = pieces
         else:
-            self._given = {None: pieces}
+            self._pieces = {None: pieces}
 
     def _repr_html_(self) -> str:
         try:
@@ -154,16 +157,16 @@ class Shown(Seen):
 
 @contextmanager
 @functools.wraps(watch_model)
-def watch(model: torch.nn.Module, *given, **named) -> Iterator[Shown]:
-    with watch_model(model, *given, **named) as seen:
+def watch(model: torch.nn.Module, *arguments, **options) -> Iterator[Shown]:
+    with watch_model(model, *arguments, **options) as seen:
         yield Shown(seen, type(model).__name__)
 
 
 def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None, most: int) -> Page:
-    """The page of one sequence, as `Shown.show` gives it, if it has at most so many weights."""
+    """The page of one sequence, or a summary where that has more than `most` weights."""
     from sightline.lens import inline
     from sightline.lens.page import render
-    from sightline.lens.page_data import looked  # which brings all models that it can look into
+    from sightline.lens.page_data import look_data  # imports all that opens models
 
     chosen = _chosen(seen, sequence, layers)
     n = _length(seen, chosen[0], sequence)
@@ -179,7 +182,7 @@ def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None,
         why = f"{n:,} tokens under {heads} heads are many for a page; {other}"
     else:
         try:
-            data = looked(seen.alone(sequence, chosen), text, seen.model, None, None, None)
+            data = look_data(seen.alone(sequence, chosen), text, seen.model, None, None, None)
             return Page(render(data | {"notes": numbers}), [*others, *([PLACES] if pieces is None else [])])
         except ValueError as error:  # so many heads that a page cannot hold them
             why = f"{error}; {LONGER}"
@@ -187,7 +190,7 @@ def show(seen: Shown, pieces, sequence: int, layers: Iterable[int | str] | None,
 
 
 def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> list[str]:
-    """The names of the layers to show: queries and keys are the same tokens, of one number, and there are as many heads in each.
+    """The names of the layers to show: each of them has the same tokens as queries and keys, and as many heads.
 
     Raises: ValueError where that is not so.
     """
@@ -207,8 +210,8 @@ def _chosen(seen: Seen, sequence: int, layers: Iterable[int | str] | None) -> li
     n, m, heads = shape(names[0])
     if n != m or n == 0:
         raise ValueError(
-            f"show: expected a sequence of one token or more that looks at itself, got {n} queries and {m} keys in {names[0]}; "
-            "name other layers, or another sequence"
+            "show: expected a sequence of one token or more that looks at itself, "
+            f"got {n} queries and {m} keys in {names[0]}; name other layers, or another sequence"
         )
     alike = [name for name in names if shape(name) == (n, n, heads)]
     if layers is not None and alike != names:
@@ -225,7 +228,7 @@ def _length(seen: Seen, name: str, sequence: int) -> int:
 
 
 def _others(seen: Seen, chosen: list[str], sequence: int) -> list[str]:
-    """How the others of a batch are shown."""
+    """A note on how to show the other sequences of a batch."""
     count = len(seen.layer(chosen[0]).offsets) - 1
     other = 3 if count > 3 and sequence != 3 else (sequence + 1) % count
     shown = f"Sequence {sequence} of {count}; seen.show(sequence={other}) shows another."
@@ -233,7 +236,7 @@ def _others(seen: Seen, chosen: list[str], sequence: int) -> list[str]:
 
 
 def _numbers(seen: Seen, chosen: list[str]) -> list[str]:
-    """Which layers and heads the numbers on a page mean, where they mean others."""
+    """Notes on which layers and heads the numbers on a page stand for, where they are others."""
     notes, heads = [], seen.layer(chosen[0]).heads
     if chosen != seen.names:
         numbered = ", ".join(f"{number} is {name}" for number, name in enumerate(chosen))
@@ -244,23 +247,24 @@ def _numbers(seen: Seen, chosen: list[str]) -> list[str]:
     return notes
 
 
-# --- a summary ------------------------------------------------------------------------------------------------------------
+# --- a summary ----------------------------------------------------------------------------------------------------
 
 STYLE = """:root { color-scheme: light dark; } body { margin: 0 .3rem; font: 13px/1.5 system-ui, sans-serif; }
-table { border-collapse: collapse; margin: .6rem 0 1.2rem; } caption, th { font-weight: 400; text-align: left; opacity: .7; }
+table { border-collapse: collapse; margin: .6rem 0 1.2rem; }
+caption, th { font-weight: 400; text-align: left; opacity: .7; }
 td, th { padding: .15rem .45rem; } td { text-align: right; font-variant-numeric: tabular-nums; }
 tr:hover td { outline: 1px solid color-mix(in srgb, CanvasText 25%, transparent); }"""
 
 
 def _summary(seen: Shown, chosen: list[str], sequence: int, notes: list[str]) -> Page:
-    """Layers by heads, for each measure a table, without a script."""
+    """A table of layers by heads for each measure, without a script."""
     tables = []
     for measure, (what, form) in MEASURES.items():
         rows = []
         for name in chosen:
             layer = seen.layer(name)
-            mine = slice(*layer.offsets[sequence : sequence + 2].tolist())
-            rows.append(getattr(layer, measure)[mine].mean(0).tolist())
+            start, stop = layer.offsets[sequence : sequence + 2].tolist()
+            rows.append(getattr(layer, measure)[start:stop].mean(0).tolist())
         most = max(map(max, rows))
         if most > 0:
             tables.append(_table(what, form, rows, most))

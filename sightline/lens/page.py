@@ -1,8 +1,8 @@
 """A page must open anywhere, years later, without a network: one HTML file with its style, script and numbers inside.
 
-`render` puts data (a dict that JSON can hold) into the page; the script of the page draws all it shows from that one
-embedded JSON, which can therefore also be read back by a program. The data of a look are described in `inline`, those of a
-report on heads where they are made, in `head_roles.page_data`. Version 1 of those of a comparison:
+`render` puts data (a dict that JSON can hold) into the page; the script draws everything from that JSON, which a
+program can also read back. `inline` describes the data of a look, `head_roles.page_data` those of a report on heads.
+Those of a comparison, version 1:
 
     version        1
     title, about   a line; a list of paragraphs, in which `names` may stand between backticks
@@ -18,12 +18,12 @@ report on heads where they are made, in `head_roles.page_data`. Version 1 of tho
                    where a spread is {median, low, high} over the seeds, or null
     baselines      [{name, value, distance: {bucket: value}}]: answers that need no encoder
     sentences, notes, captions {distance, time, tokens}, settings {name: value}, machine {name: value}
-    exhibit        null, or one sequence and what each head looks at in it, drawn as a look in a frame:
-                   {about: [paragraph], layers, heads, chosen {layer, head}, start: the token asked first,
+    exhibit        null, or one sequence and what each head looks at in it, drawn as a look:
+                   {about: [paragraph], layers, heads, chosen {layer, head}, start: the token to start at,
                     tokens [{space: text before it, text, layout: bool, gold, answer, probability, binding: index}],
                     weights: base64 of uint16, little endian, [layers, heads, n, n] in units of 1/65535,
-                    influence: likewise [n, n], the share of each input in what moves an encoding, and probes: how it was
-                    estimated; older data lack both}
+                    influence: likewise [n, n], the share of each input in what moves an encoding,
+                    probes: the number of random probes that estimated it}
 """
 
 from __future__ import annotations
@@ -38,8 +38,14 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from sightline.files import replacing
-from sightline.lens.exhibited import look_of
+from sightline.lens.influence_profile import Shares, influence_data
+from sightline.lens.page_data import look_data
+from sightline.models import Text, Unit
 
 VERSION = 1
 
@@ -50,19 +56,30 @@ class Assets(NamedTuple):
     scripts: tuple[str | Path, ...]
     styles: tuple[str | Path, ...]
 
+    def joined(self, ending: str) -> str:
+        """The text of all files of one ending, which is .js or .css."""
+        folder = resources.files("sightline.lens") / "assets"
+        names = self.scripts if ending == ".js" else self.styles
+        return "".join((folder / f"{name}{ending}").read_text("utf-8") for name in names)  # a whole path stays itself
 
-LOOK = "look-source look-data look-blocks look-text look-heads look-lines look-map look-pictures look-tiles look-profile look-predicts"
+
+BASE = ("elements", "numbers", "start")
+PLOTS = (*BASE, "scales", "kinds", "plots")
+LOOK = tuple(
+    f"look-{name}" for name in "source data blocks text heads lines map pictures tiles profile predicts".split()
+) + ("look",)
 PAGES = {
-    "page": Assets(("elements", "scales", "kinds", "plots", "compared", "exhibit", "page"), ("page",)),
+    "comparison": Assets((*PLOTS, "comparison"), ("page", "comparison")),
+    "comparison with exhibit": Assets((*PLOTS, *LOOK, "exhibit", "comparison"), ("page", "look", "comparison")),
     "heads": Assets(
-        ("elements", "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"), ("page", "heads")
+        (*BASE, "scales", "heads-data", "heads-scatter", "heads-table", "heads-sheet", "heads"), ("page", "heads")
     ),
-    "look": Assets(("elements", *LOOK.split(), "look", "look-notes"), ("look",)),
+    "look": Assets((*BASE, "scales", *LOOK, "look-page"), ("page", "look")),
 }
 
 
 def render(data: dict, assets: Assets | None = None) -> str:
-    """The whole page as one string, of a comparison, a look or heads; whatever stands in the data is shown as text and never run.
+    """The whole page of a comparison, a look or heads as one string; text in the data is shown and never run.
 
     `assets` draw data of another kind.
 
@@ -72,72 +89,74 @@ def render(data: dict, assets: Assets | None = None) -> str:
     """
     if data.get("version") != VERSION:
         raise ValueError(f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; compare again")
-    kind = data.get("page", "page")
-    if assets is None and kind not in PAGES:
-        raise ValueError(f"lens.render: expected the data of a comparison, a look or heads, got {kind!r}; make it anew")
-    assets = assets or PAGES[kind]
-    style, script = "".join(_asset(name, ".css") for name in assets.styles), _script(assets)
-    if data.get("shows") == "influence":
-        style += _asset("influence", ".css")
-    if not data.get("exhibit"):
-        return _laid_out(data["title"], style, [script], [_embeddable(data)], data.get("by") == "server")
-    inner = _script(PAGES["look"])
-    shown = look_of(data["exhibit"])
-    frame = _laid_out(shown["title"], _asset("look", ".css") + _asset("framed", ".css"), [inner], [_embeddable(shown)])
-    return _laid_out(data["title"], style, [script, inner], [_embeddable(data), _embeddable(frame)])
-
-
-def _asset(name: str | Path, ending: str) -> str:
-    folder = resources.files("sightline.lens") / "assets"
-    return (folder / f"{name}{ending}").read_text("utf-8")  # a whole path stays itself
-
-
-def _script(assets: Assets) -> str:
-    return '"use strict";\n' + "".join(_asset(name, ".js") for name in assets.scripts)
-
-
-def _laid_out(title: str, style: str, scripts: list[str], data: list[str], served: bool = False) -> str:
-    """A page that runs the first of the scripts; the others may run in frames, which are under the rule of the page around them.
-
-    The first of the data are the page's; what follows is a frame.
-    """
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    kind, exhibit = data.get("page", "comparison"), data.get("exhibit")
+    if assets is None:
+        kind += " with exhibit" if kind == "comparison" and exhibit else ""
+        if kind not in PAGES:
+            raise ValueError(
+                f"lens.render: expected the data of a comparison, a look or heads, got {kind!r}; make it again"
+            )
+        assets = PAGES[kind]
+    script = f'"use strict";\n{assets.joined(".js")}'
     parts = {
-        "title": html.escape(title),
-        "connect": "; connect-src 'self'" * served,  # it asks its server
-        "style": style,
-        "script": scripts[0],
-        # Only these very scripts may run, so that nothing could be injected even if the escaping failed.
-        "hash": "' '".join(f"sha256-{hash}" for hash in hashes),
-        "data": '</script>\n<script type="application/json" id="frame">'.join(data),
+        "title": html.escape(data["title"]),
+        "connect": "; connect-src 'self'" * (data.get("by") == "server"),  # it asks its server
+        "style": assets.joined(".css"),
+        "script": script,
+        # Only this very script may run, so that nothing could be injected even if the escaping failed.
+        "hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "data": _json_element("data", data) + (_json_element("look", exhibit_look(exhibit)) if exhibit else ""),
     }
-    return re.sub(r"\[\[(\w+)\]\]", lambda found: parts[found[1]], _asset("page", ".html"))
+    template = (resources.files("sightline.lens") / "assets" / "page.html").read_text("utf-8")
+    return re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], template)
+
+
+def exhibit_look(exhibit: dict) -> dict:
+    """The data of a look at the exhibit of a comparison, with the bindings of its names."""
+    tokens, chosen = exhibit["tokens"], exhibit["chosen"]
+    units = [Unit(token["space"], token["text"]) for token in tokens]
+    gold = [(i, token["binding"]) for i, token in enumerate(tokens) if token["binding"] is not None]
+    n = len(units)
+    text = Text(units, units, list(range(n)), [False] * n, gold)
+    maps = _unpacked(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
+    data = look_data(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
+    data["start"]["from"] = exhibit["start"]
+    data["influence"] = influence_data(
+        _unpacked(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text
+    )
+    return data
+
+
+def _unpacked(shares: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(base64.b64decode(shares), "<u2") / np.float32(65535))
 
 
 def write_page(data: dict, path: str | os.PathLike, assets: Assets | None = None) -> Path:
     """Write the page to `path`, aside and then renamed, so that a full disk leaves the old page whole.
 
-    A device or a pipe is written into, and of a link what it stands for.
+    A device or a pipe is written to directly; of a link, the target is replaced.
     """
-    page = render(data, assets).encode("utf-8", "backslashreplace")  # a file name may be no UTF-8
+    page = render(data, assets).encode("utf-8", "backslashreplace")  # a file name need not be UTF-8
     with replacing(path, named=True) as file:
         file.write(page)
     return Path(path)
 
 
 def read_page(path: str | os.PathLike) -> dict:
-    """The data embedded in a page, as they were given to `render`."""
-    found = re.search(
-        r'<script type="application/json" id="data">(.*?)</script>', Path(path).read_text("utf-8"), re.DOTALL
-    )
-    if found is None:
+    """The data embedded in a page, as `render` received them.
+
+    Raises: ValueError where the page has none.
+    """
+    page = Path(path).read_text("utf-8")
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    if match is None:
         raise ValueError(f"{path}: expected a page written by sightline, found no data in it")
-    return json.loads(found[1])
+    return json.loads(match[1])
 
 
-def _embeddable(data: dict | str) -> str:
+def _json_element(name: str, data: dict) -> str:
     """JSON that cannot end its own script element: `<` and the line separators of JavaScript are escaped."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
+    return f'<script type="application/json" id="{name}">{text}</script>'

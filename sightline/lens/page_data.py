@@ -1,69 +1,89 @@
-"""One text and all that a model's heads look at in it, as the data of a page: from the model's name to a dict that JSON can hold.
+"""One text and all that a model's heads look at in it, as the data of a page: a dict that JSON can hold.
 
-text -> pieces and words (`sightline.models`) -> the model, watched -> maps, links and statistics (`inline`), influence (`moved`) -> `write_page`
+model's name -> `models.open_model` -> pieces and words -> the model, watched -> maps, links and statistics (`inline`)
+-> influence (`influence_profile`) -> what it predicts (`prediction`) -> `write_page`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sightline.lens import distance, inline
-from sightline.lens import influence_profile as moved
-from sightline.lens.predicted import predicted
-from sightline.lens.reading import Reader, opened
+from sightline.lens import inline
+from sightline.lens.influence_profile import Shares, estimate_map, estimate_profile, within
+from sightline.lens.prediction import prediction
 from sightline.models import Text, direction, isolated
+from sightline.models.opening import OpenModel, evaluating, open_model
 from sightline.observe import watch
+from sightline.observe.distances import by_distance, in_bins, row_statistics
+from sightline.sequences import Sequences
 from sightline.training import Model
 
 FAR, FARTHEST = 3, 25  # words: a link of such a length is worth showing first, and in sight
 
 
 def look(
-    model: str | Path | Model, text: str, *, link: str | None = None, layer: int | None = None, head: int | None = None
+    model: str | Path | nn.Module,
+    text: str,
+    *,
+    tokenizer=None,
+    link: str | None = None,
+    layer: int | None = None,
+    head: int | None = None,
 ) -> dict:
     """What every head of a model looks at in a text: the data that `lens.write_page` makes a page of.
 
-    `model` is the folder of a fitted model, a fitted model, or the folder or name of a Hugging Face model. `link` names two
-    words, as in its:Law (the second of several: its:2): which heads join them is then ranked, under "link" in the data, and the page
-    opens there. `layer` and `head` say which head it opens with; a layer alone, the mean of its heads. The format is that of
-    `sightline.lens.inline`. Where a model's attention cannot be seen, as in one that has none, it is what moves its encodings.
+    `model` is the folder of a fitted model, or the folder or name of a Hugging Face model; or either kind of model in
+    memory, then one of Hugging Face with its `tokenizer`. `link` names two words, as in its:Law (the second of several:
+    its:2): which heads join them is then ranked, under "link" in the data, and the page opens there. `layer` and `head`
+    say which head it opens with; a layer alone, the mean of its heads. The format is that of `sightline.lens.inline`.
+    Where attention cannot be seen, it shows what moves encodings.
 
-    Raises: ValueError for a model that can be asked for neither, a text of no tokens or too many, a word that is not in it or occurs
-    twice, a layer or head out of range.
+    Raises: ValueError for a model that shows neither, a text of no tokens or too many, a word that is not in it or
+    occurs twice, a layer or head out of range.
 
     >>> from sightline.lens import look, write_page
-    >>> write_page(look("all-MiniLM-L6-v2", "The Law is perfect.", link="Law:perfect"), "look.html")  # doctest: +SKIP
+    >>> data = look("all-MiniLM-L6-v2", "The Law is perfect.", link="Law:perfect")  # doctest: +SKIP
+    >>> write_page(data, "look.html")  # doctest: +SKIP
     """
+    check_text(text)
+    opened = open_model(model, tokenizer)
+    words, ids = opened.read_text(text)
+    check_length(opened, words)
+    if not opened.blind and len(ids) > inline.LONGEST:
+        raise ValueError(
+            f"look: expected at most {inline.LONGEST} tokens, as fit into a page, got {len(ids)}; "
+            "serve it with --serve, or shorten the text"
+        )
+    pair = None if link is None else words.pair(link)
+    with evaluating(opened.model):
+        return (_influences if opened.blind else _weights)(opened, words, ids, pair, layer, head)
+
+
+def check_text(text: str) -> None:
+    """Raises: TypeError for what is no text; ValueError for one that is not Unicode."""
     if not isinstance(text, str):
         raise TypeError(f"look: expected a text, got {type(text).__name__}; give one text")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
-    reader = opened(model)
-    words, ids = reader.read(text)
-    _check_length(reader, words, ids)
-    pair = None if link is None else words.pair(link)
-    shown = _moved if reader.blind else _seen
-    with _evaluating(reader.model):
-        return shown(reader, words, ids, pair, layer, head)
 
 
-def _seen(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
-    """What its heads look at, and beside it what moves its outputs."""
-    with torch.no_grad(), watch(reader.model, keep_map=True) as seen:
-        scores = reader.run(ids)
-    data = looked(seen, text, reader.name, pair, layer, head)
-    influence = moved.beside(reader.model, ids, text)
-    predicts = predicted(reader.model, scores, text) if isinstance(reader.model, Model) else None
-    about = {"notes": reader.notes + unread(text), "predicts": predicts}
-    return data | about | {"influence": _rounded(influence)}
+def check_length(opened: OpenModel, text: Text) -> None:
+    """Raises: ValueError for a text of no tokens, or of more than the model has positions for."""
+    count = len(text.pieces)
+    if all(text.special):
+        raise ValueError("look: expected a text, got one without a token; give at least a word")
+    if opened.longest is not None and count > opened.longest:
+        raise ValueError(
+            f"look: expected at most {opened.longest} tokens, as {opened.name} has positions for, got {count}; "
+            "shorten the text"
+        )
 
 
-def unread(text: Text) -> list[str]:
+def unknown_note(text: Text) -> list[str]:
     """What a page says of pieces that the model does not know."""
     if not (count := len(text.unknown)):
         return []
@@ -71,145 +91,119 @@ def unread(text: Text) -> list[str]:
     return [f"{some} unknown to the model, which reads one and the same token there; dots underline the text."]
 
 
-def _moved(reader: Reader, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+def _weights(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
+    """What its heads look at, and beside it what moves its outputs."""
+    with torch.no_grad(), watch(opened.encoder, keep_map=True) as seen:
+        encodings = opened.encode(Sequences(ids, [0, len(ids)]))
+        predicts = prediction(opened.model, encodings, text)
+    data = look_data(seen, text, opened.name, pair, layer, head)
+    return data | {
+        "notes": [*opened.notes, *unknown_note(text)],
+        "predicts": predicts,
+        "influence": _rounded(estimate_profile(opened.model, ids, text)),
+    }
+
+
+def _influences(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
     """What moves its encodings, where its heads cannot be seen."""
     if layer is not None or head is not None:
         raise ValueError(
-            f"look: expected no layer or head for {reader.name}, as {reader.blind}, got {layer if head is None else head}; leave it out"
+            f"look: expected no layer or head for {opened.name}, as {opened.blind}, "
+            f"got {layer if head is None else head}; leave it out"
         )
     try:
-        shares, about = moved.alone(reader.model, ids, reader.width)
+        shares, about = estimate_map(opened.model, ids, opened.width)
     except TypeError as error:
-        raise ValueError(f"look: {reader.blind}; nor can its influence be told: {error}") from None
-    data = looked(moved.Shares(shares[None, None]), text, reader.name, pair, None, None)
+        raise ValueError(f"look: {opened.blind}; nor can its influence be measured: {error}") from None
     predicts = None
-    if isinstance(reader.model, Model):
+    if isinstance(opened.model, Model):
         with torch.no_grad():
-            predicts = predicted(reader.model, reader.run(ids), text)
-    notes = unread(text) + [
-        f"No attention weights are shown: {reader.blind}.",
-        f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
-    ]
-    title = f"What moves {reader.name}: {text.short}"
-    return data | {"shows": "influence", "title": title, "notes": reader.notes + notes, "predicts": predicts}
+            predicts = prediction(opened.model, opened.encode(Sequences(ids, [0, len(ids)])), text)
+    return look_data(Shares(shares[None, None]), text, opened.name, pair, None, None) | {
+        "shows": "influence",
+        "title": f"What moves {opened.name}: {text.short}",
+        "notes": [
+            *opened.notes,
+            *unknown_note(text),
+            f"No attention weights are shown: {opened.blind}.",
+            f"Shown is influence: of all that moves the encoding of a piece, the share of each input. {about}",
+        ],
+        "predicts": predicts,
+    }
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model without dropout, and then as it was."""
-    training = model.training
-    try:
-        yield model.eval()
-    finally:
-        model.train(training)
-
-
-def looked(seen, text: Text, name: str, pair: tuple[int, int] | None, layer: int | None, head: int | None) -> dict:
-    """The data of a page, from an observation of the model's last forward pass on this text, or from what stands for one.
+def look_data(seen, text: Text, name: str, pair: tuple[int, int] | None, layer: int | None, head: int | None) -> dict:
+    """The data of a page, from an observation of the model's last forward pass on this text, or from `Shares`.
 
     Raises: ValueError for a layer or head that the model does not have.
     """
-    measured: dict[str, list] = {}
-    maps = inline.Maps(text, _measuring(seen, text, measured))
-    asked = _asked(maps, layer, head)
+    statistics: dict[str, list] = {}
+    maps = inline.Maps(text, _measured(seen, text, statistics))
+    view = inline.view_of(layer, head, maps.layers, maps.heads)
     there, back = ([], []) if pair is None else (maps.between(*pair), maps.between(*pair[::-1]))
-    start, opens = _start(maps, asked, pair, there)
+    start, opens = _start(maps, view, pair, there)
     blocks, links = inline.blocks(maps, [start["view"]] + [view for view, _ in there[:3] + back[:3]])
-    far = measured.pop("far")
-    return {
-        "page": "look",
-        "version": inline.VERSION,
-        "shows": "weights",
-        "title": f"{name} looks at: {text.short}",
-        "model": name,
-        "notes": [],
-        "layers": maps.layers,
-        "heads": maps.heads,
-        "pieces": text.pieces,
-        "words": text.words,
-        "word_of": text.word_of,
-        "special": [i for i, special in enumerate(text.special) if special],
-        "unknown": text.unknown,
-        "ends": text.ends,
-        "dir": text.direction,
-        "gold": text.gold,
-        "predicts": None,
-        "statistics": _rounded(measured),
-        "bins": distance.bins(len(text.pieces)),
-        "profile": _rounded(distance.profile(torch.tensor(far)).tolist()),
+    far = torch.tensor(statistics.pop("far"))
+    return inline.text_data(text, name, maps.layers, maps.heads, start, opens) | {
+        "statistics": _rounded(statistics),
+        "profile": _rounded(in_bins(far).tolist()),
         "within": _within(far),
-        "influence": None,
-        "start": start,
-        "opens": opens,
         "link": pair and {"from": pair[0], "to": pair[1], "there": _rounded(there), "back": _rounded(back)},
         "links": links,
-        "size": min(len(text.pieces), inline.SIZE),
         "blocks": blocks,
     }
 
 
-def _check_length(reader: Reader, text: Text, ids: Tensor) -> None:
-    if not len(ids) or all(text.special):
-        raise ValueError("look: expected a text, got one without a token; give at least a word")
-    fits = None if reader.blind else inline.LONGEST  # what moves encodings has a limit of its own
-    for longest, why, way in (
-        (reader.longest, f"as {reader.name} has positions for", "shorten the text"),
-        (fits, "as fit into a page", "serve it with --serve, or shorten the text"),
-    ):
-        if longest is not None and len(ids) > longest:
-            raise ValueError(f"look: expected at most {longest} tokens, {why}, got {len(ids)}; {way}")
+looked = look_data  # alias
 
 
-def _asked(maps: inline.Maps, layer: int | None, head: int | None) -> str | None:
-    """The view that is asked for by layer and head."""
-    for what, number, count in (("layer", layer, maps.layers), ("head", head, maps.heads)):
-        if number is not None and not 0 <= number < count:
-            raise ValueError(f"look: expected a {what} from 0 to {count - 1}, got {number}; count from 0")
-    if head is not None and layer is None:
-        raise ValueError(f"look: expected a layer for head {head}, got none; say which")
-    return None if layer is None else str(layer) if head is None else f"{layer}.{head}"
+# --- what is shown first ------------------------------------------------------------------------------------------
 
 
 def _start(
-    maps: inline.Maps, asked: str | None, pair: tuple[int, int] | None, there: list[tuple[str, float]]
+    maps: inline.Maps, view: str | None, pair: tuple[int, int] | None, there: list[tuple[str, float]]
 ) -> tuple[dict, str]:
-    """The view and word to show first, and why: as asked, else the strongest link between two words that are not neighbours."""
+    """The view and word to show first, and a sentence that says why: those that are named, else a strong link."""
+    text = maps.text
+    strong, word, other, why = _strongest_link(maps, [view] if view else [name for name in maps.words if "." in name])
+    if text.gold and len(text.words) == len(text.pieces):
+        strong, word, other = _strongest_binding(maps, [view] if view else [name for name in maps.words if "." in name])
+        why = "the use of a name from which a head looks most at its binding"
+    if pair is not None:
+        strong, (word, other) = view or there[0][0], pair
+        why = "the two words that were asked for" + ("" if view else ", and the head that joins them most")
+    elif view:
+        why += f", in the {'head' if '.' in view else 'layer'} that was asked for"
+    words = " \u2192 ".join(_apart(text, i) for i in (word, other) if i is not None)
+    return {"view": strong, "from": word}, f"The page opens on {why}{'' if other is None else f': {words}'}."
+
+
+def _strongest_link(maps: inline.Maps, views: list[str]) -> tuple[str, int, int | None, str]:
+    """The view and the two words of the strongest link between words that are not neighbours, and what it is."""
     text = maps.text
     words = [i for i in range(not text.special[0], len(text.words)) if i not in text.special_words]
     words = [i for i in words if len(text.words[i].text) > 2] or words
-    views = [asked] if asked else [view for view in maps.words if "." in view]
-    best, view, place, other = -1.0, views[0], words[0] if words else 0, None
-    chosen = torch.tensor(words, dtype=torch.int64)
-    for one in views if len(words) else ():
-        far = maps.words[one][chosen][:, chosen].float()
-        apart = (chosen[:, None] - chosen).abs()
-        far[(apart < FAR) | (apart > FARTHEST)] = -0.5
-        if float(far.max()) > best:
-            best, view = float(far.max()), one
-            place, other = (words[i] for i in divmod(int(far.argmax()), len(words)))
-    why = f"the strongest link between words that are {FAR} to {FARTHEST} words apart"
-    if best <= 0:
-        other, why = None, "the first word; no two words are far apart and linked"
-    if text.gold and len(text.words) == len(
-        text.pieces
-    ):  # the use that finds its binding best, of those that are apart
-        links = [link for link in text.gold if link[0] != link[1]] or text.gold
-        uses, bindings = torch.tensor(links).T
-        found = torch.stack([maps.words[one][uses, bindings] for one in views]).int()
-        view, (place, other) = views[int(found.max(1).values.argmax())], links[int(found.max(0).values.argmax())]
-        why = "the use of a name from which a head looks most at its binding"
-    if pair is not None:
-        view, (place, other) = asked or there[0][0], pair
-        why = "the two words that were asked for" + ("" if asked else ", and the head that joins them most")
-    elif asked:
-        why += f", in the {'head' if '.' in asked else 'layer'} that was asked for"
-    return {"view": view, "from": place, "hide": any(text.special)}, _sentence(text, why, place, other)
+    places = torch.tensor(words, dtype=torch.int64)
+    apart = (places[:, None] - places).abs()
+    hidden = (apart < FAR) | (apart > FARTHEST)
+    best, link = 0.0, None
+    for view in views if words else ():
+        weights = maps.words[view][places][:, places].float().masked_fill_(hidden, -1)
+        if float(weights.max()) > best:
+            query, key = divmod(int(weights.argmax()), len(words))
+            best, link = float(weights.max()), (view, words[query], words[key])
+    if link is None:
+        return views[0], words[0] if words else 0, None, "the first word; no two words are far apart and linked"
+    return *link, f"the strongest link between words that are {FAR} to {FARTHEST} words apart"
 
 
-def _sentence(text: Text, why: str, place: int, other: int | None) -> str:
-    """The sentence that says why a page opens where it does."""
-    words = " \u2192 ".join(_apart(text, i) for i in (place, other) if i is not None)
-    return f"The page opens on {why}." if other is None else f"The page opens on {why}: {words}."
+def _strongest_binding(maps: inline.Maps, views: list[str]) -> tuple[str, int, int]:
+    """The view and the use of a name that looks most at its binding, if possible not at itself."""
+    gold = maps.text.gold
+    links = [link for link in gold if link[0] != link[1]] or gold
+    uses, bindings = torch.tensor(links).T
+    weights = torch.stack([maps.words[view][uses, bindings] for view in views]).int()
+    return views[int(weights.max(1).values.argmax())], *links[int(weights.max(0).values.argmax())]
 
 
 def _apart(text: Text, word: int) -> str:
@@ -218,50 +212,38 @@ def _apart(text: Text, word: int) -> str:
     return isolated(spelled) if "rtl" in (text.direction, direction(spelled)) else spelled
 
 
-# --- statistics -----------------------------------------------------------------------------------------------------------
+# --- statistics ---------------------------------------------------------------------------------------------------
 
 
-def _measuring(seen, text: Text, measured: dict[str, list]) -> Iterator[Tensor]:
-    """The weights of each layer in turn; what is measured of them is put down on the way."""
+def _measured(seen, text: Text, statistics: dict[str, list]) -> Iterator[Tensor]:
+    """The weights of each layer in turn; their statistics are added on the way."""
     n = len(text.pieces)
     for number in range(seen.layers):
         weights = seen.layer(number).weights(0).float().cpu()
         if weights.shape[1:] != (n, n):
             raise ValueError(
-                f"look: expected attention of a text's {n} pieces to each other, got {list(weights.shape[1:])} in layer {number}; "
-                "use sightline.watch for this model"
+                f"look: expected attention of a text's {n} pieces to each other, "
+                f"got {list(weights.shape[1:])} in layer {number}; use sightline.watch for this model"
             )
-        for name, values in _measures(weights, text).items():
-            measured.setdefault(name, []).append(values.tolist())
+        for name, values in _statistics(weights, text).items():
+            statistics.setdefault(name, []).append(values.tolist())
         yield weights
 
 
-def _measures(weights: Tensor, text: Text) -> dict[str, Tensor]:
-    """Shapes: weights [H, n, n] -> [H] each; far [H, 2n - 1], the share at each distance."""
-    n = weights.shape[-1]
-    place, special = torch.arange(n), torch.tensor(text.special)
-    found = {
-        "entropy": torch.special.entr(weights).sum(-1).mean(-1),
-        "distance": (weights * (place - place[:, None]).abs()).sum(-1).mean(-1),
-        "first": weights[:, :, 0].mean(-1),
-        "previous": weights.diagonal(-1, 1, 2).sum(-1) / n,
-        "next": weights.diagonal(1, 1, 2).sum(-1) / n,
-        "special": weights[:, :, special].sum(-1).mean(-1),
-    }
+def _statistics(weights: Tensor, text: Text) -> dict[str, Tensor]:
+    """Means over all queries. Shapes: weights [H, n, n] -> [H] each; far [H, 2n - 1], the share at each distance."""
+    rows, special = torch.arange(weights.shape[-1]), torch.tensor(text.special)
+    means = {name: values.mean(-1) for name, values in row_statistics(weights, rows, special).items()}
     if text.gold:
         uses, bindings = torch.tensor(text.gold).T
-        found["binding"] = weights[:, uses, bindings].mean(-1)
-    return found | {"far": distance.by_distance(weights, place, special)}
+        means["binding"] = weights[:, uses, bindings].mean(-1)
+    return means | {"far": by_distance(weights.masked_fill(special, 0), rows) / len(rows)}
 
 
-def _within(far: list) -> dict[str, list]:
-    """Of each view. Shapes: far [layers][heads][2n - 1]."""
-    layers = torch.tensor(far)
-    means = [layers.mean((0, 1)), *layers.mean(1)]
-    return {
-        view: distance.within(one)
-        for view, one in zip(inline.views(*layers.shape[:2]), [*means, *layers.flatten(0, 1)], strict=True)
-    }
+def _within(far: Tensor) -> dict[str, list]:
+    """Of each view. Shapes: far [layers, heads, 2n - 1]."""
+    views = [far.mean((0, 1)), *far.mean(1), *far.flatten(0, 1)]
+    return {view: within(one) for view, one in zip(inline.views(*far.shape[:2]), views, strict=True)}
 
 
 def _rounded(value):

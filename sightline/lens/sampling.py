@@ -1,4 +1,4 @@
-"""All heads of a long text at a glance, from queries that are spread over it: numbers, distances and small pictures, layer by layer."""
+"""All heads of a long text at a glance: statistics and thumbnails from queries that are spread over it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sightline.lens.distance import bins
 from sightline.lens.inline import SIZE, as_bytes
-from sightline.lens.views import View, spread
+from sightline.lens.views import View, sampled_rows
 from sightline.models import Text
 from sightline.observe import Layer
+from sightline.observe.distances import bins_within, by_bin, row_statistics
 
 
 class Sample:
-    """Means over the sampled queries, of each layer as it is added; a text of some thousands of pieces is sampled whole."""
+    """Means over the sampled queries of each layer that is added; some thousands of pieces are sampled whole."""
 
     def __init__(self, text: Text, layers: int, heads: int):
         n = len(text.pieces)
-        self.n, self.rows, self.layers, self.heads = n, spread(n), layers, heads
+        self.rows, self.layers, self.heads = sampled_rows(n), layers, heads
         self.special, self.gold = torch.tensor(text.special), text.gold
-        self.bins = bins(n)
         self.size = min(n, SIZE)
         self.thumbnails = torch.zeros(layers + layers * heads, self.size, self.size, dtype=torch.uint8)
-        self.known: list[dict] = []  # of each layer that is known
+        self.known: list[dict] = []  # one for each layer that was added
         self._lock = threading.Lock()
 
     def add(self, layer: Layer) -> Iterator[None]:
@@ -34,8 +33,12 @@ class Sample:
         heads, mean = [], torch.zeros(self.size, self.size)
         number = len(self.known)
         for head in layer.heads:
-            measured, picture = self._measured(View(layer, [head]))
-            heads.append(measured)
+            view = View(layer, [head])
+            statistics, picture = self._measured(view)
+            if self.gold:
+                uses = torch.tensor(sorted(self.gold))
+                statistics["binding"] = _rounded(float(view.weights(uses[:, 0]).gather(1, uses[:, 1:]).mean()))
+            heads.append(statistics)
             mean += picture / len(layer.heads)
             self.thumbnails[self.layers + number * self.heads + len(heads) - 1] = as_bytes(picture)
             yield
@@ -44,47 +47,33 @@ class Sample:
             self.known.append({name: [one[name] for one in heads] for name in heads[0]})
 
     def numbers(self) -> bytes:
-        """As `answers` describes it."""
+        """The answer to the question `heads` of `page_queries`."""
         with self._lock:
             known = list(self.known)
         names = [name for name in (known[0] if known else {}) if name != "profile"]
-        told = {
+        answer = {
             "layers": len(known),
             "rows": len(self.rows),
             "statistics": {name: [layer[name] for layer in known] for name in names},
             "profile": [layer["profile"] for layer in known],
         }
-        return json.dumps(told).encode()
+        return json.dumps(answer).encode()
 
     def _measured(self, view: View) -> tuple[dict, Tensor]:
         """The means of one head, and its picture."""
-        sums = torch.zeros(6, dtype=torch.float64)
-        profile = torch.zeros(len(self.bins), dtype=torch.float64)
+        sums: dict[str, float] = {}
+        profile = torch.zeros(len(bins_within(view.n)), dtype=torch.float64)
         picture = torch.zeros(self.size, self.size)
-        keys = torch.arange(self.n)
-        low, high = torch.tensor(self.bins).T
         for rows, weights in view.strips(self.rows):
-            entropy = torch.special.entr(weights).sum()
-            distance = (weights * (keys - rows[:, None]).abs_()).sum()
-            at = torch.nn.functional.pad(weights, (1, 1))  # key j at j + 1
-            before, after = (at.gather(1, rows[:, None] + by).sum() for by in (0, 2))
-            kept = weights.masked_fill(self.special, 0)
-            special = weights.sum() - kept.sum()
-            sums += torch.stack([entropy, distance, before, after, weights[:, 0].sum(), special]).double()
-            until = torch.nn.functional.pad(kept.double().cumsum(1), (1, 0))
-            ends = (until.gather(1, (rows[:, None] + edge).clamp(0, self.n)) for edge in (high + 1, low))
-            profile += (next(ends) - next(ends)).sum(0)
+            for name, values in row_statistics(weights[None], rows, self.special).items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+            profile += by_bin(weights.masked_fill(self.special, 0), rows)
             wide = torch.nn.functional.adaptive_max_pool1d(weights[None], self.size)[0]
-            for row, line in zip((rows * self.size // self.n).tolist(), wide, strict=True):
+            for row, line in zip((rows * self.size // view.n).tolist(), wide, strict=True):
                 torch.maximum(picture[row], line, out=picture[row])
-        names = ("entropy", "distance", "previous", "next", "first", "special")
         count = len(self.rows)
-        found = {name: _rounded(value / count) for name, value in zip(names, sums.tolist(), strict=True)}
-        if self.gold:
-            uses = torch.tensor(sorted(self.gold))
-            on = view.weights(uses[:, 0]).gather(1, uses[:, 1:])
-            found["binding"] = _rounded(float(on.mean()))
-        return found | {"profile": [_rounded(value / count) for value in profile.tolist()]}, picture
+        means = {name: _rounded(total / count) for name, total in sums.items()}
+        return means | {"profile": [_rounded(share / count) for share in profile.tolist()]}, picture
 
 
 def _rounded(value: float) -> float:

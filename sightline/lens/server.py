@@ -1,9 +1,9 @@
-"""A long text in a browser: a server on this machine, for this person, that answers the questions of one page and nothing else.
+"""A long text in a browser: a server on this machine that answers the questions of one page and nothing else.
 
-It listens on the loopback address alone. The page's address holds a secret, so that other people and programs of this machine do not
-find it; and a request that names another host is refused, so that a page from elsewhere cannot reach it by a name of its own.
-Everything else is not found. Questions are answered newest first, a few at a time, alike ones once, and not at all when whoever asked
-has gone.
+It listens on the loopback address alone. The page's address holds a secret, so that other people and programs of this
+machine do not find it; a request that names another host is refused, so that a page from elsewhere cannot reach it by a
+name of its own. Everything else is not found. Questions are answered newest first, a few at a time, equal ones once,
+and not at all when the browser no longer waits.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from pathlib import Path
 from time import monotonic
 
 import torch
+from torch import nn
 
 from sightline.lens.page import render
-from sightline.lens.page_data import unread
+from sightline.lens.page_data import check_length, check_text, unknown_note
 from sightline.lens.page_queries import Answers
-from sightline.lens.predicted import predicted
-from sightline.lens.reading import Reader, opened
-from sightline.models import Text
+from sightline.lens.prediction import prediction
+from sightline.models.opening import evaluating, open_attention
 from sightline.observe import Seen, watch
 from sightline.sequences import Sequences
-from sightline.training import Model
 
 HOST = "127.0.0.1"
 AT_ONCE = 2  # questions
-WAITING = 1000  # questions at most; the oldest of more is given up
+WAITING = 1000  # questions at most; the oldest of more is dropped
 SAFE = {
     "Content-Security-Policy": "frame-ancestors 'none'",  # besides what the page says of itself
     "Cache-Control": "no-store",
@@ -45,19 +44,21 @@ SAFE = {
 
 
 def serve(
-    model: str | Path | Model,
+    model: str | Path | nn.Module,
     text: str,
     *,
+    tokenizer=None,
     link: str | None = None,
     layer: int | None = None,
     head: int | None = None,
     port: int = 0,
     progress: bool = False,
-    told: Callable[[str], None] = print,
+    announce: Callable[[str], None] = print,
 ) -> None:
-    """Reads a text with a model and serves the page of it until it is stopped (Ctrl-C); `told` is called with the page's address.
+    """Serves the page of a text until it is stopped (Ctrl-C); `announce` is called with the page's address.
 
-    As `look`, for texts as long as memory holds. `port` 0 takes any that is free; `progress` shows on standard error how far it is.
+    As `look`, for texts as long as memory holds. `port` 0 takes any that is free; `progress` shows on standard error
+    how far the model has read.
 
     Raises: ValueError as `look` does, where the port is taken, and where starlette and uvicorn are missing.
 
@@ -67,73 +68,36 @@ def serve(
     """
     _check_installed()
     with _listening(port) as listener:
-        answers = observed(model, text, progress)
+        answers = observed(model, text, progress, tokenizer)
         server, address = server_of(answers, answers.page("server", link, layer, head), listener)
-        told(address)
+        announce(address)
         torch.set_num_threads(1)  # each question has a thread of its own
         with answers, suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
 
-# --- the text, read ---------------------------------------------------------------------------------------------------------
+# --- the text, read -----------------------------------------------------------------------------------------------
 
 
-def observed(model: str | Path | Model, text: str, progress: bool = False) -> Answers:
+def observed(model: str | Path | nn.Module, text: str, progress: bool = False, tokenizer=None) -> Answers:
     """What a model's heads look at in a text of any length that it can read.
 
-    Raises: ValueError for a model without attention to see, and a text of no tokens or more than the model has positions for.
+    Raises: ValueError for a model whose attention cannot be seen, a text of no tokens or of too many for the model.
     """
-    reader = opened(model)
-    if reader.blind:
-        raise ValueError(
-            f"look: expected a model whose attention can be seen, but {reader.blind}; leave out --serve for its influence"
-        )
-    words, ids = reader.read(_whole(text))
-    if not len(ids) or all(words.special):
-        raise ValueError("look: expected a text, got one without a token; give at least a word")
-    if reader.longest is not None and len(ids) > reader.longest:
-        raise ValueError(
-            f"look: expected at most {reader.longest} tokens, as {reader.name} has positions for, got {len(ids)}; shorten the text"
-        )
-    training, part = reader.model.training, _reading(reader)
-    try:
-        with torch.no_grad(), watch(reader.model.eval(), keep_map=True) as seen, _telling(seen, len(ids), progress):
-            encodings = part(ids)
-        with torch.no_grad():
-            predicts = _predicted(reader, encodings, words)
-    finally:
-        reader.model.train(training)
-    return Answers(seen, words, reader.name, reader.notes + unread(words), predicts)
-
-
-def _predicted(reader: Reader, encodings, text: Text) -> dict | None:
-    """What a fitted model predicts for the whole text; for each of many tokens it would be large."""
-    if not isinstance(reader.model, Model) or reader.model.task.pool is None:
-        return None
-    return predicted(reader.model, reader.model.readout(encodings), text)
-
-
-def _whole(text: str) -> str:
-    if not isinstance(text, str):
-        raise TypeError(f"look: expected a text, got {type(text).__name__}; give one text")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("look: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8") from None
-    return text
-
-
-def _reading(reader: Reader) -> Callable:
-    """The model without its read-out, whose scores for each of many tokens are large, and not wanted."""
-    if not isinstance(reader.model, Model):
-        return reader.run
-    model = reader.model
-    return lambda ids: model.encoder(Sequences(ids.to(model.device), [0, len(ids)]))
+    check_text(text)
+    opened = open_attention(model, tokenizer, otherwise="leave out --serve for its influence")
+    words, ids = opened.read_text(text)
+    check_length(opened, words)
+    with torch.no_grad(), evaluating(opened.model):
+        with watch(opened.encoder, keep_map=True) as seen, _progress(seen, len(ids), progress):
+            encodings = opened.encode(Sequences(ids, [0, len(ids)]))
+        predicts = prediction(opened.model, encodings, words, per_token=False)
+    return Answers(seen, words, opened.name, [*opened.notes, *unknown_note(words)], predicts)
 
 
 @contextmanager
-def _telling(seen: Seen, tokens: int, progress: bool) -> Iterator[None]:
-    """Says how far the model is, once a second, while it reads."""
+def _progress(seen: Seen, tokens: int, progress: bool) -> Iterator[None]:
+    """Prints which layer the model has reached, once a second, while it reads."""
     if not progress:
         yield
         return
@@ -142,20 +106,20 @@ def _telling(seen: Seen, tokens: int, progress: bool) -> Iterator[None]:
     done, began = threading.Event(), monotonic()
     with Console(stderr=True).status(f"reading {tokens:,} tokens") as status:
 
-        def tell() -> None:
+        def update() -> None:
             while not done.wait(1):
                 status.update(f"reading {tokens:,} tokens: layer {seen.layers + 1}, {monotonic() - began:.0f} s")
 
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
+        thread = threading.Thread(target=update, daemon=True)
+        thread.start()
         try:
             yield
         finally:
             done.set()
-            teller.join()
+            thread.join()
 
 
-# --- the server -------------------------------------------------------------------------------------------------------------
+# --- the server ---------------------------------------------------------------------------------------------------
 
 
 def _check_installed() -> None:
@@ -184,7 +148,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
             listener.listen(128)
         except OSError as error:
             raise ValueError(
-                f"look: expected a free port, got {port}, which cannot be had: {error.strerror}; name another --port, or none"
+                f"look: expected a free port, got {port}, which cannot be had: {error.strerror}; "
+                "name another --port, or none"
             ) from None
         yield listener
 
@@ -207,7 +172,7 @@ def server_of(answers: Answers, data: dict, listener: socket.socket):
 
 
 def application(answers: Answers, page: str, secret: str, hosts: set[str]):
-    """The ASGI application: /SECRET/ is the page, /SECRET/ask/NAME?... the answer to a question; all else is not found."""
+    """The ASGI application: /SECRET/ is the page, /SECRET/ask/NAME?... the answer to a question; else not found."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -220,30 +185,30 @@ def application(answers: Answers, page: str, secret: str, hosts: set[str]):
 
     async def ask(request: Request) -> Response:
         try:
-            made = await desk.ask(request.path_params["name"], dict(request.query_params), request.is_disconnected)
+            answer = await desk.ask(request.path_params["name"], dict(request.query_params), request.is_disconnected)
         except ValueError as error:
             return PlainTextResponse(str(error), 400, SAFE)
         except Crowded:
             return PlainTextResponse("ask: too many questions at once; ask again", 503, SAFE)
-        return Response(made, media_type="application/octet-stream", headers=SAFE)
+        return Response(answer, media_type="application/octet-stream", headers=SAFE)
 
     inner = Starlette(routes=[Route("/{secret}/", show), Route("/{secret}/ask/{name}", ask)])
     inner.router.redirect_slashes = False
-    nothing = PlainTextResponse("not found", 404, SAFE)
+    not_found = PlainTextResponse("not found", 404, SAFE)
     opening = f"/{secret}/".encode()
 
     async def guarded(scope, receive, send) -> None:
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
         path = scope.get("raw_path") or b""
         known = secrets.compare_digest(path[: len(opening)], opening) and not (b"%" in path or b"//" in path)
-        found = known and host.decode("latin-1") in hosts and scope["method"] in ("GET", "HEAD")
-        await (inner if found else nothing)(scope, receive, send)
+        allowed = known and host.decode("latin-1") in hosts and scope["method"] in ("GET", "HEAD")
+        await (inner if allowed else not_found)(scope, receive, send)
 
     return guarded
 
 
 class Crowded(Exception):
-    """A question was given up."""
+    """Too many questions wait, or the browser no longer waits for this one."""
 
 
 @dataclass(eq=False)
@@ -251,11 +216,11 @@ class Question:
     name: str
     params: dict[str, str]
     answer: asyncio.Future
-    askers: list[Callable[[], Awaitable[bool]]]  # which say whether they have gone
+    disconnected: list[Callable[[], Awaitable[bool]]]  # whether the client has left, for each request
 
 
 class Desk:
-    """Questions wait on a pile of which the newest is answered first."""
+    """Questions wait on a pile; the newest is answered first."""
 
     def __init__(self, answer: Callable[[str, dict], bytes]):
         self.answer = answer
@@ -264,20 +229,20 @@ class Desk:
         self.working: dict[tuple, Question] = {}
         self.tasks: set[asyncio.Task] = set()
 
-    async def ask(self, name: str, params: dict[str, str], gone: Callable[[], Awaitable[bool]]) -> bytes:
+    async def ask(self, name: str, params: dict[str, str], disconnected: Callable[[], Awaitable[bool]]) -> bytes:
         """The answer, once it is its turn.
 
-        Raises: ValueError where there is none, Crowded where it was given up.
+        Raises: ValueError where there is none, Crowded where the question was dropped.
         """
         key = name, *sorted(params.items())
         question = self.working.get(key) or self.pile.pop(key, None)
         if question is None:
             question = Question(name, params, asyncio.get_running_loop().create_future(), [])
-        question.askers.append(gone)
+        question.disconnected.append(disconnected)
         if key not in self.working:
             self.pile[key] = question
             if len(self.pile) > WAITING:
-                self._give_up(self.pile.pop(next(iter(self.pile))))
+                self._drop(self.pile.pop(next(iter(self.pile))))
         if len(self.tasks) < AT_ONCE:
             self.tasks.add(asyncio.create_task(self._work()))
         return await asyncio.shield(question.answer)
@@ -287,8 +252,8 @@ class Desk:
             key, question = self.pile.popitem()
             self.working[key] = question
             try:
-                if all([await gone() for gone in list(question.askers)]):
-                    self._give_up(question)
+                if all([await left() for left in list(question.disconnected)]):
+                    self._drop(question)
                     continue
                 run = asyncio.get_running_loop().run_in_executor
                 question.answer.set_result(await run(self.pool, self.answer, question.name, question.params))
@@ -296,7 +261,7 @@ class Desk:
                 question.answer.set_exception(error)
             finally:
                 del self.working[key]
-        self.tasks.discard(asyncio.current_task())  # here, and not once it has ended: a question may come between
+        self.tasks.discard(asyncio.current_task())  # not once it has ended: a question may arrive in between
 
-    def _give_up(self, question: Question) -> None:
+    def _drop(self, question: Question) -> None:
         question.answer.set_exception(Crowded())

@@ -1,6 +1,6 @@
-"""A view is a head, or the mean of a layer's heads: any of its weights, from queries and keys where they lie, without a copy of them.
+"""A view is a head, or the mean of a layer's heads: any of its weights, from queries and keys that are not copied.
 
-A view can stand in a head's place where tiles and pyramids are made, so that a map of a mean is made as a map of a head.
+A view has what tiles and pyramids take from a head (`observe.calls.Piece`), so that they work for means, too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class View:
         if self.n != self.m:
             raise ValueError(
                 f"{layer.name}: expected attention of a text to itself, got {self.n} queries and {self.m} keys; "
-                f"use sightline.watch for this model"
+                "use sightline.watch for this model"
             )
         self.level = self.call.lse[: self.n, self.places]
         self.level[self.level == -torch.inf] = torch.inf  # where nothing is seen, every weight is 0
@@ -50,7 +50,7 @@ class View:
         return lo, self.m if right is None else min(self.m, stop + right)
 
     def logs(self, i: int, stop: int, a: int, b: int) -> Tensor:
-        """The logarithms of the weights of queries i to stop on keys a to b, as pyramids ask for them. Shapes: [1, queries, keys]."""
+        """The logarithms of the weights of queries i to stop on keys a to b. Shapes: [1, queries, keys]."""
         rows = torch.arange(i, stop)
         if len(self.places) == 1:
             return self._logs(self.places[0], 0, rows, a, b)[None]
@@ -60,8 +60,8 @@ class View:
         """The weights of some queries on the keys a to b. Shapes: rows [r] -> [r, keys]."""
         b = self.m if b is None else b
         total = None
-        for found in self.each(rows, a, b):
-            total = found if total is None else total.add_(found)
+        for weights in self.each(rows, a, b):
+            total = weights if total is None else total.add_(weights)
         return total if len(self.places) == 1 else total.div_(len(self.places))
 
     def each(self, rows: Tensor, a: int, b: int) -> Iterator[Tensor]:
@@ -92,41 +92,41 @@ class View:
         return logs
 
     def _columns(self, place: int) -> Tensor:
-        """Keys, a column each. Shapes: [D, m]."""
+        """Keys as columns. Shapes: [D, m]."""
         return self.call.k[: self.m, int(self.call.groups[place])].to(self.level.dtype).T
 
     @cached_property
     def _keys(self) -> Tensor:
-        """Of a single head, lying as the product likes them."""
+        """The columns of a single head, contiguous for the product."""
         return self._columns(self.places[0]).contiguous()
 
     def strips(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some queries and all their weights, as many at once as are quick. Shapes: rows [r], weights [r, m]."""
+        """Some queries at once and all their weights. Shapes: rows [r], weights [r, m]."""
         for some in rows.split(max(1, min(ROWS, 2**21 // self.m))):
             yield some, self.weights(some)
 
 
-def spread(n: int, heads: int = 1) -> Tensor:
-    """Queries that stand for all n: spread evenly, as many as make SAMPLED weights under so many heads.
+def sampled_rows(n: int, heads: int = 1) -> Tensor:
+    """A sample of n queries, spread evenly, as many as have SAMPLED weights under so many heads.
 
-    >>> spread(5), len(spread(100_000))
+    >>> sampled_rows(5), len(sampled_rows(100_000))
     (tensor([0, 1, 2, 3, 4]), 335)
     """
     count = min(n, max(1, SAMPLED // (n * heads)))
     return (torch.arange(count) * n + n // 2).div(count, rounding_mode="floor").clamp_max(n - 1)
 
 
-class Growing:
-    """A view's whole map at one zoom: first each row of cells as the nearest of some sampled queries has it, then exact, band by band.
+class GrowingMap:
+    """A view's whole map at one zoom: first each row of cells is that of a sampled query, then exact, band by band.
 
-    `at` is how many tokens a cell of it has to a side; `share` is how many of the rows are known, 1 when all is exact. Coarser
-    zooms, each twice as coarse, are made of it by `settle`.
+    `at` is how many tokens a cell has to a side; `share` is the share of the rows that are known, 1 when all is exact.
+    `refresh` makes coarser zooms of it, each twice as coarse.
     """
 
     def __init__(self, view: View):
         self.pyramid = pyramid = Pyramid(view, CELLS)
         self.at, self.lengths = pyramid.at, pyramid.rows.bounds.diff().float()
-        rows = spread(view.n, len(view.places))
+        rows = sampled_rows(view.n, len(view.places))
         mean, peak = [], []
         for _, weights in view.strips(rows):
             cells = torch.nn.functional.pad(weights, (0, len(pyramid.columns) * self.at - view.m)).unflatten(
@@ -140,14 +140,14 @@ class Growing:
         torch.index_select(torch.cat(peak), 0, nearest, out=pyramid.peak)
         self.sampled = min(len(rows), len(nearest)) / view.n
         self.known = self.sampled  # 1 where each query has a row of its own
-        self.settle()
+        self.refresh()
 
     def grow(self, bands: int) -> None:
-        """Computes some more bands of rows; `settle` shows them."""
+        """Computes some more bands of rows; `refresh` shows them."""
         known = self.pyramid.grow(bands)
         self.known = 1.0 if known == 1 else known + (1 - known) * self.sampled
 
-    def settle(self) -> None:
+    def refresh(self) -> None:
         """Makes the coarser zooms of what is known now."""
         at, (mean, peak), lengths = self.at, (self.pyramid.mean, self.pyramid.peak), self.lengths
         zooms = {at: Tile(mean, peak)}
@@ -159,24 +159,24 @@ class Growing:
         self.zooms, self.share = zooms, self.known
 
     def tile(self, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
-        """Cells of a zoom that `settle` made, from and to in both directions."""
+        """Cells of a zoom that `refresh` made, from and to in both directions."""
         return Tile(*(t[slice(*rows), slice(*columns)] for t in self.zooms[at]))
 
 
-def exact(view: View, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
+def exact_tile(view: View, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
     """Cells of any zoom, from and to in both directions."""
     bounds = (torch.arange(start, stop + 1).mul(at).clamp_max(view.n) for start, stop in (rows, columns))
     return tile_of(view, *bounds)
 
 
 def _halved(t: Tensor, join) -> Tensor:
-    """Each four cells as one."""
+    """Joins each four cells."""
     t = join(*_pairs(t, 0).unbind(1))
     return join(*_pairs(t, 1).unbind(2))
 
 
 def _pairs(t: Tensor, axis: int) -> Tensor:
-    """Neighbours side by side, the last of an odd number beside zeros."""
+    """Neighbours side by side; the last of an odd number is beside zeros."""
     odd = t.shape[axis] % 2
     if odd:
         t = torch.cat([t, torch.zeros_like(t.narrow(axis, 0, 1))], axis)

@@ -1,7 +1,7 @@
-"""A long sequence in a notebook: the same page, which asks the kernel for each part of a map when somebody looks at it.
+"""A long sequence in a notebook: the same page, which asks the kernel for each part of a map that somebody looks at.
 
-The page stands in a frame and posts its questions to the cell around it (`answers` has them); the cell sends them on as messages of
-the widget, and the answers come back as bytes by the same way. There is no port.
+The page is in a frame and posts its questions (`page_queries`) to the cell around it; the cell sends them on as
+messages of the widget, and the answers return as bytes. No port is opened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sightline.lens.page_queries import Answers
 
 
 class Widget(anywidget.AnyWidget):
-    """The page of one sequence, and what answers it."""
+    """The page of one sequence, and the answers to its questions."""
 
     _esm = (resources.files("sightline.lens") / "assets" / "widget.js").read_text("utf-8")
     page = traitlets.Unicode().tag(sync=True)
@@ -25,12 +25,12 @@ class Widget(anywidget.AnyWidget):
 
     def __init__(self, answers: Answers):
         self._answers = answers.__enter__()
-        # Called by `close`, or when nobody holds this any more, or when Python ends: its thread must not outlive that.
+        # Called by `close`, when this is collected, or when Python ends: the thread must not outlive that.
         self._end = weakref.finalize(self, answers.__exit__, None, None, None)
         super().__init__(page=render(answers.page("message")))
-        self.on_msg(Widget._asked)
+        self.on_msg(Widget._answer)
 
-    def _asked(self, question: dict, _buffers: list[bytes]) -> None:
+    def _answer(self, question: dict, _buffers: list[bytes]) -> None:
         about = {"view": question.get("view"), "id": question.get("id")}
         try:
             answer = self._answers.answer(question.get("name"), question.get("params") or {})

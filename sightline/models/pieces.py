@@ -1,8 +1,8 @@
-"""Where the text is gone and its tokens are left, as in a notebook: the text that they make, and they laid over it.
+"""From tokens alone, as in a notebook that has no text: the text that they spell, its pieces and words.
 
-A tokenizer's offsets say where a gap is, not what the text was: they begin anew in the second text of a pair and in each word of
-a text that was cut into words, some hold the blank before a word, and several tokens may share a letter. So the letters come from
-the tokens, and from the offsets only where words begin.
+A tokenizer's offsets say where a gap is, not what the text was: they restart in the second text of a pair and in each
+word of a text that was cut into words, some include the blank before a word, and several tokens may share a letter. So
+the letters come from the tokens, and the offsets only say where words begin.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ FAR = 64  # letters of a text that a tokenizer may have dropped between two toke
 
 
 class _Token(NamedTuple):
-    """A token of one sequence; `gap` says whether a blank stands before it (None: as its vocabulary writes), `word` which word
-    of a text that was cut into words it is of, `plain` that it is as long as its place, so that its marks are text."""
+    """A token of one sequence.
+
+    `gap`: whether a blank is before it; None: as its vocabulary writes. `word`: its word, of a text that was cut into
+    words. `plain`: it is as long as its span, so that its marks are text.
+    """
 
     token: str | bytes
     special: bool
@@ -35,10 +38,11 @@ class _Token(NamedTuple):
 
 
 def text_of(pieces, sequence: int, count: int) -> Text:
-    """The pieces and words of a sequence of `count` tokens, from what is left of its text.
+    """The pieces and words of a sequence of `count` tokens.
 
-    `pieces` is None, and then words are places in the sequence; strings or bytes, one for each token, as a vocabulary writes them
-    or as they decode; or what a fast tokenizer returns for the batch. Strings may be in lists, one for each sequence. Padding is left out.
+    `pieces` is None, and then words are places in the sequence; strings or bytes, one for each token, as a vocabulary
+    writes them or as they decode; or what a fast tokenizer returns for the batch. Strings may be in lists, one for each
+    sequence. Padding is left out.
 
     Raises: TypeError for anything else; ValueError for a wrong number.
 
@@ -49,60 +53,62 @@ def text_of(pieces, sequence: int, count: int) -> Text:
     """
     if pieces is None:
         pieces = [str(place) for place in range(count)]
-        return _laid([_Token(place, False, i > 0) for i, place in enumerate(pieces)])
-    given = getattr(pieces, "encodings", pieces)
-    if isinstance(given, (list, tuple)) and given and not isinstance(given[0], (str, bytes)):
-        if sequence >= len(given):
+        return _joined([_Token(place, False, i > 0) for i, place in enumerate(pieces)])
+    own = getattr(pieces, "encodings", pieces)
+    if isinstance(own, (list, tuple)) and own and not isinstance(own[0], (str, bytes)):
+        if sequence >= len(own):
             raise ValueError(
-                f"pieces: expected those of sequence {sequence}, got {len(given)} sequences; give what the model was given"
+                f"pieces: expected those of sequence {sequence}, got {len(own)} sequences; "
+                "give what the model was given"
             )
-        given = given[sequence]
-    if hasattr(given, "offsets") and hasattr(given, "tokens"):
-        tokens = _of_encoding(given, count)
-    elif isinstance(given, (list, tuple)) and all(isinstance(piece, (str, bytes)) for piece in given):
-        tokens = [_Token(piece, isinstance(piece, str) and bool(LIMITS.fullmatch(piece))) for piece in given]
+        own = own[sequence]
+    if hasattr(own, "offsets") and hasattr(own, "tokens"):
+        tokens = _from_encoding(own, count)
+    elif isinstance(own, (list, tuple)) and all(isinstance(piece, (str, bytes)) for piece in own):
+        tokens = [_Token(piece, isinstance(piece, str) and bool(LIMITS.fullmatch(piece))) for piece in own]
     else:
         raise TypeError(
-            f"pieces: expected a string for each token, or what a fast tokenizer gave, got {type(pieces).__name__}; give "
-            "tokenizer.convert_ids_to_tokens(ids)"
+            f"pieces: expected a string for each token, or what a fast tokenizer gave, got {type(pieces).__name__}; "
+            "give tokenizer.convert_ids_to_tokens(ids)"
         )
     if len(tokens) != count:
         raise ValueError(
-            f"pieces: expected {count}, one for each token of sequence {sequence}, got {len(tokens)}; give those the model was given"
+            f"pieces: expected {count}, one for each token of sequence {sequence}, got {len(tokens)}; "
+            "give those the model was given"
         )
-    return _laid(tokens)
+    return _joined(tokens)
 
 
-def _of_encoding(encoding, count: int) -> list[_Token]:
-    """The tokens of an encoding that are no padding, with the gaps and seams that its offsets tell of."""
+def _from_encoding(encoding, count: int) -> list[_Token]:
+    """The tokens of an encoding that are no padding, with the gaps that its offsets show."""
     real = [i for i, real in enumerate(encoding.attention_mask) if real]
-    if len(encoding.tokens) == count:  # the model was told of no padding, and saw it
+    if len(encoding.tokens) == count:  # the model had no mask, and saw the padding
         real = list(range(count))
     of_word = getattr(encoding, "word_ids", None) or [None] * len(encoding.tokens)
     of_text = getattr(encoding, "sequence_ids", None) or [None] * len(encoding.tokens)
     spans = encoding.offsets
     apart = _cut_into_words(real, encoding, of_word, of_text)
-    made, last = [], None
+    tokens, last = [], None
     for i in real:
-        token, special = encoding.tokens[i], bool(encoding.special_tokens_mask[i])
-        if special:
-            made.append(_Token(token, True))
+        token = encoding.tokens[i]
+        if encoding.special_tokens_mask[i]:
+            tokens.append(_Token(token, True))
             continue
         gap, word = None, (of_text[i], of_word[i]) if apart else None
         if last is not None:
             (begin, end), before = spans[i], spans[last]
             same = of_word[i] is not None and of_word[i] == of_word[last]
-            anew = of_text[i] != of_text[last] or begin < before[0]
-            anew = anew or of_word[i] is None and begin == before[0] == 0 and 0 < end != before[1] > 0
+            restart = of_text[i] != of_text[last] or begin < before[0]
+            restart = restart or of_word[i] is None and begin == before[0] == 0 and 0 < end != before[1] > 0
             inside = same and token.startswith(GOES_ON)  # what the tokenizer dropped there is no blank
-            gap = anew or (not same if apart else begin > before[1] and not inside)
-        made.append(_Token(token, False, gap, word, spans[i][1] - spans[i][0] == len(token)))
+            gap = restart or (not same if apart else begin > before[1] and not inside)
+        tokens.append(_Token(token, False, gap, word, spans[i][1] - spans[i][0] == len(token)))
         last = i
-    return made
+    return tokens
 
 
 def _cut_into_words(real: Sequence[int], encoding, of_word, of_text) -> bool:
-    """Whether the text was cut into words before: then the offsets begin anew in each."""
+    """Whether the text was cut into words before tokenizing: then the offsets restart in each."""
     changes = 0
     last = None
     for i in real:
@@ -117,8 +123,8 @@ def _cut_into_words(real: Sequence[int], encoding, of_word, of_text) -> bool:
     return changes > 0
 
 
-def _laid(tokens: Sequence[_Token]) -> Text:
-    """The text that tokens make, and they laid over it."""
+def _joined(tokens: Sequence[_Token]) -> Text:
+    """The text that tokens spell, with its pieces and words."""
     special = [one.special for one in tokens]
     alone = [one.special or isinstance(one.token, str) and bool(UNKNOWN.fullmatch(one.token)) for one in tokens]
     written = spelled([one.token for one in tokens], alone, [one.plain for one in tokens])
@@ -143,7 +149,7 @@ def _laid(tokens: Sequence[_Token]) -> Text:
 
 
 class _Joined:
-    """Text that grows by the bytes of tokens; a letter is there when its last byte is."""
+    """Text that grows by the bytes of tokens; a letter is complete with its last byte."""
 
     def __init__(self):
         self._decoder = getincrementaldecoder("utf-8")("replace")
@@ -151,23 +157,23 @@ class _Joined:
         self._size, self._last, self._begun = 0, "", False
 
     def add(self, data: bytes) -> tuple[int, int]:
-        """Where the letters stand of which some bytes are added."""
+        """The span of the letters of which these are bytes."""
         if not self._begun:
-            data = data.removeprefix(b" ")  # as vocabularies write it before the first word, too
+            data = data.removeprefix(b" ")  # vocabularies write it before the first word, too
         self._begun = True
         begin = self._size
         self._take(self._decoder.decode(data))
         return begin, self._size + self._waiting * bool(data)
 
     def blank(self, following: bytes) -> None:
-        """A blank, unless one is there."""
+        """Adds a blank, unless one is there."""
         self._take(self._decoder.decode(b"", True))
         self._decoder.reset()
         if self._size and not self._last.isspace() and not following[:1].isspace():
             self._take(" ")
 
     def apart(self, data: bytes) -> bool:
-        """Whether a person writes a blank before this, where no tokenizer says it."""
+        """Whether people write a blank before this, if the tokenizer does not say."""
         following = data.decode("utf-8", "ignore")
         return not (_DENSE.match(self._last) and _DENSE.match(following) or _REST.match(following))
 
@@ -185,18 +191,18 @@ class _Joined:
         self._last = text[-1:] or self._last
 
 
-# --- a text that is there, and tokens without places ------------------------------------------------------------------------
+# --- a known text, and tokens without spans -------------------------------------------------------------------------
 
 
-def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) -> list[tuple[int, int]]:
-    """Where tokens stand in a text, by their letters: for tokenizers that do not say it.
+def find_spans(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) -> list[tuple[int, int]]:
+    """The spans of tokens in a text, by their letters: for tokenizers that give none.
 
-    Capitals, accents and width may differ. What cannot be recognised, as an unknown token, stands where it alone can stand.
+    Capitals, accents and width may differ. What has other letters, such as an unknown token, has the span left for it.
 
-    >>> placed("Café, zürich!", ["[CLS]", "cafe", "[UNK]", "zu", "##rich", "!"], [True] + [False] * 5)
+    >>> find_spans("Café, zürich!", ["[CLS]", "cafe", "[UNK]", "zu", "##rich", "!"], [True] + [False] * 5)
     [(0, 0), (0, 4), (4, 5), (6, 8), (8, 12), (12, 13)]
     """
-    letters, at = [], []  # of the text, as they are compared, and where each stands
+    letters, at = [], []  # of the text, as they are compared, and the place of each
     for place, letter in enumerate(text):
         for one in _compared(letter):
             letters.append(one)
@@ -214,13 +220,13 @@ def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) ->
     place_of: dict[int, int] = {}  # of each letter of the tokens, its place in the text
     reach = 0
     for begin, end in written:
-        wanted = [(i, one) for i in range(max(begin, reach), end) for one in _compared(read[i : i + 1])]
+        own = [(i, one) for i in range(max(begin, reach), end) for one in _compared(read[i : i + 1])]
         reach = max(reach, end)
-        sought = "".join(one for _, one in wanted)
-        first = whole.find(sought, here, here + len(sought) + FAR) if sought else -1
+        spelling = "".join(one for _, one in own)
+        first = whole.find(spelling, here, here + len(spelling) + FAR) if spelling else -1
         if first >= 0:
-            here = first + len(sought)
-            place_of |= {i: at[first + nth] for nth, (i, _) in enumerate(wanted)}
+            here = first + len(spelling)
+            place_of |= {i: at[first + nth] for nth, (i, _) in enumerate(own)}
     spans: list[tuple[int, int] | None] = []
     for begin, end in written:
         places = [place_of[i] for i in range(begin, end) if i in place_of]
@@ -229,8 +235,8 @@ def placed(text: str, tokens: Sequence[str | bytes], special: Sequence[bool]) ->
 
 
 def _filled(text: str, spans: list[tuple[int, int] | None], special: Sequence[bool]) -> list[tuple[int, int]]:
-    """Tokens without a place have what lies between the others, but for blanks: each a part, where these are as many."""
-    made: list[tuple[int, int]] = []
+    """Gives tokens without a span the words between the others: one each, the last one the rest."""
+    filled: list[tuple[int, int]] = []
     reach = 0
     for lost, run in groupby(range(len(spans)), lambda i: spans[i] is None and not special[i]):
         run = list(run)
@@ -240,11 +246,11 @@ def _filled(text: str, spans: list[tuple[int, int] | None], special: Sequence[bo
             last = parts[len(run) - 1 :]
             own = parts[: len(run) - 1] + ([(last[0][0], last[-1][1])] if last else [])
             end = own[-1][1] if own else reach
-            made += own + [(end, end)] * (len(run) - len(own))
+            filled += own + [(end, end)] * (len(run) - len(own))
         else:
-            made += [spans[i] or (0, 0) for i in run]
-        reach = max(reach, *(end for _, end in made[-len(run) :]))
-    return made
+            filled += [spans[i] or (0, 0) for i in run]
+        reach = max(reach, *(end for _, end in filled[-len(run) :]))
+    return filled
 
 
 def _compared(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How vocabularies write text, so that tokens can be read back: each token as bytes or letters, and whether a word begins there.
+"""How vocabularies write text: each token as bytes or letters, and whether a word begins there.
 
     ["\u0120caf", "\u00c3", "\u00a9"]        bytes, each as a letter (GPT-2, RoBERTa)      " café"
     ["\u2581caf", "<0xC3>", "<0xA9>"]   letters, and bytes by number (Llama)       " café"
@@ -23,14 +23,12 @@ _PLAIN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that are
 _BYTES = {chr(byte): byte for byte in _PLAIN} | {
     chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in _PLAIN)
 }
-_BLANK = re.compile(
-    "[\u0120\u010a\u0109\u010d]+"
-)  # blank, line feed, tab and return, as byte-level vocabularies write them
-_CONTROL = re.compile("[\u0100-\u011f]")  # control characters, likewise
+_BLANK = re.compile("[\u0120\u010a\u0109\u010d]+")  # blank, line feed, tab and return in byte-level vocabularies
+_CONTROL = re.compile("[\u0100-\u011f]")  # control characters in them
 
 
 class Spelled(NamedTuple):
-    """A token as text: its bytes, whether it says that a word begins before it, and whether it says that none does."""
+    """A token as bytes of text; by its marks a word begins with it (`begins`), or it continues one (`goes_on`)."""
 
     data: bytes
     begins: bool = False
@@ -42,8 +40,7 @@ def spelled(
 ) -> list[Spelled]:
     """The tokens of one sequence as bytes of text, read by the conventions that they show together.
 
-    `plain` are the tokens that stand for themselves, as special ones do; `whole` those that are known to be written
-    letter by letter, so that their marks are text.
+    `plain` are the tokens that are written as they are, such as special ones; `whole` those whose marks are text.
 
     >>> b"".join(one.data for one in spelled(["\u0120caf", "\u00c3", "\u00a9"])).decode()
     ' café'
@@ -54,21 +51,16 @@ def spelled(
     whole = [False] * len(tokens) if whole is None else list(whole)
     ordinary = [token for token, alone in zip(tokens, plain, strict=True) if not alone]
     read = _reader(ordinary)
-    made = []
+    texts = []
     for i, (token, alone) in enumerate(zip(tokens, plain, strict=True)):
-        if alone:
-            made.append(Spelled(_encoded(token)))
-        elif whole[i] or i == 0 or plain[i - 1]:  # nothing stands before it that it could go on
-            made.append(
-                Spelled(_encoded(token)) if isinstance(token, str) and token.startswith(GOES_ON) else read(token)
-            )
-        else:
-            made.append(read(token))
-    return made
+        first = whole[i] or i == 0 or plain[i - 1]  # it continues nothing, so the mark that it would is text
+        marked = first and isinstance(token, str) and token.startswith(GOES_ON)
+        texts.append(Spelled(_encoded(token)) if alone or marked else read(token))
+    return texts
 
 
 def letters(data: bytes) -> str:
-    """What a token is by itself: text, or a mark where it is a part of a letter.
+    """A token by itself as text, or a mark where it is a part of a letter.
 
     >>> letters(b"law"), letters(bytes([0xC3]))
     ('law', '\u25cc')
@@ -81,7 +73,7 @@ def letters(data: bytes) -> str:
 
 
 def _reader(ordinary: Sequence[str | bytes]):
-    """The function that reads a token, chosen by what all tokens show."""
+    """The function that reads a token, chosen by the marks of all tokens."""
     strings = [token for token in ordinary if isinstance(token, str)]
     if strings and _in_bytes(strings):
         return _byte_level
@@ -93,7 +85,7 @@ def _reader(ordinary: Sequence[str | bytes]):
         return _suffixed
     if any(token.endswith(CUT) and token != CUT for token in strings):
         return _prefixed
-    spaced = any(token[:1].isspace() or token[-1:].isspace() for token in strings)  # decoded one by one, blanks and all
+    spaced = any(token[:1].isspace() or token[-1:].isspace() for token in strings)  # decoded one by one, with blanks
     return (lambda token: Spelled(_encoded(token))) if spaced else _word_piece
 
 

@@ -1,11 +1,11 @@
-"""A model reads pieces, a person reads words: which pieces make which word, and what stands between them in the text.
+"""A model reads pieces, a person reads words: which pieces make which word, and what is between them in the text.
 
     Law is unbelievable       text
-    Law is un bel iev able    pieces, as the tokenizer cut them, each with its place in the text
+    Law is un bel iev able    pieces, as the tokenizer cut them, each with its span in the text
     Law is unbelievable       words: runs of letters and digits, and every other mark by itself
 
-Pieces that lie in one word are that word; words that share a piece are one; a special token is a word of its own. No word ends
-inside a letter, whatever a letter is made of: an accent, a vowel sign, an emoji of several parts.
+Pieces that lie in one word are that word; words that share a piece are one; a special token is a word of its own. No
+word ends inside a letter, whatever a letter is made of: an accent, a vowel sign, an emoji of several parts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MARKS |= dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x20
 
 
 class Unit(NamedTuple):
-    """A piece or a word: what stands before it, and itself; together all units are the text."""
+    """A piece or a word: what is before it in the text, and itself; all units joined are the text."""
 
     space: str
     text: str
@@ -50,8 +50,8 @@ class Unit(NamedTuple):
 class Text:
     """A text as a model reads it; `word_of` is for each piece its word, `special` which pieces the tokenizer added.
 
-    `gold` pairs a piece with the one it should look at, where that is known. `unknown` are the pieces in whose place the model
-    reads one token for all that it has never seen. `ends` is what stands after the last piece, and after the last word.
+    `gold` pairs a piece with the one it should look at, where that is known. `unknown` are the pieces that the model
+    does not know. `ends` is what is left of the text after the last piece, and after the last word.
     """
 
     pieces: list[Unit]
@@ -74,41 +74,43 @@ class Text:
 
     @property
     def short(self) -> str:
-        """A line of its beginning."""
+        """Its beginning, on one line."""
         special = self.special_words
         begin = [word for i, word in enumerate(self.words[:100]) if i not in special]
         words = " ".join("".join(word.space + word.text for word in begin).split())
         line = words if len(words) <= 60 else words[:59].rstrip() + "\u2026"
         return isolated(line) if self.direction == "rtl" else line
 
-    def word(self, named: str) -> int:
-        """The number of a word, called by its spelling, or where it occurs more than once as in its:2.
+    def word(self, name: str) -> int:
+        """The number of a word, named by its spelling, or where it occurs more than once as in its:2.
 
         Raises: ValueError where there is no such word, or several and none is named.
 
-        >>> text = cut("its law, its way", [(0, 3), (4, 7), (7, 8), (9, 12), (13, 16)], ["its", "law", ",", "its", "way"])
+        >>> spans, tokens = [(0, 3), (4, 7), (7, 8), (9, 12), (13, 16)], ["its", "law", ",", "its", "way"]
+        >>> text = cut("its law, its way", spans, tokens)
         >>> text.word("Law"), text.word("its:2")
         (1, 3)
         """
-        found = self._called(named)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            choice = " or ".join(f"{named}:{i + 1}" for i in range(min(len(found), 4)))
+        places = self._named(name)
+        if len(places) == 1:
+            return places[0]
+        if places:
+            choice = " or ".join(f"{name}:{i + 1}" for i in range(min(len(places), 4)))
             raise ValueError(
-                f"link: expected a word that occurs once, got {named!r}, which occurs {len(found)} times; say which: {choice}"
+                f"link: expected a word that occurs once, got {name!r}, which occurs {len(places)} times; "
+                f"say which: {choice}"
             )
-        stem, colon, number = named.rpartition(":")
-        if colon and number.isdecimal() and (found := self._called(stem)):
-            if 0 < int(number) <= len(found):
-                return found[int(number) - 1]
-            raise ValueError(f"link: expected one of the {len(found)} places of {stem!r}, got {number}; count from 1")
+        stem, colon, number = name.rpartition(":")
+        if colon and number.isdecimal() and (places := self._named(stem)):
+            if 0 < int(number) <= len(places):
+                return places[int(number) - 1]
+            raise ValueError(f"link: expected one of the {len(places)} places of {stem!r}, got {number}; count from 1")
         raise ValueError(
-            f"link: expected a word of the text, got {named!r}, which is not in it; write it as the text does"
+            f"link: expected a word of the text, got {name!r}, which is not in it; write it as the text does"
         )
 
-    def _called(self, name: str) -> list[int]:
-        """Spelled just so, or, if there is none, but for capitals."""
+    def _named(self, name: str) -> list[int]:
+        """The words with exactly this spelling, or, if there is none, with other capitals."""
         exact = [i for i, word in enumerate(self.words) if word.text == name]
         return exact or [i for i, word in enumerate(self.words) if word.text.lower() == name.lower()]
 
@@ -118,7 +120,7 @@ class Text:
         Raises: ValueError where it does not name two words.
         """
         cuts = [i for i, letter in enumerate(link) if letter == ":" and 0 < i < len(link) - 1]
-        cuts = [i for i in cuts if not re.fullmatch(r"\d+(:.*)?", link[i + 1 :]) or self._called(link[i + 1 :])]
+        cuts = [i for i in cuts if not re.fullmatch(r"\d+(:.*)?", link[i + 1 :]) or self._named(link[i + 1 :])]
         if not cuts:
             raise ValueError(f"link: expected two words with a colon between, as in its:Law, got {link!r}; name both")
         return self.word(link[: cuts[0]]), self.word(link[cuts[0] + 1 :])
@@ -132,18 +134,19 @@ def cut(
     words: Sequence[tuple[int, int]] | None = None,
     unknown: Sequence[int] | None = None,
 ) -> Text:
-    """Lays the pieces of a tokenizer over a text: `spans` are where they stand, `tokens` how the vocabulary writes them.
+    """Cuts a text into pieces and words: `spans` of its tokens (characters, from and past), which `tokens` spell.
 
-    `words` are the places of the words, where these are known. `unknown` are the pieces that the model does not know;
+    `words` are the spans of the words, where these are known. `unknown` are the pieces that the model does not know;
     without, those whose token says so.
 
-    >>> found = cut("It's so.", [(0, 1), (0, 2), (2, 4), (5, 7), (7, 8)], ["<s>", "It", "'s", "so", "."], [True] + [False] * 4)
-    >>> [word.text for word in found.words], found.word_of
+    >>> spans, tokens = [(0, 0), (0, 2), (2, 4), (5, 7), (7, 8)], ["<s>", "It", "'s", "so", "."]
+    >>> text = cut("It's so.", spans, tokens, [True] + [False] * 4)
+    >>> [word.text for word in text.words], text.word_of
     (['<s>', "It's", 'so', '.'], [0, 1, 1, 2, 3])
     """
     special = [False] * len(spans) if special is None else [bool(one) for one in special]
     spans = _in_letters(text, spans)
-    spans = [  # a special token has a place where the text itself holds it
+    spans = [  # a special token has a span only where the text holds it
         (0, 0) if added and text[slice(*span)].strip().casefold() != str(token).casefold() else span
         for span, token, added in zip(spans, tokens, special, strict=True)
     ]
@@ -155,20 +158,20 @@ def cut(
     inked = [
         (begin + len(part) - len(part.lstrip() or part), end) for begin, end in spans for part in [text[begin:end]]
     ]
-    pieces, rest = _laid(text, inked, alone)
+    pieces, rest = _units(text, inked, alone)
     named = ["".join(alone[i] for i in some) for _, some in groupby(range(len(numbers)), numbers.__getitem__)]
-    units, end = _laid(text, places, [name if name.strip() else "" for name in named])
+    units, end = _units(text, places, [name if name.strip() else "" for name in named])
     if unknown is None:
         unknown = [i for i, token in enumerate(tokens) if isinstance(token, str) and UNKNOWN.fullmatch(token)]
     return Text(pieces, units, numbers, special, [], [i for i in unknown if not special[i]], (rest, end))
 
 
-def touched(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
-    """All pairs of a piece and a word that it has a letter of, in the order of the pieces.
+def overlaps(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
+    """All pairs of a piece and a word that share a letter, in the order of the pieces.
 
     Shapes: spans [n, 2], words [W, 2], rising: characters, from and past -> piece [P], word [P].
 
-    >>> touched(np.array([[0, 6], [6, 6], [7, 9]]), np.array([[0, 3], [3, 6], [7, 9]]))
+    >>> overlaps(np.array([[0, 6], [6, 6], [7, 9]]), np.array([[0, 3], [3, 6], [7, 9]]))
     (array([0, 0, 2]), array([0, 1, 2]))
     """
     begin, end = np.asarray(spans, np.int64).reshape(-1, 2).T
@@ -183,7 +186,7 @@ def touched(spans: ndarray, words: ndarray) -> tuple[ndarray, ndarray]:
 
 
 def _in_letters(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Places in characters, inside the text. Where they pass its end, they count bytes of UTF-8, or else units of UTF-16."""
+    """Spans in characters, inside the text; those past its end must count units of UTF-16, or else bytes of UTF-8."""
     most = max((end for _, end in spans), default=0)
     if most > len(text):
         bytes_of = [len(letter.encode("utf-8", "replace")) for letter in text]
@@ -196,74 +199,73 @@ def _in_letters(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, 
 
 
 def _with_blanks(text: str, spans: list[tuple[int, int]], alone: Sequence[str]) -> list[tuple[int, int]]:
-    """The places of pieces, those of blanks too, which some tokenizers place past their blanks, with no letter."""
-    made, reach = [], 0
+    """Widens the empty spans of pieces of blanks: some tokenizers place these past their blanks."""
+    widened, reach = [], 0
     for (begin, end), name in zip(spans, alone, strict=True):
         if begin == end and name.isspace():
             while begin > max(reach, end - len(name)) and text[begin - 1].isspace():
                 begin -= 1
             while end == reach and end < begin + len(name) and text[end : end + 1].isspace():
                 end += 1
-        made.append((begin, end))
+        widened.append((begin, end))
         reach = max(reach, end)
-    return made
+    return widened
 
 
 def _grouped(text: str, spans, special, words, alone) -> tuple[list[int], list[tuple[int, int]]]:
-    """For each piece the number of its word, from 0, never falling; and where these words stand."""
-    piece, word = touched(np.array(spans, np.int64).reshape(-1, 2), np.array(words, np.int64).reshape(-1, 2))
+    """For each piece the number of its word, from 0, never falling; and the spans of these words."""
+    piece, word = overlaps(np.array(spans, np.int64).reshape(-1, 2), np.array(words, np.int64).reshape(-1, 2))
     bounds = np.searchsorted(piece, np.arange(len(spans) + 1)).tolist()
     word = word.tolist()
     numbers: list[int] = []
     places: list[list[int]] = []
     reach, edge, begun = -1, 0, False  # the group's last word; where it ends; whether one more piece may belong to it
     for i, (begin, end) in enumerate(spans):
-        mine = [] if special[i] else word[bounds[i] : bounds[i + 1]]
-        blank = (
-            text[begin:end] if end > begin else alone[i]
-        ).isspace()  # a piece of blanks is of the word that follows
-        away = mine and begun and reach < 0 and any(map(str.isspace, text[edge : words[mine[0]][0]]))
-        if special[i] or not begun or away or reach >= 0 and (mine[0] > reach if mine else blank):
+        own = [] if special[i] else word[bounds[i] : bounds[i + 1]]
+        letters = text[begin:end] if end > begin else alone[i]
+        away = own and begun and reach < 0 and any(map(str.isspace, text[edge : words[own[0]][0]]))
+        # A piece of blanks belongs to the word that follows.
+        if special[i] or not begun or away or reach >= 0 and (own[0] > reach if own else letters.isspace()):
             places.append([begin, end])
             reach = -1
         numbers.append(len(places) - 1)
         begun, edge = not special[i], max(end, begin)
-        if mine:
+        if own:
             place = places[-1]
-            low, high = words[mine[0]][0], words[mine[-1]][1]
+            low, high = words[own[0]][0], words[own[-1]][1]
             places[-1] = [low, high] if reach < 0 else [min(place[0], low), max(place[1], high)]
-            reach = max(reach, mine[-1])
+            reach = max(reach, own[-1])
         elif end > begin and reach < 0 and not special[i]:
             places[-1] = [min(places[-1][0], begin), max(places[-1][1], end)]
     return numbers, [(begin, end) for begin, end in places]
 
 
-def _laid(text: str, spans, alone: Sequence[str]) -> tuple[list[Unit], str]:
-    """The text cut into units at these places, and what is left of it; where nothing is left for a unit, what it is alone."""
+def _units(text: str, spans, alone: Sequence[str]) -> tuple[list[Unit], str]:
+    """The units at these spans, and the rest of the text; a unit whose letters are taken has its own spelling."""
     units, at = [], 0
     for (begin, end), name in zip(spans, alone, strict=True):
         begin = max(begin, at)
         if begin >= end:
-            units.append(Unit("", shown(name)))
+            units.append(Unit("", visible(name)))
             continue
-        units.append(Unit(shown(text[at:begin]), shown(text[begin:end])))
+        units.append(Unit(visible(text[at:begin]), visible(text[begin:end])))
         at = end
-    return units, shown(text[at:])
+    return units, visible(text[at:])
 
 
 def _without(words: list[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The places of words, cut where others stand."""
+    """The spans of words, cut where others are."""
     others = [(begin, end) for begin, end in others if end > begin]
     if not others:
         return words
-    made = []
+    parts = []
     for begin, end in words:
         for first, past in others:
             if first < end and past > begin:
-                made.append((begin, first))
+                parts.append((begin, first))
                 begin = max(begin, past)
-        made.append((begin, end))
-    return [(begin, end) for begin, end in made if end > begin]
+        parts.append((begin, end))
+    return [(begin, end) for begin, end in parts if end > begin]
 
 
 def direction(text: str) -> str:
@@ -287,14 +289,14 @@ def direction(text: str) -> str:
 
 
 def isolated(text: str) -> str:
-    """Text that keeps its own direction inside other text: between FSI and PDI of Unicode."""
+    """Text that keeps its own direction inside other text, between the marks FSI and PDI."""
     return f"\u2068{text}\u2069"
 
 
-def shown(text: str) -> str:
-    """Control characters as the marks that stand for them, so that none acts; line ends and tabs stay.
+def visible(text: str) -> str:
+    """Replaces control characters by visible marks, so that none has an effect; line ends and tabs stay.
 
-    >>> shown("a\\x00b\\x7f\\n")
+    >>> visible("a\\x00b\\x7f\\n")
     'a\u2400b\u2421\\n'
     """
     return text.translate(_MARKS)

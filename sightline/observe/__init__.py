@@ -1,4 +1,8 @@
-"""Looking from the side, at weights and at influence; nothing below this room knows of it."""
+"""Observes a model while it runs, without a change to its results: weights of attention, and influence of inputs.
+
+`watch` records every call of attention (watch, recording, joining); a `Layer` gives its statistics, links and tiles;
+`influence` differentiates. Begin with `calls.py`, which defines a weight, then `statistics.py` and `watch.py`.
+"""
 
 from sightline.observe.influence import Influence, Profile, influence, influence_on, untrained
 from sightline.observe.layer import Layer, Links
@@ -22,7 +26,7 @@ __all__ = [
 
 
 def load(folder) -> Seen:
-    """What `seen.save(folder)` wrote.
+    """The observations that `seen.save(folder)` wrote.
 
     Raises: ValueError where a file is missing, damaged, or of another version.
 
@@ -34,6 +38,6 @@ def load(folder) -> Seen:
     >>> torch.equal(load(folder).layer(0).entropy, seen.layer(0).entropy)
     True
     """
-    from sightline.observe.files import Stored  # which brings safetensors
+    from sightline.observe.files import Stored  # imports safetensors
 
     return Seen(Stored(folder))

@@ -1,8 +1,8 @@
-"""Calls: what one attention call leaves behind, from which any weight follows exactly, whenever it is asked for.
+"""Calls: what one attention call leaves behind, from which any weight can be computed exactly at any later time.
 
     w_ij = exp(s_ij - lse_i)      with the score s_ij as attention defines it, and 0 where the key is hidden
 
-Queries and keys grow with the rows; the weights, with their square, are made a tile at a time and let go.
+Queries and keys grow with the rows; the weights, which grow with their square, are computed a tile at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sightline.attention import Pattern
+from sightline.attention import Pattern, Request
 from sightline.attention.reference import scores_of, visible
 
 HIDDEN = -1e30  # the logarithm of the weight of a hidden key: finite, so that 0 times it is 0
@@ -24,9 +24,9 @@ HIDDEN = -1e30  # the logarithm of the weight of a hidden key: finite, so that 0
 class Call:
     """One call of attention, or several joined; views where it can.
 
-    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1, N, M].
-    `groups` [H] is the key head of each query head, `tokens` [T] the ids of the rows, if they were asked for. Of a summary, q and
-    k are None and `ends` [S, G, D] the last key of each sequence.
+    Shapes: q [T, H, D], k [R, G, D], lse [T, H]; offsets and key_offsets [S + 1]; bias, one for each sequence, [H or 1,
+    N, M]. `groups` [H] is the key head of each query head, `tokens` [T] the ids of the rows, where they are needed. In
+    a summary, q and k are None and `ends` [S, G, D] are the last keys of the sequences.
     """
 
     q: Tensor | None
@@ -44,13 +44,13 @@ class Call:
 
     @property
     def last_keys(self) -> Tensor:
-        """The last key of each sequence [S, G, D]; of one without keys, any."""
+        """The last key of each sequence [S, G, D]; any key for a sequence without keys."""
         if self.ends is not None:
             return self.ends
         return self.k[(self.key_offsets[1:] - 1).clamp_min(0).to(self.k.device)]
 
     def weights(self, sequence: int) -> Tensor:
-        """The weights of one sequence, float32 or wider; what a sink takes is missing from their sum.
+        """The weights of one sequence, float32 or wider; their sum lacks what a sink takes.
 
         Shapes: [H, n, m] for n queries and m keys.
         """
@@ -63,9 +63,21 @@ class Call:
         return weights.masked_fill(scores == -torch.inf, 0)  # also where lse is NaN
 
 
+def call_of(request: Request, lse: Tensor, heads: list[int] | None = None) -> Call:
+    """What a request leaves behind of these query heads; None: all."""
+    q, k, bias = request.q, request.k.detach(), request.bias
+    chosen = slice(None) if heads is None else heads
+    groups = torch.arange(q.shape[1], device=k.device)[chosen] // (q.shape[1] // k.shape[1])
+    if bias is not None:
+        bias = bias.detach().expand(len(request.offsets) - 1, -1, -1, -1)
+        bias = tuple(bias if bias.shape[1] == 1 else bias[:, chosen])
+    q, lse, offsets = q.detach()[:, chosen], lse.detach()[:, chosen], (request.offsets, request.key_offsets)
+    return Call(q, k, lse, *offsets, request.pattern, request.scale, groups, request.softcap, bias)
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """`count` equal sequences of a call and some of its heads, brought together as items [count x heads] for one product.
+    """`count` equal sequences of a call and some of its heads, as items [count x heads] of one product.
 
     The first has its n queries from row `query` on and its m keys from row `key` on.
     """
@@ -90,20 +102,23 @@ class Piece:
 
     def rows(self, t: Tensor, start: int, stop: int) -> Tensor:
         """A view [count, heads, queries, ...] of t [T, H, ...]."""
-        mine = t[self.query : self.query + self.count * self.n].unflatten(0, (self.count, self.n))
-        return mine[:, start:stop, self.heads].transpose(1, 2)
+        rows = t[self.query : self.query + self.count * self.n].unflatten(0, (self.count, self.n))
+        return rows[:, start:stop, self.heads].transpose(1, 2)
 
     def keys(self, t: Tensor, start: int, stop: int) -> Tensor:
         """A view [count, heads, keys, ...] of t [R, H, ...]."""
-        mine = t[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
-        return mine[:, start:stop, self.heads].transpose(1, 2)
+        return self._by_keys(t)[:, start:stop, self.heads].transpose(1, 2)
+
+    def _by_keys(self, t: Tensor) -> Tensor:
+        return t[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
 
     def by_sequence(self, t: Tensor) -> Tensor:
         return t.unflatten(0, (self.count, -1))
 
     def strips(self, rows: int, most: int, scores: int) -> Iterator[tuple[int, int, int, int]]:
-        """Queries with the keys that one of them sees, (first, stop, first key, stop): `rows` at a time, and up to `most` as long
-        as they have no more than so many scores.
+        """Queries with the keys that one of them sees, (first, stop, first key, stop).
+
+        They are `rows` at a time, or up to `most` while they have at most so many scores.
         """
         i = 0
         while i < self.n:
@@ -120,7 +135,7 @@ class Piece:
             i = stop
 
     def visible(self, i: int, stop: int) -> tuple[int, int]:
-        """The keys, from and to, that one of the queries i to stop sees."""
+        """The range of keys that the queries i to stop see."""
         pattern = self.call.pattern
         lo = 0 if pattern.left is None else max(0, i + self.behind - pattern.left)
         return lo, self.m if pattern.right is None else min(self.m, stop + self.behind + pattern.right)
@@ -137,28 +152,29 @@ class Piece:
 
     @cached_property
     def _queries(self) -> Tensor:
-        """Scaled queries [items, n, D], with one more number, -lse, if nothing happens to a score before it is subtracted."""
+        """Scaled queries [items, n, D], with one more column, -lse, if nothing changes a score before lse is subtracted."""
         q = self.rows(self.call.q, 0, self.n)
-        made = self.level.new_empty(self.items, self.n, q.shape[3] + self._plain)
-        self.by_sequence(made)[..., : q.shape[3]].copy_(q).mul_(self.call.scale)
+        queries = self.level.new_empty(self.items, self.n, q.shape[3] + self._plain)
+        self.by_sequence(queries)[..., : q.shape[3]].copy_(q).mul_(self.call.scale)
         if self._plain:
-            made[..., -1] = -self.level
-        return made
+            queries[..., -1] = -self.level
+        return queries
 
     @cached_property
     def _keys(self) -> Tensor:
-        """Keys [items, D, m], with one more number, 1, likewise; a column each, as the product likes them best."""
-        mine = self.call.k[self.key : self.key + self.count * self.m].unflatten(0, (self.count, self.m))
-        width, groups = mine.shape[3], self.call.groups[self.heads].tolist()
-        made = self.level.new_ones(self.items, width + self._plain, self.m)
-        into = self.by_sequence(made)[..., :width, :]
+        """Keys [items, D, m], with one more row of 1 likewise; transposed, as the product is fastest."""
+        k = self._by_keys(self.call.k)
+        width, groups = k.shape[3], self.call.groups[self.heads].tolist()
+        keys = self.level.new_ones(self.items, width + self._plain, self.m)
+        by_head = self.by_sequence(keys)[..., :width, :]
         for head, group in enumerate(groups):
-            into[:, head].copy_(mine[:, :, group].mT)
-        return made
+            by_head[:, head].copy_(k[:, :, group].mT)
+        return keys
 
     def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
-        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b, HIDDEN where hidden; in `room`,
-        if that is given, since fresh memory costs more than the product.
+        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b; HIDDEN where hidden.
+
+        They are written to `room`, if given, since fresh memory costs more than the product.
         """
         shape = self.items, stop - i, b - a
         out = None if room is None else room[: shape[0] * shape[1] * shape[2]].view(shape)
@@ -168,11 +184,11 @@ class Piece:
             if self.call.softcap is not None:
                 logs.div_(self.call.softcap).tanh_().mul_(self.call.softcap)
             if self.call.bias is not None:
-                mine = self.call.bias[self.sequence : self.sequence + self.count]
-                mine = torch.stack([one[..., i:stop, a:b] for one in mine])
-                mine = mine if mine.shape[1] == 1 else mine[:, self.heads]
-                self.by_sequence(logs).add_(mine)
-                hidden = mine == -torch.inf
+                bias = self.call.bias[self.sequence : self.sequence + self.count]
+                bias = torch.stack([one[..., i:stop, a:b] for one in bias])
+                bias = bias if bias.shape[1] == 1 else bias[:, self.heads]
+                self.by_sequence(logs).add_(bias)
+                hidden = bias == -torch.inf
             logs.sub_(self.level[:, i:stop, None]).clamp_min_(HIDDEN)
             if hidden is not None:  # the product may be NaN there
                 self.by_sequence(logs).masked_fill_(hidden, HIDDEN)
@@ -180,7 +196,7 @@ class Piece:
         return logs
 
     def _hide(self, logs: Tensor, i: int, stop: int, a: int, b: int) -> None:
-        """HIDDEN where the pattern hides, looking only where its two edges pass."""
+        """Writes HIDDEN where the pattern hides; touches only the two edges of the pattern."""
         pattern, place = self.call.pattern, i + self.behind
         edges = []
         if pattern.left is not None:
@@ -194,7 +210,7 @@ class Piece:
 
     def on(self, chosen: Tensor, weights: Tensor, a: int, b: int) -> Tensor:
         """The weight [items, queries] on the keys a to b that are chosen, bool [R]."""
-        mine = chosen[self.key : self.key + self.count * self.m].view(self.count, self.m)[:, a:b]
+        chosen = self._by_keys(chosen)[:, a:b]
         if self.count == 1:
-            return weights[..., mine[0].nonzero().flatten()].sum(-1)
-        return (self.by_sequence(weights) * mine[:, None, None]).sum(-1).flatten(0, 1)
+            return weights[..., chosen[0].nonzero().flatten()].sum(-1)
+        return (self.by_sequence(weights) * chosen[:, None, None]).sum(-1).flatten(0, 1)

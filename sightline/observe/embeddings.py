@@ -1,6 +1,6 @@
-"""Influence is asked behind the embedding, where inputs are numbers: a model of any kind, opened there, and what may be asked of it.
+"""Models behind their embedding: influence differentiates with respect to embeddings, since ids have no gradient.
 
-The model itself stays as it is; a twin over the same weights answers.
+The model itself does not change; a twin over the same weights runs.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from sightline import encoders
 from sightline.sequences import Sequences
 from sightline.tabular import items_of
 
-Opened = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
+Differentiable = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
 
 
-def opened(model: nn.Module) -> Opened:
+def differentiable(model: nn.Module) -> Differentiable:
+    """A function that runs the model and gives its input rows and its output rows, with a graph between them.
+
+    Raises: TypeError or ValueError for a model that cannot be opened there.
+    """
     if is_huggingface(model):
-        return _opened_huggingface(model)
+        return _differentiable_huggingface(model)
     encoder = _twin(encoder_of(model))
     table = encoder.embedding
     weight = next(table.parameters())
     if isinstance(table, encoders.TokenEmbedding):
-        encoder.embedding = nn.Identity()  # so that rows go in where ids went
+        encoder.embedding = nn.Identity()  # it then takes rows in place of ids
 
     def both(x: Sequences) -> tuple[Tensor, Tensor]:
         rows = x.values.to(weight.device)
@@ -38,8 +42,8 @@ def opened(model: nn.Module) -> Opened:
     return both
 
 
-def _opened_huggingface(model: nn.Module) -> Opened:
-    from sightline.huggingface.packability import CLOSE, arguments_for, base_of, hidden_of
+def _differentiable_huggingface(model: nn.Module) -> Differentiable:
+    from sightline.huggingface.base_model import TOLERANCES, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
     name, table = type(base).__name__, base.get_input_embeddings()
@@ -49,17 +53,18 @@ def _opened_huggingface(model: nn.Module) -> Opened:
         )
 
     def hidden(x: Sequences, argument: str) -> Tensor:
-        """By batches of equal lengths, each sequence a row of the batch: no padding, no mask, nothing to meet."""
+        """In batches of equal lengths, each sequence a row of the batch: no padding, no mask, no neighbours."""
         runs = []
         for first, count, length in x.runs:
             if length:
                 rows = x[first : first + count].values.unflatten(0, (count, length))
-                found = hidden_of(base(**arguments_for(base, {argument: rows})))
-                if found.shape[:2] != (count, length):
+                outputs = hidden_of(base(**arguments_for(base, {argument: rows})))
+                if outputs.shape[:2] != (count, length):
                     raise ValueError(
-                        f"influence: expected outputs [{count}, {length}, E], one for each input, got {list(found.shape)} from {name}; use another model"
+                        f"influence: expected outputs [{count}, {length}, E], one for each input, got "
+                        f"{list(outputs.shape)} from {name}; use another model"
                     )
-                runs.append(found.flatten(0, 1))
+                runs.append(outputs.flatten(0, 1))
         return torch.cat(runs)
 
     def both(x: Sequences) -> tuple[Tensor, Tensor]:
@@ -69,22 +74,24 @@ def _opened_huggingface(model: nn.Module) -> Opened:
                 expected = hidden(x, "input_ids")
         except (IndexError, RuntimeError) as error:
             raise ValueError(
-                f"influence: expected sequences that {name} can take, got up to {int(x.lengths.max())} tokens: {error}; cut them to its positions"
+                f"influence: expected sequences that {name} can take, got up to {int(x.lengths.max())} tokens: "
+                f"{error}; cut them to its positions"
             ) from error
         rows = table(x.values).detach().requires_grad_()
-        found = hidden(x.with_values(rows), "inputs_embeds")
-        off = (found.detach() - expected).abs().max()
-        if off > CLOSE.get(found.dtype, 1e-2) * expected.abs().max():
+        outputs = hidden(x.with_values(rows), "inputs_embeds")
+        error = (outputs.detach() - expected).abs().max()
+        if error > TOLERANCES.get(outputs.dtype, 1e-2) * expected.abs().max():
             raise ValueError(
-                f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; use another model"
+                f"influence: expected the same outputs from ids and from their embeddings, got others from {name}; "
+                "use another model"
             )
-        return rows, found
+        return rows, outputs
 
     return both
 
 
 def is_huggingface(model) -> bool:
-    """Told without importing transformers."""
+    """Whether it is a model of transformers, without importing that."""
     return hasattr(model, "get_input_embeddings") and hasattr(model, "config")
 
 
@@ -92,13 +99,14 @@ def encoder_of(model: nn.Module) -> encoders.Encoder:
     encoder = model if isinstance(model, encoders.Encoder) else getattr(model, "encoder", None)
     if not isinstance(encoder, encoders.Encoder):
         raise TypeError(
-            f"influence: expected an encoder of sightline, a model that holds one, or a Hugging Face model, got {type(model).__name__}; load one"
+            "influence: expected an encoder of sightline, a model that holds one, or a Hugging Face model, got "
+            f"{type(model).__name__}; load one"
         )
     return encoder
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """Modules of its own over the same weights: evaluated and opened without the model noticing, in whatever thread."""
+    """A copy of the modules over the same weights, in evaluation; the model does not change in any thread."""
     weights = [*module.parameters(), *module.buffers()]
     same = {id(t): nn.Parameter(t.detach(), False) if t.requires_grad else t for t in weights}
     return copy.deepcopy(module, same).eval()
@@ -112,13 +120,15 @@ def as_sequences(sequences: Sequences | Iterable) -> Sequences:
         tensors = [torch.as_tensor(one) for one in rows]
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"influence: expected sequences of token ids [n] or vectors [n, F], got {type(sequences).__name__}: {error}; tokenize first"
+            "influence: expected sequences of token ids [n] or vectors [n, F], got "
+            f"{type(sequences).__name__}: {error}; tokenize first"
         ) from None
     if not all(1 <= t.dim() <= 2 for t in tensors):
         raise TypeError(
-            f"influence: expected a list of sequences, token ids [n] or vectors [n, F], got shapes {[list(t.shape) for t in tensors[:3]]}; give a list of one for one"
+            "influence: expected a list of sequences, token ids [n] or vectors [n, F], got shapes "
+            f"{[list(t.shape) for t in tensors[:3]]}; give a list of one for one"
         )
-    tensors = [t.long() if t.shape == (0,) else t for t in tensors]  # an empty list says nothing of its dtype
+    tensors = [t.long() if t.shape == (0,) else t for t in tensors]  # an empty list has no dtype
     return Sequences.from_list(tensors) if tensors else Sequences(torch.zeros(0, dtype=torch.int64), [0])
 
 
@@ -127,6 +137,7 @@ def _ids(ids: Tensor, table: nn.Module) -> Tensor:
         raise TypeError(f"influence: expected token ids, integers [n], got {ids.dtype}; tokenize first")
     if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table.weight)):
         raise ValueError(
-            f"influence: expected token ids from 0 to {len(table.weight) - 1}, got {int(ids.min())} to {int(ids.max())}; use the model's own tokenizer"
+            f"influence: expected token ids from 0 to {len(table.weight) - 1}, got {int(ids.min())} to "
+            f"{int(ids.max())}; use the model's own tokenizer"
         )
     return ids.long()

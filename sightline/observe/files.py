@@ -1,7 +1,7 @@
-"""What was seen, in a folder: written aside and renamed, read a layer at a time, and refused whole where a part is damaged.
+"""Observations in a folder: written aside and renamed, read a layer at a time, refused whole where a part is damaged.
 
-observation.json          the format's version, for each layer what is not a tensor, and the sha256 of each file and of this
-layer-000.safetensors     its statistics, offsets and lse; queries, keys and biases where the map was kept
+observation.json          version of the format; of each layer what is no tensor; the sha256 of each file, and its own
+layer-000.safetensors     statistics, offsets and lse; queries, keys and biases where the map was kept
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from sightline.attention import Pattern
-from sightline.files import make_folder, write
+from sightline.files import make_folder, write_files
 from sightline.observe.calls import Call
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import Statistics
@@ -28,11 +28,11 @@ VERSION = 1
 NOTE = "observation.json"
 STATISTICS = [field.name for field in fields(Statistics)]
 KEPT = ("q", "k", "groups")  # of a call whose map was kept
-SAID = {"name", "heads", "pattern", "scale", "softcap", "map", "biases"}  # of each layer
+LAYER_KEYS = {"name", "heads", "pattern", "scale", "softcap", "map", "biases"}
 
 
 def save(seen, folder: str | Path) -> None:
-    """Writes the layers that were watched, of a `Seen`, to a new folder.
+    """Writes the watched layers of a `Seen` to a new folder.
 
     Raises: ValueError where the folder exists, or nothing was seen.
     """
@@ -50,7 +50,7 @@ def save(seen, folder: str | Path) -> None:
         notes = [_write(layer, name, aside / _file(number)) for number, (name, layer) in enumerate(layers)]
         note = {"version": VERSION, "names": seen.names, "layers": notes}
         note["sha256"] = _digest(note)
-        write(aside, {NOTE: json.dumps(note, indent=1).encode()})
+        write_files(aside, {NOTE: json.dumps(note, indent=1).encode()})
         aside.rename(folder)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder}: expected to write it, got: {error}; make room, or name another") from None
@@ -59,7 +59,7 @@ def save(seen, folder: str | Path) -> None:
 
 
 class Stored:
-    """The layers of a folder, each read when it is first asked for.
+    """The layers of a folder, each read at its first use.
 
     Raises: ValueError where a file is missing, damaged, or of another version.
     """
@@ -73,13 +73,14 @@ class Stored:
             self.known = {layer["name"]: number for number, layer in enumerate(self.notes)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{folder}: expected {NOTE} as `save` writes it, got {_said(error)}; save it again"
+                f"{folder}: expected {NOTE} as `save` writes it, got {_summary(error)}; save it again"
             ) from error
         if version != VERSION:
             raise ValueError(
-                f"{folder}: expected an observation of version {VERSION}, got {version!r}; use the sightline that wrote it"
+                f"{folder}: expected an observation of version {VERSION}, got {version!r}; "
+                "use the sightline that wrote it"
             )
-        missing = {key for layer in self.notes for key in SAID - layer.keys()}
+        missing = {key for layer in self.notes for key in LAYER_KEYS - layer.keys()}
         if missing or note.get("sha256") not in (None, _digest(note)):  # older ones have none
             what = f"none of {', '.join(sorted(missing))}" if missing else "something else"
             raise ValueError(f"{folder}: expected {NOTE} as `save` writes it, got {what}; save it again")
@@ -98,7 +99,9 @@ class Stored:
                 missing = needed - set(tensors.keys())
             changed = expected is not None and expected != _digest(file)
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"{file}: expected the tensors of a layer, got {_said(error)}; save it again") from error
+            raise ValueError(
+                f"{file}: expected the tensors of a layer, got {_summary(error)}; save it again"
+            ) from error
         if missing:
             raise ValueError(
                 f"{file}: expected the tensors of a layer, got none named {', '.join(sorted(missing))}; save it again"
@@ -140,20 +143,20 @@ def _write(layer: Layer, name: str, file: Path) -> dict:
 
 
 def _read(tensors: dict, note: dict) -> Layer:
-    made = Statistics(*(tensors[name] for name in STATISTICS))
+    statistics = Statistics(*(tensors[name] for name in STATISTICS))
     bias = tuple(tensors[f"bias.{s}"] for s in range(note["biases"])) or None
     call = Call(
         *(tensors.get(name) for name in ("q", "k", "lse", "offsets", "key_offsets")),
         Pattern(*note["pattern"]), note["scale"], tensors.get("groups"), note["softcap"], bias,
     )  # fmt: skip
-    return Layer(note["name"], note["heads"], call, lambda: made)
+    return Layer(note["name"], note["heads"], call, lambda: statistics)
 
 
 def _digest(of: Path | dict) -> str:
-    """The sha256 of a file, or of a note but for its own."""
+    """The sha256 of a file, or of a note without its own."""
     if isinstance(of, dict):
-        said = json.dumps({name: value for name, value in of.items() if name != "sha256"}, sort_keys=True)
-        return hashlib.sha256(said.encode()).hexdigest()
+        note = json.dumps({name: value for name, value in of.items() if name != "sha256"}, sort_keys=True)
+        return hashlib.sha256(note.encode()).hexdigest()
     with of.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -162,5 +165,5 @@ def _file(number: int) -> str:
     return f"layer-{number:03d}.safetensors"
 
 
-def _said(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -1,12 +1,12 @@
-"""Influence: how far back an input moves an output, in any model that has gradients, with attention weights or without.
+"""Influence: how far an input changes an output, in any model that has gradients, with or without attention weights.
 
 J_ij is the derivative of output row i by input row j, a matrix; the influence of j on i is its squared Frobenius norm,
-|J_ij|^2. Whole, that takes a backward pass for each number of each row. But a row u of random signs has
+|J_ij|^2. Exactly, that takes a backward pass for each number of each row. But for a row u of random signs
 
     E |u^T J_ij|^2 = E u^T (J_ij J_ij^T) u = trace(J_ij J_ij^T) = |J_ij|^2
 
-so that one backward pass, which is u^T J, answers for output row i and all its inputs at once. Many rows, each with signs
-of its own, are summed in a profile by distance, and their errors cancel. With the unit vectors in place of u it is exact.
+so one backward pass, which computes u^T J, estimates it for output row i and all inputs at once. A profile by distance
+sums over many rows, each with its own signs, and the errors cancel. With the unit vectors in place of u it is exact.
 
 Source: Hutchinson 1990 (trace A = E u^T A u, and of all u with independent numbers, signs vary least), A = J_ij J_ij^T.
 """
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from sightline import encoders
 from sightline.batching import sorted_batches
-from sightline.observe.embeddings import Opened, as_sequences, encoder_of, is_huggingface, opened
+from sightline.observe.embeddings import Differentiable, as_sequences, differentiable, encoder_of, is_huggingface
 from sightline.sequences import Sequences
 
-TOKENS = 4096  # rows whose graph is held at a time
-ASIDE = 512  # rows of copies of one sequence, likewise
+TOKENS = 4096  # most rows in one graph
+ASIDE = 512  # most rows of copies of one sequence in one graph
 QUARTERS = 4
 
 
@@ -35,9 +35,9 @@ QUARTERS = 4
 class Profile:
     """Influence by signed distance j - i of input row j from output row i: below 0 lies what came before.
 
-    Shapes: all [2 N - 1] on the CPU for a longest sequence of N rows. `distance` int64; `total` float64, the influence of all
-    pairs at that distance; `pairs` int64, how many there are.
-    Units: tokens; total in squares of (output per input), and comparable between models only as a share.
+    Shapes: all [2 N - 1] on the CPU for a longest sequence of N rows. `distance` int64; `total` float64, the influence
+    of all pairs at that distance; `pairs` int64, their number.
+    Units: tokens; total in squares of (output per input), comparable between models as a share only.
 
     >>> Profile(torch.tensor([-1, 0, 1]), torch.tensor([3.0, 6.0, 1.0]), torch.tensor([1, 2, 1]))
     Profile(distances -1 to 1; 50% within 0, 90% within 1, 99% within 1)
@@ -49,17 +49,17 @@ class Profile:
 
     @cached_property
     def share(self) -> Tensor:
-        """The part of all influence that lies at each distance; sums to 1, or to 0 where there is none."""
+        """The share of all influence at each distance; sums to 1, or to 0 where there is none."""
         whole = self.total.sum()
         return self.total / whole if whole > 0 else self.total
 
     @cached_property
     def mean(self) -> Tensor:
-        """Influence of a pair at each distance, on average; 0 where there is no pair."""
+        """The average influence of a pair at each distance; 0 where there is no pair."""
         return self.total / self.pairs.clamp(min=1)
 
     def within(self, share: float) -> int | None:
-        """The least number of tokens, to either side, within which that share of the influence lies; None where there is none.
+        """The least distance to either side within which this share of the influence lies; None where there is none.
 
         Raises: ValueError for a share that is not above 0 and at most 1.
         """
@@ -85,15 +85,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Influence:
-    """What `influence` found: the `profile` of all output rows, and the four `quarters` of which it is the sum.
+    """The `profile` of all output rows, and the four `quarters` of which it is the sum.
 
-    A row near the start has nothing far before it, and one near the end nothing after: compare rows in the same quarter of
-    their sequence. `asked` of `rows` output rows were asked, and stand for all.
+    A row near the start has nothing far before it, and one near the end nothing after: compare rows in the same quarter
+    of their sequence. `sampled` of the `rows` output rows were measured and stand for all.
     """
 
     profile: Profile
     quarters: tuple[Profile, Profile, Profile, Profile]
-    asked: int
+    sampled: int
     rows: int
 
 
@@ -102,25 +102,26 @@ class Influence:
 def influence(
     model: nn.Module, sequences: Sequences | Iterable, *, rows: int | None = 64, probes: int | None = 1, seed: int = 0
 ) -> Influence:
-    """How much of each output row is moved by inputs at which distance, over all sequences; the model stays as it is.
+    """How much inputs at each distance change an output row, over all sequences; the model itself does not change.
 
-    `model` is one of our encoders, a model that holds one, or any Hugging Face model that takes `inputs_embeds` (its base;
-    the encoder, where there are two). For token ids the input is the row of the embedding table; for vectors, the vector.
+    `model` is one of our encoders, a model that holds one, or any Hugging Face model that takes `inputs_embeds` (its
+    base; the encoder, where there are two). For token ids the input is the row of the embedding table; for vectors, the
+    vector.
 
-    `rows` output rows of each sequence are asked: one drawn from each of as many equal stretches, for which it stands
-    (None: all). Each is asked with `probes` rows of signs (None: with all unit vectors). With None for both, the answer is
-    exact, at n E backward passes for n rows of width E. One row of signs tells a pair within a relative standard error of
-    1.4 (sqrt(2 / probes) at most), which a profile over many rows averages away.
+    `rows` output rows of each sequence are measured, one drawn from each of as many equal stretches, for which it
+    stands (None: all), each with `probes` rows of signs (None: with all unit vectors). With None for both, the result
+    is exact, at n E backward passes for n rows of width E. One row of signs has a relative standard error of at most
+    1.4 for a pair (sqrt(2 / probes)), which a profile over many rows averages out.
 
-    What training has done, and not the build alone, shows beside `influence(untrained(model), sequences)`.
+    Compare with `influence(untrained(model), sequences)` to see what training changed.
 
     Shapes: token ids, one list or tensor [n] for each sequence, or vectors [n, F]; or `Sequences` of them.
-    Raises: TypeError or ValueError for a model or sequences that cannot be asked, with the reason.
+    Raises: TypeError or ValueError for a model or sequences that cannot be used, with the reason.
 
     >>> from sightline.encoders import build
     >>> encoder = build("convolution", vocabulary=9, width=8, layers=2, kernel=3)
-    >>> found = influence(encoder, [[1, 2, 3, 4, 5, 6, 7], [8, 1]], rows=None, probes=None)
-    >>> found.profile.distance[found.profile.total > 0]  # two layers, one row to each side in each
+    >>> profile = influence(encoder, [[1, 2, 3, 4, 5, 6, 7], [8, 1]], rows=None, probes=None).profile
+    >>> profile.distance[profile.total > 0]  # two layers, one row to each side in each
     tensor([-2, -1,  0,  1,  2])
     >>> influence(untrained(encoder), [[1, 2, 3, 4, 5]]).profile.within(1.0)
     2
@@ -133,10 +134,10 @@ def influence(
     rows = longest if rows is None else rows
     distance = torch.arange(1 - longest, longest)
     totals = torch.zeros(QUARTERS, len(distance), dtype=torch.float64)
-    asking = opened(model)
+    run = differentiable(model)
     for batch in sorted_batches(inputs.lengths.tolist(), TOKENS):
         if int(inputs.lengths[batch].sum()):
-            _add_batch(totals, asking, inputs[batch], rows, probes, generator)
+            _add_batch(totals, run, inputs[batch], rows, probes, generator)
     pairs = _pairs(inputs.lengths, distance)
     quarters = tuple(Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
     whole = Profile(distance, totals.sum(0), pairs.sum(0))
@@ -148,10 +149,10 @@ def influence(
 def influence_on(
     model: nn.Module, sequence, row: int | Sequence[int], *, probes: int | None = None, seed: int = 0
 ) -> Tensor:
-    """The influence of each input row on one output row of a sequence, or on several; exact, unless a number of probes is given.
+    """The influence of each input row on one output row of a sequence, or on several; exact, unless `probes` is given.
 
-    Shapes: token ids [n] or vectors [n, F] -> float64 on the CPU: [n], or for R rows [R, n], as indexing has it. A row may count
-    from the end.
+    Shapes: token ids [n] or vectors [n, F] -> float64 on the CPU: [n], or for R rows [R, n]. Negative rows count from
+    the end.
     Units: squares of (output per input).
     Raises: as `influence`; ValueError for a row that the sequence does not have.
 
@@ -172,22 +173,22 @@ def influence_on(
             raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {one}; count from 0")
     if not rows:
         return torch.zeros(0, n, dtype=torch.float64)
-    side = max(1, min(len(rows), ASIDE // n))  # copies that lie side by side; of each a row is asked at a time
-    same = torch.arange(n).repeat(side)
-    entered, outputs = opened(model)(Sequences(inputs.values[same], [n * i for i in range(side + 1)]))
-    found = []
-    for asked in (torch.tensor(rows) % n).split(side):
-        places = torch.arange(len(asked)) * n + asked
-        strength = _strength(entered, outputs, places, probes, generator)
-        found.append(strength.unflatten(0, (side, n))[: len(asked)])
-    return torch.cat(found) if several else found[0][0]
+    side = max(1, min(len(rows), ASIDE // n))  # copies of the sequence, each for one of the rows at a time
+    copies = torch.arange(n).repeat(side)
+    entered, outputs = differentiable(model)(Sequences(inputs.values[copies], [n * i for i in range(side + 1)]))
+    strengths = []
+    for some in (torch.tensor(rows) % n).split(side):
+        strength = _strength(entered, outputs, torch.arange(len(some)) * n + some, probes, generator)
+        strengths.append(strength.unflatten(0, (side, n))[: len(some)])
+    return torch.cat(strengths) if several else strengths[0][0]
 
 
 def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of the model as it was before it learned anything: same build, dtype and device, weights drawn anew.
+    """An untrained copy of the model: same build, dtype and device, new random weights.
 
-    For a model that holds an encoder, it is the encoder's. Neither the model nor torch's random state is changed.
-    Raises: TypeError for what `influence` does not take; ValueError for a module that has weights and no `reset_parameters`.
+    For a model that holds an encoder, the copy is of the encoder. Neither the model nor torch's random state changes.
+    Raises: TypeError for what `influence` does not take; ValueError for a module that has weights and no
+    `reset_parameters`.
 
     >>> from sightline.encoders import build
     >>> encoder = build("rnn", vocabulary=9, width=8)
@@ -198,8 +199,8 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if is_huggingface(model):
-            how = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
-            new = type(model)._from_config(copy.deepcopy(model.config), **how)
+            kind = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
+            new = type(model)._from_config(copy.deepcopy(model.config), **kind)
             return new.to(model.device).train(model.training)
         encoder = encoder_of(model)
         new = copy.deepcopy(encoder).cpu()
@@ -208,11 +209,8 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
         return new.to(next(encoder.parameters()).device)
 
 
-# --- asking -----------------------------------------------------------------------------------------------------------
-
-
 def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(rows, how many each stands for), [S, count]: one from each of `count` stretches of a sequence, as equal as can be.
+    """(rows, number that each stands for), [S, count]: one from each of `count` stretches, as equal as possible.
 
     A sequence of fewer rows gives all of them, and then rows that stand for none.
     """
@@ -222,21 +220,20 @@ def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tupl
     return first + within.minimum(end - first - 1).clamp(min=0), end - first
 
 
-def _add_batch(totals: Tensor, asking: Opened, x: Sequences, rows: int, probes, generator) -> None:
-    """Adds what one batch shows to the totals [QUARTERS, 2 N - 1]; each turn asks one row of every sequence that has more."""
+def _add_batch(totals: Tensor, run: Differentiable, x: Sequences, rows: int, probes, generator) -> None:
+    """Adds one batch to the totals [QUARTERS, 2 N - 1], in turns of one row of each sequence that has more."""
     chosen = _stratified(x.lengths, min(rows, int(x.lengths.max())), generator)
-    entered, outputs = asking(x)
+    entered, outputs = run(x)
     of, place = x.sequence_ids.cpu(), x.positions.cpu()
     for row, weight in zip(*(t.unbind(1) for t in chosen), strict=True):
-        asked = (x.offsets[:-1] + row)[weight > 0]
-        strength = _strength(entered, outputs, asked, probes, generator)
+        strength = _strength(entered, outputs, (x.offsets[:-1] + row)[weight > 0], probes, generator)
         quarter = (torch.arange(1, QUARTERS) * x.lengths[:, None] // QUARTERS <= row[:, None]).sum(1)
         index = quarter[of] * totals.shape[1] + totals.shape[1] // 2 + place - row[of]
         totals.view(-1).index_add_(0, index, weight[of] * strength)
 
 
 def _strength(entered: Tensor, outputs: Tensor, rows: Tensor, probes: int | None, generator) -> Tensor:
-    """|J_ij|^2 for the output rows i of `rows`, one in each sequence, and every input row j of that sequence: float64 [T]."""
+    """|J_ij|^2 for output rows i of `rows`, one in each sequence, and all input rows j of that sequence: float64 [T]."""
     if not outputs.requires_grad:
         raise ValueError("influence: expected outputs with a gradient, got none; use another model")
     width = outputs.shape[1]
@@ -247,8 +244,8 @@ def _strength(entered: Tensor, outputs: Tensor, rows: Tensor, probes: int | None
         else:
             u = torch.randint(2, (len(rows), width), generator=generator) * 2.0 - 1
         cotangent = torch.zeros_like(outputs).index_copy(0, rows.to(outputs.device), u.to(outputs))
-        (moved,) = torch.autograd.grad(outputs, entered, cotangent, retain_graph=True, materialize_grads=True)
-        wide = moved.to(torch.promote_types(moved.dtype, torch.float32))
+        (grad,) = torch.autograd.grad(outputs, entered, cotangent, retain_graph=True, materialize_grads=True)
+        wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
         strength += wide.square().flatten(1).sum(1).cpu()
     if not bool(strength.isfinite().all()):
         raise ValueError("influence: expected finite gradients, got NaN or infinity; load the weights again")
@@ -256,7 +253,7 @@ def _strength(entered: Tensor, outputs: Tensor, rows: Tensor, probes: int | None
 
 
 def _pairs(lengths: Tensor, distance: Tensor) -> Tensor:
-    """How many pairs each distance has, by the quarter of the output row: int64 [QUARTERS, 2 N - 1]."""
+    """The number of pairs at each distance, by the quarter of the output row: int64 [QUARTERS, 2 N - 1]."""
     pairs = torch.zeros(QUARTERS, len(distance), dtype=torch.int64)
     for n, count in zip(*(t.tolist() for t in lengths.unique(return_counts=True)), strict=True):
         bounds = torch.arange(QUARTERS + 1)[:, None] * n // QUARTERS
@@ -266,25 +263,26 @@ def _pairs(lengths: Tensor, distance: Tensor) -> Tensor:
 
 
 def _draw(module: nn.Module) -> None:
-    """Draws all weights under a module as if it had just been made."""
+    """Draws all weights under a module as when it was built."""
     for name, child in module.named_children():
-        if isinstance(child, encoders.Mixer) and (again := _made_again(child)) is not None:
-            setattr(module, name, again.to(next(child.parameters()).dtype).train(child.training))
+        if isinstance(child, encoders.Mixer) and (new := _new_mixer(child)) is not None:
+            setattr(module, name, new.to(next(child.parameters()).dtype).train(child.training))
         else:
             _draw(child)
     if next(module.parameters(recurse=False), None) is not None:
         if not hasattr(module, "reset_parameters"):
             raise ValueError(
-                f"untrained: expected modules that can be drawn anew, got {type(module).__name__}; give it a reset_parameters()"
+                f"untrained: expected modules whose weights can be drawn again, got {type(module).__name__}; "
+                "give it a reset_parameters()"
             )
         module.reset_parameters()
 
 
-def _made_again(mixer: encoders.Mixer) -> encoders.Mixer | None:
+def _new_mixer(mixer: encoders.Mixer) -> encoders.Mixer | None:
     """A new mixer of the same build; None for one that is not ours."""
     match mixer:
         case encoders.SelfAttention(heads=heads, key_heads=key_heads, causal=causal, head_width=width):
-            rotary = min(1.0, (mixer.rotary_width + 0.5) / width)  # half a number more, as it is rounded down
+            rotary = min(1.0, (mixer.rotary_width + 0.5) / width)  # half more, since it is rounded down
             return encoders.SelfAttention(heads * width, heads, key_heads, causal, mixer.pattern.left, rotary)
         case encoders.Recurrent(causal=causal, directions=cells):
             cell = "lstm" if isinstance(cells[0], nn.LSTM) else "rnn"

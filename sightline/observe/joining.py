@@ -1,7 +1,7 @@
-"""Parts of what was seen become one: sequences that a layer took one by one, and steps of `generate`, rows after rows.
+"""Joining: sequences that a layer took one by one, and steps of `generate`, become one call.
 
-In a step there are a few new queries and the keys of the whole text so far. Steps belong together if the keys before the new ones
-are, bit for bit, those of the rows seen last; then they are one causal call over the whole text.
+A step has a few new queries, and the keys of the whole text so far. It continues an earlier step if its keys before the
+new ones are, bit for bit, the keys of that step; together they are one causal call over the whole text.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from torch.nn.functional import pad
 from sightline.attention import Pattern
 from sightline.observe.calls import Call
 from sightline.observe.statistics import Statistics
+from sightline.sequences import offsets_of, rows_from
 
 
 def interleaved(parts: list[Tensor], offsets: list[Tensor]) -> Tensor:
     """Rows of several packs of the same sequences, sequence by sequence: the first pack's rows, then the second's, ...
 
-    >>> interleaved([torch.tensor([1, 2, 3]), torch.tensor([10, 30])], [torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])])
+    >>> offsets = [torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])]
+    >>> interleaved([torch.tensor([1, 2, 3]), torch.tensor([10, 30])], offsets)
     tensor([ 1,  2, 10,  3, 30])
     """
     ids = [torch.repeat_interleave(torch.arange(len(o) - 1), o.diff()) for o in offsets]
@@ -40,14 +42,14 @@ def side_by_side(calls: list[tuple[int, Call]]) -> Call:
         bias[s] = None if call.bias is None else call.bias[0]
     q, k, lse = (torch.cat([getattr(call, name) for _, call in calls]) for name in ("q", "k", "lse"))
     return replace(
-        first, q=q, k=k, lse=lse, offsets=_offsets(lengths), key_offsets=_offsets(key_lengths),
+        first, q=q, k=k, lse=lse, offsets=offsets_of(lengths), key_offsets=offsets_of(key_lengths),
         tokens=None if first.tokens is None else torch.cat([call.tokens for _, call in calls]),
         bias=None if first.bias is None else tuple(bias),
     )  # fmt: skip
 
 
 def one_after_another(calls: list[Call]) -> Call:
-    """Steps, of which each holds its new queries and its new keys alone, as one call over the whole text."""
+    """Steps that hold their new queries and their new keys alone, as one call over the whole text."""
     if len(calls) == 1:
         return calls[0]
     offsets, key_offsets = ([getattr(c, name) for c in calls] for name in ("offsets", "key_offsets"))
@@ -74,39 +76,40 @@ def _one_bias(calls: list[Call]) -> tuple[Tensor, ...] | None:
     return tuple(joined)
 
 
-def taken(call: Call, sequences: list[int]) -> Call:
-    """Some sequences of a call, in that order, as a search with beams chooses them."""
+def chosen(call: Call, sequences: list[int]) -> Call:
+    """These sequences of a call, in this order, as a search with beams chooses them."""
     index = torch.tensor(sequences)
-    rows, offsets = _rows_of(call.offsets, index)
-    keys, key_offsets = _rows_of(call.key_offsets, index)
-    rows, keys = rows.to(call.q.device), keys.to(call.q.device)
+    lengths, key_lengths = call.offsets.diff()[index], call.key_offsets.diff()[index]
+    rows = rows_from(call.offsets[index], lengths).to(call.lse.device)
+    keys = rows_from(call.key_offsets[index], key_lengths).to(call.lse.device)
     return replace(
-        call, q=call.q[rows], lse=call.lse[rows], k=call.k[keys], offsets=offsets, key_offsets=key_offsets,
+        call, q=call.q[rows], lse=call.lse[rows], k=call.k[keys],
+        offsets=offsets_of(lengths), key_offsets=offsets_of(key_lengths),
         tokens=None if call.tokens is None else call.tokens[rows],
         bias=None if call.bias is None else tuple(call.bias[s] for s in sequences),
     )  # fmt: skip
 
 
 def parents(before: Call, step: Call) -> list[int] | None:
-    """Which sequence of the last call each sequence of a step goes on with, as its keys say; None where it does not go on.
+    """Which sequence of the call before each sequence of a step continues, as its keys say; None where one does not.
 
-    A cache that slides has lost its oldest keys. `before` may be a summary, of which only the last keys are known.
+    A cache that slides has lost its oldest keys. `before` may be a summary, which has the last keys only.
     """
-    old, past = before.key_offsets.diff(), step.key_offsets.diff() - step.offsets.diff()
-    fresh = step.offsets.diff()
-    if len(old) != len(past) or len(old) == 0 or not bool(((past > 0) & (fresh > 0)).all()):
+    old, new = before.key_offsets.diff(), step.offsets.diff()
+    past = step.key_offsets.diff() - new
+    if len(old) != len(past) or len(old) == 0 or not bool(((past > 0) & (new > 0)).all()):
         return None
-    found = []
+    continued = []
     for s in range(len(old)):
-        others = [s, *(r for r in range(len(old)) if r != s)]  # with beams, a sequence may go on with another's past
-        parent = next((r for r in others if _same(before, r, step, s, int(past[s]))), None)
+        others = [s, *(r for r in range(len(old)) if r != s)]  # with beams, a sequence may continue another one
+        parent = next((r for r in others if _continues(before, r, step, s, int(past[s]))), None)
         if parent is None:
             return None
-        found.append(parent)
-    return found
+        continued.append(parent)
+    return continued
 
 
-def _same(before: Call, r: int, step: Call, s: int, past: int) -> bool:
+def _continues(before: Call, r: int, step: Call, s: int, past: int) -> bool:
     """Whether the keys of sequence s of the step, before its new ones, are the last of sequence r."""
     start, stop = int(step.key_offsets[s]), int(before.key_offsets[r + 1])
     if not torch.equal(before.last_keys[r], step.k[start + past - 1]):
@@ -117,7 +120,7 @@ def _same(before: Call, r: int, step: Call, s: int, past: int) -> bool:
     return fits and torch.equal(before.k[stop - past : stop], step.k[start : start + past])
 
 
-def narrowed(before: Call, step: Call) -> Pattern:
+def joint_pattern(before: Call, step: Call) -> Pattern:
     """The pattern of both together: a step sees nothing after itself, and no further left than its keys reach."""
     left = before.pattern.left if step.pattern.left is None else step.pattern.left
     past = step.key_offsets.diff() - step.offsets.diff()
@@ -126,41 +129,39 @@ def narrowed(before: Call, step: Call) -> Pattern:
     return Pattern(left, 0)
 
 
-def only_new(step: Call) -> Call:
-    """A step with its new keys alone, which do not keep the whole cache in memory."""
-    fresh, stops = step.offsets.diff(), step.key_offsets[1:]
-    rows = torch.arange(int(step.offsets[-1])) + torch.repeat_interleave(stops - fresh - step.offsets[:-1], fresh)
+def only_new_keys(step: Call) -> Call:
+    """A step with its new keys alone, so that it does not keep the whole cache in memory."""
+    new = step.offsets.diff()
+    rows = rows_from(step.key_offsets[1:] - new, new)
     return replace(step, k=step.k[rows.to(step.k.device)], key_offsets=step.offsets)
 
 
-def added(before: Call, made: Statistics, step: Call, more: Statistics) -> tuple[Call, Statistics]:
-    """Statistics of what was seen before, and of a step: those of both, with their offsets and no keys but the last."""
-    offsets = [before.offsets, step.offsets]
+def summary(call: Call) -> Call:
+    """A call without its queries and keys, but for the last key of each sequence."""
+    return replace(call, q=None, k=None, bias=None, ends=call.last_keys)
+
+
+def with_step(before: Call, known: Statistics, step: Call, more: Statistics) -> tuple[Call, Statistics]:
+    """A summary and its statistics, and a step and its own: the summary and the statistics of both."""
+    offsets, new = [before.offsets, step.offsets], step.offsets.diff()
     total = before.key_offsets + step.offsets
-    missing = total.diff() - step.key_offsets.diff()
-    shift = torch.repeat_interleave(missing, step.offsets.diff())[:, None, None].to(more.keys)
-    more_keys = torch.where(more.keys < 0, more.keys, more.keys + shift)
-    slid = torch.repeat_interleave(missing > 0, step.offsets.diff()).to(more.first.device)
-    parts = {"first": more.first.masked_fill(slid[:, None], 0), "keys": more_keys}
+    missing = total.diff() - step.key_offsets.diff()  # keys that a sliding cache has lost
+    shift = torch.repeat_interleave(missing, new)[:, None, None].to(more.keys)
+    lost = (shift > 0)[:, 0].to(more.first.device)
+    replaced = {
+        "keys": torch.where(more.keys < 0, more.keys, more.keys + shift),
+        "first": more.first.masked_fill(lost, 0),
+    }
     names = ("entropy", "distance", "first", "special", "keys", "weights")
-    rows = {n: interleaved([getattr(made, n), parts.get(n, getattr(more, n))], offsets) for n in names}
-    received = made.received.new_zeros(int(total[-1]), made.received.shape[1])
-    for old, its in ((before.key_offsets, made.received), (step.key_offsets, more.received)):
-        starts = total[:-1] if old is before.key_offsets else total[1:] - old.diff()
-        place = torch.arange(len(its)) + torch.repeat_interleave(starts - old[:-1], old.diff())
-        received.index_add_(0, place.to(its.device), its)
-    joined = Statistics(**rows, received=received, histogram=made.histogram + more.histogram)
-    lse = interleaved([before.lse, step.lse], offsets)
-    rest = {"pattern": narrowed(before, step), "q": None, "k": None, "ends": step.last_keys}
-    return replace(before, lse=lse, offsets=sum(offsets), key_offsets=total, **rest), joined
-
-
-def _rows_of(offsets: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    lengths = offsets.diff()[index]
-    made = _offsets(lengths)
-    rows = torch.arange(int(made[-1])) + torch.repeat_interleave(offsets[:-1][index] - made[:-1], lengths)
-    return rows, made
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    rows = {n: interleaved([getattr(known, n), replaced.get(n, getattr(more, n))], offsets) for n in names}
+    received = known.received.new_zeros(int(total[-1]), known.received.shape[1])
+    lengths, step_lengths = before.key_offsets.diff(), step.key_offsets.diff()
+    for starts, count, mass in (
+        (total[:-1], lengths, known.received),
+        (total[1:] - step_lengths, step_lengths, more.received),
+    ):
+        received.index_add_(0, rows_from(starts, count).to(mass.device), mass)
+    joined = Statistics(**rows, received=received, histogram=known.histogram + more.histogram)
+    lse, pattern = interleaved([before.lse, step.lse], offsets), joint_pattern(before, step)
+    of_both = {"lse": lse, "offsets": sum(offsets), "key_offsets": total, "pattern": pattern}
+    return replace(before, **of_both, q=None, k=None, ends=step.last_keys), joined

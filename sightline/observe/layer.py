@@ -1,4 +1,4 @@
-"""A layer as it was seen: its statistics, made when they are first asked for and then kept, and any weight."""
+"""A watched layer: its statistics, computed when they are first read and then kept, and any weight."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from torch import Tensor
 
 from sightline.attention import Pattern
 from sightline.observe.calls import Call, Piece
-from sightline.observe.statistics import Statistics, bins
+from sightline.observe.distances import bin_names
+from sightline.observe.statistics import Statistics
 from sightline.observe.tiles import CELLS, Cells, Pyramid, Tile, tile_of
+from sightline.sequences import rows_from
 
 
 class Links(NamedTuple):
-    """For each query the keys it looks at most, strongest first; of equal ones, any.
+    """For each query its k keys with the largest weights, largest first; among equal ones, any.
 
     Shapes: keys int32 [T, H, k], places in their own sequence, -1 where fewer are visible; weights float32 [T, H, k].
     """
@@ -29,11 +31,11 @@ class Layer:
     """What the heads of one attention layer looked at in one forward pass, or in all steps of one `generate`.
 
     Shapes: offsets, key_offsets int64 [S + 1]; over T queries, R keys and the H heads that were watched, float32:
-    `lse`, `entropy` (nats), `distance` (tokens), `first`, `special` [T, H]; `received` [R, H]; `histogram` [H, 2 BINS + 1] with
-    the names `bins`; `links`. Rows are real tokens, without padding. `statistics.py` has the formulas.
+    `lse`, `entropy` (nats), `distance` (tokens), `first`, `special` [T, H]; `received` [R, H]; `histogram` [H, 2 BINS +
+    1] with the names `bins`; `links`. Rows are real tokens, without padding. `statistics.py` has the formulas.
     """
 
-    bins = bins()
+    bins = bin_names()
 
     def __init__(self, name: str, heads: list[int], call: Call, make: Callable[[], Statistics]):
         self.name, self.heads, self.kept, self._make = name, heads, call, make
@@ -61,13 +63,13 @@ class Layer:
 
     @property
     def link_distances(self) -> Tensor:
-        """How far each link reaches: the key's place less the query's, int32 [T, H, k]; 0 where there is no link."""
+        """The key's place minus the query's, int32 [T, H, k]; 0 where there is no link."""
         keys, (n, m) = self.links.keys, (o.diff() for o in (self.offsets, self.key_offsets))
-        place = torch.arange(len(keys)) + torch.repeat_interleave(m - n - self.offsets[:-1], n)
+        place = rows_from(m - n, n)
         return (keys - place.to(keys)[:, None, None]).masked_fill(keys < 0, 0)
 
     def table(self):
-        """The layer as a `pyarrow.Table`: one row for each query and head; see `tables.py`."""
+        """A `pyarrow.Table` with one row for each query and head; see `tables.py`."""
         from sightline.observe.tables import table_of
 
         return table_of(self)
@@ -90,11 +92,13 @@ class Layer:
         """
         if not 0 <= sequence < len(self.offsets) - 1:
             raise ValueError(
-                f"{self.name}: expected a sequence from 0 to {len(self.offsets) - 2}, got {sequence}; count them in the batch"
+                f"{self.name}: expected a sequence from 0 to {len(self.offsets) - 2}, got {sequence}; "
+                "count them in the batch"
             )
         if self.kept.q is None:
             raise ValueError(
-                f"{self.name}: expected the map, got statistics alone, since the input was long; watch with keep_map=True"
+                f"{self.name}: expected the map, got statistics alone, since the input was long; "
+                "watch with keep_map=True"
             )
         return self.kept
 
@@ -109,18 +113,17 @@ class Layer:
                 raise ValueError(
                     f"{self.name}: expected a head out of {self.heads}, got {head}; watch it, or choose another"
                 )
-            (q, n), (k, m) = (
-                (int(o[sequence]), int(o[sequence + 1] - o[sequence])) for o in (call.offsets, call.key_offsets)
-            )
+            (q, q_stop), (k, k_stop) = (o[sequence : sequence + 2].tolist() for o in (call.offsets, call.key_offsets))
             place = self.heads.index(head)
-            self._piece = (head, sequence), Piece(call, sequence, 1, q, k, n, m, slice(place, place + 1))
+            heads = slice(place, place + 1)
+            self._piece = (head, sequence), Piece(call, sequence, 1, q, k, q_stop - q, k_stop - k, heads)
         return self._piece[1]
 
     def tile(self, head: int, rows=None, columns=None, sequence: int = 0, at=(1, 1)) -> Tile:
         """A rectangle of one head's map, exact, at any zoom.
 
-        `at` says what a cell is, for queries and for keys: a number of tokens, or offsets of groups of them, such as the words.
-        `rows` and `columns` are pairs (first, stop) or ranges of such cells; None: all.
+        `at` says what a cell is, for queries and for keys: a number of tokens, or offsets of groups of tokens, such as
+        words. `rows` and `columns` are pairs (first, stop) or ranges of cells; None: all.
 
         Raises: ValueError outside the map, and where the map was not kept.
         """
@@ -135,4 +138,5 @@ class Layer:
 
     def __repr__(self) -> str:
         rows, heads = self.lse.shape
-        return f"Layer({self.name!r}, {rows} queries in {len(self.offsets) - 1} sequences, heads {self.heads}, {self.pattern})"
+        sequences = len(self.offsets) - 1
+        return f"Layer({self.name!r}, {rows} queries in {sequences} sequences, heads {self.heads}, {self.pattern})"

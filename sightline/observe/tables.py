@@ -1,4 +1,4 @@
-"""A layer as a table, for those who ask questions in Arrow, pandas, DuckDB or Polars: one row for each query and head."""
+"""A layer as an Arrow table, for pandas, DuckDB or Polars: one row for each query and head."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 
 
 def table_of(layer) -> pa.Table:
-    """A `Layer` in columns: sequence, query (its place), head; lse, entropy, distance, first, special; for self-attention `received`, of the
-    row as a key; and lists of the links' keys, distances and weights, strongest first.
+    """A `Layer` in columns: sequence, query (its place), head; lse, entropy, distance, first, special; for
+    self-attention `received`, of the row as a key; and lists of the links' keys, distances and weights, strongest
+    first.
     """
     rows, heads = layer.lse.shape
     lengths = layer.offsets.diff()
@@ -25,11 +26,11 @@ def table_of(layer) -> pa.Table:
         columns["received"] = layer.received
     arrays = {name: pa.array(_flat(t)) for name, t in columns.items()}
     links = layer.links
-    there = links.keys.flatten(0, 1).cpu() >= 0
-    bounds = torch.cat([torch.zeros(1, dtype=torch.int64), there.sum(1).cumsum(0)])
+    exists = links.keys.flatten(0, 1).cpu() >= 0
+    bounds = torch.cat([torch.zeros(1, dtype=torch.int64), exists.sum(1).cumsum(0)])
     bounds = pa.array(bounds.int().numpy())
     for name, t in (("keys", links.keys), ("distances", layer.link_distances), ("weights", links.weights)):
-        values = pa.array(t.flatten(0, 1).cpu()[there].numpy())
+        values = pa.array(t.flatten(0, 1).cpu()[exists].numpy())
         arrays[f"link_{name}"] = pa.ListArray.from_arrays(bounds, values)
     return pa.table(arrays)
 

@@ -1,11 +1,12 @@
-"""Tiles: any rectangle of a head's map, exact, at any zoom, without the map; tokens, words, sentences and pixels are all cells.
+"""Tiles: any rectangle of a head's map, exact, at any zoom, without the whole map.
 
-A cell is a run of queries by a run of keys. Over its keys weights are summed, and over its queries averaged:
+A cell is a run of queries by a run of keys: tokens, words, sentences or pixels. Its weights are summed over the keys
+and averaged over the queries:
 
     mean_ab = 1 / |a| sum_{i in a} sum_{j in b} w_ij          peak_ab = max_{i in a, j in b} w_ij
 
-so that the rows of every map sum to what the rows of weights sum to: one, less what a sink takes. `peak` keeps what an average
-would lose. A whole map at one zoom, from which every coarser one follows, comes out of one pass over the weights.
+so that the rows of every map sum to what the rows of weights sum to: one, less the share of a sink. `peak` keeps strong
+single weights. One pass over the weights gives a whole map at one zoom, and every coarser one follows from it.
 Source: Clark et al. 2019, section 4.1 (the sum over the pieces attended to, the mean over the pieces attended from).
 """
 
@@ -32,24 +33,24 @@ class Tile(NamedTuple):
 
 
 class Cells:
-    """One axis cut into runs: `size` tokens each (the last may be shorter), or as `starts` says.
+    """One axis cut into runs: of `cells` tokens each (the last may be shorter), or with the offsets `cells`.
 
     >>> Cells(7, 3).bounds, Cells(7, [0, 1, 5, 7]).bounds
     (tensor([0, 3, 6, 7]), tensor([0, 1, 5, 7]))
     """
 
-    def __init__(self, tokens: int, how: int | Sequence[int] | Tensor):
-        if isinstance(how, int):
-            if how < 1:
-                raise ValueError(f"tile: expected cells of 1 token or more, got {how}; 1 is a token each")
-            self.bounds = torch.tensor([*range(0, tokens, how), tokens])
+    def __init__(self, tokens: int, cells: int | Sequence[int] | Tensor):
+        if isinstance(cells, int):
+            if cells < 1:
+                raise ValueError(f"tile: expected cells of 1 token or more, got {cells}; 1 is a token each")
+            self.bounds = torch.tensor([*range(0, tokens, cells), tokens])
             return
-        bounds = torch.as_tensor(how, device="cpu")
+        bounds = torch.as_tensor(cells, device="cpu")
         whole = bounds.dim() == 1 and len(bounds) > 0 and not bounds.is_floating_point()
         if not (whole and int(bounds[0]) == 0 and int(bounds[-1]) == tokens and bool((bounds.diff() >= 0).all())):
             raise ValueError(
-                f"tile: expected groups as offsets that start at 0, never fall and end at {tokens} tokens, got {bounds.tolist()[:8]}; "
-                f"count the tokens of each group"
+                f"tile: expected groups as offsets that start at 0, never fall and end at {tokens} tokens, "
+                f"got {bounds.tolist()[:8]}; count the tokens of each group"
             )
         self.bounds = bounds.long()
 
@@ -59,15 +60,13 @@ class Cells:
     def within(self, cells: range | tuple[int, int] | None, axis: str) -> Tensor:
         """The bounds of some cells [cells + 1].
 
-        Raises: ValueError where the map has not so many.
+        Raises: ValueError where the map has fewer.
         """
-        start, stop = (
-            (0, len(self)) if cells is None else (cells[0], cells[1]) if isinstance(cells, tuple) else _ends(cells)
-        )
+        start, stop = (0, len(self)) if cells is None else cells if isinstance(cells, tuple) else _ends(cells)
         if not 0 <= start <= stop <= len(self):
             raise ValueError(
-                f"tile: expected {axis} from 0 to {len(self)}, as many cells as the map has at this zoom, got {start} to {stop}; "
-                f"stay inside"
+                f"tile: expected {axis} from 0 to {len(self)}, as many cells as the map has at this zoom, "
+                f"got {start} to {stop}; stay inside"
             )
         return self.bounds[start : stop + 1]
 
@@ -88,7 +87,7 @@ def tile_of(piece: Piece, rows: Tensor, columns: Tensor) -> Tile:
 
 
 def bands(piece: Piece, rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """The same some rows of cells at a time: (which rows, their mean, their peak)."""
+    """The same, some rows of cells at a time: (which rows, their mean, their peak)."""
     bounds, a = rows.tolist(), 0
     while a < len(bounds) - 1:
         b = a + 1
@@ -110,41 +109,42 @@ def band(piece: Piece, bounds: list[int], columns: Tensor) -> tuple[Tensor, Tens
             b = min(a + KEYS, last, hi)
             weights = piece.logs(i, stop, a, b)[0].exp_()
             for cell in range(count):
-                mine = weights[max(bounds[cell] - i, 0) : max(bounds[cell + 1] - i, 0)]
-                if len(mine):
-                    total[cell, a - first : b - first] += mine.sum(0)
+                rows = weights[max(bounds[cell] - i, 0) : max(bounds[cell + 1] - i, 0)]
+                if len(rows):
+                    total[cell, a - first : b - first] += rows.sum(0)
                     into = most[cell, a - first : b - first]
-                    torch.maximum(into, mine.amax(0), out=into)
+                    torch.maximum(into, rows.amax(0), out=into)
     queries = torch.tensor(bounds, device=total.device).diff().clamp_min(1)
     return along(total, columns, sum) / queries[:, None], along(most, columns, max)
 
 
-def along(t: Tensor, bounds: Tensor, what) -> Tensor:
-    """Sums, or maxima of numbers from 0 up, of each row over runs of columns; `bounds` counts from its first."""
+def along(t: Tensor, bounds: Tensor, reduction) -> Tensor:
+    """`sum` or `max` of numbers from 0 up, of each row over runs of columns; the first bound is column 0."""
     lengths, bounds = bounds.diff(), bounds - bounds[0]
     if bool((lengths == 1).all()):
         return t.float()
     longest = int(lengths.max()) if len(lengths) else 0
-    if bool((lengths[:-1] == longest).all()):  # all alike but the last, which zeros make as long
+    if bool((lengths[:-1] == longest).all()):  # all equal but the last, which is padded with zeros
         cells = torch.nn.functional.pad(t, (0, len(lengths) * longest - t.shape[1])).unflatten(1, (-1, longest))
-        return (cells.sum(-1) if what is sum else cells.amax(-1)).float()
+        return (cells.sum(-1) if reduction is sum else cells.amax(-1)).float()
     cell = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(t.device)
-    made = t.new_zeros(len(t), len(lengths))
-    if what is sum:
-        return made.index_add_(1, cell, t).float()
-    for i in range(0, longest):  # the i-th of each run; a run that is shorter gives its last again
+    reduced = t.new_zeros(len(t), len(lengths))
+    if reduction is sum:
+        return reduced.index_add_(1, cell, t).float()
+    for i in range(longest):  # the i-th column of each run, of a shorter run the last
         some = lengths > 0
         place = (bounds[:-1] + (lengths - 1).clamp(max=i))[some].to(t.device)
         some = some.to(t.device)
-        made[:, some] = torch.maximum(made[:, some], t[:, place])
-    return made.float()
+        reduced[:, some] = torch.maximum(reduced[:, some], t[:, place])
+    return reduced.float()
 
 
 class Pyramid:
-    """A head's whole map at one zoom, grown in one pass from coarse to fine, from which tiles at all coarser zooms follow.
+    """A head's whole map at one zoom, computed in one pass, from which tiles at all coarser zooms follow.
 
-    `at` is how many tokens a cell of the base has to a side; there are at most `cells` to a side. `grow` computes bands of rows
-    in an order that is spread over the text, so that an early picture is a sample of its rows: exact in the rows that are known.
+    `at` is the number of tokens to a side of a cell of the base, which has at most `cells` to a side. `grow` computes
+    bands of rows in an order spread over the text, so that an early picture is a sample of its rows, exact in those
+    known.
 
     Shapes: mean, peak float32 [n / at, m / at]; known bool [n / at].
     """
@@ -160,28 +160,28 @@ class Pyramid:
         self._work = _spread(len(self.rows), max(1, ROWS // self.at))
 
     def grow(self, bands: int | None = None) -> float:
-        """Computes so many more bands of rows (None: all that are left); gives the share of rows that are known."""
+        """Computes more bands of rows (None: all that are left). Returns: the share of rows that are known."""
         left = len(self._work) if bands is None else min(bands, len(self._work))
         for _ in range(left):
             a, b = self._work.pop(0)
-            made = band(self.piece, self.rows.bounds[a : b + 1].tolist(), self.columns.bounds)
-            self.mean[a:b], self.peak[a:b] = made
+            bounds = self.rows.bounds[a : b + 1].tolist()
+            self.mean[a:b], self.peak[a:b] = band(self.piece, bounds, self.columns.bounds)
             self.known[a:b] = True
         return float(self.known.float().mean()) if len(self.known) else 1.0
 
     def tile(self, rows=None, columns=None, at: int | None = None) -> Tile:
-        """A tile at a zoom that is a multiple of the base's; a row of cells of which nothing is known is NaN.
+        """A tile at a zoom that is a multiple of the base's; NaN in rows of cells of which nothing is known.
 
         Raises: ValueError for another zoom, or outside the map.
         """
         at = self.at if at is None else at
         if at < self.at or at % self.at:
             raise ValueError(
-                f"pyramid: expected a multiple of {self.at} tokens to a cell, got {at}; finer ones are tiles of the layer"
+                f"pyramid: expected a multiple of {self.at} tokens to a cell, got {at}; "
+                "finer ones are tiles of the layer"
             )
-        by, across = (Cells(tokens, at).within(which, axis) for tokens, which, axis in (
-            (self.piece.n, rows, "rows"), (self.piece.m, columns, "columns")))  # fmt: skip
-        by, across = (-(-bounds // self.at) for bounds in (by, across))
+        by = -(-Cells(self.piece.n, at).within(rows, "rows") // self.at)
+        across = -(-Cells(self.piece.m, at).within(columns, "columns") // self.at)
         inside = slice(int(across[0]), int(across[-1]))
         lengths = self.rows.bounds.diff().float()
         mean, peak = (torch.full((len(by) - 1, len(across) - 1), torch.nan, device=self.mean.device) for _ in range(2))
@@ -195,7 +195,7 @@ class Pyramid:
 
 
 def _spread(rows: int, together: int) -> list[tuple[int, int]]:
-    """Bands of rows in an order that soon has been everywhere: every 2^k-th, then those between, and so on.
+    """Bands of rows from coarse to fine: every 2^k-th, then those between, and so on.
 
     >>> _spread(9, 2)
     [(0, 2), (8, 9), (4, 6), (2, 4), (6, 8)]

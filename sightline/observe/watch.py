@@ -1,10 +1,10 @@
-"""Looking must not change what is looked at: a watcher sits at the operator's one tap and keeps q, k and lse, not the weights.
+"""Watching a model: a watcher keeps queries, keys and lse of each attention call, and changes no bit of the outputs.
 
     with watch(model) as seen:
         model(...)
     seen.layer(3).entropy
 
-What long input leaves behind is put into statistics at once and let go, so that memory grows with the tokens and nothing else.
+For long input it keeps the statistics alone, so that memory grows with the number of tokens and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.attention import Attended, Request, watching
-from sightline.observe.joining import taken
+from sightline.observe.joining import chosen
 from sightline.observe.layer import Layer
 from sightline.observe.recording import Recorder
 from sightline.observe.routing import INFLUENCE, routed
@@ -26,10 +26,10 @@ from sightline.observe.tiles import Tile
 
 
 class Seen:
-    """What a watcher has seen of the last forward pass; `layers` is how many attention layers there are in one.
+    """What a watcher has seen of the last forward pass; `layers` is the number of attention layers in one.
 
-    `names` are the layers' names in the order in which they ran: of an encoder-decoder the encoder's, then the decoder's own
-    and its cross-attention by turns.
+    `names` are the layers' names in the order in which they ran: in an encoder-decoder the encoder's, then by turns the
+    decoder's own and its cross-attention.
     """
 
     def __init__(self, source):
@@ -41,7 +41,7 @@ class Seen:
 
     @property
     def watched(self) -> list[str]:
-        """The names of those layers of which something is known."""
+        """The names of the layers that were watched."""
         return [name for name in self.names if self._source.layer(name) is not None]
 
     @property
@@ -56,13 +56,14 @@ class Seen:
         names = self.names
         if not names:
             raise ValueError(
-                f"watch: expected a forward pass inside the context, got none that went through sightline's attention; run the model "
-                f"there, and if you did: {INFLUENCE}"
+                "watch: expected a forward pass inside the context, got none that went through sightline's attention; "
+                f"run the model there, and if you did: {INFLUENCE}"
             )
         known = which in names if isinstance(which, str) else 0 <= which < len(names)
         if not known:
             raise ValueError(
-                f"watch: expected a layer from 0 to {len(names) - 1} or one of {', '.join(names)}, got {which!r}; choose one"
+                f"watch: expected a layer from 0 to {len(names) - 1} or one of {', '.join(names)}, got {which!r}; "
+                "choose one"
             )
         name = which if isinstance(which, str) else names[which]
         layer = self._source.layer(name)
@@ -80,12 +81,11 @@ class Seen:
         return self.layer(layer).tile(head, rows, columns, sequence, at)
 
     def alone(self, sequence: int, layers: Iterable[int | str] | None = None) -> Seen:
-        """What was seen of one sequence, in some layers or all that were watched, as if there had been no other.
+        """What was seen of one sequence, in these layers or all that were watched, as if there were no other.
 
         Raises: ValueError for a sequence or layers that were not seen, or where the map was not kept.
         """
-        chosen = [self.layer(which) for which in (self.watched if layers is None else layers)]
-        return Seen(_Alone(chosen, sequence))
+        return Seen(_Alone([self.layer(which) for which in (self.watched if layers is None else layers)], sequence))
 
     def save(self, folder: str | Path) -> None:
         """Writes what was seen to a new folder, which `sightline.observe.load` reads.
@@ -101,7 +101,7 @@ class Seen:
 
 
 class _Alone:
-    """Layers, by their names, of which one sequence is left."""
+    """Layers by their names, each with one sequence."""
 
     def __init__(self, layers: list[Layer], sequence: int):
         self.names = {layer.name: number for number, layer in enumerate(layers)}
@@ -115,17 +115,17 @@ def _of_one(layer: Layer, sequence: int) -> Layer:
     call = layer.mapped(sequence)
     if len(layer.offsets) == 2:
         return layer
-    call = taken(call, [sequence])
+    call = chosen(call, [sequence])
     rows, keys = (slice(*o[sequence : sequence + 2].tolist()) for o in (layer.offsets, layer.key_offsets))
 
-    def make() -> Statistics:
-        """Those of the batch in their rows; but what was summed over it is summed anew."""
-        made = layer.statistics
-        mine = {name: value[rows] for name, value in vars(made).items()}
-        mine |= {"received": made.received[keys], "histogram": statistics(call, 1).histogram}
-        return Statistics(**mine)
+    def of_sequence() -> Statistics:
+        """Slices per-row statistics; recomputes sums over the batch."""
+        of_batch = layer.statistics
+        sliced = {name: value[rows] for name, value in vars(of_batch).items()}
+        sliced |= {"received": of_batch.received[keys], "histogram": statistics(call, 1).histogram}
+        return Statistics(**sliced)
 
-    return Layer(layer.name, layer.heads, call, make)
+    return Layer(layer.name, layer.heads, call, of_sequence)
 
 
 @contextmanager
@@ -137,16 +137,17 @@ def watch(
     special: Tensor | Iterable[int] | None = None,
     keep_map: bool = False,
 ) -> Iterator[Seen]:
-    """Sees what each attention layer of the model looks at while the context lasts; looking changes no bit of its outputs.
+    """Sees what each attention layer of the model looks at while the context lasts; changes no bit of its outputs.
 
-    Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface; that one runs on
-    the attention "sightline" for the time being: nothing moves if it does so anyway, while the outputs of one on "sdpa" or
-    "eager" move by rounding, as they do between those two, about 1e-7 of their size in float32. Packed, padded, `run`,
-    `generate` and one step at a time all do. `layers` (numbers or names) and `heads` choose; `links` is how many keys are kept
-    for each query. `special` marks special tokens among the keys: bool [R], or token ids, where the model is called with such.
-    With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
+    Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface. The
+    latter runs on the attention "sightline" meanwhile: if it ran on "sdpa" or "eager" before, its outputs differ by
+    rounding, about 1e-7 of their size in float32, as between those two. Works for packed and padded input, `run`,
+    `generate` and single steps. `layers` (numbers or names) and `heads` choose; `links` is the number of keys kept for
+    each query. `special` marks special tokens among the keys: bool [R], or token ids where the model is called with
+    ids. With `keep_map`, queries and keys of long input are kept too, on disk, for tiles of the map.
 
-    Raises: ValueError where the model has no attention that can be seen, for layers or heads it has not, and for negative links.
+    Raises: ValueError where the model has no attention that can be seen, for layers or heads it has not, and for
+    negative links.
 
     >>> from sightline.encoders import build
     >>> from sightline.sequences import Sequences

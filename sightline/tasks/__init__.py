@@ -14,7 +14,7 @@ from sightline.tasks.data import Data, load, load_test
 from sightline.tasks.encoding import encode, questions
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import read
+from sightline.tasks.readers import read_records
 from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
 from sightline.tasks.tag import Tag
@@ -24,7 +24,7 @@ from sightline.tasks.tokenizing import Tokenizer
 # fmt: off
 __all__ = [
     "Classify", "Data", "Examples", "Language", "Record", "Regress", "Tag", "Task", "Tokenizer",
-    "encode", "load", "load_test", "questions", "read", "task_from_json",
+    "encode", "load", "load_test", "questions", "read_records", "task_from_json",
 ]
 # fmt: on
 

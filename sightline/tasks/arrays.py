@@ -4,14 +4,14 @@
     offsets  [S + 1] integers: sequence s is values[offsets[s] : offsets[s + 1]]; the first is 0, the last is T
     others   under any name: [S], a label or number for each sequence; or [T], one for each row (tags)
 
-From a list of arrays: numpy.savez(file, values=np.concatenate(list), offsets=np.cumsum([0, *map(len, list)]), label=labels).
-
-Sizes are read from the headers, and compared with those of the archive, before anything is unpacked.
+PACK makes one from a list of arrays. Sizes in the headers are compared with those of the archive before anything is
+unpacked.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import zipfile
 import zlib
@@ -25,33 +25,26 @@ from sightline.sequences import Sequences
 from sightline.tasks.parquet import text_of
 from sightline.tasks.records import Record
 
-BYTES = 2**30  # that an archive of any size may unpack to; more only if it is not
-RATIO = 64  # times as large as its file
+BYTES = 2**30  # always allowed to unpack
+PER_BYTE = 64  # bytes to unpack, for each byte of a larger archive
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, MemoryError, RuntimeError)
 PACK = "numpy.savez(file, values=np.concatenate(list), offsets=np.cumsum([0, *map(len, list)]), label=labels)"
 
 
 def sequences(stream: BinaryIO, name: str) -> Iterator[Record]:
-    """The records of an .npz: `values` cut by `offsets`, and what else there is for each.
+    """The records of an .npz: `values` cut by `offsets`, and the items of the other arrays.
 
     Raises: ValueError where an array is missing, does not fit the others, or is larger than the archive can hold.
     """
     try:
-        arrays = _read(stream, name)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        MemoryError,
-        RuntimeError,
-        SyntaxError,
-    ) as error:
+        arrays = _arrays(stream, name)
+    except UNREADABLE as error:
         raise _unreadable(name, str(error) or type(error).__name__) from None
     if not {"values", "offsets"} <= arrays.keys() or arrays["values"].ndim not in (1, 2):
         shapes = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items()) or "nothing"
         raise ValueError(
-            f"{name}: expected the arrays values [T, F] and offsets [S + 1], got {shapes}; pack a list of arrays by {PACK}"
+            f"{name}: expected the arrays values [T, F] and offsets [S + 1], got {shapes}; pack a list of arrays by "
+            f"{PACK}"
         )
     values, offsets = arrays.pop("values"), arrays.pop("offsets")
     if values.dtype.kind not in "biuf":
@@ -76,13 +69,13 @@ def sequences(stream: BinaryIO, name: str) -> Iterator[Record]:
         yield Record(fields, name, number + 1)
 
 
-def _read(stream: BinaryIO, name: str) -> dict[str, np.ndarray]:
+def _arrays(stream: BinaryIO, name: str) -> dict[str, np.ndarray]:
     size = os.fstat(stream.fileno()).st_size
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
-        whole = sum(member.file_size for member in members)
-        if whole > max(BYTES, RATIO * size):
-            raise _unreadable(name, f"{size:,} bytes that unpack to {whole:,}")
+        total = sum(member.file_size for member in members)
+        if total > max(BYTES, PER_BYTE * size):
+            raise _unreadable(name, f"{size:,} bytes that unpack to {total:,}")
         arrays: dict[str, np.ndarray] = {}
         for member in members:
             key = member.filename.removesuffix(".npy")
@@ -96,11 +89,9 @@ def _read(stream: BinaryIO, name: str) -> dict[str, np.ndarray]:
 def _array(file: BinaryIO, size: int, key: str, name: str) -> np.ndarray:
     """An array whose header claims as many bytes as there are."""
     try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        first = np.lib.format.read_magic(file) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(file)
     except (ValueError, SyntaxError, TypeError, RecursionError, EOFError) as error:
         raise _unreadable(name, f"{key}: {str(error).split('. ')[0]}") from None
     if dtype.hasobject:
@@ -108,9 +99,7 @@ def _array(file: BinaryIO, size: int, key: str, name: str) -> np.ndarray:
             f"{name}: expected an .npz of plain arrays, got Python objects in {key}, such as arrays of unequal lengths "
             f"(Object arrays cannot be read without running code); pack a list of arrays by {PACK}"
         )
-    count = 1
-    for length in shape:
-        count *= int(length)
+    count = math.prod(map(int, shape))
     left = size - file.tell()
     if count < 0 or count * dtype.itemsize != left or (count and not dtype.itemsize):
         raise _unreadable(name, f"{key} claims {count * dtype.itemsize:,} bytes, and has {left:,}")
@@ -127,11 +116,11 @@ def _bounds(offsets: np.ndarray, rows: int, name: str) -> list[int]:
 
 
 def _listed(array: np.ndarray, key: str, name: str) -> list:
-    """An array as Python's own values."""
+    """The items of an array as Python values."""
     if array.dtype.kind not in "biufUSM":
         raise ValueError(f"{name}: expected numbers or texts in {key}, got {array.dtype}; convert them")
     if array.dtype.kind == "f" and array.dtype.itemsize < 8 and array.ndim == 1 and array.size:
-        return array.astype(str).astype(np.float64).tolist()  # 0.1, and not what 0.1 is in twice the bits
+        return array.astype(str).astype(np.float64).tolist()  # 0.1, not its 0.10000000149
     if array.dtype.kind == "f":
         array = array.astype(np.float64)
     return text_of((array.astype("datetime64[us]") if array.dtype.kind == "M" else array).tolist())

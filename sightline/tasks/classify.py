@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
 from sightline.tasks.records import Record
-from sightline.tasks.task import Measures, Task
+from sightline.tasks.task import LabelTask
 from sightline.tasks.tokenizing import Encoded
 
 
 @dataclass(frozen=True)
-class Classify(Task):
-    """Cross-entropy over labels; the answer is the likeliest label and its probability.
+class Classify(LabelTask):
+    """Cross-entropy over labels; the answer is the most likely label and its probability.
 
     >>> task = Classify("review", "stars", ("bad", "good"))
     >>> task.answers(torch.tensor([[0.0, 0.0], [-9.0, 9.0]]), examples=None)
@@ -25,46 +24,19 @@ class Classify(Task):
     """
 
     name = "classify"
+    noun = "labels"
     pool = "mean"
 
-    text: str
-    label: str
-    labels: tuple[str, ...]
-
     @classmethod
-    def fit(cls, records: Sequence[Record], text: str, label: str) -> Classify:
-        """The task with the labels that occur in these records, sorted.
-
-        Raises: ValueError where there are fewer than two.
-        """
-        labels = shared.classes(((record.get(label), record) for record in records), label)
-        if len(labels) < 2:
-            raise ValueError(
-                f"{records[0].file}: expected at least two different labels in column {label!r}, got only {labels[0]!r}; "
-                "name another column"
-            )
-        return cls(text, label, tuple(labels))
-
-    @property
-    def outputs(self) -> int:
-        return len(self.labels)
+    def values(cls, record: Record, column: str) -> list:
+        return [record.get(column)]
 
     def examples(self, records: Sequence[Record], inputs: Encoded) -> Examples:
-        numbers = shared.numbered(self.labels)
-        targets = [shared.class_number(r.get(self.label), numbers, r, self.label) for r in records]
+        targets = [self.number(record.get(self.label), record) for record in records]
         return Examples(inputs.ids, torch.tensor(targets, dtype=torch.int64))
 
     def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
         return Examples(inputs.ids)
-
-    def loss(self, scores: Tensor, examples: Examples) -> tuple[Tensor, int]:
-        return shared.cross_entropy(scores, examples.targets)
-
-    def measures(self, scores: Tensor, examples: Examples) -> Measures:
-        return shared.hits(scores, examples)
-
-    def chance(self, examples: Examples) -> Measures:
-        return shared.majority(examples)
 
     def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
         best = scores.float().softmax(-1).max(-1)
@@ -74,4 +46,4 @@ class Classify(Task):
         ]
 
     def probabilities(self, scores: Tensor, examples: Examples) -> list[dict[str, float]]:
-        return shared.by_class(self.labels, scores)
+        return self._by_label(scores)

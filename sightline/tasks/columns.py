@@ -1,23 +1,23 @@
-"""Picks, where nobody said, which column is the text, which the label, and which task that makes; all records decide.
+"""Picks the text column, the label column and the task where they are not named; all records decide.
 
 Columns:
 
-1. CoNLL-U: FORM is the text, UPOS the label. Vectors are the text wherever there are any.
-2. Else the text is the column of text or lists of words that is on average twice as long as the next; between two lists of words,
-   the one with twice as many different words.
-3. The label is the only other column with anything in it; or, beside a list of words, the only other list.
+1. CoNLL-U: FORM is the text, UPOS the label. Else a single column of vectors is the text.
+2. Else the text is the column of text or lists of words that is on average twice as long as the next; of two columns of
+   lists, the one with twice as many different words.
+3. The label is the only other column with values; beside a list of words or vectors, the only other list.
 
-The task, by what the label holds in the records that have one:
+The task, by the label of the records that have one:
 
     a tag for each word or row, as a list or with blanks between     tag
     true and false; texts and codes that repeat                      classify
     whole numbers: at most FEW different ones, or 0 to K (1 to K)    classify
-      with hardly a gap, each REPEATED times on average
-    other numbers; lists of numbers, as many in each                 regress
+      almost without gaps, each REPEATED times on average
+    other numbers; lists of numbers of one length                    regress
     anything else                                                    refused
-    no label                                                         refused: a table is language only if the task says so
+    no label                                                         refused, unless the task is language
 
-What the rules leave open is asked for, never guessed; what they chose is said with the option that changes it.
+What these rules leave open is refused, never guessed; `Choice` says which option changes what they chose.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sightline.tasks.readers import CONLLU
+from sightline.tasks import conllu
 from sightline.tasks.records import Record, named, short
-from sightline.tasks.values import column_kind, label_of, missing, number_of
+from sightline.tasks.values import column_kind, is_blank, label_of, number_of
 
 TASKS = ("classify", "regress", "tag", "language")
 FEW = 20  # different whole numbers, up to which they are labels
@@ -39,7 +39,7 @@ REPEATED, DENSE = 2, 0.8  # beyond: how often each is there on average, and the 
 
 
 class Choice(NamedTuple):
-    """The task's name, its columns, what the text column holds (text, words, vectors), why, and what to say for another."""
+    """The task's name, its columns, the content of the text column (text, words, vectors), why, and what changes it."""
 
     task: str
     text: str
@@ -49,10 +49,21 @@ class Choice(NamedTuple):
     instead: str = ""
 
 
-def choose(records: Sequence[Record], task: str | None, text: str | None, label: str | None) -> Choice:
-    """What is learned from which columns; what was given is kept.
+class Column(NamedTuple):
+    """The label column: its name and kind, the records with a label, their values, and what the text column holds."""
 
-    Raises: ValueError where the columns leave it open, or hold nothing of the kind.
+    name: str
+    kind: str
+    records: Sequence[Record]
+    values: list[Any]
+    text: str
+    holds: str
+
+
+def choose(records: Sequence[Record], task: str | None, text: str | None, label: str | None) -> Choice:
+    """The columns and the task; a column or task that is not None is kept.
+
+    Raises: ValueError where the columns leave it open, or do not fit the task.
 
     >>> rows = [("Rather good", "4"), ("I liked all of it", "5"), ("No", "1")]
     >>> choose([Record({"review": r, "stars": s}, "a.csv", 2) for r, s in rows], None, None, None)[:4]
@@ -60,11 +71,12 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     """
     if task is not None and task not in TASKS:
         raise ValueError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}; choose one")
+    file = records[0].file
     columns = dict.fromkeys(column for record in records for column in record.fields)
     for column in (text, label):
         if column is not None and column not in columns:
-            Record(columns, records[0].file, records[0].line).get(column)  # raises
-    if tuple(columns) == CONLLU:
+            Record(columns, file, records[0].line).get(column)  # raises
+    if tuple(columns) == conllu.FIELDS:
         text = text or "FORM"
         label = label or (None if task == "language" else "UPOS")
     kinds = {column: column_kind(r.fields.get(column) for r in records) for column in columns}
@@ -73,21 +85,21 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     if task == "language":
         if label is not None or holds == "vectors":
             got = f"--label {label}" if label is not None else "vectors"
-            raise ValueError(f"{records[0].file}: expected a text and no label for language, got {got}; leave it out")
+            raise ValueError(f"{file}: expected a text and no label for language, got {got}; leave it out")
         return Choice(task, text, None, holds, "as --task says")
-    label = label or _label(records[0].file, kinds, text)
+    label = label or _label(file, kinds, text)
     if label is None:
-        raise ValueError(
-            _no_column(records[0].file, kinds, text, task or holds, language=not task and holds != "vectors")
-        )
-    filled = [record for record in records if not missing(record.fields.get(label))]
+        raise ValueError(_no_column(file, kinds, text, task or holds, language=not task and holds != "vectors"))
+    filled = [record for record in records if not is_blank(record.fields.get(label))]
     if not filled:
         raise ValueError(
-            f"{records[0].file}: expected labels in column {label!r}, got none in {len(records):,} records; fill them in, or name "
+            f"{file}: expected labels in column {label!r}, got none in {len(records):,} records; fill them in, or name "
             "another column with --label"
         )
-    decided, reason, instead = _task(filled, kinds[label], holds, text, label, task)
-    return Choice(decided, text, label, holds, reason, instead)
+    column = Column(label, kinds[label], filled, [record.fields[label] for record in filled], text, holds)
+    _refuse_lists(column, task)
+    choice = (task, "as --task says", "") if task is not None else _task(column)
+    return Choice(choice[0], text, label, holds, *choice[1:])
 
 
 def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -> str:
@@ -98,21 +110,28 @@ def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -
     sizes = {c: sum(_characters(r.fields.get(c)) for r in records) for c in candidates}
     first, second = (sorted(candidates, key=lambda c: -sizes[c]) + [None, None])[:2]
     if first is None:
+        got = named(f"{column} ({kind})" for column, kind in kinds.items())
         advice = "name one with --text"
         if "objects" in kinds.values():
             advice += "; records are objects one a line, or in one array, as pandas writes them with orient='records'"
-        raise ValueError(f"{records[0].file}: expected a column of text, got {_listed(kinds)}; {advice}")
+        raise ValueError(f"{records[0].file}: expected a column of text, got {got}; {advice}")
     if second is None or sizes[first] >= 2 * sizes[second]:
         return first
     if kinds[first] == kinds[second] == "words":
-        distinct = {c: len({w for r in records for w in r.fields.get(c) or ()}) for c in (first, second)}
-        most, least = sorted(distinct, key=lambda c: -distinct[c])
-        if distinct[most] >= 2 * distinct[least]:
+        different = {c: len({w for r in records for w in r.fields.get(c) or ()}) for c in (first, second)}
+        most, least = sorted(different, key=lambda c: -different[c])
+        if different[most] >= 2 * different[least]:
             return most
     raise ValueError(
-        f"{records[0].file}: expected one column that is plainly the text, got {first!r} and {second!r} of much the same "
-        "length; name it with --text"
+        f"{records[0].file}: expected one column that is plainly the text, got {first!r} and {second!r} of much the "
+        "same length; name it with --text"
     )
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(len(item) for item in value if isinstance(item, (str, list)))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _label(file: str, kinds: dict[str, str], text: str) -> str | None:
@@ -131,36 +150,32 @@ def _label(file: str, kinds: dict[str, str], text: str) -> str | None:
 # --- the task ---------------------------------------------------------------------------------------------------------
 
 
-def _task(
-    records: Sequence[Record], kind: str, holds: str, text: str, label: str, task: str | None
-) -> tuple[str, str, str]:
-    """The task that a label of a kind makes, why, and what changes it; `records` have one. What is `task` is kept."""
-    values = [record.fields[label] for record in records]
-    _refuse_lists(records, values, kind, holds, text, label, task)
-    if task is not None:
-        return task, "as --task says", ""
-    other = "--label names another column"
-    if kind in ("words", "numbers", "text") and _are_tags(records, values, holds, text):
-        return "tag", f"column {label!r} has a tag for each {'row' if holds == 'vectors' else 'word'}", other
+def _task(column: Column) -> tuple[str, str, str]:
+    """The task for a label column, why, and what changes it."""
+    kind, values = column.kind, column.values
+    name, other = f"column {column.name!r}", "--label names another column"
+    labels = {label_of(value) for value in values}
+    many = len(labels)
+    if kind in ("words", "numbers", "text") and _are_tags(column, values):
+        return "tag", f"{name} has a tag for each {'row' if column.holds == 'vectors' else 'word'}", other
     if kind == "numbers":
-        return "regress", f"column {label!r} has lists of numbers", other
-    many = len({label_of(value) for value in values})
+        return "regress", f"{name} has lists of numbers", other
     if kind == "boolean":
-        return "classify", f"column {label!r} has true and false", other
-    if kind == "text" and (several := _several({label_of(value) for value in values})):
+        return "classify", f"{name} has true and false", other
+    if kind == "text" and (several := _several(labels)):
         raise ValueError(
-            f"{records[0].file}: expected one label for each text in column {label!r}, got several in one, such as {several!r}; they are "
-            "not learned at once: keep one, or ask for --task classify to take each as one label"
+            f"{column.records[0].file}: expected one label for each text in {name}, got several in one, such as "
+            f"{several!r}; they are not learned at once: keep one, or ask for --task classify to take each as one label"
         )
     if kind in ("text", "code", "power") and (many <= FEW or many * 2 <= len(values)):
-        return "classify", f"column {label!r} has {many:,} values", other
+        return "classify", f"{name} has {many:,} values", other
     if kind == "whole number" and (many <= FEW or _are_numbered(values, many)):
-        reason = f"column {label!r} has {many:,} different whole numbers{' without gaps' if many > FEW else ''}"
+        gaps = " without gaps" if many > FEW else ""
+        reason = f"{name} has {many:,} different whole numbers{gaps}"
         return "classify", reason, "--task regress takes them as quantities"
     if kind in ("number", "whole number"):
-        numbers = "whole numbers" if kind == "whole number" else "numbers"
-        return "regress", f"column {label!r} has {many:,} different {numbers}", "--task classify takes them as labels"
-    raise ValueError(_no_label(records, values, kind, label, many))
+        return "regress", f"{name} has {many:,} different {kind}s", "--task classify takes them as labels"
+    raise ValueError(_no_label(column, many))
 
 
 def _are_numbered(values: list[Any], many: int) -> bool:
@@ -171,31 +186,30 @@ def _are_numbered(values: list[Any], many: int) -> bool:
     return least in (0, 1) and many >= DENSE * (most - least + 1) and len(values) >= REPEATED * many
 
 
-def _are_tags(records: Sequence[Record], values: list[Any], holds: str, text: str) -> bool:
-    """Whether the label has an item for each word or row: in each record, of a text; of listed ones in half of them."""
+def _are_tags(column: Column, values: list[Any]) -> bool:
+    """Whether the label has an item for each word or row: as text in each record, as a list in half of them."""
     written = all(isinstance(value, str) for value in values)
     items = [value.split() if written else value for value in values]
-    asked = [_units(record.fields.get(text)) for record in records]
-    right = sum(isinstance(item, list) and len(item) == n for item, n in zip(items, asked, strict=True))
-    if written:  # a label of one word beside one word is a label; and tags repeat
+    counts = [_count(record.fields.get(column.text)) for record in column.records]
+    right = sum(isinstance(item, list) and len(item) == n for item, n in zip(items, counts, strict=True))
+    if written:  # one word beside one word is a label; and tags repeat
         different = len({tag for item in items for tag in item})
-        return right == len(records) and max(asked) > 2 and 2 * different <= sum(asked)
-    return 2 * right >= len(records) and (holds != "text" or max(asked) > 1)
+        return right == len(counts) and max(counts) > 2 and 2 * different <= sum(counts)
+    return 2 * right >= len(counts) and (column.holds != "text" or max(counts) > 1)
 
 
-def _units(value: Any) -> int:
+def _count(value: Any) -> int:
+    """Words of a text, items of a list, rows of an array."""
     return len(value.split()) if isinstance(value, str) else len(value) if isinstance(value, (list, np.ndarray)) else 0
 
 
-# --- what is no label -------------------------------------------------------------------------------------------------
+# --- columns that are no label ----------------------------------------------------------------------------------------
 
 
-def _refuse_lists(
-    records: Sequence[Record], values: list[Any], kind: str, holds: str, text: str, label: str, task: str | None
-) -> None:
+def _refuse_lists(column: Column, task: str | None) -> None:
     """Raises where a label is several labels: lists that are neither tags nor quantities."""
-    where, first = f"{records[0].where}: expected one label in column {label!r}", short(values[0])
-    written = kind == "list as text"
+    kind, values, written = column.kind, column.values, column.kind == "list as text"
+    where, first = f"{column.records[0].where}: expected one label in column {column.name!r}", short(values[0])
     if written:
         values = [_as_list(value) for value in values]
         if None in values:
@@ -205,16 +219,12 @@ def _refuse_lists(
         kind = "numbers" if all(number_of(x) is not None for value in values for x in value) else "words"
     elif kind not in ("words", "numbers") or task == "tag":
         return
-    if task is None and _are_tags(records, values, holds, text):
-        if written:
-            raise ValueError(
-                f"{where}, got lists as text, such as {first}; give tags with blanks between, or lists in JSON Lines"
-            )
-        return
     binary = kind == "numbers" and all(number_of(x) in (0, 1) for value in values for x in value)
-    if kind == "numbers" and (task == "regress" or not binary):
+    tags = task is None and _are_tags(column, values)
+    if tags or (kind == "numbers" and (task == "regress" or not binary)):
         if written:
-            raise ValueError(f"{where}, got lists as text, such as {first}; give lists of numbers in JSON Lines")
+            advice = "tags with blanks between, or lists" if tags else "lists of numbers"
+            raise ValueError(f"{where}, got lists as text, such as {first}; give {advice} in JSON Lines")
         return
     got = short(next((value for value in values if len(value) != 1), values[0]))
     if binary and all(sum(map(number_of, value)) == 1 and len(value) > 1 for value in values):
@@ -222,17 +232,17 @@ def _refuse_lists(
             f"{where}, got a row with one 1, such as {got}; give the number of the class, its argmax, instead"
         )
     raise ValueError(
-        f"{where}, got a list of them, such as {got}; several labels for a text are not learned at once: keep one, or fit a model "
-        "for each label, with a column of true and false"
+        f"{where}, got a list of them, such as {got}; several labels for a text are not learned at once: keep one, or "
+        "fit a model for each label, with a column of true and false"
     )
 
 
 def _several(labels: set[str | None]) -> str | None:
-    """A label that is several with a sign between, if each part of all such labels is part of another label, too."""
+    """A label that is several, if each part of all labels with this separator is part of another label, too."""
     for sign in "|;,":
         parts = {label: [part.strip() for part in label.split(sign)] for label in labels if label}
-        joined = [label for label, of in parts.items() if len(of) > 1]
-        counts = Counter(part for of in parts.values() for part in set(of))
+        joined = [label for label, own in parts.items() if len(own) > 1]
+        counts = Counter(part for own in parts.values() for part in set(own))
         if joined and all(counts[part] > 1 and part for label in joined for part in parts[label]):
             return min(joined)
     return None
@@ -246,29 +256,27 @@ def _as_list(text: Any) -> list | None:
     return items if isinstance(items, list) and all(isinstance(x, (str, int, float)) for x in items) else None
 
 
-def _no_label(records: Sequence[Record], values: list[Any], kind: str, label: str, many: int) -> str:
-    where = f"{records[0].file}: expected labels or numbers in column {label!r}"
+def _no_label(column: Column, many: int) -> str:
+    kind, values = column.kind, column.values
+    where = f"{column.records[0].file}: expected labels or numbers in column {column.name!r}"
     if kind == "comma number":
+        example = short(next(v for v in values if number_of(v) is None))
         return (
-            f"{where}, got numbers with a decimal comma, such as {short(next(v for v in values if number_of(v) is None))}; write them "
-            "with a point for the fraction and nothing for thousands, as in 1000.5, or ask for --task classify to take them as labels"
+            f"{where}, got numbers with a decimal comma, such as {example}; write them with a point for the fraction "
+            "and nothing for thousands, as in 1000.5, or ask for --task classify to take them as labels"
         )
-    numbers = [number_of(value) is not None for value in values]
-    if kind == "text" and 2 * sum(numbers) > len(numbers):
-        odd = numbers.index(False)
+    odd = [i for i, value in enumerate(values) if number_of(value) is None]
+    if kind == "text" and 2 * len(odd) < len(values):
         return (
-            f"{where}, got numbers but for {len(numbers) - sum(numbers):,}, the first {short(values[odd])} in line {records[odd].line}; "
-            "correct them, leave them empty, or ask for --task classify"
+            f"{where}, got numbers but for {len(odd):,}, the first {short(values[odd[0]])} in line "
+            f"{column.records[odd[0]].line}; correct them, leave them empty, or ask for --task classify"
         )
     if kind == "bytes":
         return f"{where}, got bytes that are not UTF-8, such as {short(values[0])}; save them as text"
-    return f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task with --task"
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, list):
-        return sum(len(item) for item in value if isinstance(item, (str, list)))
-    return len(value) if isinstance(value, str) else 0
+    return (
+        f"{where}, got {kind}, {many:,} different in {len(values):,} records; name the label with --label, or the task "
+        "with --task"
+    )
 
 
 def _no_column(file: str, kinds: dict[str, str], text: str, what: str, language: bool) -> str:
@@ -280,7 +288,3 @@ def _no_column(file: str, kinds: dict[str, str], text: str, what: str, language:
     if language:
         advice.append("ask for --task language to learn the text itself")
     return f"{file}: expected a column of labels for {what}, got {got}; {', or '.join(advice)}"
-
-
-def _listed(kinds: dict[str, str]) -> str:
-    return named(f"{column} ({kind})" for column, kind in kinds.items())

@@ -1,10 +1,10 @@
-"""From what a person has (a file, a folder, a name) to what is trained on: task, tokenizer and examples.
+"""From a file, a folder or a name to what is trained on: task, tokenizer and examples. Begin with `load`.
 
-What is trained on decides what travels with the model: the tokenizer is trained on the training part alone, and the
-labels are those of the file the training part comes from. Where no validation part is given, one tenth is set aside,
-and of a single file another tenth for the test: by a seeded hash of the text, so that the order of the records does
-not matter and equal texts stay together. One long plain text is cut instead: its last tenth is the test, the one before it
-validates. A record without a label is left out of what is fitted, and counted; one to measure on is refused.
+The training part decides what travels with the model: the tokenizer is trained on it alone, the labels are those of the
+file it comes from. Without a validation part, a tenth is set aside, and of a single file another tenth for the test:
+by a seeded hash of the text, so the order of records does not matter and equal texts stay together. One long plain text
+is cut instead: its last tenth is the test, the one before it validates. Records without a label are left out of
+training, and counted; in a test they are refused.
 """
 
 from __future__ import annotations
@@ -22,34 +22,35 @@ from typing import Any
 import numpy as np
 
 from sightline.tasks import scope
-from sightline.tasks import synthetic as generated
 from sightline.tasks.classify import Classify
 from sightline.tasks.columns import Choice, choose
 from sightline.tasks.encoding import encode, texts
 from sightline.tasks.examples import Examples
 from sightline.tasks.language import Language
-from sightline.tasks.readers import SUFFIXES, called, hub, read
+from sightline.tasks.readers import SUFFIXES, hub, read_records, source_name
 from sightline.tasks.records import Record
 from sightline.tasks.regress import Regress
+from sightline.tasks.synthetic import SyntheticTask, synthetic_task
 from sightline.tasks.tag import Tag
 from sightline.tasks.task import Task
-from sightline.tasks.tokenizing import SIZES, Tokenizer, cut
-from sightline.tasks.values import missing
-from sightline.textfiles import read_text, shown
+from sightline.tasks.tokenizing import SIZES, Tokenizer, text_chunks
+from sightline.tasks.values import is_blank
+from sightline.textfiles import printable_path, read_text
 
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"dev": "valid", "validation": "valid", "val": "valid"} | {part: part for part in PARTS}
-SHORTEST = 20  # characters of a text of which tenths are set aside
+SHORTEST = 20  # characters of a text to be cut into parts
 SCOPE = Tag("tokens", "roles", tuple(scope.ROLES))
-UNITS = {"bytes": "byte", "characters": "character"}  # tokenizers of which a token is one such
+UNITS = {"bytes": "byte", "characters": "character"}  # the tokens of these tokenizers
+FITTED = {kind.name: kind for kind in (Classify, Tag, Regress)}  # tasks with labels
 
 
 @dataclass(frozen=True)
 class Data:
     """What a run needs of its data; `tokenizer` is None for vectors.
 
-    `note` says in a sentence what was chosen; `chosen` says it in two lines, of the data and of the task, with the options
-    that change it.
+    `note` says in a sentence what was chosen; `chosen` in two lines, of the data and of the task, with the options that
+    change it.
     """
 
     task: Task
@@ -76,20 +77,19 @@ def load(
     separator: str | None = None,
     seed: int = 0,
 ) -> Data:
-    """Reads data and says what is learned from it.
+    """Reads data and decides what is learned from it.
 
-    `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a generated
-    task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.synthetic`); a file or folder that bears one of
-    these names is reached as `./scope`. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1],
-    where each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may also be
-    a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file of it would be.
-    `task`, `text` and `label` are picked from the
-    columns where they are not given. `tokenizer` is bytes, characters, words, bpe or the path of a tokenizer.json (if none
-    is given: characters for language, else words), trained to at most `vocabulary` ids. `context` (tokens) cuts what
-    language modelling reads. `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv
-    (as the file says if None).
+    `data` is a file, a folder with train, valid and test files, the name of a dataset on the hub, `scope`, or a
+    synthetic task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.synthetic`); write `./scope` for a
+    file of that name. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1], where
+    each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may
+    also be a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file.
+    The columns decide on `task`, `text` and `label` if these are None. `tokenizer` is bytes, characters, words, bpe or
+    the path of a tokenizer.json (None: characters for language, else words), trained to at most `vocabulary` ids.
+    `context` (tokens) cuts what language modelling reads. `encoding` is that of text (None: UTF-8), `separator` that of
+    the columns of a .csv or .tsv (None: the file decides).
 
-    Raises: ValueError, with file and line, where the data does not hold what is asked of it.
+    Raises: ValueError, with file and line, where the data do not fit the arguments.
 
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
@@ -97,115 +97,125 @@ def load(
     >>> load(path).note
     "task: classify (column 'stars' has 2 different whole numbers) from text 'review'; 40 train, 5 valid, 5 test"
     """
-    name = called(data)
-    if name == "scope" or generated.named(name):
-        own = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
-        return _built_in(name, task, own | {"vocabulary": vocabulary})
+    name = source_name(data)
+    if synthetic := name == "scope" or synthetic_task(name):
+        options = {"valid": valid, "test": test, "text": text, "label": label, "tokenizer": tokenizer}
+        return _built_in(name, synthetic, options | {"vocabulary": vocabulary, "task": task})
     files = find(data, valid, test)
-    plain = "train" in files and all(called(file).lower().endswith(".txt") for file in files.values())
-    if plain and task in (None, "language"):
+    if task in (None, "language") and "train" in files and all(map(_is_plain_text, files.values())):
         return _stream(files, tokenizer or "characters", vocabulary, context, encoding)
-    records = {part: list(read(file, encoding, separator)) for part, file in files.items()}
+    records = {part: list(read_records(file, encoding, separator)) for part, file in files.items()}
     if "train" not in files:
         records = _from_hub(name) | records
     for part, rows in records.items():
         if not rows:
-            raise ValueError(f"{called(files.get(part, data))}: expected at least one record, got none; check the file")
+            file = source_name(files.get(part, data))
+            raise ValueError(f"{file}: expected at least one record, got none; check the file")
     choice = choose(records["train"], task, text, label)
-    records, left_out = _labelled(records, choice.label)
+    records, unlabelled = _labelled(records, choice.label)
     whole = records["train"]
     if "valid" not in records:
         records |= split(whole, choice.text, seed, ("valid",) if "test" in records else ("valid", "test"))
-    engine = None
+    trained, kind = None, tokenizer or "words"
     if choice.holds != "vectors":
-        kind = tokenizer or ("characters" if (choice.task, choice.holds) == ("language", "text") else "words")
-        engine = _tokenizer(texts(records["train"], choice.text, choice.task == "tag"), kind, vocabulary)
+        if tokenizer is None and (choice.task, choice.holds) == ("language", "text"):
+            kind = "characters"
+        trained = _tokenizer(texts(records["train"], choice.text, choice.task == "tag"), kind, vocabulary)
     if choice.task == "language":
-        made = _language(choice.text, engine, context, kind, stream=False)
+        learned = _language(choice.text, trained, context, kind, stream=False)
     else:
-        made = _task(choice, whole, records["train"])
-    parts = {part: encode(records[part], made, engine) for part in PARTS if records.get(part)}
-    counts = ", ".join(f"{len(records[part])} {part}" for part in parts)
+        fitted_on = records["train"] if choice.task == "regress" else whole
+        learned = FITTED[choice.task].fit(fitted_on, choice.text, choice.label)
+    parts = {part: encode(records[part], learned, trained) for part in PARTS if records.get(part)}
+    counts = _listed({part: len(records[part]) for part in parts})
     note = f"task: {choice.task} ({choice.reason}) from text {choice.text!r}; {counts}"
-    chosen = _chosen(name, choice, made, len(left_out) + sum(map(len, records.values())), counts, left_out)
-    return Data(made, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
+    total = len(unlabelled) + sum(map(len, records.values()))
+    return _data(learned, trained, parts, note, _chosen(name, choice, learned, total, counts, unlabelled))
 
 
 def load_test(
     data: Any, task: Task, tokenizer: Tokenizer | None, encoding: str | None = None, separator: str | None = None
 ) -> Examples:
-    """Labelled examples to measure a trained model on: all of a file or table, or the test part of a folder, of a dataset on the
-    hub, of `scope` or of a generated task.
+    """Labelled examples to measure a trained model on: all of a file or table, or the test part of a folder, of a
+    dataset on the hub, of `scope` or of a synthetic task.
 
-    Raises: ValueError, with file and line, where a label was not seen in training or there is no test part.
+    Raises: ValueError, with file and line, for a label that was not seen in training, or without a test part.
     """
-    name = called(data)
-    if name == "scope":
-        if (task, _symbols(tokenizer)) != (SCOPE, _symbols(_scope_engine())):
+    name = source_name(data)
+    if synthetic := name == "scope" or synthetic_task(name):
+        own = _built_in(name, synthetic, {})
+        if (task, _symbols(tokenizer)) != (own.task, _symbols(own.tokenizer)):
+            advice = "keep the settings it was fitted with, but for length and depth"
+            advice = f"name the model of a run on {data}" if name == "scope" else advice
             raise ValueError(
-                f"{data}: expected the symbols and labels that the model has learned, got others; name the model of a run on "
-                f"{data}"
+                f"{data}: expected the symbols and labels that the model has learned, got others; {advice}"
             )
-        return scope.load()["test"]
-    if drawn := generated.named(name):
-        if (task, _symbols(tokenizer)) != (drawn.task, _symbols(_engine(drawn))):
-            raise ValueError(
-                f"{data}: expected the symbols and labels that the model has learned, got others; keep the settings it was "
-                "fitted with, but for length and depth"
-            )
-        return drawn.parts()["test"]
+        return own.test
     files = find(data, None, None)
     part = "train" if "train" in files and not Path(name).is_dir() else "test"
     file = files.get(part)
-    if isinstance(task, Language) and task.stream and called(file).lower().endswith(".txt"):
-        return task.stream_examples(tokenizer.encode_stream(_one_line_end(read_text(file, encoding))))
+    if isinstance(task, Language) and task.stream and _is_plain_text(file):
+        return task.stream_examples(tokenizer.encode_stream(_long_text(file, encoding)))
     records = _from_hub(name).get(part) if not files else []
     if part in files:
-        records = list(read(file, encoding, separator))
+        records = list(read_records(file, encoding, separator))
     if not records:
         raise ValueError(f"{name}: expected at least one record to test on, got none; name a file that has some")
-    named = {column for record in records for column in record.fields}
-    if task.label in named and (empty := [r for r in records if missing(r.fields.get(task.label))]):
-        raise ValueError(
-            f"{empty[0].where}: expected a label in column {task.label!r}, got none, as in {len(empty):,} of {len(records):,} records; "
-            "fill them in or take them out"
-        )
+    if any(task.label in record.fields for record in records):
+        empty = [record for record in records if is_blank(record.fields.get(task.label))]
+        if empty:
+            raise ValueError(
+                f"{empty[0].where}: expected a label in column {task.label!r}, got none, as in {len(empty):,} of "
+                f"{len(records):,} records; fill them in or take them out"
+            )
     return encode(records, task, tokenizer)
 
 
-# --- finding the parts ------------------------------------------------------------------------------------------------
+def _data(task: Task, tokenizer: Tokenizer | None, parts: dict[str, Examples], note: str, chosen: str = "") -> Data:
+    return Data(task, tokenizer, parts["train"], parts["valid"], parts.get("test"), note, chosen)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{counts[part]} {part}" for part in PARTS if part in counts)
+
+
+# --- the files and records of each part -------------------------------------------------------------------------------
 
 
 def find(data: Any, valid: Any, test: Any) -> dict[str, Any]:
-    """The file, or table, of each part; none where `data` can only be the name of a dataset on the hub.
+    """The file, or table, of each part; none if `data` can only be the name of a dataset on the hub.
 
     Raises: ValueError where a folder has no file for training, or two for one part.
     """
-    found: dict[str, Any] = {}
-    path = Path(called(data))
+    sources: dict[str, Any] = {}
+    path = Path(source_name(data))
     if not isinstance(data, (str, os.PathLike)):
-        found["train"] = data
+        sources["train"] = data
     elif path.is_dir():
         for file in sorted(path.iterdir()):
             words = set(re.split(r"[^a-z]+", file.stem.lower())) if file.suffix.lower() in SUFFIXES else set()
             for part in {PART_NAMES[word] for word in words & PART_NAMES.keys()}:
-                if part in found:
+                if part in sources:
                     raise ValueError(
-                        f"{path}: expected one {part} file, got {found[part].name} and {file.name}; name the files "
+                        f"{path}: expected one {part} file, got {sources[part].name} and {file.name}; name the files "
                         "one by one"
                     )
-                found[part] = file
-        if "train" not in found:
+                sources[part] = file
+        if "train" not in sources:
             raise ValueError(
                 f"{path}: expected a file with 'train' in its name that ends in one of {' '.join(SUFFIXES)}, got "
-                f"{', '.join(found) or 'none'}; rename the files or name them one by one"
+                f"{', '.join(sources) or 'none'}; rename the files or name them one by one"
             )
     elif path.exists() or str(data) == "-" or path.suffix.lower() in SUFFIXES:
-        found["train"] = path
-    given = {"valid": valid, "test": test}
-    return found | {
-        part: Path(file) if isinstance(file, str) else file for part, file in given.items() if file is not None
+        sources["train"] = path
+    named = {"valid": valid, "test": test}
+    return sources | {
+        part: Path(file) if isinstance(file, str) else file for part, file in named.items() if file is not None
     }
+
+
+def _is_plain_text(source: Any) -> bool:
+    return source_name(source).lower().endswith(".txt")
 
 
 def _from_hub(name: str) -> dict[str, list[Record]]:
@@ -218,97 +228,88 @@ def _from_hub(name: str) -> dict[str, list[Record]]:
 
 
 def split(records: Sequence[Record], column: str, seed: int, aside: Sequence[str]) -> dict[str, list[Record]]:
-    """Sets a tenth of the different texts aside for each part named, at least one for the first; the others train.
+    """Sets a tenth of the different texts aside for each part in `aside`, at least one for the first; the others train.
 
     Raises: ValueError where all records have the same text.
     """
-    lots = [_lot(record.get(column), seed) for record in records]
-    drawn = sorted(set(lots))
-    if len(drawn) < 2:
+    hashes = [_hash(record.get(column), seed) for record in records]
+    different = sorted(set(hashes))
+    if len(different) < 2:
         raise ValueError(
-            f"{records[0].file}: expected at least two different texts in column {column!r}, one to validate on, got one; "
-            "give a file to validate on"
+            f"{records[0].file}: expected at least two different texts in column {column!r}, one to validate on, got "
+            "one; give a file to validate on"
         )
-    part_of, tenth = {}, len(drawn) // 10
+    part_of, tenth = {}, len(different) // 10
     for part, count in zip(aside, (max(tenth, 1), tenth), strict=False):
-        part_of |= {lot: part for lot in drawn[len(part_of) : len(part_of) + count]}
+        part_of |= dict.fromkeys(different[len(part_of) : len(part_of) + count], part)
     parts: dict[str, list[Record]] = {part: [] for part in ("train", *aside)}
-    for record, lot in zip(records, lots, strict=True):
-        parts[part_of.get(lot, "train")].append(record)
+    for record, key in zip(records, hashes, strict=True):
+        parts[part_of.get(key, "train")].append(record)
     return parts
 
 
-def _lot(value, seed: int) -> bytes:
+def _hash(value, seed: int) -> bytes:
     if not isinstance(value, np.ndarray):
         value = np.frombuffer(json.dumps(value, sort_keys=True, default=str).encode(), np.uint8)
     return hashlib.blake2b(f"{seed}:".encode() + value.tobytes(), digest_size=16).digest()
 
 
 def _labelled(records: dict[str, list[Record]], label: str | None) -> tuple[dict[str, list[Record]], list[Record]]:
-    """Each part without the records that have no label, and these."""
+    """The records of each part with a label, and all records without one."""
     if label is None:
         return records, []
-    kept = {part: [r for r in rows if not missing(r.fields.get(label))] for part, rows in records.items()}
+    kept = {part: [r for r in rows if not is_blank(r.fields.get(label))] for part, rows in records.items()}
     for part, rows in records.items():
         if not kept[part]:
             raise ValueError(
                 f"{rows[0].file}: expected labels in column {label!r}, got none in {len(rows):,} records; fill them in"
             )
-    return kept, [r for rows in records.values() for r in rows if missing(r.fields.get(label))]
+    return kept, [r for rows in records.values() for r in rows if is_blank(r.fields.get(label))]
 
 
-def _chosen(data: str, choice: Choice, task: Task, whole: int, counts: str, left_out: list[Record]) -> str:
-    """What was read, and what is learned from it: a line each, with the options that change it."""
-    columns, others = f"text {choice.text!r}", "--text names another column"
+def _chosen(data: str, choice: Choice, task: Task, total: int, counts: str, unlabelled: list[Record]) -> str:
+    """A line of the data and one of the task, with the options that change them."""
+    columns, option = f"text {choice.text!r}", "--text names another column"
     if choice.label is not None:
         values = f" ({task.outputs:,} values)" if task.name in ("classify", "tag") else ""
-        columns, others = f"{columns}, label {choice.label!r}{values}", "--text and --label name other columns"
-    without = (
-        f"; {len(left_out):,} without a label left out, the first {Path(left_out[0].where).name}" if left_out else ""
-    )
-    since = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
+        columns, option = f"{columns}, label {choice.label!r}{values}", "--text and --label name other columns"
+    left_out = ""
+    if unlabelled:
+        first = Path(unlabelled[0].where).name
+        left_out = f"; {len(unlabelled):,} without a label left out, the first {first}"
+    reason = choice.reason if choice.reason.startswith("as ") else f"since {choice.reason}"
     return (
-        f"data: {whole:,} records of {shown(Path(data).name)}: {columns}; {counts}{without}; {others}\n"
-        f"task: {choice.task}, {since}{'; ' * bool(choice.instead)}{choice.instead}"
+        f"data: {total:,} records of {printable_path(Path(data).name)}: {columns}; {counts}{left_out}; {option}\n"
+        f"task: {choice.task}, {reason}{'; ' * bool(choice.instead)}{choice.instead}"
     )
 
 
-# --- making task and tokenizer ----------------------------------------------------------------------------------------
+# --- tokenizer and language -------------------------------------------------------------------------------------------
 
 
-def _tokenizer(given: list[str] | list[list[str]], kind: str | Path, vocabulary: int | None) -> Tokenizer:
+def _tokenizer(strings: list[str] | list[list[str]], kind: str | Path, vocabulary: int | None) -> Tokenizer:
     if str(kind) in SIZES or not Path(kind).exists():
-        return Tokenizer.train(str(kind), given, vocabulary)
+        return Tokenizer.train(str(kind), strings, vocabulary)
     if vocabulary is not None:
         raise ValueError(f"{kind}: expected no size beside a tokenizer that is given, got {vocabulary}; leave it out")
     return Tokenizer.load(kind)
 
 
-def _task(choice: Choice, whole: list[Record], train: list[Record]) -> Task:
-    match choice.task:
-        case "classify":
-            return Classify.fit(whole, choice.text, choice.label)
-        case "tag":
-            return Tag.fit(whole, choice.text, choice.label)
-        case _:
-            return Regress.fit(train, choice.text, choice.label)
-
-
-def _language(column: str, engine: Tokenizer, context: int, kind: str | Path, stream: bool) -> Language:
+def _language(column: str, tokenizer: Tokenizer, context: int, kind: str | Path, stream: bool) -> Language:
     if context < 1:
         raise ValueError(f"context: expected at least 1 token, got {context}; take 64 or more")
-    return Language(column, engine.size, engine.end, context, UNITS.get(str(kind)), stream)
+    return Language(column, tokenizer.size, tokenizer.end, context, UNITS.get(str(kind)), stream)
 
 
-def _one_line_end(text: str) -> str:
-    """A text with line ends of one kind, so that it is the same from every system."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _long_text(file: Path, encoding: str | None) -> str:
+    """A whole text, with line ends of one kind."""
+    return read_text(file, encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _stream(
     files: dict[str, Path], kind: str | Path, vocabulary: int | None, context: int, encoding: str | None
 ) -> Data:
-    long_texts = {part: _one_line_end(read_text(file, encoding)) for part, file in files.items()}
+    long_texts = {part: _long_text(file, encoding) for part, file in files.items()}
     for part, long_text in long_texts.items():
         if not long_text:
             raise ValueError(f"{files[part]}: expected a text, got an empty file; check the file")
@@ -316,61 +317,48 @@ def _stream(
         whole = long_texts["train"]
         if len(whole) < SHORTEST:
             raise ValueError(
-                f"{files['train']}: expected at least {SHORTEST} characters, to train, validate and test on, got {len(whole)}; "
-                "give a longer text"
+                f"{files['train']}: expected at least {SHORTEST} characters, to train, validate and test on, got "
+                f"{len(whole)}; give a longer text"
             )
         tenth = len(whole) // 10
         stop = len(whole) if "test" in long_texts else len(whole) - tenth
         cuts = {"train": whole[: stop - tenth], "valid": whole[stop - tenth : stop], "test": whole[stop:]}
         long_texts = cuts | {part: text for part, text in long_texts.items() if part == "test"}
-    engine = _tokenizer(cut(long_texts["train"]), kind, vocabulary)
-    task = _language("text", engine, context, kind, stream=True)
-    parts = {part: task.stream_examples(engine.encode_stream(t)) for part, t in long_texts.items()}
-    counts = ", ".join(f"{len(parts[part].targets)} {part}" for part in PARTS if part in parts)
-    note = f"task: language (a plain text); tokens: {counts}"
+    tokenizer = _tokenizer(text_chunks(long_texts["train"]), kind, vocabulary)
+    task = _language("text", tokenizer, context, kind, stream=True)
+    parts = {part: task.stream_examples(tokenizer.encode_stream(t)) for part, t in long_texts.items()}
+    counts = _listed({part: len(examples.targets) for part, examples in parts.items()})
     chosen = (
-        f"data: the text of {shown(files['train'].name)}; tokens: {counts}\n"
+        f"data: the text of {printable_path(files['train'].name)}; tokens: {counts}\n"
         "task: language, since a .txt is plain text; labels are learned from a table, such as a .csv"
     )
-    return Data(task, engine, parts["train"], parts["valid"], parts.get("test"), note, chosen)
+    return _data(task, tokenizer, parts, f"task: language (a plain text); tokens: {counts}", chosen)
 
 
-# --- data that are built in ---------------------------------------------------------------------------------------------
+# --- data that are built in -------------------------------------------------------------------------------------------
 
 
-def _built_in(name: str, task: str | None, given: dict) -> Data:
-    """`scope` or a generated task, which have everything of their own."""
-    drawn = generated.named(name)
-    own = drawn.task.name if drawn else "tag"
-    for option, value in (given | {"task": None if task == own else task}).items():
-        if value is not None:
+def _built_in(name: str, synthetic: SyntheticTask | bool, options: dict) -> Data:
+    """`scope`, or a synthetic task; both have their own columns, parts and symbols."""
+    is_scope = name == "scope"
+    task = SCOPE if is_scope else synthetic.task
+    for option, value in options.items():
+        if value is not None and (option, value) != ("task", task.name):
             raise ValueError(
                 f"{name}: expected no {option}, since this data set has its own, got {value}; leave it out"
             )
-    return _generated(drawn) if drawn else _scope()
-
-
-def _scope() -> Data:
-    parts = scope.load()
-    counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    note = f"task: tag (what each use of a name stands for) in the functions of Python {platform.python_version()}; {counts}"
-    return Data(SCOPE, _scope_engine(), parts["train"], parts["valid"], parts["test"], note)
-
-
-def _scope_engine() -> Tokenizer:
-    return Tokenizer.of(list(scope.VOCABULARY))
-
-
-def _generated(drawn: generated.Generated) -> Data:
-    parts, task = drawn.parts(), drawn.task
-    counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
-    chance = f"an mse of {drawn.tested().chance:.4g}" if task.name == "regress" else f"{drawn.tested().chance:.1%}"
-    note = f"task: {task.name} ({drawn.says}), generated; {counts}; chance is {chance}"
-    return Data(task, _engine(drawn), parts["train"], parts["valid"], parts["test"], note)
-
-
-def _engine(drawn: generated.Generated) -> Tokenizer | None:
-    return None if drawn.vocabulary is None else Tokenizer.of(drawn.vocabulary)
+    vocabulary = list(scope.VOCABULARY) if is_scope else synthetic.vocabulary
+    tokenizer = None if vocabulary is None else Tokenizer.of(vocabulary)
+    parts = scope.load() if is_scope else synthetic.parts()
+    counts = _listed({part: len(examples) for part, examples in parts.items()})
+    if is_scope:
+        python = platform.python_version()
+        note = f"task: tag (what each use of a name stands for) in the functions of Python {python}; {counts}"
+    else:
+        chance = synthetic.test_task().chance
+        score = f"an mse of {chance:.4g}" if task.name == "regress" else f"{chance:.1%}"
+        note = f"task: {task.name} ({synthetic.says}), generated; {counts}; chance is {score}"
+    return _data(task, tokenizer, parts, note)
 
 
 def _symbols(tokenizer: Tokenizer | None) -> dict[str, int] | None:

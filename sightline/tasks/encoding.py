@@ -1,7 +1,7 @@
-"""From records to examples, by a task and its tokenizer: the same way in training, in evaluation and for a question.
+"""From records to examples, by a task and its tokenizer: the same in training, in evaluation and in use.
 
-A text is one string, one list of words, or rows of numbers; all records of a data set are of one kind. Where the task
-tags words, a string is split at blanks. A record without the task's text column, but with only one, is read from that.
+A text is one string, one list of words, or rows of numbers, the same in all records of a data set. Where the task tags
+words, a string is split at blanks. In a record with one column only, that column is the text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sightline.sequences import Sequences
-from sightline.tasks.examples import Examples
+from sightline.tasks.examples import Examples, packed
 from sightline.tasks.records import Record, short
 from sightline.tasks.task import Task
 from sightline.tasks.tokenizing import Encoded, Tokenizer
@@ -34,35 +33,36 @@ def encode(records: Sequence[Record], task: Task, tokenizer: Tokenizer | None) -
 
 
 def questions(records: Iterable[Record], task: Task, tokenizer: Tokenizer | None) -> Iterator[Examples]:
-    """Examples without labels, some at a time, one sequence for each record in order; `texts` holds what was asked."""
+    """Examples without labels, AT_ONCE at a time, one sequence for each record in order; `texts` holds the inputs."""
     records = iter(records)
-    while some := list(islice(records, AT_ONCE)):
-        inputs, values = _inputs(some, task, tokenizer)
-        yield replace(task.questions(some, inputs), texts=values)
+    while batch := list(islice(records, AT_ONCE)):
+        inputs, values = _inputs(batch, task, tokenizer)
+        yield replace(task.questions(batch, inputs), texts=values)
 
 
 def texts(records: Iterable[Record], column: str, split: bool) -> list[str] | list[list[str]]:
-    """What stands in the text column: all strings (split at blanks, if asked), or all lists of words.
+    """The text column: all strings (with `split`, split at blanks), or all lists of words.
 
     Raises: ValueError with file and line for anything else.
     """
-    found: list[Any] = []
+    values: list[Any] = []
     for record in records:
         value = _text(record, column)
         if isinstance(value, str) and split:
             value = value.split()
         words = isinstance(value, list) and all(isinstance(word, str) for word in value)
-        if not (isinstance(value, str) or words) or (found and type(value) is not type(found[0])):
+        if not (isinstance(value, str) or words) or (values and type(value) is not type(values[0])):
             raise ValueError(
                 f"{record.where}: expected in column {column!r} a text, or a list of words, as in the records before, "
                 f"got {short(value)}; give each record the same kind"
             )
         if not all(map(_is_unicode, [value] if isinstance(value, str) else value)):
             raise ValueError(
-                f"{record.where}: expected a text in column {column!r}, got half of a surrogate pair in {short(value)}; decode it anew as UTF-8"
+                f"{record.where}: expected a text in column {column!r}, got half of a surrogate pair in "
+                f"{short(value)}; decode it anew as UTF-8"
             )
-        found.append(value)
-    return found
+        values.append(value)
+    return values
 
 
 def _is_unicode(text: str) -> bool:
@@ -75,12 +75,11 @@ def _is_unicode(text: str) -> bool:
 def _inputs(records: Sequence[Record], task: Task, tokenizer: Tokenizer | None) -> tuple[Encoded, list]:
     for record in records:
         if task.text not in record.fields and task.label in record.fields:
-            record.get(task.text)  # raises: a label alone is not to be read as the text
+            record.get(task.text)  # raises: a label alone is not the text
     if tokenizer is None:
         arrays = _vectors(records, task.text)
-        lengths = torch.tensor([0] + [len(array) for array in arrays])
         joined = np.concatenate(arrays) if arrays else np.zeros((0, 1), np.float32)
-        vectors = Sequences(torch.from_numpy(joined), lengths.cumsum(0))
+        vectors = packed(torch.from_numpy(joined), list(map(len, arrays)))
         return Encoded(vectors, vectors.positions), arrays
     values = texts(records, task.text, split=task.name == "tag")
     return tokenizer.encode(values), values
@@ -110,8 +109,8 @@ def _vectors(records: Sequence[Record], column: str) -> list[np.ndarray]:
         if not np.isfinite(array).all():
             row, feature = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ValueError(
-                f"{record.where}: expected finite numbers in column {column!r}, got {array[row, feature]} in row {row}, "
-                f"feature {feature} (from 0) of this sequence; fill it in or leave the row out"
+                f"{record.where}: expected finite numbers in column {column!r}, got {array[row, feature]} in row "
+                f"{row}, feature {feature} (from 0) of this sequence; fill it in or leave the row out"
             )
         arrays.append(array)
     width = next((array.shape[1] for array in arrays if array.size), 1)

@@ -1,11 +1,11 @@
-"""A data set in memory: what a model reads, what it should answer, and nothing else.
+"""A data set in memory: what a model reads, and what it should answer.
 
-Every task, reader and built-in data set ends here, and the training loop starts here: it takes sequences by
-number (`take`), and the per-token columns travel with them.
+Every task and every built-in data set makes `Examples`; the training loop takes sequences from them by number.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ class Examples:
         inputs     ids [T] int64, or vectors [T, F] float32
         targets    per sequence (class int64 [S], or numbers float32 [S, K]) or, if `per_token`, one for every
                    token (int64 [T], or float32 [T, K]); an int64 target of -100 is none
-        distances  int64, one for each target: what measures are split by. Usually how far (tokens) the answer of a
-                   tagged token lies, -1 = outside the sequence; else what `unit` says: length, depth, attractors
-        links      int64 [T]: the position inside its own sequence of the token it answers to; -1 = none
+        distances  int64, one for each target, by which measures are split. Usually the distance (tokens) to the
+                   answer of a tagged token, -1 = outside the sequence; else `unit` says: length, depth, attractors
+        links      int64 [T]: the position, in its own sequence, of the token with the answer; -1 = none
         texts      the original record of each sequence, for display
 
     >>> pack = Examples(Sequences(torch.tensor([5, 6, 7]), torch.tensor([0, 2, 3])), torch.tensor([1, 0]))
@@ -65,7 +65,7 @@ class Examples:
         return self.inputs.lengths
 
     def fingerprint(self) -> str:
-        """A hash of inputs and targets, to know the same data again. They are read once; order counts."""
+        """A hash of inputs and targets, in their order, by which the same data are recognised."""
         digest = hashlib.blake2b(digest_size=16)
         for tensor in (self.inputs.values, self.inputs.offsets, self.targets):
             if tensor is not None:
@@ -76,37 +76,27 @@ class Examples:
     def take(self, indices: list[int] | Tensor) -> "Examples":
         """The sequences of these numbers, in this order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        lengths = self.inputs.lengths[chosen]
-        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        shift = self.inputs.offsets[:-1][chosen] - offsets[:-1]
-        rows = torch.arange(int(offsets[-1])) + shift.repeat_interleave(lengths)
+        of_tokens = {"targets": self.per_token, "distances": self.per_token, "links": True}
 
-        def pick(column: Tensor | None, where: Tensor) -> Tensor | None:
-            return None if column is None else column[where.to(column.device)]
+        def rows(name: str, column: Tensor) -> Tensor:
+            if of_tokens[name]:
+                return self.inputs.with_values(column)[chosen].values
+            return column[chosen.to(column.device)]
 
-        return Examples(
-            Sequences(pick(self.inputs.values, rows), offsets),
-            pick(self.targets, rows if self.per_token else chosen),
-            self.per_token,
-            pick(self.distances, rows if self.per_token else chosen),
-            pick(self.links, rows),
-            None if self.texts is None else [self.texts[i] for i in chosen.tolist()],
-            self.unit,
-        )
+        texts = None if self.texts is None else [self.texts[i] for i in chosen.tolist()]
+        return replace(self, inputs=self.inputs[chosen], texts=texts, **self._columns(rows))
 
     def to(self, device) -> "Examples":
         """The same examples with their tensors on a device."""
+        return replace(self, inputs=self.inputs.to(device), **self._columns(lambda _, column: column.to(device)))
 
-        def move(column: Tensor | None) -> Tensor | None:
-            return None if column is None else column.to(device)
+    def _columns(self, change: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+        """Each column that is there, changed."""
+        columns = {name: getattr(self, name) for name in ("targets", "distances", "links")}
+        return {name: change(name, column) for name, column in columns.items() if column is not None}
 
-        return Examples(
-            self.inputs.to(device),
-            move(self.targets),
-            self.per_token,
-            move(self.distances),
-            move(self.links),
-            self.texts,
-            self.unit,
-        )
+
+def packed(values: Tensor, lengths: list[int] | Tensor) -> Sequences:
+    """Values [T, ...] cut into sequences of these lengths [S]."""
+    offsets = torch.as_tensor(lengths, dtype=torch.int64).cumsum(0)
+    return Sequences(values, torch.cat([offsets.new_zeros(1), offsets]))

@@ -1,6 +1,6 @@
 """JSON Lines, an object a line; or one array of objects, which may spread over lines.
 
-What JSON allows and no record can be is refused with its line: half of a surrogate pair, a name twice in one object, numbers of
+JSON that no record can be is refused with its line: half of a surrogate pair, a name twice in one object, numbers of
 thousands of digits, and more than DEEPEST lists in lists.
 """
 
@@ -22,53 +22,45 @@ BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def objects(lines: Iterable[str], name: str) -> Iterator[Record]:
-    """The records of JSON Lines, as the lines come, or of one array, in which case all are read first.
+    """The records of JSON Lines, as the lines come; of an array, after all lines are read.
 
-    Raises: ValueError, with file and line, at what is no JSON object.
+    Raises: ValueError, with file and line, for what is no JSON object.
 
     >>> [record.fields for record in objects(["[\\n", '{"a": 1},\\n', '{"a": 2}]'], "a.json")]
     [{'a': 1}, {'a': 2}]
     """
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if not line.isspace() and line)
-    first = next(numbered, None)
-    if first is None:
+    numbered = enumerate(lines, 1)
+    begin = next((pair for pair in numbered if pair[1].strip()), (0, ""))
+    if begin[1].lstrip().startswith("["):
+        rest = ("\n" if line.isspace() else line for _, line in numbered)
+        yield from _array("\n" * (begin[0] - 1) + begin[1] + "".join(rest), name)
         return
-    if first[1].lstrip().startswith("["):
-        text = "\n" * (first[0] - 1) + first[1] + "".join(_with_blank_lines(numbered, first[0]))
-        yield from _array(text, name)
-        return
-    for number, line in itertools.chain([first], numbered):
+    for number, line in itertools.chain([begin], numbered):
+        if not line.strip():
+            continue
         value, end = _value(line, BLANKS.match(line).end(), name, number)
         if line[end:].strip():
             raise _fault(name, number, f"Extra data, column {end + 1}")
         yield _record(value, name, number)
 
 
-def _with_blank_lines(numbered: Iterable[tuple[int, str]], last: int) -> Iterator[str]:
-    """Lines with the empty ones between them, so that they can be counted."""
-    for number, line in numbered:
-        yield "\n" * (number - last - 1) + line
-        last = number
-
-
 def _array(text: str, name: str) -> Iterator[Record]:
-    at = text.index("[") + 1
-    number = 1 + text.count("\n", 0, at)
+    position = text.index("[") + 1
+    number = 1 + text.count("\n", 0, position)
     while True:
-        start = BLANKS.match(text, at).end()
-        number, at = number + text.count("\n", at, start), start
-        if text[at : at + 1] == "]":
+        start = BLANKS.match(text, position).end()
+        number += text.count("\n", position, start)
+        if text.startswith("]", start):
             break
-        value, end = _value(text, at, name, number)
+        value, end = _value(text, start, name, number)
         yield _record(value, name, number, listed=True)
-        after = BLANKS.match(text, end).end()
-        number += text.count("\n", at, after)
-        at = after
-        if text[at : at + 1] == ",":
-            at += 1
-        elif text[at : at + 1] != "]":
+        position = BLANKS.match(text, end).end()
+        number += text.count("\n", start, position)
+        if text.startswith(",", position):
+            position += 1
+        elif not text.startswith("]", position):
             raise _fault(name, number, "expected a comma or the end of the array")
-    if text[at + 1 :].strip():
+    if text[start + 1 :].strip():
         raise _fault(name, number, "Extra data after the array")
 
 
@@ -120,5 +112,6 @@ def _record(value: Any, name: str, number: int, listed: bool = False) -> Record:
 
 def _fault(name: str, number: int, reason: str) -> ValueError:
     return ValueError(
-        f"{name}:{number}: expected a JSON object on one line, got a fault ({reason}); correct it, or give an array of objects"
+        f"{name}:{number}: expected a JSON object on one line, got a fault ({reason}); correct it, or give an array of "
+        "objects"
     )

@@ -1,15 +1,14 @@
-"""The next token from those before it: what a generator learns.
+"""The next token, given those before it: what a generator learns.
 
     a record        inputs  <end> a b c     targets  a b c <end>      it begins and ends with <end>
     one long text   inputs  a b | c d       targets  b c | d e        no beginning, no end
 
 Both are cut into chunks of `context` tokens, the last one of a record or text shorter; the last token of a chunk still
-has the one that follows as its target, so every token is asked for once.
+has the one that follows as its target, so every token is a target once.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,18 +16,17 @@ import torch
 from torch import Tensor
 
 from sightline.sequences import Sequences
-from sightline.tasks import task as shared
-from sightline.tasks.examples import Examples
+from sightline.tasks.examples import Examples, packed
 from sightline.tasks.records import Record
-from sightline.tasks.task import Measures, Task
+from sightline.tasks.task import ClassTask
 from sightline.tasks.tokenizing import Encoded
 
 
 @dataclass(frozen=True)
-class Language(Task):
-    """Cross-entropy of the next token; the answer to a text is how well it was foreseen.
+class Language(ClassTask):
+    """Cross-entropy of the next token; the answer to a text is its loss.
 
-    Units: `loss` in nats per token; where a token is a character or a byte (`unit`), also bits per such.
+    Units: `loss` in nats per token; where a token is a character or a byte (`unit`), also bits per character or byte.
 
     >>> task = Language("text", vocabulary=9, end=1, context=3, unit="character", stream=True)
     >>> chunks = task.stream_examples(torch.tensor([5, 6, 7, 8, 5]))
@@ -56,7 +54,7 @@ class Language(Task):
         return self._chunked(self.questions(records, inputs))
 
     def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
-        """The whole of each record, uncut; by a model of one long text, without beginning and end."""
+        """Each record as a whole; for a model of one long text, without beginning and end."""
         ids, offsets = inputs.ids.values, inputs.ids.offsets + torch.arange(len(inputs.ids) + 1)
         place = torch.arange(len(ids)) + inputs.ids.sequence_ids  # one <end> more for each sequence before
         shifted = ids.new_full((2, int(offsets[-1])), self.end)
@@ -68,13 +66,12 @@ class Language(Task):
         inner = whole.inputs.positions > 0
         inner[offsets[1:] - 1] = False
         lengths = (inputs.ids.lengths - 1).clamp(min=0)
-        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-        return Examples(Sequences(shifted[0, inner], offsets), shifted[1, inner], per_token=True)
+        return Examples(packed(shifted[0, inner], lengths), shifted[1, inner], per_token=True)
 
     def stream_examples(self, ids: Tensor) -> Examples:
         """The chunks of one long text [T].
 
-        Raises: ValueError where there is nothing to foresee.
+        Raises: ValueError where no token follows another.
         """
         if len(ids) < 2:
             raise ValueError(f"language: expected a text of at least 2 tokens, got {len(ids)}; give a longer one")
@@ -86,9 +83,9 @@ class Language(Task):
         return Examples(Sequences(whole.inputs.values, offsets), whole.targets, per_token=True)
 
     def prompt(self, ids: Tensor) -> Tensor:
-        """What a generator reads before it writes: a record's beginning and these ids [T].
+        """What a generator reads before it writes: the beginning of a record and these ids [T].
 
-        Raises: ValueError where a model of one long text is given nothing to go on from.
+        Raises: ValueError for an empty prompt to a model of one long text.
         """
         if not self.stream:
             return torch.cat([ids.new_tensor([self.end]), ids])
@@ -98,21 +95,6 @@ class Language(Task):
                 "give at least one character"
             )
         return ids
-
-    def loss(self, scores: Tensor, examples: Examples) -> tuple[Tensor, int]:
-        return shared.cross_entropy(scores, examples.targets)
-
-    def measures(self, scores: Tensor, examples: Examples) -> Measures:
-        return self._with_bits(shared.hits(scores, examples))
-
-    def chance(self, examples: Examples) -> Measures:
-        return self._with_bits(shared.majority(examples))
-
-    def _with_bits(self, measures: Measures) -> Measures:
-        if self.unit is None:
-            return measures
-        nats, count = measures["loss"]
-        return measures | {f"bits per {self.unit}": (nats / math.log(2), count)}
 
     def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
         chosen = scores.float().log_softmax(-1).gather(-1, examples.targets[:, None]).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Parquet: a record a row. A file that claims to hold far more than its bytes can is not opened."""
+"""Parquet: a record a row. A file that claims far more content than its bytes can hold is not read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any, BinaryIO
 
 from sightline.tasks.records import Record
 
-ROWS = 1_000_000  # rows, and...
-BYTES = 2**30  # ...bytes of a column, that any file may hold; more only if they do not come out of thin air:
-ROWS_PER_BYTE, BYTES_PER_BYTE = 64, 64
+ROWS, BYTES = 1_000_000, 2**30  # rows of a file, and bytes of a column, that are always allowed
+PER_BYTE = 64  # rows, or bytes of a column, for each byte of a larger file
 
 
 def rows(stream: BinaryIO, name: str) -> Iterator[Record]:
-    """The records of a Parquet file; binary columns that hold UTF-8 are text.
+    """The records of a Parquet file; binary columns with UTF-8 are text.
 
     Raises: ValueError where it does not read, two columns have one name, or it claims too much.
     """
-    import pyarrow  # here, because it takes longer to import than most files take to read
+    import pyarrow  # here, since importing takes longer than reading most files
     import pyarrow.parquet
 
     number = 0
@@ -50,7 +49,7 @@ def rows(stream: BinaryIO, name: str) -> Iterator[Record]:
 
 
 def text_of(value: Any) -> Any:
-    """Bytes as the text that they are in UTF-8, also in lists; other bytes stay what they are."""
+    """Bytes, also in lists, as UTF-8 text; other values, and bytes that are not UTF-8, unchanged."""
     if isinstance(value, list):
         return [text_of(item) for item in value]
     try:
@@ -61,11 +60,11 @@ def text_of(value: Any) -> Any:
 
 def _claim(metadata: Any, stream: BinaryIO) -> str | None:
     size = os.fstat(stream.fileno()).st_size
-    if metadata.num_rows > max(ROWS, ROWS_PER_BYTE * size):
+    if metadata.num_rows > max(ROWS, PER_BYTE * size):
         return f"{metadata.num_rows:,} rows in {size:,} bytes"
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             bytes_ = metadata.row_group(group).column(column).total_uncompressed_size
-            if bytes_ > max(BYTES, BYTES_PER_BYTE * size):
+            if bytes_ > max(BYTES, PER_BYTE * size):
                 return f"a column of {bytes_:,} bytes in a file of {size:,}"
     return None

@@ -1,16 +1,15 @@
-"""Turns files into records, so that nothing after this page knows about formats, and every record knows file and line.
+"""Reads files, standard input and tables in memory as records, each with file and line; later steps know no formats.
 
-    .csv .tsv                a header, then a record a line; what parts the columns is told by `delimited.py`
+    .csv .tsv                a header, then a record a line (`delimited.py`)
     .jsonl .ndjson .json     an object a line, or one array of objects (`jsonfiles.py`)
     .parquet                 a record a row (`parquet.py`)
     .txt                     a record a line, under the column `text`
-    .conllu                  a record a sentence: ten columns of lists; multiword tokens (1-2) and empty nodes (1.1) are left out
-    .npz                     a record a sequence: `values` [T, F] (or [T]) cut by `offsets` [S + 1]; each further array has a
-                             row for each sequence or, failing that, for each row of values (`arrays.py`)
+    .conllu                  a record a sentence: ten columns of lists (`conllu.py`)
+    .npz                     a record a sequence of vectors, with its labels (`arrays.py`)
     -                        standard input: JSON if its first line opens an object or an array of them, else plain text
 
-Text is read by `textfiles.py`: UTF-8, unless an encoding is named or the file bears a mark. In the formats that have no lines, a
-record's line is its number, from 1.
+Text is read by `textfiles.py`: UTF-8, unless an encoding is named or the file has a byte-order mark. In formats without
+lines, the line of a record is its number, from 1.
 """
 
 from __future__ import annotations
@@ -22,148 +21,113 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sightline.tabular import rows_of
-from sightline.tasks import arrays, delimited, jsonfiles, parquet
+from sightline.tabular import table_rows
+from sightline.tasks import arrays, conllu, delimited, jsonfiles, parquet
 from sightline.tasks.records import Record
-from sightline.textfiles import decoded, opened, read_text, shown, without_end
+from sightline.textfiles import decode_lines, open_source, printable_path, read_text, without_end
 
-__all__ = ["CONLLU", "SUFFIXES", "TABLE", "Record", "called", "hub", "in_memory", "read", "read_text"]
+__all__ = ["SUFFIXES", "TABLE", "Record", "hub", "memory_tables", "read_records", "read_text", "source_name"]
 
-CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
-TABLES, JSON = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
-TABLE = "table"  # what a table in memory is called
-SUFFIXES = (*TABLES, *JSON, ".parquet", ".txt", ".conllu", ".npz")
-SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
-ARCHIVES = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
-OPENS = re.compile(r"\s*(\{|\[\s*(\{|$))")  # what JSON on standard input begins with
+TABLE = "table"  # the name of a table in memory
+OPENS_JSON = re.compile(r"\s*(\{|\[\s*(\{|$))")
 
 
-def read(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
-    """The records of a file, or of standard input (`-`), one after the other; the suffix says the format.
-
-    `encoding` is that of text (UTF-8 if None), `separator` what parts the columns of a .csv or .tsv (told by the file if None).
-    Raises: ValueError with file and line at the first thing that is not as the format has it.
-
-    >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
-    >>> _ = path.write_text('review,stars\\n"Good, really",5\\n')
-    >>> [(record.fields, record.line) for record in read(path)]
-    [({'review': 'Good, really', 'stars': '5'}, 2)]
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        yield from _in_memory(source)
-        return
-    suffix = "" if str(source) == "-" else Path(source).suffix.lower()
-    if suffix not in SUFFIXES and str(source) != "-" and not Path(source).is_dir():
-        advice = "unpack it first" if suffix in ARCHIVES else "rename or convert it"
-        advice = "save the table as .csv" if suffix in SHEETS else advice
-        raise ValueError(
-            f"{shown(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got {shown(suffix) or 'no ending'!r}; "
-            f"{advice}"
-        )
-    with opened(source) as (stream, name):
-        if suffix in (".parquet", ".npz"):
-            yield from (parquet.rows if suffix == ".parquet" else arrays.sequences)(stream, name)
-            return
-        lines = decoded(stream, name, encoding)
-        if suffix in TABLES:
-            yield from delimited.table(lines, name, separator, tabs=suffix == ".tsv")
-        elif suffix == ".conllu":
-            yield from _conllu(lines, name)
-        elif suffix in JSON:
-            yield from jsonfiles.objects(lines, name)
-        elif suffix == ".txt":
-            yield from _plain(lines, name)
-        else:
-            first = next(lines, "")
-            parse = jsonfiles.objects if OPENS.match(first) else _plain
-            yield from parse(itertools.chain([first] if first else [], lines), name)
-
-
-def called(data: Any) -> str:
-    """The name of data: the path of a file, or "table" for a table in memory."""
-    return str(data) if isinstance(data, (str, os.PathLike)) else TABLE
-
-
-def in_memory(sources: dict[str, Any]) -> dict[str, Any]:
-    """Those of data, valid and test that are tables in memory, of which a configuration holds no more than that."""
-    names = sources.keys() & {"data", "valid", "test"}
-    return {name: sources[name] for name in names if not isinstance(sources[name], (str, os.PathLike))}
-
-
-def hub(name: str) -> dict[str, Iterator[Record]]:
-    """The splits of a dataset on the Hugging Face hub (`name` or `name:configuration`); class numbers become class names.
-
-    Raises: ValueError where `datasets` is not installed or does not find it.
-    """
-    try:
-        from datasets import load_dataset  # an optional dependency
-    except ImportError:
-        raise ValueError(
-            f"{name}: expected a file, a folder or, with `datasets` installed, the name of a dataset on the hub; "
-            "got no such file; check the path or install sightline[hub]"
-        ) from None
-    try:
-        splits = load_dataset(*name.split(":", 1))
-    except Exception as error:  # datasets raises many kinds, its own and those of the network
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{name}: expected a file, a folder or a dataset on the hub, got: {reason}; check the name"
-        ) from None
-    return {split: _hub_rows(rows, f"{name}[{split}]") for split, rows in splits.items()}
-
-
-def _in_memory(table: Any) -> Iterator[Record]:
-    """The records of a table in memory, or of dicts, as of a Parquet file that holds it."""
-    if hasattr(type(table), "features"):  # a Dataset, which knows the names of classes
-        yield from _hub_rows(table, TABLE)
-        return
-    for number, fields in enumerate(rows_of(table, TABLE), 1):
-        yield Record({name: parquet.text_of(value) for name, value in fields.items()}, TABLE, number)
-
-
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
-def _plain(lines: Iterable[str], name: str) -> Iterator[Record]:
+def _plain_text(lines: Iterable[str], name: str) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         yield Record({"text": without_end(line)}, name, number)
 
 
-def _conllu(lines: Iterable[str], name: str) -> Iterator[Record]:
-    words: list[list[str]] = []
-    start = 0
-    for number, line in enumerate(itertools.chain(lines, ["\n"]), 1):
-        line = without_end(line)
-        if not line.strip():
-            if words:
-                yield Record(dict(zip(CONLLU, map(list, zip(*words, strict=True)), strict=True)), name, start)
-            words = []
-            continue
-        if line.startswith("#"):
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(CONLLU) or "" in fields:
-            what = f"{len(fields)}" if len(fields) != len(CONLLU) else f"an empty {CONLLU[fields.index('')]}"
-            raise ValueError(
-                f"{name}:{number}: expected {len(CONLLU)} fields parted by tabs, got {what}; write _ for what is not known"
-            )
-        if fields[0] != str(len(words) + 1):
-            if re.fullmatch(r"\d+[-.]\d+", fields[0]):
-                continue
-            raise ValueError(
-                f"{name}:{number}: expected the word number {len(words) + 1}, got {fields[0]!r}; "
-                "number words from 1 and end each sentence with an empty line"
-            )
-        start = start if words else number
-        words.append(fields)
+def _piped(lines: Iterator[str], name: str) -> Iterator[Record]:
+    first = list(itertools.islice(lines, 1))
+    is_json = first and OPENS_JSON.match(first[0])
+    return (jsonfiles.objects if is_json else _plain_text)(itertools.chain(first, lines), name)
+
+
+BINARY = {".parquet": parquet.rows, ".npz": arrays.sequences}  # (stream, name) -> records
+JSON = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonfiles.objects)
+TEXT = {".csv": delimited.table, ".tsv": delimited.table} | JSON  # (lines, name) -> records
+TEXT |= {".txt": _plain_text, ".conllu": conllu.records, "-": _piped}
+SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", ".conllu", ".npz")
+ADVICE = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), "unpack it first")
+ADVICE |= dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save the table as .csv")
+
+
+def read_records(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
+    """The records of a file, of standard input (`-`) or of a table in memory; the suffix says the format.
+
+    `encoding` is that of text (None: UTF-8), `separator` that of the columns of a .csv or .tsv (None: the file decides).
+
+    Raises: ValueError with file and line at the first fault.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text('review,stars\\n"Good, really",5\\n')
+    >>> [(record.fields, record.line) for record in read_records(path)]
+    [({'review': 'Good, really', 'stars': '5'}, 2)]
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        yield from _table_records(source)
+        return
+    suffix = "-" if str(source) == "-" else Path(source).suffix.lower()
+    if suffix not in (*SUFFIXES, "-") and not Path(source).is_dir():
+        raise ValueError(
+            f"{printable_path(source)}: expected a file whose name ends in one of {' '.join(SUFFIXES)}, got "
+            f"{printable_path(suffix) or 'no ending'!r}; {ADVICE.get(suffix, 'rename or convert it')}"
+        )
+    with open_source(source) as (stream, name):
+        if suffix in BINARY:
+            yield from BINARY[suffix](stream, name)
+        else:
+            options = {"separator": separator, "tabs": suffix == ".tsv"} if suffix in (".csv", ".tsv") else {}
+            yield from TEXT[suffix](decode_lines(stream, name, encoding), name, **options)
+
+
+def source_name(data: Any) -> str:
+    """The path of a file, or "table" for a table in memory."""
+    return str(data) if isinstance(data, (str, os.PathLike)) else TABLE
+
+
+def memory_tables(sources: dict[str, Any]) -> dict[str, Any]:
+    """Those of data, valid and test that are tables in memory."""
+    names = sources.keys() & {"data", "valid", "test"}
+    return {name: sources[name] for name in names if not isinstance(sources[name], (str, os.PathLike))}
+
+
+def _table_records(table: Any) -> Iterator[Record]:
+    """As `parquet.rows` of a file with this table."""
+    if hasattr(type(table), "features"):  # a Dataset, which knows the names of classes
+        yield from _hub_rows(table, TABLE)
+        return
+    for number, fields in enumerate(table_rows(table, TABLE), 1):
+        yield Record({name: parquet.text_of(value) for name, value in fields.items()}, TABLE, number)
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------
 
 
+def hub(name: str) -> dict[str, Iterator[Record]]:
+    """The splits of a dataset on the Hugging Face hub (`name` or `name:configuration`); class numbers become names.
+
+    Raises: ValueError where `datasets` is not installed or does not find it.
+    """
+    expected = f"{name}: expected a file, a folder or"
+    try:
+        from datasets import load_dataset  # an optional dependency
+    except ImportError:
+        raise ValueError(
+            f"{expected}, with `datasets` installed, the name of a dataset on the hub; got no such file; check the path "
+            "or install sightline[hub]"
+        ) from None
+    try:
+        splits = load_dataset(*name.split(":", 1))
+    except Exception as error:  # datasets raises many kinds, its own and those of the network
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{expected} a dataset on the hub, got: {reason}; check the name") from None
+    return {split: _hub_rows(rows, f"{name}[{split}]") for split, rows in splits.items()}
+
+
 def _hub_rows(rows: Iterable[dict], name: str) -> Iterator[Record]:
-    classes = {}  # column -> names, for one class a row or a list of them
+    classes = {}  # by column: the names, for one class a row or a list of them
     for column, feature in getattr(rows, "features", {}).items():
         names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
         if names:
@@ -172,12 +136,10 @@ def _hub_rows(rows: Iterable[dict], name: str) -> Iterator[Record]:
         fields = dict(row)
         for column, names in classes.items():
             value = fields[column]
-            if isinstance(value, list):
-                fields[column] = [_class_name(i, names) for i in value]
-            else:
-                fields[column] = _class_name(value, names)
+            listed = [_class_name(i, names) for i in (value if isinstance(value, list) else [value])]
+            fields[column] = listed if isinstance(value, list) else listed[0]
         yield Record(fields, name, number)
 
 
 def _class_name(number: int | None, names: list[str]) -> str | None:
-    return None if number is None or number < 0 else names[number]  # negative is the hub's way to withhold an answer
+    return None if number is None or number < 0 else names[number]  # the hub withholds an answer by a negative number

@@ -1,4 +1,4 @@
-"""One record of a data set, and where it stands: what all readers make, and all tasks read."""
+"""One record of a data set, with file and line: the output of all readers, the input of all tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMED = 20  # columns that a message names
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row, line, object or sentence, and where it stands."""
+    """One row, line, object or sentence, with its file and line."""
 
     fields: dict[str, Any]
     file: str

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
 from sightline.tasks.records import Record, short
-from sightline.tasks.task import Measures, Task
+from sightline.tasks.task import Measures, Task, distance_masks
 from sightline.tasks.tokenizing import Encoded
 from sightline.tasks.values import number_of
 
-LARGEST = 1e140  # of a number, so that squares and their sums are numbers, too
+LARGEST = 1e140  # so that squares and their sums are finite
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Regress(Task):
 
     @classmethod
     def fit(cls, records: Sequence[Record], text: str, label: str) -> Regress:
-        """The task with mean and standard deviation of the numbers in these records (1 for a column that is constant)."""
+        """The task with mean and standard deviation of the numbers in these records (1 if they are constant)."""
         numbers = torch.tensor(_all_numbers(records, label, None), dtype=torch.float64)
         deviation = numbers.std(0, correction=0)
         deviation = torch.where(deviation > 0, deviation, 1.0)
@@ -51,15 +50,15 @@ class Regress(Task):
         return len(self.mean)
 
     def examples(self, records: Sequence[Record], inputs: Encoded) -> Examples:
-        """Targets are standardised: what the read-out is to give."""
+        """Targets are standardised, as the read-out is."""
         rows = _all_numbers(records, self.label, self.outputs)
         numbers = torch.tensor(rows, dtype=torch.float64).reshape(-1, self.outputs)
         targets = ((numbers - _row(self.mean)) / _row(self.deviation)).float()
         if not targets.isfinite().all():
             first = int((~targets.isfinite()).any(1).nonzero()[0])
             raise ValueError(
-                f"{records[first].where}: expected in column {self.label!r} a number like those the model was fitted on, got "
-                f"{short(records[first].get(self.label))}; correct it, train on it or leave the record out"
+                f"{records[first].where}: expected in column {self.label!r} a number like those the model was fitted "
+                f"on, got {short(records[first].get(self.label))}; correct it, train on it or leave the record out"
             )
         return Examples(inputs.ids, targets)
 
@@ -77,7 +76,7 @@ class Regress(Task):
             "mse": (float(in_units.square().sum()), error.numel()),
             "mae": (float(in_units.abs().sum()), error.numel()),
         }
-        for bucket, within in shared.split(examples):
+        for bucket, within in distance_masks(examples):
             here = in_units[within.cpu()]
             measures[f"mse@{bucket}"] = (float(here.square().sum()), here.numel())
         return measures
@@ -103,7 +102,8 @@ def _all_numbers(records: Sequence[Record], column: str, count: int | None) -> l
         count = count or len(row)
         if len(row) != count:
             raise ValueError(
-                f"{record.where}: expected {count} numbers in column {column!r}, got {len(row)}; give each record as many"
+                f"{record.where}: expected {count} numbers in column {column!r}, got {len(row)}; "
+                "give each record as many"
             )
         rows.append(row)
     return rows
@@ -116,7 +116,7 @@ def _numbers(value: Any, record: Record, column: str) -> list[float]:
         raise ValueError(f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; {advice}")
     if max(map(abs, numbers)) > LARGEST:
         raise ValueError(
-            f"{record.where}: expected numbers up to {LARGEST:g} in column {column!r}, got {short(value)}; write it in a "
-            "larger unit"
+            f"{record.where}: expected numbers up to {LARGEST:g} in column {column!r}, got {short(value)}; "
+            "write it in a larger unit"
         )
     return numbers

@@ -283,14 +283,14 @@ def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kind
     return Function(qualname, line, spelling, words, roles, links)
 
 
-def laid_out(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def words_and_spaces(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The words of a function and what stands before each, so that together they are Python once more.
 
     `kinds` tell the end of a line, which is a word here, from a name that is spelled NEWLINE; the beginning and the end of a
     block are words with nothing in them.
 
     >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
-    >>> words, spaces = laid_out(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
+    >>> words, spaces = words_and_spaces(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])
     >>> "".join(space + word for space, word in zip(spaces, words))
     'def f(INDENT):\\n    return INDENT\\n'
     """

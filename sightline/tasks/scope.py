@@ -133,7 +133,7 @@ def _extract() -> Examples:
             except (SyntaxError, ValueError):  # not for this Python, or not text
                 continue
             for function in found:
-                numbered = _numbered(function)
+                numbered = numbered_ids(function) if max(function.roles) >= 0 else None
                 if numbered is None or numbered in known:
                     continue
                 known.add(numbered)
@@ -171,9 +171,9 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _numbered(function: roles.Function) -> tuple[int, ...] | None:
-    """The function's ids with its names numbered as they come, alike for functions alike; None where a rule leaves it out."""
-    if len(function.words) > LONGEST or max(function.roles) < 0:
+def numbered_ids(function: roles.Function) -> tuple[int, ...] | None:
+    """The function's ids with its names numbered as they come; None if it is too long or has too many names."""
+    if len(function.words) > LONGEST:
         return None
     names: dict[str, int] = {}
     ids = tuple(

@@ -2,7 +2,7 @@
 
 words     The   plump  ducks
 pieces    The   pl ump duck s
-targets   DET   ADJ -  NOUN -      a word answers at its first piece, and each word has one
+targets   DET   ADJ -  NOUN -      the first piece of each word has the answer, and each word has a piece
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sightline.tasks import task as shared
 from sightline.tasks.examples import Examples
 from sightline.tasks.records import Record, short
-from sightline.tasks.task import NONE, Measures, Task
+from sightline.tasks.task import NO_TARGET, LabelTask
 from sightline.tasks.tokenizing import Encoded
-from sightline.tasks.values import no_tag
+from sightline.tasks.values import is_untagged
 
 
 @dataclass(frozen=True)
-class Tag(Task):
+class Tag(LabelTask):
     """Cross-entropy over tags at the first piece of each word; the answer is a tag for each word.
 
-    Where no tag is known (`_` in CoNLL-U, null in JSON, -100) no answer is asked for: it counts in no loss and no measure.
+    A word without a tag (`_` in CoNLL-U, null in JSON, -100) counts in no loss and no measure.
 
     >>> task = Tag("words", "tags", ("DET", "NOUN"))
     >>> row = Record({"words": ["the", "duck"], "tags": ["DET", "NOUN"]}, "a.jsonl", 1)
@@ -36,66 +35,45 @@ class Tag(Task):
     """
 
     name = "tag"
+    noun = "tags"
     pool = None
 
-    text: str
-    label: str
-    labels: tuple[str, ...]
-
     @classmethod
-    def fit(cls, records: Sequence[Record], text: str, label: str) -> Tag:
-        """The task with the tags that occur in these records, sorted.
-
-        Raises: ValueError where there are fewer than two.
-        """
-        labels = shared.classes(((t, r) for r in records for t in _tags(r, label) if not no_tag(t)), label)
-        if len(labels) < 2:
+    def values(cls, record: Record, column: str) -> list:
+        tags = record.get(column)
+        if isinstance(tags, str):  # as a text is split
+            tags = tags.split()
+        if not isinstance(tags, list):
             raise ValueError(
-                f"{records[0].file}: expected at least two different tags in column {label!r}, got {labels}; name another column"
+                f"{record.where}: expected tags in column {column!r}, got {short(tags)}; give a list, or a text with "
+                "blanks between, of one for each word"
             )
-        return cls(text, label, tuple(labels))
-
-    @property
-    def outputs(self) -> int:
-        return len(self.labels)
+        return [None if is_untagged(tag) else tag for tag in tags]
 
     def examples(self, records: Sequence[Record], inputs: Encoded) -> Examples:
-        numbers = shared.numbered(self.labels)
         first = _first_pieces(inputs)
         counts = torch.zeros(len(records), dtype=torch.int64)
         counts.index_add_(0, inputs.ids.sequence_ids, first.long())
-        tags: list[int] = []
+        numbers: list[int] = []
         for record, count in zip(records, counts.tolist(), strict=True):
-            given = _tags(record, self.label)
-            if len(given) != count:
+            tags = self.values(record, self.label)
+            if len(tags) != count:
                 raise ValueError(
                     f"{record.where}: expected in column {self.label!r} one tag for each of {count} words or rows, got "
-                    f"{len(given)}; give each one"
+                    f"{len(tags)}; give each one"
                 )
-            tags += [NONE if no_tag(tag) else shared.class_number(tag, numbers, record, self.label) for tag in given]
-        targets = torch.full((len(first),), NONE)
-        targets[first] = torch.tensor(tags, dtype=torch.int64)
+            numbers += [NO_TARGET if tag is None else self.number(tag, record) for tag in tags]
+        targets = torch.full((len(first),), NO_TARGET)
+        targets[first] = torch.tensor(numbers, dtype=torch.int64)
         return Examples(inputs.ids, targets, per_token=True)
 
     def questions(self, records: Sequence[Record], inputs: Encoded) -> Examples:
-        """Targets are 0 where an answer is asked for and NONE elsewhere."""
-        targets = torch.where(_first_pieces(inputs), 0, NONE)
-        return Examples(inputs.ids, targets, per_token=True)
-
-    def loss(self, scores: Tensor, examples: Examples) -> tuple[Tensor, int]:
-        return shared.cross_entropy(scores, examples.targets)
-
-    def measures(self, scores: Tensor, examples: Examples) -> Measures:
-        return shared.hits(scores, examples)
-
-    def chance(self, examples: Examples) -> Measures:
-        return shared.majority(examples)
+        """Targets are 0 where an answer is expected and NO_TARGET elsewhere."""
+        return Examples(inputs.ids, torch.where(_first_pieces(inputs), 0, NO_TARGET), per_token=True)
 
     def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
-        best = scores.argmax(-1).split(examples.lengths.tolist())
-        asked = (examples.targets != NONE).split(examples.lengths.tolist())
-        tags = [[self.labels[i] for i in row[where].tolist()] for row, where in zip(best, asked, strict=True)]
-        words = examples.texts or [None] * len(tags)  # none for vectors
+        tags = [[self.labels[i] for i in row.tolist()] for row in _of_words(scores.argmax(-1), examples)]
+        words = examples.texts or [None] * len(tags)  # None for vectors
         return [
             {"words": word, "tags": tag} if isinstance(word, list) else {"tags": tag}
             for word, tag in zip(words, tags, strict=True)
@@ -103,24 +81,17 @@ class Tag(Task):
 
     def probabilities(self, scores: Tensor, examples: Examples) -> list[list[dict[str, float]]]:
         """For each word of a sequence."""
-        asked = (examples.targets != NONE).split(examples.lengths.tolist())
-        rows = scores.split(examples.lengths.tolist())
-        return [shared.by_class(self.labels, some[where]) for some, where in zip(rows, asked, strict=True)]
+        return [self._by_label(rows) for rows in _of_words(scores, examples)]
 
 
-def _tags(record: Record, column: str) -> list:
-    tags = record.get(column)
-    if isinstance(tags, str):  # as a text is split
-        return tags.split()
-    if not isinstance(tags, list):
-        raise ValueError(
-            f"{record.where}: expected tags in column {column!r}, got {short(tags)}; give a list, or a text with blanks between, "
-            "of one for each word"
-        )
-    return tags
+def _of_words(values: Tensor, examples: Examples) -> list[Tensor]:
+    """For each sequence, the values [T, ...] of the tokens with a target."""
+    lengths = examples.lengths.tolist()
+    targets = (examples.targets != NO_TARGET).split(lengths)
+    return [rows[has_target] for rows, has_target in zip(values.split(lengths), targets, strict=True)]
 
 
 def _first_pieces(inputs: Encoded) -> Tensor:
-    """bool [T]: where a word begins, that is, where its number or the sequence differs from that of the row before."""
+    """bool [T]: where the number of the word, or the sequence, differs from that of the row before."""
     previous = torch.cat([inputs.words.new_full((1,), -1), inputs.words[:-1]])[: len(inputs.words)]
     return (inputs.words != previous) | (inputs.ids.positions == 0)

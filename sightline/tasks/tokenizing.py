@@ -1,19 +1,20 @@
-"""Turns text into ids and back; whatever the kind, it is one `tokenizer.json`, so that it travels with the model.
+"""Turns text into ids and back. Every kind is one `tokenizer.json`, which travels with the model.
 
     bytes        256 symbols; nothing is ever unknown
     characters   those of the training text
-    words        in a text: runs of letters and digits, and runs of other marks, lower-cased; words that come as a list
-                 are taken as they are. A word seen once is unknown, so that the unknown is met in training
+    words        of a text: runs of letters and digits, and runs of other marks, lower-cased; of a list: its words,
+                 unchanged. A word that occurs once is unknown, so that training contains the unknown
     bpe          byte-level pieces merged by frequency; nothing is ever unknown
 
-Ids: 0 is `<unk>` and 1 is `<end>`, which closes a text in language modelling. Neither is looked for in the text
-itself. A `tokenizer.json` from elsewhere keeps its ids; `<end>` is added to it if it has none.
+Ids: 0 is `<unk>` and 1 is `<end>`, which closes a text in language modelling. Neither is searched for in the text. A
+`tokenizer.json` of another program keeps its ids; `<end>` is added to it if it has none.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,10 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
-from sightline.files import MOST_JSON, read, write
+from sightline.files import MOST_JSON, read_bytes, write_files
 from sightline.sequences import Sequences
 from sightline.tabular import items_of
+from sightline.tasks.examples import packed
 
 UNKNOWN, END = "<unk>", "<end>"
 FILE = "tokenizer.json"
@@ -34,7 +36,7 @@ AT_ONCE = 8192  # texts in one call: bounds the memory taken by the engine's enc
 
 
 class Encoded(NamedTuple):
-    """Ids, and for each the number of the word in its sequence that it is a piece of (in a text: its own position)."""
+    """Ids, and for each the number of its word in the sequence (in a text: its own position)."""
 
     ids: Sequences
     words: Tensor
@@ -62,8 +64,6 @@ class Tokenizer:
     def size(self) -> int:
         """How many ids there are: one more than the largest."""
         return max(self.engine.get_vocab(with_added_tokens=True).values()) + 1
-
-    # --- making one ---------------------------------------------------------------------------------------------------
 
     @classmethod
     def train(cls, kind: str, texts: list[str] | list[list[str]], size: int | None = None) -> Tokenizer:
@@ -99,7 +99,7 @@ class Tokenizer:
 
     @classmethod
     def of(cls, symbols: list[str]) -> Tokenizer:
-        """One id for each symbol, in this order, for sequences that come as lists of symbols; `<unk>` and `<end>` follow."""
+        """One id for each symbol, in this order, for lists of symbols; `<unk>` and `<end>` follow."""
         vocabulary = {symbol: i for i, symbol in enumerate(dict.fromkeys([*symbols, UNKNOWN, END]))}
         engine = Engine(models.WordLevel(vocabulary, unk_token=UNKNOWN))
         engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -113,7 +113,7 @@ class Tokenizer:
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
         try:
-            tokenizer = cls(Engine.from_str(read(path, MOST_JSON).decode("utf-8")))
+            tokenizer = cls(Engine.from_str(read_bytes(path, MOST_JSON).decode("utf-8")))
             tokenizer.encode(["\U0010ffff"])  # what is unknown must have an id
             return tokenizer
         except BaseException as error:  # the engine raises plain Exception, and PanicException, which is none
@@ -123,39 +123,32 @@ class Tokenizer:
         raise ValueError(f"{path}: expected a tokenizer.json of the tokenizers library, got: {reason}; save it anew")
 
     def save(self, folder: str | Path) -> None:
-        """Writes `tokenizer.json` into a folder, aside first and then renamed."""
-        write(Path(folder), {FILE: self.engine.to_str().encode()})
-
-    # --- using it -----------------------------------------------------------------------------------------------------
+        """Writes `tokenizer.json` into a folder."""
+        write_files(Path(folder), {FILE: self.engine.to_str().encode()})
 
     def encode(self, texts: list[str] | list[list[str]]) -> Encoded:
         """One sequence of ids for each text or list of words; a listed word that gives no piece becomes one unknown."""
         texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         if texts and not isinstance(texts[0], str):
             return self._encode_words(texts)
-        parts: list[list[int]] = []
+        ids = _joined(self._ids(texts))
+        return Encoded(ids, ids.positions)
+
+    def _ids(self, texts: list[str]) -> Iterator[list[int]]:
         for start in range(0, len(texts), AT_ONCE):
             batch = self.engine.encode_batch_fast(texts[start : start + AT_ONCE], add_special_tokens=False)
-            parts += [encoding.ids for encoding in batch]
-        ids = _packed(parts)
-        return Encoded(ids, ids.positions)
+            yield from (encoding.ids for encoding in batch)
 
     def _encode_words(self, sentences: list[list[str]]) -> Encoded:
         known = sorted(set(chain.from_iterable(sentences)))
-        pieces: dict[str, list[int]] = {}
-        for start in range(0, len(known), AT_ONCE):
-            batch = known[start : start + AT_ONCE]
-            for word, encoding in zip(
-                batch, self.engine.encode_batch_fast(batch, add_special_tokens=False), strict=True
-            ):
-                pieces[word] = encoding.ids or [self.unknown]
-        ids = _packed([list(chain.from_iterable(pieces[word] for word in words)) for words in sentences])
+        pieces = {word: ids or [self.unknown] for word, ids in zip(known, self._ids(known), strict=True)}
+        ids = _joined(list(chain.from_iterable(pieces[word] for word in words)) for words in sentences)
         numbers = [n for words in sentences for n, word in enumerate(words) for _ in pieces[word]]
         return Encoded(ids, torch.tensor(numbers, dtype=torch.int64))
 
     def encode_stream(self, text: str) -> Tensor:
         """The ids [T] of one long text."""
-        return self.encode(cut(text)).ids.values
+        return self.encode(text_chunks(text)).ids.values
 
     def decode(self, ids: list[int] | Tensor) -> str:
         """The text of ids: exactly what was encoded for bytes, characters and bpe; words parted by blanks for words."""
@@ -163,7 +156,7 @@ class Tokenizer:
         return self.engine.decode(ids, skip_special_tokens=False)
 
 
-def cut(text: str) -> list[str]:
+def text_chunks(text: str) -> list[str]:
     """One long text in parts that end at line ends, to be encoded side by side."""
     parts, start = [], 0
     while start < len(text):
@@ -173,10 +166,9 @@ def cut(text: str) -> list[str]:
     return parts
 
 
-def _packed(parts: list[list[int]]) -> Sequences:
-    values = torch.tensor(list(chain.from_iterable(parts)), dtype=torch.int64)
-    lengths = torch.tensor([0] + [len(part) for part in parts], dtype=torch.int64)
-    return Sequences(values, lengths.cumsum(0))
+def _joined(sequences: Iterable[list[int]]) -> Sequences:
+    parts = list(sequences)
+    return packed(torch.tensor(list(chain.from_iterable(parts)), dtype=torch.int64), list(map(len, parts)))
 
 
 def _pieces(symbols: list[str], byte_level: bool) -> Engine:
@@ -191,33 +183,22 @@ def _pieces(symbols: list[str], byte_level: bool) -> Engine:
 
 def _trained_words(strings: list[str], size: int, listed: bool) -> Engine:
     engine = Engine(models.WordLevel(unk_token=UNKNOWN))
-    if listed:
-        engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    else:
+    engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if listed else pre_tokenizers.Whitespace()
+    if not listed:
         engine.normalizer = normalizers.Lowercase()
-        engine.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=size, min_frequency=2, special_tokens=[UNKNOWN, END], show_progress=False
-    )
-    engine.train_from_iterator(strings, trainer)
-    return _without_added_tokens(engine)
+    return _trained(engine, trainers.WordLevelTrainer, strings, vocab_size=size, min_frequency=2)
 
 
 def _trained_bpe(strings: list[str], size: int) -> Engine:
     engine = Engine(models.BPE(unk_token=UNKNOWN))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[UNKNOWN, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    engine.train_from_iterator(strings, trainer)
-    return _without_added_tokens(engine)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return _trained(engine, trainers.BpeTrainer, strings, vocab_size=size, initial_alphabet=alphabet)
 
 
-def _without_added_tokens(engine: Engine) -> Engine:
-    """Keeps `<unk>` and `<end>` in the vocabulary, but takes a text that holds these characters literally."""
+def _trained(engine: Engine, trainer: type, strings: list[str], **options) -> Engine:
+    """Trained with `<unk>` and `<end>` in the vocabulary; but these characters in a text are read literally."""
+    engine.train_from_iterator(strings, trainer(special_tokens=[UNKNOWN, END], show_progress=False, **options))
     spec = json.loads(engine.to_str())
     return Engine.from_str(json.dumps(spec | {"added_tokens": []}))

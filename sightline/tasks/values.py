@@ -1,14 +1,15 @@
-"""What the value of a column is, the same from CSV, JSON, Parquet, arrays and tables: missing, a label, a number.
+"""What a value of a column is, the same from CSV, JSON, Parquet, arrays and tables: missing, a label, a number.
 
-Missing     None, NaN and NaT, and text of nothing but blanks. The words NA, null, None and nan are text: a label may be so called.
-Label       A label is a text, and one value has one:
-                false, False, "FALSE"                            false      a boolean, however it is written
+Missing     None, NaN and NaT, and text of nothing but blanks. The words NA, null, None and nan are text, since they may
+            be labels.
+Label       A text; equal values have the same label:
+                false, False, "FALSE"                            false      a boolean, in any spelling
                 1, 1.0, "1", "1.0", "+1", Decimal("1.00")        1          a number without a fraction
                 2.5, "2.5", Decimal("2.5")                       2.5        any other number, as it is written
                 "007", "1e2", "nan", "0x1F", "1,5"               the same   codes, which are no numbers
                 date, datetime, "2024-01-31T00:00:00"            2024-01-31, or 2024-01-31 10:00:00
-                " café "                                         café       without blanks around it, and composed (NFC)
-Number      What is written with digits, a point and an exponent. inf, nan, 1_000 and 0,5 are none.
+                " café "                                         café       without blanks around it, composed (NFC)
+Number      Digits with a point and an exponent. inf, nan, 1_000 and 0,5 are none.
 """
 
 from __future__ import annotations
@@ -23,55 +24,52 @@ from typing import Any
 
 import numpy as np
 
+from sightline.tabular import is_missing
+
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.0+)?")
-CODE = re.compile(r"[+-]?0[0-9]+")  # leading zeros mean something
-POWER = re.compile(r"[0-9]+[eE][0-9]+")  # 3e1 is 30 among fractions, and a code among codes
-COMMA = re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+")
+KINDS_OF_TEXT = {  # the first that matches
+    "whole number": WHOLE,
+    "code": re.compile(r"[+-]?0[0-9]+"),  # leading zeros mean something
+    "power": re.compile(r"[0-9]+[eE][0-9]+"),  # 3e1 is 30 among fractions, and a code among codes
+    "number": NUMBER,
+    "comma number": re.compile(r"[+-]?[0-9]+(\.[0-9]{3})*,[0-9]+"),
+}
 MOMENT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
+MOMENTS = (datetime.date, datetime.time, datetime.timedelta, np.datetime64)
 BOOLEANS = ("false", "true")
-IGNORED = -100  # what many programs write for a tag that is none
-WIDER = (  # of two kinds in one column, the first is read as the second
-    ("whole number", "number"),
-    ("power", "number"),
-    ("whole number", "power"),
-    ("whole number", "code"),
-    ("power", "code"),
-    ("number", "code"),
-    ("whole number", "comma number"),
-    ("number", "comma number"),
-    *(
-        (kind, "text")
-        for kind in ("whole number", "number", "power", "code", "comma number", "boolean", "list as text")
-    ),
-    ("numbers", "words"),
-    ("numbers", "vectors"),
-)
+IGNORED = -100  # many programs write it for a word without a tag
+WIDER = {  # a column with values of the first kind and of one of the others is of the other kind
+    "whole number": {"number", "power", "code", "comma number", "text"},
+    "power": {"number", "code", "text"},
+    "number": {"code", "comma number", "text"},
+    "code": {"text"},
+    "comma number": {"text"},
+    "boolean": {"text"},
+    "list as text": {"text"},
+    "numbers": {"words", "vectors"},
+}
 
 
-def missing(value: Any) -> bool:
-    """Whether nothing is there."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, str):
-        return not value or value.isspace()
-    return isinstance(value, (float, Decimal, np.floating, np.datetime64)) and bool(value != value)
+def is_blank(value: Any) -> bool:
+    """Whether a value is missing, or a text without a letter."""
+    return not value or value.isspace() if isinstance(value, str) else is_missing(value)
 
 
-def no_tag(tag: Any) -> bool:
-    """Whether a word has no tag: none is there, it is the `_` of CoNLL-U, or the -100 of others."""
-    return missing(tag) or (isinstance(tag, str) and tag.strip() == "_") or (tag == IGNORED and type(tag) is int)
+def is_untagged(tag: Any) -> bool:
+    """Whether a word has no tag: a blank, the `_` of CoNLL-U, or the -100 of other programs."""
+    return is_blank(tag) or (isinstance(tag, str) and tag.strip() == "_") or (tag == IGNORED and type(tag) is int)
 
 
 def label_of(value: Any) -> str | None:
-    """The label that a value stands for; None where it stands for none, or for more than one.
+    """The label of a value; None for what is no label, or more than one.
 
     >>> [label_of(value) for value in (False, "TRUE", 1.0, "1.0", "007", "1e2", " good ", ["a"])]
     ['false', 'true', '1', '1', '007', '1e2', 'good', None]
     """
-    if missing(value) or isinstance(value, (complex, bytes)):
+    if is_blank(value) or isinstance(value, (complex, bytes)):
         return None
     if isinstance(value, (bool, np.bool_)):
         return BOOLEANS[bool(value)]
@@ -81,14 +79,12 @@ def label_of(value: Any) -> str | None:
         return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else str(value)
     if isinstance(value, Decimal):
         value = format(value, "f")
-    elif isinstance(value, (datetime.date, datetime.time, np.datetime64)):
-        value = value.isoformat() if not isinstance(value, np.datetime64) else str(value)
-    elif isinstance(value, datetime.timedelta):
-        value = str(value)
-    return _of_text(value) if isinstance(value, str) else None
+    elif isinstance(value, MOMENTS):
+        value = value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return _label_of_text(value) if isinstance(value, str) else None
 
 
-def _of_text(text: str) -> str:
+def _label_of_text(text: str) -> str:
     text = unicodedata.normalize("NFC", text.strip())
     if text.lower() in BOOLEANS:
         return text.lower()
@@ -103,7 +99,7 @@ def _of_text(text: str) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """The number that a value stands for; None where it is none. A boolean is a label.
+    """The number of a value; None if it is none. A boolean is a label.
 
     >>> [number_of(value) for value in (5, "2.5", " -3e2 ", "0,5", "1_000", "nan", True)]
     [5.0, 2.5, -300.0, None, None, None, None]
@@ -123,52 +119,43 @@ def number_of(value: Any) -> float | None:
 
 
 def column_kind(values: Iterable[Any]) -> str:
-    """What all values of a column are at once, those missing left out; `mixed values (...)`, or `nothing` if all are missing.
+    """The common kind of all values but the missing ones; `mixed values (...)`, or `nothing` if all are missing.
 
     One of: vectors, words (lists of texts), numbers (lists), boolean, whole number, number, power (1e2), code (007),
     comma number (0,5), list as text, text, objects, bytes.
     """
     kinds = {kind_of(value) for value in values} - {"nothing"}
-    for narrow, wide in WIDER:
-        if {narrow, wide} <= kinds:
-            kinds -= {narrow}
+    kinds = {kind for kind in kinds if not kinds & WIDER.get(kind, set())}
     return kinds.pop() if len(kinds) == 1 else f"mixed values ({', '.join(sorted(kinds))})" if kinds else "nothing"
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, as `column_kind` has it; an empty list and what is missing are `nothing`."""
+    """The kind of a value, as `column_kind` names it; an empty list and a missing value are `nothing`."""
     if isinstance(value, str):
         return _kind_of_text(value.strip())
     if isinstance(value, np.ndarray):
         return "vectors"
     if isinstance(value, (list, tuple)):
         return _kind_of_list(value)
-    if missing(value):
+    if is_missing(value):
         return "nothing"
     if isinstance(value, (bool, np.bool_)):
         return "boolean"
-    if isinstance(value, (int, np.integer)):
-        return "whole number"
     if isinstance(value, Decimal):
         return "whole number" if value.is_finite() and value == value.to_integral_value() else "number"
-    if isinstance(value, (float, np.floating)):
-        return "whole number" if float(value).is_integer() else "number"
-    if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, np.datetime64)):
-        return "text"
-    return "bytes" if isinstance(value, bytes) else "objects"
+    if isinstance(value, (int, np.integer, float, np.floating)):
+        return "whole number" if isinstance(value, (int, np.integer)) or float(value).is_integer() else "number"
+    return "text" if isinstance(value, MOMENTS) else "bytes" if isinstance(value, bytes) else "objects"
 
 
 def _kind_of_text(text: str) -> str:
     if not text:
         return "nothing"
-    if text[0] not in "+-.0123456789":
-        if text[0] == "[" and text[-1] == "]":
-            return "list as text"
+    if text[0] == "[" and text[-1] == "]":
+        return "list as text"
+    if text[0] not in "+-.0123456789":  # spares most texts the patterns
         return "boolean" if len(text) < 6 and text.lower() in BOOLEANS else "text"
-    for kind, pattern in (("whole number", WHOLE), ("code", CODE), ("power", POWER), ("number", NUMBER)):
-        if pattern.fullmatch(text):
-            return kind
-    return "comma number" if COMMA.fullmatch(text) else "text"
+    return next((kind for kind, pattern in KINDS_OF_TEXT.items() if pattern.fullmatch(text)), "text")
 
 
 def _kind_of_list(items: list) -> str:

@@ -1,10 +1,10 @@
-"""Puts a run on disk so that a kill at any instant loses nothing: one file, written aside and renamed.
+"""A run on disk, from which a kill at any instant takes nothing: one file, written aside and renamed.
 
     checkpoint.safetensors
         model/<name>                  the weights
-        optimizer/<name>/<moment>     what AdamW remembers of each of them
+        optimizer/<name>/<moment>     the moments of AdamW for each of them
         best/<name>                   the weights with the best validation so far
-        metadata: state               JSON: the step, the seconds, the best value, ... (`loop.State`)
+        metadata: state               JSON: the step, the seconds, the best value, ... (`state.State`)
         metadata: run, sha256         the digest of the run's config.json, and of this file (`digests.py`)
 
 No state of a random generator is kept: the order of the data and the dropout of a step follow from (seed, step).
@@ -21,30 +21,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from sightline.files import check_name, make_folder, opened, write
+from sightline.files import check_name, open_plain, write_files
 from sightline.training.digests import check_stamp, stamped
-
-__all__ = ["as_bytes", "fill", "load", "make_folder", "read_shapes", "read_tensors", "save", "write"]
 
 
 def as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Tensors as the content of a safetensors file, which knows its own digest."""
+    """Tensors as the content of a safetensors file with its own digest."""
     content = safetensors.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     return stamped(content, metadata or {})
 
 
-def read_tensors(path: Path, known: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file; `known`: one without a digest is damaged, too.
+def read_tensors(path: Path, stamp_required: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file, which must have its digest if `stamp_required`.
 
     Raises: ValueError, naming the file, where it is missing, cut short, damaged or something else.
     """
     with _opened(path) as file:
-        check_stamp(path, known)
+        check_stamp(path, stamp_required)
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a safetensors file, which is checked against the file's length; nothing else is read.
+    """The shape of each tensor of a safetensors file, checked against the length of the file; reads its header only.
 
     Raises: ValueError as `read_tensors`.
     """
@@ -57,7 +55,7 @@ def _opened(path: Path) -> Iterator[Any]:
     check_name(path)
     if not path.exists():
         raise ValueError(f"{path}: expected a file of weights, got none; check the folder")
-    with opened(path):  # not a pipe, for which safetensors would wait
+    with open_plain(path):  # not a pipe, for which safetensors would wait
         pass
     try:
         with safe_open(path, "pt") as file:
@@ -68,50 +66,51 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
 
 
-def check_shapes(path: Path, wanted: dict[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]]) -> None:
+def check_shapes(path: Path, expected: dict[str, tuple[int, ...]], shapes: dict[str, tuple[int, ...]]) -> None:
     """Raises: ValueError, naming the file and the first tensor that is missing, differs, or has no place."""
-    for name in [*wanted, *shapes]:
-        if name not in shapes or name not in wanted or wanted[name] != shapes[name]:
-            expected, got = (list(some[name]) if name in some else "none" for some in (wanted, shapes))
+    for name in [*expected, *shapes]:
+        if expected.get(name) != shapes.get(name):
+            one, other = (list(some[name]) if name in some else "none" for some in (expected, shapes))
             raise ValueError(
-                f"{path}: expected {name} of shape {expected}, got {got}; the file belongs to another configuration"
+                f"{path}: expected {name} of shape {one}, got {other}; the file belongs to another configuration"
             )
 
 
-def fill(path: Path, wanted: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Copies tensors into those of the same names, if each is there, of the same shape and type.
+def fill(path: Path, targets: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Copies tensors into targets of the same names, if all are there, of the same shapes and types.
 
     Raises: ValueError as `check_shapes`, and for another type.
     """
-    check_shapes(path, *({name: tuple(t.shape) for name, t in some.items()} for some in (wanted, tensors)))
-    for name, tensor in wanted.items():
-        if tensor.dtype != tensors[name].dtype:
-            raise ValueError(f"{path}: expected {name} in {tensor.dtype}, got {tensors[name].dtype}; use another copy")
+    check_shapes(path, *({name: tuple(t.shape) for name, t in some.items()} for some in (targets, tensors)))
+    for name, target in targets.items():
+        if target.dtype != tensors[name].dtype:
+            raise ValueError(f"{path}: expected {name} in {target.dtype}, got {tensors[name].dtype}; use another copy")
     with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(tensors[name])
+        for name, target in targets.items():
+            target.copy_(tensors[name])
 
 
 def save(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], state: dict, run: str = ""
 ) -> None:
-    """Writes a checkpoint; the one before stays until this one is whole. `run` says what it belongs to. Raises as `write`."""
+    """Writes a checkpoint of a run; the one before stays until this one is whole. Raises: ValueError as `write`."""
     content = as_bytes(_named(model, optimizer, best), {"state": json.dumps(state), "run": run})
-    write(path.parent, {path.name: content})
+    write_files(path.parent, {path.name: content})
 
 
 def load(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: str = ""
 ) -> tuple[dict[str, Tensor], dict]:
-    """Fills model and optimizer from a checkpoint; returns the best weights (none: an empty dict) and the state.
+    """Fills model and optimizer from a checkpoint, which must be of `run` where that is known.
 
-    `run` is what it must belong to, where that is known.
-    Raises: ValueError, naming the file, for everything that can be wrong with it; the model is then as before.
+    Returns: the best weights (none: an empty dict) and the state.
+    Raises: ValueError, naming the file, where it is damaged or does not fit; the model is then unchanged.
     """
-    tensors, metadata = read_tensors(path, known=bool(run))
+    tensors, metadata = read_tensors(path, stamp_required=bool(run))
     if run and metadata.get("run") != run:
         raise ValueError(
-            f"{path}: expected a checkpoint of this run, got one of another; restore its own, or remove it to begin anew"
+            f"{path}: expected a checkpoint of this run, got one of another; restore its own, or remove it to begin "
+            "anew"
         )
     try:
         state = json.loads(metadata["state"])

@@ -1,11 +1,11 @@
 """The sha256 of every file of a run, so that damage is named: in digests.json, and inside each file of tensors.
 
-    digests.json     {"version": 1, "files": {"config.json": {"bytes": 968, "sha256": "9f86..."}, ...}, "sha256": of the files},
-                     written last; whatever is not to the letter what `save` writes is damaged
-    *.safetensors    metadata sha256: of the whole file, with zeros in place of these 64 letters. So a checkpoint, which is
-                     replaced again and again, is always one file, and a kill leaves the old or the new one
+    digests.json     {"version": 1, "files": {"config.json": {"bytes": 968, "sha256": "9f86..."}, ...},
+                     "sha256": of the files}; written last; any other text than `save` writes is damaged
+    *.safetensors    metadata sha256: of the whole file, with zeros in place of these 64 letters, so that a checkpoint,
+                     which is replaced again and again, is always one file
 
-A run of an earlier version has neither, and is read as it is.
+A run of an earlier version has neither, and is read without these checks.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sightline.files import opened, read, write
+from sightline.files import open_plain, read_bytes, write_files
 
 DIGESTS = "digests.json"
 STAMP = "sha256"
@@ -26,18 +26,19 @@ MOST_HEADER = 10**8  # bytes, as safetensors has it
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def save(folder: Path, files: dict[str, bytes], there: Iterable[str] = ()) -> None:
-    """Writes files of a run, and then their digests, and those of some that are there. Raises: ValueError as `write`.
+def save(folder: Path, files: dict[str, bytes], present: Iterable[str] = ()) -> None:
+    """Writes files of a run, then their digests and those of some files that are present. Raises: ValueError as
+    `write`.
 
-    The digest of a file that changes is taken away first: a kill in between leaves a run to resume, and not a damaged one.
+    The digest of a file that changes is removed first: a kill in between leaves a run to resume, not a damaged one.
     """
     before = listed(folder) or {}
     notes = {name: _note(len(content), hashlib.sha256(content)) for name, content in files.items()}
-    notes |= {name: _measured(folder / name) for name in there if (folder / name).exists()}
+    notes |= {name: _measured(folder / name) for name in present if (folder / name).exists()}
     if any(before.get(name, note) != note for name, note in notes.items()):
-        write(folder, {DIGESTS: _text({name: note for name, note in before.items() if name not in notes})})
-    write(folder, files)
-    write(folder, {DIGESTS: _text(before | notes)})
+        write_files(folder, {DIGESTS: _text({name: note for name, note in before.items() if name not in notes})})
+    write_files(folder, files)
+    write_files(folder, {DIGESTS: _text(before | notes)})
 
 
 def listed(folder: Path) -> dict[str, dict] | None:
@@ -48,7 +49,7 @@ def listed(folder: Path) -> dict[str, dict] | None:
     path = folder / DIGESTS
     if not path.exists() and not path.is_symlink():
         return None
-    content = read(path, MOST)
+    content = read_bytes(path, MOST)
     try:
         notes = json.loads(content)["files"]
         whole = _text(notes) == content and all(note.keys() == {"bytes", STAMP} for note in notes.values())
@@ -63,7 +64,7 @@ def listed(folder: Path) -> dict[str, dict] | None:
 
 
 def identity(files: dict[str, bytes]) -> str:
-    """Tells runs apart by what they began with."""
+    """A digest of the files that a run began with, which differs between runs."""
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(hashlib.sha256(files[name]).digest())
@@ -80,22 +81,22 @@ def check(folder: Path, names: Iterable[str] | None = None, optional: Collection
         path = folder / name
         if name not in notes or name in optional and not path.exists():
             continue
-        with opened(path) as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
         if size != notes[name]["bytes"]:
-            got = f"one of {size:,} bytes instead of {notes[name]['bytes']:,}"
+            problem = f"one of {size:,} bytes instead of {notes[name]['bytes']:,}"
         elif _measured(path) != notes[name]:
-            got = "another or a damaged one"
+            problem = "another or a damaged one"
         else:
             continue
         raise ValueError(
-            f"{path}: expected the file that the run wrote, got {got}; restore it from a copy, or if the change is yours "
-            f"remove {DIGESTS}"
+            f"{path}: expected the file that the run wrote, got {problem}; restore it from a copy, or if the change is "
+            f"yours remove {DIGESTS}"
         )
 
 
 def _measured(path: Path) -> dict:
-    with opened(path) as file:
+    with open_plain(path) as file:
         return _note(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256"))
 
 
@@ -108,7 +109,7 @@ def _text(notes: dict[str, dict]) -> bytes:
     return (json.dumps({"version": 1, "files": notes, STAMP: digest}, indent=2, sort_keys=True) + "\n").encode()
 
 
-# --- inside a file of tensors -------------------------------------------------------------------------------------------
+# --- inside a file of tensors -----------------------------------------------------------------------------------------
 
 
 def stamped(content: bytes, metadata: dict[str, str]) -> bytes:
@@ -125,12 +126,12 @@ def stamped(content: bytes, metadata: dict[str, str]) -> bytes:
     return b"".join((first, digest.hexdigest().encode(), last, rest))
 
 
-def check_stamp(path: Path, needed: bool = False) -> None:
-    """Checks a file of tensors against the digest inside it; without one, a file of an earlier version, if none is needed.
+def check_stamp(path: Path, required: bool = False) -> None:
+    """Checks a file of tensors against the digest inside it, which may be absent unless it is required.
 
     Raises: ValueError, naming the file, where it has changed.
     """
-    with opened(path) as file:
+    with open_plain(path) as file:
         head = file.read(8)
         head += file.read(min(int.from_bytes(head, "little"), MOST_HEADER))
         try:
@@ -143,7 +144,7 @@ def check_stamp(path: Path, needed: bool = False) -> None:
                 digest.update(piece)
             whole = digest.hexdigest() == stamp
         else:
-            whole = stamp is None and not needed
+            whole = stamp is None and not required
     if not whole:
         raise ValueError(
             f"{path}: expected the file as it was written, got a damaged one (its digest differs); use another copy"

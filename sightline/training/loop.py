@@ -12,110 +12,44 @@ The loss is thus the sum over targets divided by their number in the whole step,
 
 import math
 import os
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import nn
 
 from sightline.batching import BatchPlan, share, sorted_batches
+from sightline.resumable import processes
 from sightline.tasks import Examples, Task
 from sightline.training import checkpoint
 from sightline.training.config import TrainingConfig
 from sightline.training.model import Model, average
 from sightline.training.record import Record
+from sightline.training.state import Clock, State, read_state
 
 CHECKPOINT = "checkpoint.safetensors"
-LATER = {"evaluating", "evaluation"}  # fields of a state that earlier versions do not write
 
 
 class NotANumber(ValueError):
     """A loss that is no longer a number."""
 
 
-@dataclass
-class State:
-    """Where a run stands; with the tensors of a checkpoint, all that resuming needs.
-
-    Units: `seconds` of training, without evaluating and saving; `evaluating` all evaluations took, `evaluation` the last;
-    `used` is a share of the budget.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    used: float = 0.0
-    evaluating: float = 0.0
-    evaluation: float = 0.0
-    since_line: list[float] = field(default_factory=lambda: [0.0, 0.0])  # loss sum and targets since the last line
-    best: dict | None = None  # the step and the measures of the best validation
-    # To know the data again: sequences and tokens of the training data, and the fingerprints of all parts.
-    data: list[int | str] = field(default_factory=list)
-
-    def passed(self, every: str) -> int:
-        """How many marks lie behind, where `every` is like "10%", "500 steps", "100000 tokens" or "30 seconds"."""
-        number, unit = re.match(r"\s*([\d.]+)\s*(%|st|se|t)", every).groups()
-        value = {"%": 100 * self.used, "st": self.step, "se": self.seconds, "t": self.tokens}[unit]
-        return math.floor(value / float(number) + 1e-9)
-
-    def crossed(self, every: str, before: "State") -> bool:
-        return self.passed(every) > before.passed(every)
-
-    def next_evaluation(self, tokens: int) -> float:
-        """Seconds that one evaluation of so many tokens takes: as the last, or before it as a third of training."""
-        return self.evaluation or tokens * self.seconds / max(self.tokens, 1) / 3
-
-    def share(self, config: TrainingConfig, steps: int | None, tokens: int) -> float:
-        """How much of the budget is used. Where evaluations count, the one at the end is foreseen, with at most half of it."""
-        if steps:
-            return min(1.0, self.step / steps)
-        last = min(self.next_evaluation(tokens), config.seconds / 2)
-        evaluating = self.evaluating + last if config.evaluation_counts else 0.0
-        return min(1.0, (self.seconds + evaluating) / config.seconds)
-
-    def may_evaluate(self, config: TrainingConfig, tokens: int) -> bool:
-        """Whether evaluations, where they count in a budget of seconds, leave two thirds of the time to training."""
-        counts = config.evaluation_counts and config.seconds
-        return not counts or 2 * (self.evaluating + self.next_evaluation(tokens)) <= self.seconds
-
-
-class Clock:
-    """Seconds of training so far; stands still where told, so that evaluating and saving take nothing from the budget."""
-
-    def __init__(self, seconds: float):
-        self.origin = perf_counter() - seconds
-
-    def seconds(self) -> float:
-        return perf_counter() - self.origin
-
-    @contextmanager
-    def stopped(self) -> Iterator[list[float]]:
-        """Gives a list, which holds the seconds once they are over."""
-        began, took = perf_counter(), []
-        yield took
-        took.append(perf_counter() - began)
-        self.origin += took[0]
-
-
 class Gradients:
     """The gradients of a model as one flat tensor, each parameter's a view of it: one sum over processes, one norm.
 
-    `told` are three more numbers that are summed with them: the loss sum, the number of targets, the main clock.
+    Three more numbers are summed with them: `loss` and `targets`, sums over the step, and `seconds`, the main clock.
     """
 
     def __init__(self, model: nn.Module, device: torch.device):
         parameters = list(model.parameters())
         self.all = torch.zeros(sum(p.numel() for p in parameters) + 3, device=device)
-        self.flat, self.told = self.all[:-3], self.all[-3:]
+        self.flat, self.loss_and_targets = self.all[:-3], self.all[-3:-1]
+        self.loss, self.targets, self.seconds = self.all[-3:].unbind()
         views = self.flat.split([p.numel() for p in parameters])
         for parameter, view in zip(parameters, views, strict=True):
             parameter.grad = view.view_as(parameter)
@@ -135,10 +69,9 @@ def train(
 ) -> tuple[list[dict], State]:
     """Trains a model in place and leaves in it the best weights by validation, or without one the last.
 
-    Returns its lines of metrics, and where it stands at the end. `fingerprints` of the data are kept, and must be the same
-    to go on; `run`, if known, is what its checkpoints belong to; `note` is printed before the first step. With `resume` it goes
-    on from the checkpoint in the folder, if there is one. With a budget of steps or epochs, on the CPU, and with as many
-    processes as before, the weights are then to the bit what they were had it never stopped.
+    `fingerprints` identify the data and `run`, if known, the run in its checkpoints; both must match to resume from a
+    checkpoint in the folder. `note` is printed before the first step. With a budget of steps or epochs, on the CPU, and
+    with as many processes as before, a stop and a resume change no bit of the weights. Returns metrics and last state.
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
@@ -152,20 +85,20 @@ def train(
     state = State(data=[len(data), int(plan.lengths.sum()), *fingerprints])
     if resume and os.path.lexists(path):
         best, state = _resumed(path, model, optimizer, state, run)
-    _made_alike(model, process)
+    broadcast(model.state_dict())  # and no process goes on before all have read the checkpoint
     gradients, clock = Gradients(model, device), Clock(state.seconds)
     since_line = torch.tensor(state.since_line, device=device)
     random = torch.random.fork_rng([device] if device.type == "cuda" else [])
 
-    with Record(folder, state.step, main, progress, note) as record, random, _tiny_numbers_as_zero():
+    with Record(folder, state.step, main, progress, note) as record, random, _denormals_flushed():
         while state.used < 1:
             before = replace(state)
             rate = config.rate * _schedule((state.step + 1) / steps if steps else state.used, config.warmup)
             state.tokens += _add_gradients(model, data, plan, state.step, config, gradients, process, clock)
-            since_line += gradients.told[:2]
+            since_line += gradients.loss_and_targets
             _update(optimizer, gradients, rate, config.clip)
             state.step += 1
-            state.seconds = float(gradients.told[2]) if process.num_processes > 1 else clock.seconds()
+            state.seconds = float(gradients.seconds) if process.num_processes > 1 else clock.seconds()
             state.used = state.share(config, steps, valid_tokens)
 
             due = state.crossed(config.evaluate_every, before) and state.may_evaluate(config, valid_tokens)
@@ -174,9 +107,10 @@ def train(
                 line = _line(state, since_line.tolist(), rate, record.history)
                 since_line.zero_()
                 if evaluate:
-                    with clock.stopped() as took:
+                    with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    state.evaluation = _of_main(took[0], process)
+                    pause = torch.tensor(clock.last_pause, device=device)
+                    state.evaluation = float(broadcast(pause))  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):
@@ -185,7 +119,7 @@ def train(
                 record.line(line)
             if main and (state.crossed(config.checkpoint_every, before) or state.used == 1):
                 state.since_line = since_line.tolist()
-                with clock.stopped():
+                with clock.paused():
                     checkpoint.save(path, model, optimizer, best, asdict(state), run)
             record.show(state.used, state.seconds)
     model.load_state_dict(best or model.state_dict())
@@ -194,28 +128,14 @@ def train(
 
 
 @contextmanager
-def _tiny_numbers_as_zero():
-    """Below 1e-38 a processor takes many times as long for a number; gradients that fade through a recurrence lie there."""
+def _denormals_flushed():
+    """Treats numbers below 1e-38 as 0: they are many times slower, and gradients of a long recurrence lie there."""
     flushed = (torch.full((1,), 1e-40) * 1).item() == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(flushed)
-
-
-def _of_main(seconds: float, process: PartialState) -> float:
-    """The main process's number, so that all end at the same step."""
-    if process.num_processes == 1:
-        return seconds
-    number = torch.tensor(seconds, dtype=torch.float32, device=process.device)
-    torch.distributed.broadcast(number, 0)
-    return float(number)
-
-
-def processes() -> PartialState:
-    """The device and the processes of this run: one, or as many as torchrun started; they wait for one another."""
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
 
 
 def _add_gradients(model, data, plan, step, config, gradients, process, clock) -> int:
@@ -227,25 +147,25 @@ def _add_gradients(model, data, plan, step, config, gradients, process, clock) -
     for number in range(step * config.accumulate, (step + 1) * config.accumulate):
         _, batch = plan.at(number)
         tokens += int(plan.lengths[batch].sum())
-        mine = share(batch, process.process_index, process.num_processes)
-        if mine:  # a batch may have fewer sequences than there are processes
-            part = data.take(mine).to(process.device)
+        own = share(batch, process.process_index, process.num_processes)
+        if own:  # a batch may have fewer sequences than there are processes
+            part = data.take(own).to(process.device)
             with torch.autocast(process.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 scores = model(part.inputs)
             loss, count = model.task.loss(scores.float(), part)
             loss.backward()
-            gradients.told[0] += loss.detach()
-            gradients.told[1] += count
+            gradients.loss.add_(loss.detach())
+            gradients.targets.add_(count)
     if process.num_processes > 1:
         if process.is_main_process:
-            gradients.told[2] = clock.seconds()
+            gradients.seconds.fill_(clock.seconds())
         torch.distributed.all_reduce(gradients.all)
     return tokens
 
 
 def _update(optimizer, gradients, rate, clip) -> None:
     """One step of AdamW on the mean gradient over targets, clipped; nothing here waits for the device."""
-    gradients.flat /= gradients.told[1].clamp(min=1)
+    gradients.flat /= gradients.targets.clamp(min=1)
     gradients.flat *= (clip / (gradients.flat.norm() + 1e-6)).clamp(max=1)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -272,7 +192,8 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
     """One line of metrics: the loss per target and the speed since the line before."""
     if not math.isfinite(loss[0]):
         raise NotANumber(
-            f"training: expected a loss that is a number, got {loss[0]} by step {state.step}; lower rate, now {rate:.1e} here"
+            f"training: expected a loss that is a number, got {loss[0]} by step {state.step}; lower rate, "
+            f"now {rate:.1e} here"
         )
     last = history[-1] if history else {"tokens": 0, "seconds": 0.0}
     tokens, seconds = state.tokens - last["tokens"], state.seconds - last["seconds"]
@@ -289,61 +210,33 @@ def _line(state: State, loss: list[float], rate: float, history: list[dict]) -> 
 def _validated(model, valid: Examples, tokens: int, process: PartialState) -> dict[str, float]:
     """The measures of the validation data, each process looking at its share of the batches."""
     batches = sorted_batches(valid.lengths, tokens)
-    totals = [model.totals(valid, batches[process.process_index :: process.num_processes])]
-    measures = average(gather_object(totals) if process.num_processes > 1 else totals)
+    own = batches[process.process_index :: process.num_processes]
+    measures = average(gather_object(model.measures(valid, own)))
     model.train()
     return measures
 
 
 def merit(task: Task, measures: dict[str, float]) -> tuple[float, float]:
-    """What the best weights are best in: the accuracy where there is a right answer to give, else the loss; then the loss."""
+    """What selects the best weights: the accuracy where answers are right or wrong, then the loss."""
     accuracy = measures.get("accuracy", 0.0) if task.name in ("classify", "tag") else 0.0
     return accuracy, -measures.get("loss", math.inf)
 
 
 def _resumed(path: Path, model, optimizer, fresh: State, run: str) -> tuple[dict, State]:
-    """Takes up a checkpoint, if it is one of this run."""
-    best, found = checkpoint.load(path, model, optimizer, run)
-    if not _is_state(found, asdict(fresh).keys()):
-        raise ValueError(f"{path}: expected the state of a run, got something else; start it anew")
-    if found["data"][:2] != fresh.data[:2]:
+    """The best weights and the state of a checkpoint, which also fills model and optimizer.
+
+    Raises: ValueError where it is not one of this run, or of other data.
+    """
+    best, fields = checkpoint.load(path, model, optimizer, run)
+    state = read_state(path, fields)
+    if state.data[:2] != fresh.data[:2]:
         raise ValueError(
-            f"{path}: expected the training data it was made with, {found['data'][0]} sequences of {found['data'][1]} tokens, "
-            f"got {fresh.data[0]} of {fresh.data[1]}; restore the data, or start anew in another folder"
+            f"{path}: expected the training data of the checkpoint, {state.data[0]} sequences of {state.data[1]} "
+            f"tokens, got {fresh.data[0]} of {fresh.data[1]}; restore the data, or start anew in another folder"
         )
-    if found["data"] != fresh.data[: len(found["data"])]:  # an older version kept no fingerprints
+    if state.data != fresh.data[: len(state.data)]:  # an older version kept no fingerprints
         raise ValueError(
-            f"{path}: expected the data that it was begun with, got others, though as many; restore the data, or start "
-            "anew in another folder"
+            f"{path}: expected the data that the run began with, got others, though as many; restore the data, or "
+            "start anew in another folder"
         )
-    return best, State(**{**found, "data": fresh.data})
-
-
-def _is_state(found: Any, names: Collection[str]) -> bool:
-    """Whether it is what `asdict` makes of a `State`, here or in an earlier version."""
-
-    def numbers(some: Any) -> bool:
-        return all(type(one) in (int, float) and math.isfinite(one) for one in some)
-
-    if not isinstance(found, dict) or not names - LATER <= found.keys() <= names:
-        return False
-    single = [value for name, value in found.items() if name not in ("since_line", "best", "data")]
-    best, since, data = found["best"], found["since_line"], found["data"]
-    return (
-        numbers(single)
-        and all(0 <= value < 2**62 for value in single)
-        and isinstance(found["step"], int)
-        and isinstance(since, list)
-        and len(since) == 2
-        and numbers(since)
-        and (best is None or isinstance(best, dict) and "step" in best)
-        and isinstance(data, list)
-        and len(data) >= 2
-    )
-
-
-def _made_alike(model: nn.Module, process: PartialState) -> None:
-    """The main process's weights for all; and none goes on before every one has read its checkpoint."""
-    if process.num_processes > 1:
-        for tensor in model.state_dict().values():
-            torch.distributed.broadcast(tensor, 0)
+    return best, replace(state, data=fresh.data)

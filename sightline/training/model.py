@@ -1,4 +1,4 @@
-"""The trained thing: encoder, read-out, task and tokenizer together, with what one does with it, in a folder or in memory.
+"""A trained model: encoder, read-out, task and tokenizer together, in memory or in a folder.
 
 config.json         how encoder and training were configured      task.json       labels, columns, units
 model.safetensors   the weights                                    tokenizer.json  absent for vectors
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from sightline.batching import sorted_batches
 from sightline.encoders import Readout, build
-from sightline.files import read_json
+from sightline.files import make_folder, read_json
 from sightline.sequences import Sequences
-from sightline.tabular import described, is_table, items_of, rows_of
+from sightline.tabular import describe, is_table, items_of, table_rows
 from sightline.tasks import Examples, Language, Record, Task, Tokenizer, questions, task_from_json
 from sightline.training import checkpoint, digests
 from sightline.training.config import RunConfig
@@ -32,9 +32,10 @@ SIZES = ("layers", "width", "hidden", "features", "heads", "key_heads", "kernel"
 class Model(nn.Module):
     """An encoder with a read-out for a task: ids [T] or vectors [T, F] to scores [T, outputs] or [S, outputs].
 
-    Attributes: `encoder`, `readout`, `task`, `tokenizer` (None for vectors), `config`; after `fit` also `history`, the lines
-    of metrics.jsonl, and `results`, what results.json holds; `trained_on`, the fingerprint of its training data, if known.
-    Raises: ValueError where the configuration does not go with the task.
+    Attributes: `encoder`, `readout`, `task`, `tokenizer` (None for vectors), `config`; after `fit` also `history`, the
+    lines of metrics.jsonl, and `results`, the content of results.json; `trained_on`, the fingerprint of its training
+    data, if known.
+    Raises: ValueError where the configuration contradicts the task.
     """
 
     def __init__(self, config: RunConfig, task: Task, tokenizer: Tokenizer | None):
@@ -43,7 +44,8 @@ class Model(nn.Module):
             raise ValueError(f"encoder: expected causal for {task.name}, got causal false; leave it out")
         if task.pool is None and config.encoder.pool is not None:
             raise ValueError(
-                f"encoder: expected no pool for {task.name}, which answers for each token, got {config.encoder.pool}; leave it out"
+                f"encoder: expected no pool for {task.name}, which answers for each token, got {config.encoder.pool}; "
+                "leave it out"
             )
         self.config, self.task, self.tokenizer = config, task, tokenizer
         self.encoder = build(vocabulary=None if tokenizer is None else tokenizer.size, **config.encoder.options())
@@ -56,7 +58,7 @@ class Model(nn.Module):
         return self.readout(self.encoder(inputs))
 
     def scores(self, examples: Examples) -> Tensor:
-        """What the task makes its answers of: [T, outputs] for a task per token, else [S, outputs]."""
+        """Scores, on the device of the model: [T, outputs] for a task per token, else [S, outputs]."""
         return self(examples.inputs.to(self.device))
 
     @property
@@ -66,8 +68,8 @@ class Model(nn.Module):
     # --- in a folder --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Writes the model's files, and their digests, into a folder. Raises: ValueError where they cannot be written."""
-        checkpoint.make_folder(Path(folder))
+        """Writes the files of the model, and their digests. Raises: ValueError where they cannot be written."""
+        make_folder(Path(folder))
         digests.save(Path(folder), self.files())
 
     def files(self) -> dict[str, bytes]:
@@ -85,7 +87,7 @@ class Model(nn.Module):
     def load(cls, folder: str | Path) -> Model:
         """The model of a folder, on the CPU, ready to answer.
 
-        Raises: ValueError, naming the file, where one is missing, damaged, or does not go with the others.
+        Raises: ValueError, naming the file, where one is missing, damaged, or contradicts the others.
         """
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
@@ -109,27 +111,22 @@ class Model(nn.Module):
         model.trained_on = about.get("trained_on")
         return model.eval()
 
-    # --- what one does with it ----------------------------------------------------------------------------------------
+    # --- evaluation, answers and text ---------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def totals(self, examples: Examples, batches: list[list[int]]) -> dict[str, tuple[float, float]]:
-        """The task's measures over some batches of examples, as sums and counts, which add up."""
+    def measures(self, examples: Examples, batches: list[list[int]]) -> list[dict[str, tuple[float, float]]]:
+        """The task's measures of each batch of examples, as sums and counts, for `average`."""
         self.eval()
-        totals: dict[str, tuple[float, float]] = {}
-        for batch in batches:
-            part = examples.take(batch).to(self.device)
-            for name, (total, count) in self.task.measures(self(part.inputs), part).items():
-                before = totals.get(name, (0.0, 0.0))
-                totals[name] = (before[0] + total, before[1] + count)
-        return totals
+        parts = (examples.take(batch).to(self.device) for batch in batches)
+        return [self.task.measures(self(part.inputs), part) for part in parts]
 
     def evaluate(self, examples: Examples) -> dict[str, float]:
-        """The task's measures, each an average; what no example asks for is left out.
+        """The task's measures, each an average, without those that no example counts for.
 
-        Raises: ValueError for sequences that the encoder cannot read.
+        Raises: ValueError for sequences that are too long for the encoder.
         """
         self.check_lengths(examples.lengths, "evaluate")
-        return average([self.totals(examples, sorted_batches(examples.lengths, self.config.training.tokens))])
+        return average(self.measures(examples, sorted_batches(examples.lengths, self.config.training.tokens)))
 
     def check_lengths(self, lengths: Tensor, where: str, places: list[str] | None = None) -> None:
         """Raises a ValueError, naming the place, for a sequence longer than a fully connected encoder's largest."""
@@ -137,27 +134,27 @@ class Model(nn.Module):
         if largest is not None and len(lengths) and int(lengths.max()) > largest:
             first = int((lengths > largest).nonzero()[0])
             raise ValueError(
-                f"{places[first] if places else f'{where}, sequence {first}'}: expected at most {largest} tokens, the encoder's "
-                f"largest, got {int(lengths[first])}; shorten it, or fit with a larger largest"
+                f"{places[first] if places else f'{where}, sequence {first}'}: expected at most {largest} tokens, the "
+                f"encoder's largest, got {int(lengths[first])}; shorten it, or fit with a larger largest"
             )
 
     @torch.no_grad()
     def predict(self, records: Any, probabilities: bool = False) -> Iterator[dict]:
-        """An answer for each record, in order, reading only some records ahead; with `probabilities`, of every class.
+        """An answer for each record, in order, reading only some records ahead; with `probabilities` of every class.
 
-        `records` are an iterable, a table such as a DataFrame, or one column. A record is a `Record`, a dict of columns, or just
-        what stands in the text column: a string, a list of words, an array of vectors.
+        `records` are an iterable, a table such as a DataFrame, or one column. A record is a `Record`, a dict of
+        columns, or only the value of the text column: a string, a list of words, an array of vectors.
         Raises: ValueError for a record that cannot be read; TypeError for a set, bytes, a path.
         """
         if isinstance(records, (str, bytes, dict, Record)):  # of which each letter or key would be a record
             raise ValueError(
                 f"predict: expected records one after the other, got one {type(records).__name__}; put it in a list"
             )
-        records = rows_of(records, "predict") if is_table(records) else items_of(records, "predict", "records")
+        records = table_rows(records, "predict") if is_table(records) else items_of(records, "predict", "records")
         self.eval()
         places: list[str] = []
 
-        def watched():
+        def noted():
             for number, record in enumerate(records, 1):
                 if not isinstance(record, Record):
                     fields = record if isinstance(record, dict) else {self.task.text: record}
@@ -165,28 +162,26 @@ class Model(nn.Module):
                 places.append(record.where)
                 yield record
 
-        for asked in questions(watched(), self.task, self.tokenizer):
-            self.check_lengths(asked.lengths, "predict", places)
+        for examples in questions(noted(), self.task, self.tokenizer):
+            self.check_lengths(examples.lengths, "predict", places)
             places.clear()
-            answers: list[dict] = [{}] * len(asked)
-            for batch in sorted_batches(asked.lengths, self.config.training.tokens):
-                part = asked.take(batch).to(self.device)
+            answers: dict[int, dict] = {}
+            for batch in sorted_batches(examples.lengths, self.config.training.tokens):
+                part = examples.take(batch).to(self.device)
                 scores = self(part.inputs)
-                some = self.task.answers(scores, part)
+                answers |= zip(batch, self.task.answers(scores, part), strict=True)
                 if probabilities:
-                    every = self.task.probabilities(scores, part)
-                    some = [one | {"probabilities": each} for one, each in zip(some, every, strict=True)]
-                for index, answer in zip(batch, some, strict=True):
-                    answers[index] = answer
-            yield from answers
+                    for index, each in zip(batch, self.task.probabilities(scores, part), strict=True):
+                        answers[index] = answers[index] | {"probabilities": each}
+            yield from (answers[index] for index in range(len(examples)))
 
     def generate(
         self, prompt: str = "", length: int = 200, temperature: float = 1.0, top_k: int | None = None, seed: int = 0
     ) -> Iterator[str]:
-        """Goes on from a prompt, piece by piece, until the text ends or has `length` new tokens; the prompt is not repeated.
+        """Continues a prompt, piece by piece, until the text ends or has `length` new tokens.
 
         At temperature 0 the likeliest token is taken; `top_k` draws from that many likeliest ones.
-        Raises: ValueError where the model did not learn language, or for a value that cannot be.
+        Raises: ValueError where the model did not learn language, or an option is out of range.
         """
         if not isinstance(self.task, Language) or self.tokenizer is None:
             raise ValueError(
@@ -194,28 +189,28 @@ class Model(nn.Module):
             )
         if length < 0 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
             raise ValueError(
-                f"generate: expected length and a finite temperature of 0 or more and top_k of 1 or more, got {length}, "
-                f"{temperature} and {top_k}; correct them"
+                "generate: expected length and a finite temperature of 0 or more and top_k of 1 or more, got "
+                f"{length}, {temperature} and {top_k}; correct them"
             )
         if not 0 <= seed < 2**64:
             raise ValueError(f"generate: expected a seed from 0 to 2**64 - 1, got {seed}; take another")
         if not isinstance(prompt, str):
-            raise TypeError(f"generate: expected a text, got {described(prompt)}; give one text")
+            raise TypeError(f"generate: expected a text, got {describe(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError("generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
         ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()
         return self._pieces(ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
 
     def _pieces(self, ids: list[int], length: int, temperature: float, top_k: int | None, random) -> Iterator[str]:
-        """Text is decoded from a little before the new token on, and held back while a character lacks bytes."""
+        """Decodes from a little before each new token, and holds text back while a character lacks bytes."""
         self.eval()
         decode, end = self.tokenizer.decode, self.tokenizer.end
-        never = {self.tokenizer.unknown} - {end} | (
-            {end} if self.task.stream else set()
-        )  # no text; learned from no end
+        never = {self.tokenizer.unknown} - {end}  # is no text
+        if self.task.stream:  # of which no end was learned
+            never |= {end}
         shown = len(ids)
-        begin = max(shown - 4, int(ids[0] == end), 0)  # what opens a text is not text
-        told = len(decode(ids[begin:shown]))
+        begin = max(shown - 4, int(ids[0] == end), 0)  # the token that opens a text is no text
+        printed = len(decode(ids[begin:shown]))
         scores, state = self._read(ids, None)
         for _ in range(length):
             scores[list(never)] = -torch.inf
@@ -225,16 +220,16 @@ class Model(nn.Module):
             ids.append(token)
             text = decode(ids[begin:])
             if not text.endswith("\ufffd"):
-                yield text[told:]
+                yield text[printed:]
                 begin, shown = shown, len(ids)
-                told = len(decode(ids[begin:shown]))
+                printed = len(decode(ids[begin:shown]))
             scores, state = self._read([token], state)
         if shown < len(ids):
-            yield decode(ids[begin:])[told:]
+            yield decode(ids[begin:])[printed:]
 
     @torch.no_grad()
     def _read(self, ids: list[int], state) -> tuple[Tensor, Any]:
-        """The scores [outputs] of what follows these ids, on the CPU, and the encoder's state after them."""
+        """The scores [outputs] of the next token, on the CPU, and the encoder's state after these ids."""
         state = self.encoder.start(1) if state is None else state
         for token in ids:
             encoding, state = self.encoder.step(torch.tensor([token], device=self.device), state)
@@ -242,18 +237,15 @@ class Model(nn.Module):
 
 
 def _task(path: Path) -> Task:
-    """The task of a folder. Raises: ValueError, naming the file, where it cannot be one."""
+    """The task of a folder. Raises: ValueError, naming the file, where it is none."""
     saved = read_json(path)
     try:
         task = task_from_json(saved)
         labels = getattr(task, "labels", None)
         if not isinstance(task.text, str) or not isinstance(task.label, str | None):
             raise ValueError("a column that is no text")
-        if labels is not None and not (
-            isinstance(labels, tuple)
-            and len(set(labels)) == len(labels) > 1
-            and all(isinstance(x, str) for x in labels)
-        ):
+        texts = isinstance(labels, tuple) and all(isinstance(label, str) for label in labels)
+        if labels is not None and (not texts or len(set(labels)) < max(len(labels), 2)):
             raise ValueError("labels that are not two or more different texts")
         if isinstance(task.outputs, bool) or not isinstance(task.outputs, int) or task.outputs < 1:
             raise ValueError(f"{task.outputs} outputs")
@@ -263,7 +255,7 @@ def _task(path: Path) -> Task:
 
 
 def _check_sizes(folder: Path, config: RunConfig, task: Task, tokenizer: Tokenizer | None) -> None:
-    """Compares what the other files say of the model's sizes with its weights, before memory is taken for them.
+    """Compares the sizes in the other files with the weights, before memory is allocated for them.
 
     Raises: ValueError, naming the files, where they differ.
     """
@@ -274,21 +266,22 @@ def _check_sizes(folder: Path, config: RunConfig, task: Task, tokenizer: Tokeniz
         size, bound = getattr(config.encoder, name), len(shapes) if name == "layers" else most
         if size is not None and size > bound:
             raise ValueError(
-                f"{folder / CONFIG}: expected {name} of the weights in {WEIGHTS}, at most {bound:,}, got {size:,}; use another copy"
+                f"{folder / CONFIG}: expected {name} of the weights in {WEIGHTS}, at most {bound:,}, got {size:,}; use "
+                "another copy"
             )
     try:
         with torch.device("meta"):
-            wanted = Model(config, task, tokenizer).state_dict()
+            expected = Model(config, task, tokenizer).state_dict()
     except (RuntimeError, OverflowError, TypeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise ValueError(
             f"{folder}: expected sizes of the weights in {WEIGHTS}, got others ({reason}); use another copy"
         ) from None
-    checkpoint.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in wanted.items()}, shapes)
+    checkpoint.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes)
 
 
 def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
-    """A token, by its score."""
+    """A token drawn by its score."""
     limits = torch.finfo(scores.dtype)
     if temperature < limits.tiny:
         return int(scores.argmax())
@@ -298,14 +291,12 @@ def _drawn(scores: Tensor, temperature: float, top_k: int | None, random: torch.
     return int(torch.multinomial(scaled.softmax(-1), 1, generator=random))
 
 
-def average(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
-    """Adds up measures of parts, each a total and a count, and divides; what no part counted is left out.
+def average(parts: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
+    """Averages of measures, of which each part has a total and a count; without those that no part counted.
 
     >>> average([{"accuracy": (3, 4)}, {"accuracy": (1, 4), "accuracy@1-4": (0, 0)}])
     {'accuracy': 0.5}
     """
-    names = dict.fromkeys(name for part in totals for name in part)
-    sums = {
-        name: [sum(x) for x in zip(*(part[name] for part in totals if name in part), strict=True)] for name in names
-    }
+    names = dict.fromkeys(name for part in parts for name in part)
+    sums = {name: [sum(x) for x in zip(*(part[name] for part in parts if name in part), strict=True)] for name in names}
     return {name: total / count for name, (total, count) in sums.items() if count}

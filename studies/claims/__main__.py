@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import Commands
+from sightline.cli.app import errors_as_sentences
 
-app = typer.Typer(cls=Commands, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
 
 @app.command()
@@ -42,27 +42,28 @@ def claims(
 
     What is measured already is not measured again, so the same command goes on where it was.
     """
-    import os
+    with errors_as_sentences():
+        import os
 
-    import torch
-    from rich.console import Console
+        import torch
+        from rich.console import Console
 
-    from studies.claims import settle, table
-    from studies.claims.page import write
+        from studies.claims import run_claims, table
+        from studies.claims.page import write_claims
 
-    out = out or Path("runs", "claims-quick" if quick else "claims")
-    found = settle(
-        only=[name.strip() for name in only.split(",") if name.strip()] or None,
-        quick=quick,
-        gpu=gpu,
-        minutes=minutes,
-        jobs=jobs if jobs is not None else 1 if torch.cuda.is_available() else os.cpu_count(),
-        out=out,
-        data=data,
-        heads=heads or (),
-    )
-    Console().print(table(found))
-    print(f"The page: {write(found, out / 'claims.html')}")
+        out = out or Path("runs", "claims-quick" if quick else "claims")
+        found = run_claims(
+            only=[name.strip() for name in only.split(",") if name.strip()] or None,
+            quick=quick,
+            gpu=gpu,
+            minutes=minutes,
+            jobs=jobs if jobs is not None else 1 if torch.cuda.is_available() else os.cpu_count(),
+            out=out,
+            data=data,
+            heads=heads or (),
+        )
+        Console().print(table(found))
+        print(f"The page: {write_claims(found, out / 'claims.html')}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from sightline.comparison.page_data import machine
-from sightline.files import make_folder, write
+from sightline.files import make_folder, write_files
 
 VERSION = 1
 CELLS, RUNS = "cells", "runs"
@@ -110,6 +110,6 @@ def measure(cell: Cell, held: dict[str, dict], folder: Path) -> dict:
     }
     path = folder / CELLS / f"{cell.name}.json"
     make_folder(path.parent, inside=folder)
-    write(path.parent, {path.name: (json.dumps(record, allow_nan=False) + "\n").encode()})
+    write_files(path.parent, {path.name: (json.dumps(record, allow_nan=False) + "\n").encode()})
     shutil.rmtree(place, ignore_errors=True)
     return json.loads(json.dumps(record))

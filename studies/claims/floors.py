@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sightline.tasks import Data, Examples
-from sightline.tasks.task import NONE, split
+from sightline.tasks.task import NO_TARGET, distance_masks
 from studies.claims.cell import Cell, Found
 from studies.claims.claim import Stage
 from studies.claims.study import Study, harder, loaded
@@ -36,8 +36,8 @@ def _measured(study: Study, folder: Path | None, shown: bool, place: Path, found
     tested = data.test or data.valid
     asked = torch.ones(len(tested.targets), dtype=torch.bool)
     if not tested.targets.is_floating_point():
-        asked = tested.targets != NONE
-    within = {bucket: some & asked for bucket, some in split(tested)}
+        asked = tested.targets != NO_TARGET
+    within = {bucket: some & asked for bucket, some in distance_masks(tested)}
     within = {bucket: some for bucket, some in within.items() if some.any()}
     found = {"constant": {bucket: _constant(data, tested.targets[some]) for bucket, some in within.items()}}
     if not shown:
@@ -46,7 +46,7 @@ def _measured(study: Study, folder: Path | None, shown: bool, place: Path, found
     beyond = {name: harder(spec) for name, spec in study.tests.items()}
     return found | {
         "guess": {bucket: float(hits[some].mean()) for bucket, some in {"": asked, **within}.items()},
-        "tests": {name: float(guesses(data, one)[one.targets != NONE].mean()) for name, one in beyond.items()},
+        "tests": {name: float(guesses(data, one)[one.targets != NO_TARGET].mean()) for name, one in beyond.items()},
     }
 
 

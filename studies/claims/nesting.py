@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sightline.tasks import Data
-from sightline.tasks.synthetic import named
+from sightline.tasks.synthetic import synthetic_task
 from sightline.training.model import Model
 from studies.claims.cell import Cell, Found
 from studies.claims.claim import Claim, Judged, Stage, listed, not_run, spread, table
@@ -18,7 +18,7 @@ APART = "dyck:length=64,kinds=4,depth=4,by=distance,examples=30000"  # of which 
 
 def by_distance(model: Model, data: Data, seed: int) -> dict:
     """Accuracy by how far away the bracket stands that is closed: most stand near, where a convolution hears them too."""
-    tested = named(APART).parts()["test"]
+    tested = synthetic_task(APART).parts()["test"]
     return {key: value for key, value in model.evaluate(tested).items() if "@" in key}
 
 

@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sightline.lens.page import Assets, render, write_page
+from sightline.lens.page import PLOTS, Assets, render, write_page
 
 _OWN = Path(__file__).with_name("assets")
 ASSETS = Assets(
-    scripts=(
-        "elements",
-        "scales",
-        "kinds",
-        "plots",
-        *(_OWN / name for name in ("claims-pictures", "claims-tables", "claims")),
-    ),
+    scripts=(*PLOTS, *(_OWN / name for name in ("claims-pictures", "claims-tables", "claims"))),
     styles=("page", _OWN / "claims"),
 )
 
 
-def rendered(data: dict) -> str:
+def render_claims(data: dict) -> str:
     """The page as one string."""
     return render(data, ASSETS)
 
 
-def write(data: dict, path: str | os.PathLike) -> Path:
+def write_claims(data: dict, path: str | os.PathLike) -> Path:
     """Write the page to `path`, aside and then renamed."""
     return write_page(data, path, ASSETS)

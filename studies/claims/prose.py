@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sightline.training.checkpoint import write
+from sightline.files import write_files
 from studies.claims.document import in_words, read_document
 
 COMMAND = "python -m studies.claims.prose benchmarks/results/claims docs/claims.md"
@@ -79,4 +79,4 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    write(target.parent, {target.name: markdown(read_document(source)).encode()})
+    write_files(target.parent, {target.name: markdown(read_document(source)).encode()})

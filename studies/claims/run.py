@@ -18,7 +18,7 @@ from time import perf_counter
 
 import torch
 
-from sightline.files import locked, write
+from sightline.files import locked, write_files
 from studies.claims.cell import Cell, known, measure, read, task
 from studies.claims.claim import Claim, Stage
 from studies.claims.counting import COUNTING
@@ -37,7 +37,7 @@ DISTURBED = 0.9  # of a core
 CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, NGRAMS, PARALLEL, MEMORY, NESTING, LENGTHS, SYNTAX, USES, COUNTING)
 
 
-def settle(
+def run_claims(
     *,
     only: Iterable[int | str] | None = None,
     quick: bool = False,
@@ -59,7 +59,7 @@ def settle(
     Raises: ValueError for an unknown claim or task, results of another version, no time or jobs, or no GPU where one is asked for.
 
     >>> import tempfile
-    >>> found = settle(only=[2], out=tempfile.mkdtemp(), tell=str)
+    >>> found = run_claims(only=[2], out=tempfile.mkdtemp(), tell=str)
     >>> [(claim["number"], claim["verdict"]) for claim in found["claims"] if claim["verdict"] != "not run"]
     [(1, 'holds'), (2, 'holds')]
     """
@@ -94,7 +94,7 @@ def settle(
         )
         reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
         found = document(CLAIMS, plans, held, reasons, stage)
-        write(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
+        write_files(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
     for entry in left_out(chosen, held, reasons):
         tell(in_words(entry))
     for sentence in _disturbed(chosen, held):

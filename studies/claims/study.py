@@ -17,7 +17,7 @@ from sightline.comparison import report
 from sightline.comparison.protocol import KIND_SETTINGS, SAMPLE, SETTINGS, equal, sample, trained
 from sightline.encoders import KINDS
 from sightline.tasks import Data, Examples, load
-from sightline.tasks.synthetic import named
+from sightline.tasks.synthetic import synthetic_task
 from sightline.training.config import RunConfig
 from sightline.training.loop import NotANumber
 from sightline.training.model import Model
@@ -181,7 +181,7 @@ def loaded(data: str, settings: tuple, folder: Path | None) -> Data:
 @lru_cache(maxsize=8)
 def harder(spec: str) -> Examples:
     """The test data of a generated task, a tenth of as many as are drawn."""
-    return named(f"{spec},examples={TESTED * 10}").parts()["test"]
+    return synthetic_task(f"{spec},examples={TESTED * 10}").parts()["test"]
 
 
 class Outcome:

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from sightline.comparison.protocol import SETTINGS
-from sightline.training.fit import fit
 from sightline.training.model import CONFIG
+from sightline.training.runs import fit
 from studies.claims.cell import Cell, Found
 from studies.claims.claim import Claim, Judged, Stage, listed, not_run, table
 

@@ -1,5 +1,4 @@
-"""Random batches of attention, drawn from the whole space and compared with `oracle.py`: one generator for the tests and `make fuzz`.
-
+"""Random batches of attention against `oracle.py`: one generator for the tests and `make fuzz`.
     python -m tests.attention.fuzz --batches 100000
     python -m tests.attention.fuzz --seconds 600 --first 12345
     python -m tests.attention.fuzz --batches 1 --first 17        # the 17th batch again
@@ -383,10 +382,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--first", type=int, default=0, help="the number of the first batch, which seeds it")
     options = parser.parse_args()
-    torch.use_deterministic_algorithms(True)  # which fills fresh memory with NaN
+    torch.use_deterministic_algorithms(True)  # fills fresh memory with NaN
     result = run(options.batches, options.seconds, options.first)
-    failure = result.pop("failure")
-    print(json.dumps(result), failure or "", sep="\n")
+    print(json.dumps(result | {"failure": None}), result["failure"] or "", sep="\n")
     return result["failures"]
 
 

@@ -290,7 +290,8 @@ def test_a_watcher_sees_the_request_and_the_very_result():
     assert request.q is Q and request.k is K and request.v is K
     assert torch.equal(request.offsets, OFFSETS) and torch.equal(request.key_offsets, keys)
     assert request.pattern == CAUSAL and request.scale == 0.5
-    assert seen[1][0].key_layout is seen[1][0].layout and seen[1][0][5:] == (FULL, 8**-0.5, 0.0, None, None, None)
+    assert seen[1][0].key_layout is seen[1][0].layout and seen[1][0][5:11] == (FULL, 8**-0.5, 0.0, None, None, None)
+    assert request.origin is None
 
 
 def test_watching_leaves_outputs_and_gradients_bit_identical():

@@ -1,7 +1,6 @@
 """The commands as they are typed: what they leave, what they print, and how they take bad input."""
 
 import errno
-import inspect
 import json
 import os
 import re
@@ -12,29 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import sightline
-from sightline import cli
-from sightline.cli import encoders
-from sightline.comparison.compare import SETTINGS as COMPARED
-from sightline.comparison.matching import EncoderConfig
+from sightline.cli import settings
 from sightline.lens import read_page
-from sightline.training.config import RunConfig, setting_names
-from sightline.training.fit import evaluate as evaluate_in_python
+from sightline.training.config import DEFAULTS, setting_fields
+from sightline.training.runs import evaluate as evaluate_in_python
+from tests.cli.typed import SMALL, run, succeed
 
-SMALL = ["--width", "8", "--layers", "1", "--steps", "3"]
 GOOD = "review,stars\n" + "".join(f"it is {'good' if i % 2 else 'bad'} number {i},{i % 2}\n" for i in range(60))
-
-
-def run(*args, **options):
-    return CliRunner().invoke(cli.app, [str(arg) for arg in args], **options)
-
-
-def succeed(*args, **options):
-    result = run(*args, **options)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +31,7 @@ def fitted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-# ---- each command -------------------------------------------------------------------------------------------------------
+# ---- each command ----------------------------------------------------------------------------------------------------
 
 
 def test_help_names_every_command_and_gives_examples():
@@ -67,37 +46,55 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys, types; package = types.ModuleType('sightline'); package.__path__ = [sys.argv[1]]; "
         "sys.modules['sightline'] = package; import sightline.cli; "
-        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich', 'transformers') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'accelerate', 'pyarrow', 'rich', 'transformers') if m in "
+        "sys.modules])"
     )
     package = str(Path(sightline.__file__).parent)
     assert subprocess.run([sys.executable, "-c", code, package], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_every_option_is_a_setting_and_tells_its_default():
-    told = {name: getattr(encoders, name[0].upper() + name[1:], None) for name in encoders.SETTINGS}
-    options = inspect.signature(encoders.fit).parameters
-    assert set(encoders.SETTINGS) <= setting_names().keys() & options.keys()
-    config = RunConfig()
-    for name in ("width", "layers", "tokens", "rate", "seed", "precision"):
-        default = getattr(config.encoder if name in ("width", "layers") else config.training, name)
-        text = inspect.signature(encoders.fit).parameters[name].annotation
-        assert f"[default: {default}" in str(text) or f"[default: {default}" in told[name].__metadata__[0].help
-    assert f"compare: {COMPARED['width']}]" in encoders.Width.__metadata__[0].help
-    assert f"compare: {COMPARED['tokens']}]" in encoders.Tokens.__metadata__[0].help
-    assert COMPARED["layers"] == EncoderConfig().layers
+DATA_OPTIONS = "task text label tokenizer valid test encoding separator width layers tokens steps seconds precision set"
+OPTIONS = {  # frozen: what a user has typed into a script goes on to work
+    "fit": f"{DATA_OPTIONS} encoder epochs rate seed config out resume overwrite",
+    "evaluate": "json encoding separator",
+    "predict": "out encoding separator probabilities",
+    "generate": "prompt length temperature top-k seed",
+    "compare": f"{DATA_OPTIONS} encoders seeds rates out report",
+    "embed": "out text keep encoding pooling normalize no-normalize truncate precision device tokens overwrite",
+    "check": "",
+    "look": "link layer head out serve port encoding",
+    "heads": "report kind encoding ablate beside out",
+}
+
+
+@pytest.mark.parametrize("command, names", OPTIONS.items())
+def test_the_options_of_a_command(command, names):
+    options = succeed(command, "--help").output.partition("\nOptions:\n")[2]
+    shown = re.findall(r"--([a-z-]+)", " ".join(re.findall(r"^  --.*?(?:  |$)", options, re.M)))
+    assert set(shown) == {"help", *names.split()}
+
+
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_an_option_has_the_help_and_the_default_of_its_field(command):
+    shown = " ".join(succeed(command, "--help").output.split())
+    for name in settings.FIT if command == "fit" else settings.COMPARE:
+        field = setting_fields()[name]
+        default = DEFAULTS[command].get(name, field.default)
+        default = f" [default: {default}]" if default is not None else ""
+        assert re.search(rf"--{name} <\w+> {re.escape(field.description + default.replace('.0]', ']'))}", shown), name
 
 
 def test_fit_says_what_it_chose_and_leaves_a_model(fitted, here):
     result = succeed("fit", fitted / "reviews.csv", *SMALL, "--set", "heads=2", "--set", "context=9")
-    said = result.stderr.splitlines()
-    assert said[0] == (
+    lines = result.stderr.splitlines()
+    assert lines[0] == (
         "data: 60 records of reviews.csv: text 'review', label 'stars' (2 values); 48 train, 6 valid, 6 test; "
         "--text and --label name other columns"
     )
-    assert said[1] == (
+    assert lines[1] == (
         "task: classify, since column 'stars' has 2 different whole numbers; --task regress takes them as quantities"
     )
-    assert "loss" not in "".join(said[:2]) and "accuracy" in result.stdout
+    assert "loss" not in "".join(lines[:2]) and "accuracy" in result.stdout
     folder = here / "runs" / "reviews-self-attention"
     assert (folder / "model.safetensors").exists()
     config = json.loads((folder / "config.json").read_text())
@@ -149,7 +146,7 @@ def test_compare_prints_a_table_and_writes_page_and_json(fitted, here):
     assert second.stdout == first.stdout and second.stderr.count("found, not done again") == 2
 
 
-# ---- bad input ----------------------------------------------------------------------------------------------------------
+# ---- bad input -------------------------------------------------------------------------------------------------------
 
 
 def _csv(folder, text, name="bad.csv"):

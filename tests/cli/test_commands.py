@@ -1,4 +1,4 @@
-"""What the commands do at the edges: pipes, devices, narrow terminals, few letters, and what would cost minutes to find out."""
+"""The commands at the edges: pipes, devices, narrow terminals, few letters, and errors that must come early."""
 
 import json
 import os
@@ -9,16 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from sightline import cli
+from sightline.cli.output import print_measures
 from sightline.lens import read_page, write_page
-
-SMALL = ["--width", "8", "--layers", "1", "--steps", "3"]
-
-
-def run(*args, **options):
-    return CliRunner().invoke(cli.app, [str(arg) for arg in args], **options)
+from tests.cli.typed import SMALL, run
 
 
 def refused(*args):
@@ -39,18 +33,12 @@ def fitted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def started(*args, **options):
     command = [sys.executable, "-m", "sightline.cli", *map(str, args)]
     return subprocess.run(command, stderr=subprocess.PIPE, **options)
 
 
-# ---- where answers go ------------------------------------------------------------------------------------------------------
+# ---- where answers go ------------------------------------------------------------------------------------------------
 
 
 def test_answers_go_into_a_pipe_and_through_a_link(fitted, here):
@@ -60,12 +48,12 @@ def test_answers_go_into_a_pipe_and_through_a_link(fitted, here):
     assert run("predict", fitted / "run", data, "--out", "link.jsonl").exit_code == 0
     assert (here / "link.jsonl").is_symlink() and (here / "real.jsonl").read_text("utf-8") == answers
     os.mkfifo(here / "pipe")
-    got = []
-    reader = threading.Thread(target=lambda: got.append((here / "pipe").read_text("utf-8")))
+    received = []
+    reader = threading.Thread(target=lambda: received.append((here / "pipe").read_text("utf-8")))
     reader.start()
     assert run("predict", fitted / "run", data, "--out", "pipe").exit_code == 0
     reader.join()
-    assert got == [answers] and (here / "pipe").is_fifo()
+    assert received == [answers] and (here / "pipe").is_fifo()
 
 
 def test_a_page_goes_through_a_link_and_into_a_pipe(fitted, here):
@@ -74,12 +62,12 @@ def test_a_page_goes_through_a_link_and_into_a_pipe(fitted, here):
     assert run(*args).exit_code == run(*args).exit_code == 0  # its own page may be written over
     assert (here / "link.html").is_symlink() and read_page(here / "real.html")["encoders"]
     os.mkfifo(here / "pipe")
-    got = []
-    reader = threading.Thread(target=lambda: got.append((here / "pipe").read_text("utf-8")))
+    received = []
+    reader = threading.Thread(target=lambda: received.append((here / "pipe").read_text("utf-8")))
     reader.start()
     write_page(read_page(here / "real.html"), here / "pipe")
     reader.join()
-    assert got == [(here / "real.html").read_text("utf-8")] and (here / "pipe").is_fifo()
+    assert received == [(here / "real.html").read_text("utf-8")] and (here / "pipe").is_fifo()
 
 
 def test_a_terminal_of_few_letters(fitted, here):
@@ -93,10 +81,10 @@ def test_a_terminal_of_few_letters(fitted, here):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-@pytest.mark.parametrize("asked", ["--version", "--help"])
-def test_a_full_disk_under_what_is_said_first(asked):
+@pytest.mark.parametrize("arguments", ["--version", "--help"])
+def test_a_full_disk_under_what_is_said_first(arguments):
     with open("/dev/full", "w") as full:
-        result = started(asked, stdout=full)
+        result = started(arguments, stdout=full)
     assert (result.returncode, result.stderr) == (2, b"sightline: No space left on device\n")
 
 
@@ -104,13 +92,13 @@ def test_a_full_disk_under_what_is_said_first(asked):
 def test_measures_are_never_cut(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     names = ["loss", "accuracy", *(f"accuracy@{bucket}" for bucket in ("1-8", "9-32", "33-128", "129+", "outside"))]
-    cli.encoders._print_measures({part: {name: 0.12345 for name in names} for part in ("valid", "test [x]")})
+    print_measures({part: {name: 0.12345 for name in names} for part in ("valid", "test [x]")})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["valid", "test", "[x]"]
     assert [line.split() for line in lines[1:]] == [[name, "0.1235", "0.1235"] for name in names]
 
 
-# ---- what is refused, before it costs anything -----------------------------------------------------------------------------
+# ---- what is refused, before it costs anything -----------------------------------------------------------------------
 
 
 def test_a_report_is_not_written_over_anything_else(fitted, here):
@@ -126,13 +114,13 @@ def test_a_report_is_not_written_over_anything_else(fitted, here):
 @pytest.mark.parametrize("command", ["fit", "compare"])
 @pytest.mark.parametrize("name", ["encoder", "out", "tell", "data", "self"])
 def test_only_settings_can_be_set(command, name, fitted, here):
-    said = refused(command, fitted / "reviews.csv", "--set", f"{name}=2")
-    assert f"--set: expected the name of a setting, got {name}; " in said
+    stderr = refused(command, fitted / "reviews.csv", "--set", f"{name}=2")
+    assert f"--set: expected the name of a setting, got {name}; " in stderr
 
 
 def test_memory_that_is_not_there(fitted, here):
-    said = refused("fit", fitted / "reviews.csv", "--width", 2 * 10**9)
-    assert said.startswith("sightline: expected memory for all that was asked for, got too little; ask for less")
+    stderr = refused("fit", fitted / "reviews.csv", "--width", 2 * 10**9)
+    assert stderr.startswith("sightline: expected memory for all that was asked for, got too little; ask for less")
     for width in (10**15, 10**20):  # no tensor is so wide
         assert "expected width to be less than 2147483648, got 1000" in refused(
             "fit", fitted / "reviews.csv", "--width", width
@@ -155,7 +143,7 @@ def test_a_prompt_that_is_no_text(fitted, here):
     )
 
 
-# ---- the files people bring ------------------------------------------------------------------------------------------------
+# ---- the files people bring ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +183,8 @@ def test_every_command_that_reads_takes_an_encoding(command, western, here):
     for encoding in ("klingon", "hex"):
         assert "expected the name of an encoding" in refused(*args, "--encoding", encoding)
     if command != "predict":  # which answers as it reads
-        said = refused(command, *model, utf8, *small.get(command, []), "--encoding", "latin-1")
-        assert "expected latin-1, as the encoding is named, got a file that is UTF-8 in every line" in said
+        stderr = refused(command, *model, utf8, *small.get(command, []), "--encoding", "latin-1")
+        assert "expected latin-1, as the encoding is named, got a file that is UTF-8 in every line" in stderr
     named = run(*args, "--encoding", "latin-1")
     assert named.exit_code == 0, named.output
 
@@ -216,10 +204,10 @@ def test_the_encoding_of_a_run_is_not_that_of_other_files(western):
 
 def test_a_separator_is_named_where_it_is_open(western, here):
     (here / "open.csv").write_text("text,more;label\n" + "".join(f"it is {i}, number {i};{i % 2}\n" for i in range(60)))
-    said = refused("fit", "open.csv", *SMALL)
+    stderr = refused("fit", "open.csv", *SMALL)
     assert (
-        "open.csv:1: expected one separator" in said
-        and "comma (',') and semicolon (';'); name it, as in --separator ';'" in said
+        "open.csv:1: expected one separator" in stderr
+        and "comma (',') and semicolon (';'); name it, as in --separator ';'" in stderr
     )
     assert run("fit", "open.csv", *SMALL, "--separator", ";", "--out", "run").exit_code == 0
     for command in ("evaluate", "predict"):
@@ -269,17 +257,17 @@ def test_look_reads_a_file_without_its_mark_and_no_folder(western, here):
 
 
 def test_the_layout_of_arrays_stands_in_the_help():
-    said = " ".join(run("fit", "--help").output.split())
-    assert "values [T, F]" in said and "offsets [S + 1]" in said
+    shown = " ".join(run("fit", "--help").output.split())
+    assert "values [T, F]" in shown and "offsets [S + 1]" in shown
 
 
-# ---- what is said, and what is set, before anything heavy is loaded ------------------------------------------------------
+# ---- what is said, and what is set, before anything heavy is loaded --------------------------------------------------
 
 
 def test_the_probability_of_every_label(fitted, here):
-    asked = ["predict", fitted / "run", fitted / "reviews.csv"]
-    plain = [json.loads(line) for line in run(*asked).stdout.splitlines()]
-    every = [json.loads(line) for line in run(*asked, "--probabilities").stdout.splitlines()]
+    arguments = ["predict", fitted / "run", fitted / "reviews.csv"]
+    plain = [json.loads(line) for line in run(*arguments).stdout.splitlines()]
+    every = [json.loads(line) for line in run(*arguments, "--probabilities").stdout.splitlines()]
     for one, more in zip(plain, every, strict=True):
         chances = more.pop("probabilities")
         assert one == more and chances.keys() == {"süß", "öde"}
@@ -318,8 +306,8 @@ def test_the_probability_of_every_tag_of_every_word(here):
 )
 def test_a_setting_says_what_it_takes(fitted, here, setting, takes):
     name = setting.partition("=")[0]
-    said = refused("fit", fitted / "reviews.csv", "--set", setting)
-    assert f"settings: expected {name}" in said and f"to be {takes}" in said and len(said) < 300
+    stderr = refused("fit", fitted / "reviews.csv", "--set", setting)
+    assert f"settings: expected {name}" in stderr and f"to be {takes}" in stderr and len(stderr) < 300
     assert "expected encoder to be 'self-attention', " in refused("fit", fitted / "reviews.csv", "--encoder", "gru")
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sightline.comparison import compare
-from sightline.comparison.compare import SAMPLE, sample
 from sightline.comparison.page_data import machine
+from sightline.comparison.protocol import SAMPLE, sample
 from sightline.lens import read_page, write_page
 from sightline.sequences import Sequences
 from sightline.tasks import Examples
@@ -26,49 +26,49 @@ def reviews(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(reviews, tmp_path_factory):
-    said = []
+def compared(reviews, tmp_path_factory):
+    lines = []
     out = tmp_path_factory.mktemp("runs")
-    return compare(reviews, seeds=2, rates=[1e-3, 1e-2], out=out, tell=said.append, **SMALL), said, out
+    return compare(reviews, seeds=2, rates=[1e-3, 1e-2], out=out, tell=lines.append, **SMALL), lines, out
 
 
-def test_five_encoders_of_one_size(found):
-    comparison, _, _ = found
+def test_five_encoders_of_one_size(compared):
+    comparison, _, _ = compared
     sizes = [e["parameters"] for e in comparison["encoders"]]
     assert len(sizes) == 5
     assert max(sizes) - min(sizes) <= 0.05 * min(sizes)
     assert [e["steps"] for e in comparison["encoders"]] == [4] * 5
 
 
-def test_each_rate_once_and_each_seed_with_the_best(found):
-    comparison, said, out = found
+def test_each_rate_once_and_each_seed_with_the_best(compared):
+    comparison, lines, out = compared
     folders = {path.name for path in out.iterdir() if path.is_dir()}
     assert len(folders) == 5 * 3  # two rates with the first seed, the best rate with the second
     for e in comparison["encoders"]:
         assert [run["seed"] for run in e["runs"]] == [0, 1]
         assert f"{e['kind']}-rate{e['rate']:g}-seed1" in folders
-    assert len(said) == 1 + 15 and "4 steps" in said[-1]
+    assert len(lines) == 1 + 15 and "4 steps" in lines[-1]
 
 
-def test_curves_and_milestones(found):
-    run = found[0]["encoders"][0]["runs"][0]
+def test_curves_and_milestones(compared):
+    run = compared[0]["encoders"][0]["runs"][0]
     seconds, tokens, measures = zip(*[(m[1], m[0], m[2]) for m in run["milestones"]], strict=True)
     assert list(seconds) == sorted(seconds) and list(tokens) == sorted(tokens) and tokens[-1] > 0
     assert all(0 <= measure <= 1 for measure in measures)
     assert run["loss"][-1][1] == tokens[-1]
 
 
-def test_what_is_done_is_not_done_again(found, reviews, monkeypatch):
-    before, _, out = found
+def test_what_is_done_is_not_done_again(compared, reviews, monkeypatch):
+    before, _, out = compared
 
     def never(*_):
         raise AssertionError("a step was taken")
 
     monkeypatch.setattr("sightline.training.loop._update", never)
-    said = []
-    again = compare(reviews, seeds=2, rates=[1e-3, 1e-2], out=out, tell=said.append, **SMALL)
+    lines = []
+    again = compare(reviews, seeds=2, rates=[1e-3, 1e-2], out=out, tell=lines.append, **SMALL)
     assert again == before == json.loads((out / "comparison.json").read_text())
-    assert sum("not done again" in line for line in said) == 15
+    assert sum("not done again" in line for line in lines) == 15
     with pytest.raises(ValueError, match="expected the settings the run began with"):
         compare(reviews, out=out, rates=[1e-3], **{**SMALL, "steps": 9}, tell=str)
 
@@ -104,7 +104,7 @@ def test_other_data_of_the_same_size_is_not_mixed_in(reviews, tmp_path):
     swapped = {"0": "1", "1": "0", "2": "2"}
     rows = [row.rpartition(",") for row in path.read_text().splitlines()]
     path.write_text("".join(f"{text},{swapped.get(label, label)}\n" for text, _, label in rows))
-    with pytest.raises(ValueError, match="expected the data that it was begun with, got others"):
+    with pytest.raises(ValueError, match="expected the data that the run began with, got others"):
         compare(path, **options)
 
 
@@ -116,8 +116,8 @@ def test_a_curve_that_was_lost_is_said(reviews, tmp_path):
         compare(reviews, **options)
 
 
-def test_the_page_holds_the_comparison(found, tmp_path):
-    comparison, _, _ = found
+def test_the_page_holds_the_comparison(compared, tmp_path):
+    comparison, _, _ = compared
     assert read_page(write_page(comparison, tmp_path / "page.html")) == comparison
     assert comparison["exhibit"] is None and comparison["buckets"] == []
     assert comparison["machine"].keys() == machine().keys() >= {"python", "torch", "sightline"}
@@ -133,17 +133,17 @@ def test_measures_that_should_fall(task, tmp_path):
         path = tmp_path / "plays.txt"
         path.write_text("to be or not to be\n" * 60)
     options = {"encoders": ["self-attention", "lstm"], "out": tmp_path / "runs", "tell": str, "context": 16, **SMALL}
-    found = compare(path, **options)
-    assert found["measure"]["better"] == "lower"
-    assert found["encoders"][0]["time"]["median"] <= found["encoders"][1]["time"]["median"]
-    assert found["sentences"] and found["baselines"][0]["value"] > 0
+    compared = compare(path, **options)
+    assert compared["measure"]["better"] == "lower"
+    assert compared["encoders"][0]["time"]["median"] <= compared["encoders"][1]["time"]["median"]
+    assert compared["sentences"] and compared["baselines"][0]["value"] > 0
 
 
 def test_equal_time_is_the_default(reviews, tmp_path):
-    found = compare(reviews, encoders=["rnn"], seconds=0.3, width=8, layers=1, out=tmp_path, tell=str)
-    assert found["equal"] == ["at equal time", "at equal tokens"]
-    assert found["settings"]["budget"] == "0.3 s each"
-    assert found["encoders"][0]["runs"][0]["loss"][-1][0] == pytest.approx(0.3, abs=0.25)
+    compared = compare(reviews, encoders=["rnn"], seconds=0.3, width=8, layers=1, out=tmp_path, tell=str)
+    assert compared["equal"] == ["at equal time", "at equal tokens"]
+    assert compared["settings"]["budget"] == "0.3 s each"
+    assert compared["encoders"][0]["runs"][0]["loss"][-1][0] == pytest.approx(0.3, abs=0.25)
 
 
 def test_a_sample_of_validation_data():
@@ -165,8 +165,8 @@ def test_a_sample_of_validation_data():
         ({"seeds": 0}, "expected at least 1 seed, got 0"),
         ({"seconds": 1, "steps": 3}, "expected one budget"),
         ({"kernal": 3}, "did you mean kernel"),
-        ({"kind": "lstm"}, "expected no kind, got lstm; say it by encoders"),
-        ({"seed": 3}, "expected no seed, got 3; say it by seeds"),
+        ({"kind": "lstm"}, "expected no kind, got lstm; use encoders"),
+        ({"seed": 3}, "expected no seed, got 3; use seeds"),
     ],
 )
 def test_what_cannot_be_compared(options, message, reviews, tmp_path):

@@ -47,11 +47,11 @@ def test_the_weights_are_those_of_the_model(data, model, shown):
 def test_influence_is_the_share_of_each_input(data, model, shown):
     one = data.test.take([typical(data.test)])
     n = len(one.inputs.values)
-    found = np.frombuffer(base64.b64decode(shown["influence"]), "<u2").reshape(n, n) / 65535
-    np.testing.assert_allclose(found.sum(-1), 1, atol=n / 65535)
+    shares = np.frombuffer(base64.b64decode(shown["influence"]), "<u2").reshape(n, n) / 65535
+    np.testing.assert_allclose(shares.sum(-1), 1, atol=n / 65535)
     exact = influence_on(model, one.inputs.values, [3, n - 1])
     exact = (exact / exact.sum(-1, keepdim=True)).numpy()
-    assert np.abs(found[[3, n - 1]] - exact).sum(-1).max() < 0.2  # by few probes
+    assert np.abs(shares[[3, n - 1]] - exact).sum(-1).max() < 0.2  # by few probes
 
 
 def test_a_use_and_its_binding_are_spelled_alike(shown):

@@ -16,18 +16,18 @@ OTHERS = [kind for kind in KINDS if kind != "self-attention"]
 @pytest.mark.parametrize("largest", [8, 512])
 def test_every_kind_comes_to_the_size_of_self_attention(kind, base, largest):
     target = parameters(EncoderConfig(**base), 100)
-    found = matched(EncoderConfig(kind=kind, **base), 100, target, largest)
-    assert abs(parameters(found, 100) - target) <= TOLERANCE * target
-    assert found.hidden >= found.width
-    assert (found.layers, found.causal) == (found.layers, base.get("causal"))
-    assert found.largest == (largest if kind == "fully-connected" else None)
+    encoder = matched(EncoderConfig(kind=kind, **base), 100, target, largest)
+    assert abs(parameters(encoder, 100) - target) <= TOLERANCE * target
+    assert encoder.hidden >= encoder.width
+    assert (encoder.layers, encoder.causal) == (base.get("layers", 3), base.get("causal"))
+    assert encoder.largest == (largest if kind == "fully-connected" else None)
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("target", [20_000, 200_000, 2_000_000])
 def test_every_kind_comes_to_a_given_size(kind, target):
-    found = matched(EncoderConfig(kind=kind, width=64), 50, target, 200)
-    assert abs(parameters(found, 50) - target) <= TOLERANCE * target
+    encoder = matched(EncoderConfig(kind=kind, width=64), 50, target, 200)
+    assert abs(parameters(encoder, 50) - target) <= TOLERANCE * target
 
 
 def test_vectors_too():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sightline import Sequences, build
-from sightline.encoders import Readout
+from sightline.encoders import Mixer, Readout
 
 KINDS = {"self-attention": {}, "rnn": {}, "lstm": {}, "convolution": {}, "fully-connected": {"largest": 20}}
 each_kind = pytest.mark.parametrize(("kind", "more"), KINDS.items(), ids=KINDS)
@@ -84,3 +84,21 @@ def test_offsets_may_be_filled_anew():
     made = Sequences(torch.arange(4), offsets)
     offsets[1] = 3
     assert made[0].tolist() == [0] and made.lengths.tolist() == [1, 3]
+
+
+def test_build_takes_a_class_of_mixer():
+    class Same(Mixer):
+        causal = False
+
+        def __init__(self, width: int, factor: float = 1.0):
+            super().__init__()
+            self.width, self.factor = width, factor
+
+        def forward(self, x):
+            return x.with_values(x.values * self.factor)
+
+    encoder = build(Same, vocabulary=9, width=8, layers=3, factor=0.5)
+    assert [(block.mixer.width, block.mixer.factor) for block in encoder.blocks] == [(8, 0.5)] * 3
+    assert encoder(Sequences(torch.tensor([1, 2]), [0, 2])).values.shape == (2, 8)
+    with pytest.raises(ValueError, match="expected one of self-attention, .*; choose one"):
+        build(dict, vocabulary=9)

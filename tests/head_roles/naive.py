@@ -1,4 +1,5 @@
-"""What a pass over a corpus must find, one pair of pieces at a time, in float64; and toy subjects whose tokenizers do everything."""
+"""Sums and answers of a pass over a corpus by loops over pairs of pieces, in float64; toy models whose tokenizers do
+everything."""
 
 import numpy as np
 import torch
@@ -6,10 +7,10 @@ import torch
 from sightline.attention import watching
 from sightline.attention.reference import scores_of
 from sightline.encoders import build
-from sightline.head_roles.gold import Document, Relation, asked
-from sightline.head_roles.subject import Subject
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.totals import COUNTS, EDGES, HEADS, SINK, WIDE
-from sightline.head_roles.words import paired
+from sightline.models.opening import OpenModel
+from sightline.models.word_pieces import WordPieces
 from sightline.sequences import Sequences
 
 VOCABULARY = 23
@@ -19,24 +20,24 @@ SPECIAL = 20  # ids from here on
 def encoder(layers=2, heads=3, **options):
     """One of ours, with weights so large that heads differ."""
     torch.manual_seed(3)
-    made = build("self-attention", vocabulary=VOCABULARY, width=8 * heads, layers=layers, heads=heads, **options)
-    for weight in made.parameters():
+    model = build("self-attention", vocabulary=VOCABULARY, width=8 * heads, layers=layers, heads=heads, **options)
+    for weight in model.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.5)
-    return made.eval()
+    return model.eval()
 
 
 def subject(reads, model=None, longest=None, run=None):
     """A subject that reads the document named i as reads[i]."""
     model = encoder() if model is None else model
-    return Subject(
-        "toy", model, longest, np.arange(SPECIAL), lambda documents: [reads[int(d.name)] for d in documents],
-        run or (lambda model, ids: model(ids)), (SPECIAL,), (SPECIAL + 1,),
+    return OpenModel(
+        "toy", model, model, run or (lambda model, ids: model(ids)), lambda documents: [reads[int(one.name)] for one in documents],
+        longest=longest, ordinary=np.arange(SPECIAL), before=(SPECIAL,), after=(SPECIAL + 1,),
     )  # fmt: skip
 
 
 def drawn(lengths, seed=0):
-    """A corpus of documents of so many words by lot, with their pieces: words of several, of none, and some that share one."""
+    """Random documents of so many words, and their pieces: words of several, of none, and some that share one."""
     rng = np.random.default_rng(seed)
     documents, reads, pairs = [], [], []
     for number, words in enumerate(lengths):
@@ -50,27 +51,27 @@ def drawn(lengths, seed=0):
         around = (rng.random(2) < 0.8).astype(int).tolist()
         ids = np.array([SPECIAL] * around[0] + ids.tolist() + [SPECIAL + 1] * around[1], np.int64)
         special = ids >= SPECIAL
-        reads.append(paired(ids, special, ids == SPECIAL + 1, word, piece + around[0], words))
+        reads.append(WordPieces.from_pairs(ids, special, ids == SPECIAL + 1, word, piece + around[0], words))
         text = tuple(rng.choice(["a", "b", "c", "d", ",", "--"], words, p=[0.3, 0.1, 0.2, 0.2, 0.15, 0.05]).tolist())
         mentions = np.flatnonzero(rng.random(words) < 0.5)
         documents.append(Document(str(number), text, ("",) * words, mentions, source=number))
         pairs += [(number, rng.integers(2), *rng.integers(words, size=2)) for _ in range(2 * words)]
-    return asked(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
+    return build_corpus(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs), reads
 
 
 def weights_of(subject, ids):
     """[L, H, n, n] in float64, from what each call of attention was asked."""
-    found = []
+    weights = []
 
     def look(request, _):
         q, k = request.q.double(), request.k.double()
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
         bias = None if request.bias is None else request.bias[0].double()
-        found.append(scores_of(q, k, request.pattern, request.scale, request.softcap, bias).softmax(-1))
+        weights.append(scores_of(q, k, request.pattern, request.scale, request.softcap, bias).softmax(-1))
 
     with torch.no_grad(), watching(look):
-        subject.run(subject.model, Sequences(torch.as_tensor(ids), [0, len(ids)]))
-    return torch.stack(found).numpy()
+        subject.encode(Sequences(torch.as_tensor(ids), [0, len(ids)]))
+    return torch.stack(weights).numpy()
 
 
 def measured(subject, corpus, reads):
@@ -79,7 +80,7 @@ def measured(subject, corpus, reads):
     counts = {word: words.count(word) for word in words}
     sums, answers = None, []
     for number, read in enumerate(reads):
-        n, mine = len(read.ids), np.flatnonzero(corpus.document == number)
+        n, questions = len(read.ids), np.flatnonzero(corpus.document == number)
         weights = weights_of(subject, read.ids) if n else None
         if n and sums is None:
             layers, heads = weights.shape[:2]
@@ -89,7 +90,7 @@ def measured(subject, corpus, reads):
             _pieces(sums, weights, read, corpus.documents[number])
             weight = _words(weights, read)
             _offsets_by_word(sums, weight, read, corpus.documents[number], counts)
-        for question in mine.tolist():
+        for question in questions.tolist():
             keys = corpus.keys[corpus.offsets[question] : corpus.offsets[question + 1]].tolist()
             query, among = int(corpus.query[question]), range(read.words)
             if corpus.among_mentions[question]:
@@ -140,20 +141,20 @@ def _pieces(sums, weights, read, document):
 
 def _words(weights, read):
     """[L, H, W, W]: summed over the pieces looked at, averaged over those that look; 0 from a word without pieces."""
-    made = np.zeros((*weights.shape[:2], read.words, read.words))
+    by_word = np.zeros((*weights.shape[:2], read.words, read.words))
     for a in range(read.words):
         for b in range(read.words):
             for i in bag(read, a):
                 for j in bag(read, b):
-                    made[..., a, b] += weights[..., i, j] / len(bag(read, a))
-    return made
+                    by_word[..., a, b] += weights[..., i, j] / len(bag(read, a))
+    return by_word
 
 
 def _offsets_by_word(sums, words, read, document, counts):
     rarity = {w: counts[document.words[w]] for w in range(read.words) if bag(read, w)}
     rare = min(rarity, key=lambda w: (rarity[w], w)) if rarity else None
     for a in rarity:
-        sums["words_asked"] += 1
+        sums["word_queries"] += 1
         if a != rare:
             sums["rare_queries"] += 1
             sums["rare"] += words[..., a, rare]

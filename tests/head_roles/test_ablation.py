@@ -8,9 +8,9 @@ from transformers import BertConfig, BertModel
 
 from sightline.encoders.self_attention import SelfAttention
 from sightline.head_roles.ablation import Switched, off
-from sightline.head_roles.bindings import bindings
-from sightline.head_roles.gold import Document, asked
+from sightline.head_roles.gold import Document, build_corpus
 from sightline.head_roles.report import heads
+from sightline.head_roles.task_corpora import bindings
 from sightline.sequences import Sequences
 from sightline.tasks import Classify, Tag, Tokenizer, scope
 from sightline.training import Model, RunConfig
@@ -34,7 +34,7 @@ def functions():
 
 def by_hand(mixer, x, without):
     """Every head's part of the output by itself, dense and in float64, but for one head's."""
-    made = []
+    outputs = []
     for rows in x:
         counts = [mixer.heads, mixer.key_heads, mixer.key_heads]
         q, k, v = mixer.project_in(rows).unflatten(1, (sum(counts), mixer.head_width)).split(counts, 1)
@@ -44,8 +44,8 @@ def by_hand(mixer, x, without):
             weights = (q[:, head] @ k[:, group].T / mixer.head_width**0.5).softmax(-1)
             columns = slice(head * mixer.head_width, (head + 1) * mixer.head_width)
             out = out + weights @ v[:, group] @ mixer.project_out.weight[:, columns].T
-        made.append(out)
-    return torch.cat(made)
+        outputs.append(out)
+    return torch.cat(outputs)
 
 
 @pytest.mark.parametrize("head", range(4))
@@ -79,10 +79,10 @@ def test_the_weights_are_the_same_bits_afterwards_even_after_an_error():
 def test_the_task_is_measured_without_each_head_and_without_the_others(functions):
     model = fitted()
     before = copy.deepcopy(model.state_dict())
-    found = Switched(model, functions).off(RELATIONS)
+    result = Switched(model, functions).off(RELATIONS)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     examples = scope.load()["test"].take([document.source for document in functions.documents])
-    assert found["texts"] == len(functions.documents) == len(examples)
+    assert result["texts"] == len(functions.documents) == len(examples)
 
     def measured(*heads):
         other = copy.deepcopy(model)
@@ -90,19 +90,19 @@ def test_the_task_is_measured_without_each_head_and_without_the_others(functions
             other.encoder.blocks[layer].mixer.project_out.weight.data[:, 8 * head : 8 * head + 8] = 0
         return {name: value for name, value in other.evaluate(examples).items() if name.startswith("accuracy")}
 
-    assert found["whole"] == pytest.approx(measured(), abs=1e-6)
-    assert [(one["layer"], one["head"], one["relations"]) for one in found["heads"]] == [
+    assert result["whole"] == pytest.approx(measured(), abs=1e-6)
+    assert [(one["layer"], one["head"], one["relations"]) for one in result["heads"]] == [
         (1, 0, ["binding", "binding:local"]),
         (0, 3, ["binding:parameter"]),
     ]
-    for one in found["heads"]:
+    for one in result["heads"]:
         layer, head = one["layer"], one["head"]
         assert one["without"] == pytest.approx(measured((layer, head)), abs=1e-6)
         others = [measured((layer, other)) for other in range(4) if other != head]
         expected = {name: sum(other[name] for other in others) / 3 for name in others[0]}
         assert one["others"] == pytest.approx(expected, abs=1e-6)
-    assert any(one[part] != found["whole"] for one in found["heads"] for part in ("without", "others"))
-    assert any("@" in name for name in found["whole"])
+    assert any(one[part] != result["whole"] for one in result["heads"] for part in ("without", "others"))
+    assert any("@" in name for name in result["whole"])
 
 
 def test_a_layer_of_one_head_has_no_other(functions):
@@ -114,7 +114,7 @@ def test_a_layer_of_one_head_has_no_other(functions):
 
 
 def test_other_models_and_other_texts_have_no_task_here(tmp_path):
-    texts = asked([Document("a", ("x", "=", "x"), ("", " ", " "))], [], [])
+    texts = build_corpus([Document("a", ("x", "=", "x"), ("", " ", " "))], [], [])
     small = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
     reviews = Model(
         RunConfig().changed(width=8, layers=1), Classify("text", "label", ("a", "b")), Tokenizer.train("words", ["a b"])
@@ -128,8 +128,8 @@ def test_other_models_and_other_texts_have_no_task_here(tmp_path):
 
 def test_the_report_holds_it_where_it_is_asked_for(functions, tmp_path):
     model = fitted()
-    found = heads(model, functions, functions, ablate=True, out=tmp_path / "out", tell=str)
-    best = {(row["layer"], row["head"]) for row in found["relations"]}
-    assert {(one["layer"], one["head"]) for one in found["ablation"]["heads"]} == best
-    assert found["ablation"]["texts"] == len(functions.documents)
+    result = heads(model, functions, functions, ablate=True, out=tmp_path / "out", tell=str)
+    best = {(row["layer"], row["head"]) for row in result["relations"]}
+    assert {(one["layer"], one["head"]) for one in result["ablation"]["heads"]} == best
+    assert result["ablation"]["texts"] == len(functions.documents)
     assert heads(model, functions, functions, out=tmp_path / "out", tell=str)["ablation"] is None

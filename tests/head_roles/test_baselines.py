@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from sightline.head_roles import baselines
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 
 
 def questions(seed: int):
-    """A corpus by lot, words of which many are alike, and for each question (document, query, among mentions, right words)."""
+    """A random corpus with many equal words; of each question (document, query, among mentions, right words)."""
     rng = np.random.default_rng(seed)
     documents, pairs = [], []
     for number in range(12):
@@ -16,7 +16,7 @@ def questions(seed: int):
         mentions = np.flatnonzero(rng.random(len(words)) < 0.5)
         documents.append(Document("d", words, ("",) * len(words), mentions, source=number))
         pairs += [(number, rng.integers(2), *rng.integers(len(words), size=2)) for _ in range(30) if words]
-    corpus = asked(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs)
+    corpus = build_corpus(documents, [Relation("plain"), Relation("coref:x", mentions=True)], pairs)
     rows = zip(corpus.document, corpus.query, corpus.among_mentions, corpus.offsets, corpus.offsets[1:], strict=False)
     return corpus, [(documents[d], int(q), among, corpus.keys[a:b].tolist()) for d, q, among, a, b in rows]
 
@@ -48,11 +48,13 @@ def test_same_word(seed):
 
 
 def test_they_find_something_in_what_is_drawn():
-    found = [baseline(questions(seed)[0]) for seed in range(8) for baseline in (baselines.nearest, baselines.same_word)]
-    assert all(one.any() and not one.all() for one in found)
+    results = [
+        baseline(questions(seed)[0]) for seed in range(8) for baseline in (baselines.nearest, baselines.same_word)
+    ]
+    assert all(one.any() and not one.all() for one in results)
 
 
 def test_a_corpus_without_questions():
-    corpus = asked([Document("d", ("a",), ("",)), Document("e", (), ())], [Relation("r")], [])
+    corpus = build_corpus([Document("d", ("a",), ("",)), Document("e", (), ())], [Relation("r")], [])
     assert baselines.at_offsets(corpus).shape == (0, 20)
     assert baselines.nearest(corpus).shape == baselines.same_word(corpus).shape == (0,)

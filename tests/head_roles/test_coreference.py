@@ -1,4 +1,5 @@
-"""Who is who, in brat's stand-off and in Entity= of CoNLL-U: mentions that nest, overlap or have holes, and bad files."""
+"""Coreference in brat's stand-off and in Entity= of CoNLL-U: mentions that nest, overlap or have gaps, and bad
+files."""
 
 import os
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline.head_roles import brat, conllu
+from sightline.head_roles import conllu, coreference
 from sightline.head_roles.corpus import corpus_of
 
 SHARED = Path(os.environ.get("SIGHTLINE_DATA", Path(__file__).parents[3] / "shared" / "data")) / "litbank-coref"
@@ -26,7 +27,7 @@ def stretch(number: int, kind: str, words: str, text: str = TEXT, nth: int = 0) 
     return f"T{number}\t{kind} {start} {start + len(words)}\t{words}"
 
 
-def found(corpus) -> set:
+def links_of(corpus) -> set:
     """(relation, place of the word, places of the right words), and of all the words that stand for mentions."""
     return {
         (corpus.relations[r].name, int(q), tuple(corpus.keys[a:b].tolist()))
@@ -57,7 +58,7 @@ def test_entities_named_over_mentions(tmp_path):
         entity(61, "dog-1", MENTIONS[6]),
     ]
     corpus = corpus_of(folder(tmp_path, *MENTIONS, *named, "R1\tcop Arg1:T0 Arg2:T1", "#1\tNote T1\tx", ""))
-    assert found(corpus) == {
+    assert links_of(corpus) == {
         ("coref:pronoun", 9, (0,)),
         ("coref:name", 11, (0, 9)),
         ("coref:pronoun", 15, (13,)),
@@ -77,7 +78,11 @@ def test_entities_named_over_mentions(tmp_path):
 )
 def test_entities_by_equivalence_and_by_relation(tmp_path, same):
     corpus = corpus_of(folder(tmp_path, *same, *MENTIONS))  # a line may come before the mentions it names
-    assert found(corpus) == {("coref:pronoun", 9, (0,)), ("coref:name", 11, (0, 9)), ("coref:pronoun", 17, (0, 9, 11))}
+    assert links_of(corpus) == {
+        ("coref:pronoun", 9, (0,)),
+        ("coref:name", 11, (0, 9)),
+        ("coref:pronoun", 17, (0, 9, 11)),
+    }
 
 
 def test_a_mention_with_a_hole_and_mentions_that_overlap(tmp_path):
@@ -90,14 +95,14 @@ def test_a_mention_with_a_hole_and_mentions_that_overlap(tmp_path):
         "*\tCoref T2 T3",
     ]
     corpus = corpus_of(folder(tmp_path, *lines, text=text))
-    assert found(corpus) == {("coref:other", 4, (3,)), ("coref:pronoun", 7, (3, 4))}
+    assert links_of(corpus) == {("coref:other", 4, (3,)), ("coref:pronoun", 7, (3, 4))}
 
 
 def test_line_ends_count_as_they_stand(tmp_path):
     text = "Ann\r\nsaw \u00e9\r\nher"
     lines = ["T1\tPROP_PER 0 3\tAnn", "T2\tPRON_PER 12 15\ther", "*\tCoref T1 T2"]
     corpus = corpus_of(folder(tmp_path, *lines, text=text))
-    assert found(corpus) == {("coref:pronoun", 3, (0,))}
+    assert links_of(corpus) == {("coref:pronoun", 3, (0,))}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_line_ends_count_as_they_stand(tmp_path):
 )
 def test_what_is_not_stand_off(tmp_path, line, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        brat.mentions([folder(tmp_path, line) / "a.ann"])
+        coreference.of_brat([folder(tmp_path, line) / "a.ann"])
 
 
 def test_an_annotation_without_text(tmp_path):
@@ -131,7 +136,7 @@ def test_a_text_without_annotations(tmp_path):
     assert len(corpus) == 0 and corpus.note == "No link between two words was found."
 
 
-# --- Entity= -------------------------------------------------------------------------------------------------------------
+# --- Entity= --------------------------------------------------------------------------------------------------------
 
 # fmt: off
 ROWS = [
@@ -157,7 +162,7 @@ def test_entities_of_whole_documents(tmp_path):
     corpus = corpus_of(path, kind="coreference")
     assert [d.text for d in corpus.documents] == ["the head of Rome came del su dog", "it"]
     assert [d.mentions.tolist() for d in corpus.documents] == [[1, 3, 5, 6, 7], [0]]  # by the tree: head, not Rome
-    assert found(corpus) == {("coref:pronoun", 5, (1,)), ("coref:pronoun", 6, (3,))}
+    assert links_of(corpus) == {("coref:pronoun", 5, (1,)), ("coref:pronoun", 6, (3,))}
     assert corpus_of(path).note == 'Entity= is there too: kind "coreference" reads it.'
     assert len(corpus_of(path).documents) == 3
 
@@ -167,7 +172,7 @@ def test_an_entity_in_pieces_and_one_inside_itself(tmp_path):
         "1 A _ PROPN _ _ 4 x _ Entity=(e1[1/2]-p)", "2 b _ X _ _ 4 x _ _", "3 C _ PROPN _ _ 1 x _ Entity=(e1[2/2]-p)",
         "4 d _ NOUN _ _ 0 root _ Entity=(e1-p", "5 e _ PRON _ _ 4 x _ Entity=(e1-p)e1)",
     ]  # fmt: skip
-    assert found(corpus_of(conllu_of(tmp_path, rows), "coreference")) == {
+    assert links_of(corpus_of(conllu_of(tmp_path, rows), "coreference")) == {
         ("coref:nominal", 3, (0,)),
         ("coref:pronoun", 4, (0, 3)),
     }

@@ -1,4 +1,4 @@
-"""The door to corpora: what is recognised, links and texts of one's own, names and their bindings, and what is refused."""
+"""`corpus_of`: which formats are recognised, links and texts, bindings of scope, and what is refused."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ import pytest
 
 from sightline.head_roles.corpus import corpus_of
 from sightline.tasks import roles, scope
-from sightline.tasks.synthetic import named
+from sightline.tasks.synthetic import synthetic_task
 
 TEXT = "The cat chased its tail."
 
@@ -27,7 +27,7 @@ def test_links_of_ones_own(tmp_path):
     own = [link([15, 18], [0, 7], relation="owner"), link([15, 18], [19, 23], relation="owner"), link([0, 3], [4, 7])]
     corpus = corpus_of(lines(tmp_path, {"text": TEXT, "links": own}, {"text": "No links."}, {"text": " ", "links": []}))
     assert {name: len(rows) for name, rows in corpus.groups.items()} == {"owner": 1, "link": 1}
-    assert [(int(corpus.query[q]), int(k)) for q, k in zip(corpus.asker, corpus.keys, strict=True)] == [
+    assert [(int(corpus.query[q]), int(k)) for q, k in zip(corpus.question_of_key, corpus.keys, strict=True)] == [
         (3, 1),
         (3, 4),
         (0, 1),
@@ -116,7 +116,7 @@ def test_files_given_one_by_one_and_with_their_texts(tmp_path):
     assert corpus.document.tolist() == [0, 1] == [d.source for d in corpus.documents]
 
 
-# --- scope ---------------------------------------------------------------------------------------------------------------
+# --- scope ----------------------------------------------------------------------------------------------------------
 
 
 def test_bindings_are_those_of_scope(monkeypatch, tmp_path):
@@ -142,7 +142,7 @@ def test_bindings_are_those_of_scope(monkeypatch, tmp_path):
 def test_a_function_is_laid_out_as_it_was():
     source = 'async def f(a, *b, c=-1) -> int:\n    if a[0]:\n        return {1: (2, "x")}\n    return await g(a.b)\n'
     (function,) = roles.functions(source)
-    words, spaces = roles.laid_out(function.spelling, function.words)
+    words, spaces = roles.words_and_spaces(function.spelling, function.words)
     text = "".join(np.array([spaces, words]).T.ravel())
     assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(source))
 
@@ -153,7 +153,7 @@ def test_the_subjects_of_the_small_grammar(monkeypatch, tmp_path):
     assert len(corpus) == len(corpus.documents) == 300 and corpus.relations[0].name == "nsubj"
     assert corpus.keys.tolist() == [5 if d.words[0] != "the" else 1 for d in corpus.documents]
     assert corpus.query.tolist() == [len(d.words) - 1 for d in corpus.documents]
-    examples = named("agreement:attractors=0-3,examples=3000").parts()["test"]
+    examples = synthetic_task("agreement:attractors=0-3,examples=3000").parts()["test"]
     plural = [d.words[key].endswith("s") for d, key in zip(corpus.documents, corpus.keys, strict=True)]
     assert plural == examples.targets[examples.targets >= 0].bool().tolist()
     (tmp_path / "agreement").mkdir()  # what bears the name is meant

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sightline.head_roles.gold import Corpus, Document, Relation, asked, document_of
+from sightline.head_roles.gold import Corpus, Document, Relation, build_corpus, document_of
 
 PLAIN, AMONG = Relation("plain"), Relation("among", mentions=True)
 
@@ -21,7 +21,7 @@ def random_corpus(seed: int, documents: int = 7, links: int = 300) -> Corpus:
         number = int(rng.integers(documents))
         if words := len(texts[number].words):
             pairs.append((number, rng.integers(2), rng.integers(words), rng.integers(words)))
-    return asked(texts, [PLAIN, AMONG], pairs)
+    return build_corpus(texts, [PLAIN, AMONG], pairs)
 
 
 def as_sets(corpus: Corpus) -> dict:
@@ -37,7 +37,7 @@ def as_sets(corpus: Corpus) -> dict:
 def test_links_of_one_word_are_one_question():
     document = Document("d", tuple("abcd"), ("",) * 4)
     links = [(0, 0, 3, 1), (0, 0, 1, 1), (0, 0, 3, 0), (0, 0, 3, 1), (0, 1, 3, 0), (0, 1, 0, 3), (0, 1, 2, 2)]
-    corpus = asked([document], [PLAIN, AMONG], links)
+    corpus = build_corpus([document], [PLAIN, AMONG], links)
     assert as_sets(corpus) == {("d", "plain", 3): {0, 1}, ("d", "among", 3): {0}}
     assert corpus.distance.tolist() == [2, 3] and corpus.among_mentions.tolist() == [False, True]
 
@@ -83,7 +83,7 @@ def test_halves_hold_whole_documents_and_every_question(width):
     sources = [{corpus.documents[i].source for i in half} for half in halves]
     assert not sources[0] & sources[1] and abs(len(sources[0]) - len(sources[1])) <= 1
     for half in halves:
-        part, rows = corpus.take(half), corpus.asking(half)
+        part, rows = corpus.take(half), corpus.questions_of(half)
         assert len(part) == len(rows) > 0
         assert (part.query == corpus.query[rows]).all() and (part.relation == corpus.relation[rows]).all()
         assert (half[part.document] == corpus.document[rows]).all() and (part.distance == corpus.distance[rows]).all()
@@ -110,13 +110,13 @@ def test_a_cut_keeps_what_lies_in_the_first_window_of_its_word(seed, width, step
         )
         if kept := {key - start for key in answers if start <= key < stop}:
             expected[part, relation, query - start] = kept
-    found = as_sets(cut.take(range(len(cut.documents))))
+    kept = as_sets(cut.take(range(len(cut.documents))))
     numbers = {id(document): i for i, document in enumerate(cut.documents)}
     by_number = {}
     for i in range(len(cut)):
         right = set(cut.keys[cut.offsets[i] : cut.offsets[i + 1]].tolist())
         by_number[int(cut.document[i]), cut.relations[cut.relation[i]].name, int(cut.query[i])] = right
-    assert by_number == expected and len(numbers) == len(windows) and len(found) <= len(by_number)
+    assert by_number == expected and len(numbers) == len(windows) and len(kept) <= len(by_number)
     for (number, start, stop), part in zip(windows, cut.documents, strict=True):
         whole = corpus.documents[number]
         assert part.source == whole.source and part.words == whole.words[start:stop]
@@ -125,26 +125,26 @@ def test_a_cut_keeps_what_lies_in_the_first_window_of_its_word(seed, width, step
 
 def test_a_cut_has_its_own_text_and_ids():
     document = Document("d", ("ab", "c", "d"), (" ", " ", "\n"), ids=np.array([7, 8, 9]))
-    (part,) = asked([document], [], []).cut(np.array([[0, 1, 3]])).documents
+    (part,) = build_corpus([document], [], []).cut(np.array([[0, 1, 3]])).documents
     assert (part.text, part.ids.tolist(), part.name) == ("c\nd", [8, 9], "d, words 1 to 2")
 
 
 def test_groups_add_up_what_has_one_stem():
     names = ["nmod", "nmod:poss", "coref:name", "coref:pronoun", "acl:relcl<-", "acl:cleft<-", "flat:foreign"]
     document = Document("d", tuple("abcdefghi"), ("",) * 9)
-    corpus = asked([document], map(Relation, names), [(0, i, i + 1, 0) for i in range(len(names))])
+    corpus = build_corpus([document], map(Relation, names), [(0, i, i + 1, 0) for i in range(len(names))])
     groups = {name: corpus.query[rows].tolist() for name, rows in corpus.groups.items()}
     assert groups == {name: [i + 1] for i, name in enumerate(names)} | {"coref": [3, 4], "acl<-": [5, 6]}
 
 
 def test_a_corpus_without_questions():
-    corpus = asked([Document("e", (), ())], [], [])
-    for one in (corpus, asked([], [], []), corpus.cut(np.zeros((0, 3)))):
+    corpus = build_corpus([Document("e", (), ())], [], [])
+    for one in (corpus, build_corpus([], [], []), corpus.cut(np.zeros((0, 3)))):
         assert len(one) == len(one.distance) == len(one.among_mentions) == 0
         assert one.right(np.zeros((0, 2, 2), np.int64)).shape == (0, 2, 2)
 
 
-# --- documents -----------------------------------------------------------------------------------------------------------
+# --- documents ------------------------------------------------------------------------------------------------------
 
 
 def test_where_words_stand():

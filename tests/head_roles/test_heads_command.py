@@ -26,14 +26,14 @@ def folder(corpus, tokenizer, tmp_path_factory):  # noqa: F811
     tokenizer.save_pretrained(folder / "model")
     lines = []
     for number, document in enumerate(corpus.documents[:40]):
-        mine = [i for i in range(len(corpus)) if corpus.document[i] == number and corpus.relation[i] == 0]
+        questions = [i for i in range(len(corpus)) if corpus.document[i] == number and corpus.relation[i] == 0]
         links = [
             {
                 "from": document.spans[corpus.query[i]].tolist(),
                 "to": document.spans[corpus.keys[corpus.offsets[i]]].tolist(),
                 "relation": "det",
             }
-            for i in mine
+            for i in questions
         ]
         lines.append(json.dumps({"text": document.text, "links": links}))
     (folder / "det.jsonl").write_text("\n".join(lines))
@@ -97,7 +97,7 @@ def test_bad_input_is_one_sentence(folder):
 
 
 def test_relations_that_beat_their_baselines_are_printed_first_and_marked(capsys):
-    from sightline.cli.heads import _print
+    from sightline.cli.heads import _print_relations
 
     def row(name, questions, low):
         by = {"offset": -1, "by_offset": 0.2, "by_nearest": 0.1, "by_same_word": 0.0, "random": 0.1}
@@ -107,7 +107,7 @@ def test_relations_that_beat_their_baselines_are_printed_first_and_marked(capsys
         }  # fmt: skip
 
     rows = [row("nsubj", 900, -0.1), row("amod", 20, 0.2), row("det", 300, 0.1)]
-    _print({"model": "m", "layers": 1, "heads": 2, "relations": rows})
+    _print_relations({"model": "m", "layers": 1, "heads": 2, "relations": rows})
     lines = capsys.readouterr().out.splitlines()
     shown = [line for line in lines if any(name in line for name in ("nsubj", "amod", "det"))]
     assert [next(word for word in line.replace("\u2502", " ").split() if word != "*") for line in shown] == [

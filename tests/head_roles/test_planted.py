@@ -1,4 +1,4 @@
-"""Heads that were planted are found, and no others: a BERT whose weights are set by hand, on sentences whose trees are known."""
+"""Planted heads are reported, and no others: a BERT with weights set by hand, on sentences with known trees."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from sightline.head_roles.gold import Document, Relation, asked
+from sightline.head_roles.gold import Document, Relation, build_corpus
 from sightline.head_roles.report import heads
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "a", "dog", "bird", "saw", "big", "old", "red"]
@@ -71,7 +71,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def corpus():
-    """The dog saw a bird, with up to three adjectives before each: asked for are det, of each word its neighbours, and any."""
+    """The dog saw a bird, with up to three adjectives before each; relations: det, the neighbours of words, random."""
     random, documents, pairs = np.random.default_rng(0), [], []
     for number in range(160):
         words = []
@@ -85,17 +85,17 @@ def corpus():
         pairs += [(number, 3, i, random.integers(len(words))) for i in range(len(words))]
         spaces = ("", *[" "] * (len(words) - 1))
         documents.append(Document(f"sentence {number}", tuple(words), spaces, source=number))
-    return asked(documents, [Relation("det"), Relation("before"), Relation("after"), Relation("lot")], pairs)
+    return build_corpus(documents, [Relation("det"), Relation("before"), Relation("after"), Relation("lot")], pairs)
 
 
 @pytest.fixture(scope="module")
-def found(corpus, tokenizer, tmp_path_factory):
+def reported(corpus, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     return heads(planted(), corpus, tokenizer=tokenizer, out=folder / "out", tell=str), folder / "out"
 
 
-def test_each_relation_has_the_head_that_was_planted(found):
-    relations = {relation["relation"]: relation for relation in found[0]["relations"]}
+def test_each_relation_has_the_head_that_was_planted(reported):
+    relations = {relation["relation"]: relation for relation in reported[0]["relations"]}
     for name, head in {"det": (0, 3), "before": (1, 2), "after": (1, 1)}.items():
         best = relations[name]
         assert (best["layer"], best["head"], best["accuracy"]) == (*head, 1.0)
@@ -106,18 +106,18 @@ def test_each_relation_has_the_head_that_was_planted(found):
     assert shown["words"][shown["query"]] in ("the", "a") and shown["words"][shown["keys"][0]] in ("dog", "bird")
 
 
-def test_heads_are_called_what_they_are(found):
-    assert found[0]["syntactic"] == [{"layer": 0, "head": 3, "relations": ["det"]}]
-    assert found[0]["positional"] == [[0, 0, 0, 0], [0, 1, -1, 0]]
-    first = np.array(found[0]["measures"]["first"])
+def test_heads_are_called_what_they_are(reported):
+    assert reported[0]["syntactic"] == [{"layer": 0, "head": 3, "relations": ["det"]}]
+    assert reported[0]["positional"] == [[0, 0, 0, 0], [0, 1, -1, 0]]
+    first = np.array(reported[0]["measures"]["first"])
     assert np.argwhere(first > 0.9).tolist() == [[0, 0]]
-    offsets = np.array(found[0]["measures"]["offset_weight"])
+    offsets = np.array(reported[0]["measures"]["offset_weight"])
     assert np.argwhere(offsets > 0.9).tolist() == [[1, 1, 11], [1, 2, 9]]
 
 
-def test_a_text_of_equal_weights_has_known_measures(found):
+def test_a_text_of_equal_weights_has_known_measures(reported):
     """Head 1.0 was left empty: all its weights are one over the length."""
-    document, folder = found
+    document, folder = reported
     measures = {name: values[1][0] for name, values in document["measures"].items()}
     assert measures["sink"] == 0 and measures["confidence"] == pytest.approx(measures["first"], abs=1e-5)
     assert measures["special"] == pytest.approx(2 * measures["first"], abs=1e-5)
@@ -125,17 +125,25 @@ def test_a_text_of_equal_weights_has_known_measures(found):
     assert json.loads((folder / "heads.json").read_text("utf-8")) == document
 
 
-def test_a_report_on_other_words_is_refused_before_anything_is_measured(found, corpus, tokenizer, tmp_path):
+def test_a_report_on_other_words_is_refused_before_anything_is_measured(reported, corpus, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="expected beside it a report on the same words, got one of BertModel"):
-        heads(planted(), corpus.take(range(9)), beside=found[0], tokenizer=tokenizer, out=tmp_path / "out", tell=str)
+        heads(planted(), corpus.take(range(9)), beside=reported[0], tokenizer=tokenizer, out=tmp_path / "out", tell=str)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_tables_hold_a_row_for_each_head(found):
-    document, folder = found
+def test_the_tables_hold_a_row_for_each_head(reported):
+    document, folder = reported
     table = pyarrow.parquet.read_table(folder / "heads.parquet").to_pydict()
     assert len(table["layer"]) == LAYERS * HEADS
     assert table["first"] == [value for layer in document["measures"]["first"] for value in layer]
     relations = pyarrow.parquet.read_table(folder / "relations.parquet").to_pylist()
     (best,) = [r for r in relations if (r["relation"], r["layer"], r["head"]) == ("det", 0, 3)]
     assert best["chosen_at"] == best["accuracy"] == 1
+
+
+def test_texts_without_questions_have_a_table_of_relations_without_rows(tokenizer, tmp_path):
+    texts = build_corpus([Document(str(i), ("the", "dog"), ("", " "), source=i) for i in range(4)], [], [])
+    document = heads(planted(), texts, tokenizer=tokenizer, out=tmp_path, tell=str)
+    table = pyarrow.parquet.read_table(tmp_path / "relations.parquet")
+    assert table.column_names == ["relation", "layer", "head", "chosen_at", "accuracy"] and table.num_rows == 0
+    assert document["relations"] == [] and len(document["measures"]["entropy"]) == LAYERS

@@ -26,7 +26,7 @@ def spelled(corpus) -> set:
     """(relation, word that looks, word that is right) of every right answer."""
     return {
         (corpus.relations[corpus.relation[q]].name, words[corpus.query[q]], words[k])
-        for q, k in zip(corpus.asker, corpus.keys, strict=True)
+        for q, k in zip(corpus.question_of_key, corpus.keys, strict=True)
         for words in [corpus.documents[corpus.document[q]].words]
     }
 
@@ -41,7 +41,7 @@ def test_relations_both_ways(tmp_path):
         row(4, "cats", 2, "conj:and"),
         row(5, "sleep", 0, "root"),
     )
-    corpus = conllu.trees([path])
+    corpus = conllu.dependencies([path])
     assert corpus.documents[0].text == "a dog, cats sleep" and corpus.documents[0].name == "a.conllu:2"
     there = {("det", "a", "dog"), ("nsubj", "dog", "sleep"), ("punct", ",", "dog"), ("conj:and", "cats", "dog")}
     assert spelled(corpus) == there | {(name + "<-", key, query) for name, query, key in there}
@@ -50,9 +50,9 @@ def test_relations_both_ways(tmp_path):
 
 def test_a_head_of_several_asks_once(tmp_path):
     path = written(tmp_path, row(1, "x", 3, "conj"), row(2, "y", 3, "conj"), row(3, "z", 0, "root"))
-    corpus = conllu.trees([path])
+    corpus = conllu.dependencies([path])
     back = corpus.groups["conj<-"]
-    assert corpus.query[back].tolist() == [2] and corpus.keys[np.isin(corpus.asker, back)].tolist() == [0, 1]
+    assert corpus.query[back].tolist() == [2] and corpus.keys[np.isin(corpus.question_of_key, back)].tolist() == [0, 1]
     assert len(corpus.groups["conj"]) == 2
 
 
@@ -73,7 +73,7 @@ def test_multiword_tokens_and_empty_nodes(tmp_path):
         row(2, "nos", 1, "obj"),
         row(3, "!", 1, "punct"),
     )
-    corpus = conllu.trees([path])
+    corpus = conllu.dependencies([path])
     assert [d.text for d in corpus.documents] == ["don'tdu go", "vámonos!"]
     assert corpus.documents[0].words == ("do", "n't", "du", "go")
     there = {("aux", "do", "go"), ("advmod", "n't", "go"), ("case", "du", "go"), ("punct", "!", "vámonos")}
@@ -100,7 +100,7 @@ def test_sentences_without_words_are_counted(tmp_path):
 def test_words_without_heads_and_line_ends(tmp_path):
     path = tmp_path / "a.conllu"
     path.write_bytes("\r\n".join(["\ufeff# x", row(1, "x", 2, "det"), row(2, "y")]).encode())  # no last line end
-    assert spelled(conllu.trees([path])) == {("det", "x", "y"), ("det<-", "y", "x")}
+    assert spelled(conllu.dependencies([path])) == {("det", "x", "y"), ("det<-", "y", "x")}
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_words_without_heads_and_line_ends(tmp_path):
 )
 def test_what_is_not_conllu(tmp_path, rows, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        conllu.trees([written(tmp_path, *rows)])
+        conllu.dependencies([written(tmp_path, *rows)])
 
 
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "a.conllu"
     path.write_bytes(row(1, "x", 0).encode() + b"\n2\t\xff")
     with pytest.raises(ValueError, match=r"a\.conllu:2: expected UTF-8, got the byte 0xff"):
-        conllu.trees([path])
+        conllu.dependencies([path])
 
 
 def test_a_long_chain_is_no_circle(tmp_path):
     rows = [row(i, "x", i + 1, "dep") for i in range(1, 1000)] + [row(1000, "x", 0, "root")]
-    assert len(conllu.trees([written(tmp_path, *rows)])) == 2 * 999
+    assert len(conllu.dependencies([written(tmp_path, *rows)])) == 2 * 999
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="shared data: ud-english-ewt")

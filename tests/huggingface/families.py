@@ -1,8 +1,9 @@
-"""Tiny models of as many families as transformers can make from a configuration, so that claims about all models meet many.
+"""Tiny models of all families that transformers can make from a configuration, for claims about all models.
 
-A configuration is made from SMALL, as far as it has fields by those names (or by its own names for them), and from what SPECIAL
-says about its family. Every weight is then drawn anew, large enough that each token's output hangs on which keys it sees, and
-no bias, norm, sink or table of positions keeps the zeros or ones it starts from, since a zero hides that it was left out.
+A configuration is made from SMALL, as far as it has fields by those names (or by its own names for them), and from what
+SPECIAL says about its family. Every weight is then drawn anew, large enough that each token's output hangs on which
+keys it sees, and no bias, norm, sink or table of positions keeps the zeros or ones it starts from, since a zero hides
+that it was left out.
 """
 
 from __future__ import annotations
@@ -159,6 +160,6 @@ def _class_for(family: str, kind: type[PreTrainedConfig]) -> type[PreTrainedMode
     heads = {"encoder": "MaskedLM", "decoder": "CausalLM", "pair": "Seq2SeqLM"}[FAMILIES[family]]
     for auto in (getattr(transformers, f"AutoModelFor{heads}"), transformers.AutoModel):
         if kind in auto._model_mapping:
-            found = auto._model_mapping[kind]
-            return found[0] if isinstance(found, tuple) else found
+            kinds = auto._model_mapping[kind]
+            return kinds[0] if isinstance(kinds, tuple) else kinds
     raise KeyError(family)

@@ -1,4 +1,4 @@
-"""Folders of models for the tests: small random ones, as sentence-transformers saves them, with the words of a real tokenizer."""
+"""Folders of small random models, as sentence-transformers saves them, with the words of a real tokenizer."""
 
 from pathlib import Path
 

@@ -1,15 +1,15 @@
-"""Every class of heads of every family: small models of them, calls that try all they give back, and the comparison with eager."""
+"""Every class of heads of every family: small models, calls that try all their outputs, and the comparison with eager."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 
 import torch
 import transformers
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
+from sightline.huggingface.base_model import tensors_in
 from tests.huggingface.families import FAMILIES, SPECIAL, VOCABULARY, configuration, drawn_model
 
 LENGTHS = (7, 3, 13, 1)
@@ -54,18 +54,20 @@ def texts(head: str, family: str, side: str = "right") -> tuple[dict[str, Tensor
     ids = ids.masked_fill(~mask, 0)
     if side == "left":
         ids, mask = ids.flip(1), mask.flip(1)
-    given = {"input_ids": ids, "attention_mask": mask.long()}
+    arguments = {"input_ids": ids, "attention_mask": mask.long()}
     if head == "choices":
-        given = {name: value.unflatten(0, (2, 2)) for name, value in given.items()}
+        arguments = {name: value.unflatten(0, (2, 2)) for name, value in arguments.items()}
     elif FAMILIES[family] == "pair" and head not in ("texts", "answers", "causal LM"):
-        given["decoder_input_ids"] = ids[:, :4].clamp_min(4)
-    return given, mask
+        arguments["decoder_input_ids"] = ids[:, :4].clamp_min(4)
+    return arguments, mask
 
 
-def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) -> dict[str, Tensor]:
+def labels(head: str, arguments: dict[str, Tensor], mask: Tensor, on_padding: bool) -> dict[str, Tensor]:
     """Answers for the head's loss; of its tokens, also for those of padding if `on_padding`."""
-    if "decoder_input_ids" in given:
-        return {"labels": given["decoder_input_ids"] % LABELS if head == "tokens" else given["decoder_input_ids"]}
+    if "decoder_input_ids" in arguments:
+        return {
+            "labels": arguments["decoder_input_ids"] % LABELS if head == "tokens" else arguments["decoder_input_ids"]
+        }
     batch = len(mask)
     tokens = torch.arange(mask.numel()).view(mask.shape) % (LABELS if head == "tokens" else VOCABULARY)
     tokens = tokens if on_padding else tokens.masked_fill(~mask, -100)
@@ -82,69 +84,60 @@ def labels(head: str, given: dict[str, Tensor], mask: Tensor, on_padding: bool) 
     }.get(head, {})
 
 
-def differences(got, expected, mask: Tensor, close: float = CLOSE) -> list[str]:
+def differences(actual, expected, mask: Tensor, close: float = CLOSE) -> list[str]:
     """What differs between two calls' outputs, beside what stands in rows of padding."""
     if isinstance(expected, tuple):
-        got, expected = ({str(i): one for i, one in enumerate(outputs)} for outputs in (got, expected))
+        actual, expected = ({str(i): one for i, one in enumerate(outputs)} for outputs in (actual, expected))
     names = [n for n, value in expected.items() if value is not None and "past" not in n and n != "mems"]
-    wrong = [name for name in names if got.get(name) is None]
+    wrong = [name for name in names if actual.get(name) is None]
     for name in set(names) - set(wrong):
-        pairs = list(zip(tensors(got[name]), tensors(expected[name]), strict=False))
-        same = len(list(tensors(got[name]))) == len(list(tensors(expected[name])))
+        pairs = list(zip(tensors_in(actual[name]), tensors_in(expected[name]), strict=False))
+        same = len(list(tensors_in(actual[name]))) == len(list(tensors_in(expected[name])))
         if not same or not all(_same(a, b, mask, close) for a, b in pairs):
             wrong.append(name)
     return sorted(wrong)
 
 
-def tensors(value) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from chain.from_iterable(map(tensors, value.values()))
-    elif isinstance(value, tuple | list):
-        yield from chain.from_iterable(map(tensors, value))
-
-
-def _same(got: Tensor, expected: Tensor, mask: Tensor, close: float) -> bool:
-    if got.shape != expected.shape:
+def _same(actual: Tensor, expected: Tensor, mask: Tensor, close: float) -> bool:
+    if actual.shape != expected.shape:
         return False
     if expected.shape[:2] == mask.shape:
-        got, expected = got[mask], expected[mask]
+        actual, expected = actual[mask], expected[mask]
     elif expected.shape[1:3] == mask.shape:
-        got, expected = got[:, mask], expected[:, mask]
+        actual, expected = actual[:, mask], expected[:, mask]
     elif expected.dim() > 1 and len(expected) == mask.numel():
-        got, expected = got[mask.flatten()], expected[mask.flatten()]
+        actual, expected = actual[mask.flatten()], expected[mask.flatten()]
     scale = float(expected.nan_to_num().abs().max()) if expected.numel() else 0.0
-    return torch.allclose(got, expected, rtol=0, atol=close * max(scale, 1e-30), equal_nan=True)
+    return torch.allclose(actual, expected, rtol=0, atol=close * max(scale, 1e-30), equal_nan=True)
 
 
 Call = tuple[str, dict[str, Tensor], Tensor]  # what it tries, its arguments, and which rows are real
 
 
 def calls(family: str, head: str) -> Iterator[Call]:
-    """Calls of every kind: sides and kinds of padding, labels on it or not, texts without a token, tuples, hidden states."""
-    given, mask = texts(head, family)
-    yield "padded on the right", {**given, **labels(head, given, mask, False)}, mask
-    yield "labels on padding", {**given, **labels(head, given, mask, True)}, mask
-    yield "no labels", given, mask
-    yield "hidden states", {**given, "output_hidden_states": True}, mask
-    yield "a tuple", {**given, "return_dict": False}, mask
-    yield "a mask of truth values", {**given, "attention_mask": given["attention_mask"].bool()}, mask
+    """Calls of every kind: padding, labels on it or not, texts without a token, tuples, hidden states."""
+    arguments, mask = texts(head, family)
+    yield "padded on the right", {**arguments, **labels(head, arguments, mask, False)}, mask
+    yield "labels on padding", {**arguments, **labels(head, arguments, mask, True)}, mask
+    yield "no labels", arguments, mask
+    yield "hidden states", {**arguments, "output_hidden_states": True}, mask
+    yield "a tuple", {**arguments, "return_dict": False}, mask
+    yield "a mask of truth values", {**arguments, "attention_mask": arguments["attention_mask"].bool()}, mask
     left, at = texts(head, family, "left")
     yield "padded on the left", {**left, **labels(head, left, at, False)}, at
     yield "labels on padding on the left", {**left, **labels(head, left, at, True)}, at
-    other = given["input_ids"].masked_fill(~mask.view(given["input_ids"].shape), 7)
-    yield "other tokens on padding", {**given, "input_ids": other, **labels(head, given, mask, False)}, mask
+    other = arguments["input_ids"].masked_fill(~mask.view(arguments["input_ids"].shape), 7)
+    yield "other tokens on padding", {**arguments, "input_ids": other, **labels(head, arguments, mask, False)}, mask
     every = torch.ones_like(mask)
-    yield "no mask", {n: v.clamp_min(3) for n, v in given.items() if n != "attention_mask"}, every
-    yield "a mask of ones", {**given, "attention_mask": torch.ones_like(given["attention_mask"])}, every
+    yield "no mask", {n: v.clamp_min(3) for n, v in arguments.items() if n != "attention_mask"}, every
+    yield "a mask of ones", {**arguments, "attention_mask": torch.ones_like(arguments["attention_mask"])}, every
     if head == "choices":
         return
     for name, hidden in {"a text without a token": (1, slice(None)), "a hole": (2, 4)}.items():
         thin = mask.clone()
         thin[hidden] = False
-        masked = {"attention_mask": thin.long(), "input_ids": given["input_ids"].masked_fill(~thin, 0)}
-        yield name, {**given, **masked, **labels(head, given, thin, False)}, thin
-    yield "a mask of zeros", {**given, "attention_mask": 0 * given["attention_mask"]}, ~every
-    one = {name: value[1:2] for name, value in {**given, **labels(head, given, mask, False)}.items()}
+        masked = {"attention_mask": thin.long(), "input_ids": arguments["input_ids"].masked_fill(~thin, 0)}
+        yield name, {**arguments, **masked, **labels(head, arguments, thin, False)}, thin
+    yield "a mask of zeros", {**arguments, "attention_mask": 0 * arguments["attention_mask"]}, ~every
+    one = {name: value[1:2] for name, value in {**arguments, **labels(head, arguments, mask, False)}.items()}
     yield "a batch of one", one, mask[1:2]

@@ -1,4 +1,4 @@
-"""Small random models of a few families, with weights so large that a wrong key shows; and the way each takes a pack."""
+"""Small random models of a few families, with weights so large that a wrong key shows; and how each packs."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from sightline.huggingface.packability import Way
+from sightline.huggingface.base_model import Packability
 
 SMALL = {
     "vocab_size": 100,
@@ -71,12 +71,12 @@ def bart():
     )
 
 
-WAYS = {  # how each of these takes many sequences at once
-    bert: Way(True, 0),
-    roberta: Way(True, 2, 1),
-    llama: Way(True, 0),
-    gpt2: Way(True, 0),
-    t5: Way(False),
-    bart: Way(False),
+PACKABILITY = {  # how each of these takes many sequences at once
+    bert: Packability(True, 0),
+    roberta: Packability(True, 2, 1),
+    llama: Packability(True, 0),
+    gpt2: Packability(True, 0),
+    t5: Packability(False),
+    bart: Packability(False),
 }
-each_way = pytest.mark.parametrize("make", WAYS, ids=lambda make: make.__name__)
+each_model = pytest.mark.parametrize("make", PACKABILITY, ids=lambda make: make.__name__)

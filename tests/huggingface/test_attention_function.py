@@ -19,7 +19,7 @@ from transformers.cache_utils import StaticCache
 
 from sightline.attention import Pattern, watching
 from sightline.huggingface.attention_function import NAME, StandIn, attend, mask
-from sightline.huggingface.mask_rules import Reading, read
+from sightline.huggingface.mask_rules import MaskRule, mask_rule
 from sightline.huggingface.row_layout import Grid, Packing, packed, padded
 from tests.huggingface import small
 from tests.huggingface.small import SMALL, bert, drawn
@@ -127,7 +127,7 @@ def test_a_mask_function_of_the_users_own_making_is_evaluated():
         return k < 3
 
     function = masking_utils.or_masks(masking_utils.causal_mask_function, prefix)
-    assert read(function) is None
+    assert mask_rule(function) is None
     made = mask(2, 7, 7, mask_function=function, dtype=torch.float64)
     q, k, v = torch.randn(3, 2, 4, 7, 8, dtype=torch.float64)
     found, _ = attend(nn.Module(), q, k, v, made)
@@ -257,7 +257,7 @@ def test_a_cache_filled_in_pieces_gives_what_the_whole_text_gets(make, fixed):
 
 
 def test_weights_are_not_made_and_that_is_said():
-    with pytest.raises(ValueError, match="output_attentions=False, since no weights are made here; look with"):
+    with pytest.raises(ValueError, match="output_attentions=False, since no weights are computed here; look with"):
         under(bert(), NAME, input_ids=tokens(1, 5), output_attentions=True)
 
 
@@ -273,14 +273,14 @@ def test_an_argument_that_would_change_the_result_is_refused(name):
 )
 def test_a_model_that_computes_with_its_mask_is_refused(use):
     made = mask(1, 5, 5, mask_function=masking_utils.causal_mask_function)
-    with pytest.raises(ValueError, match="pass its mask on as it was made, but it computes with it"):
+    with pytest.raises(ValueError, match="pass its mask on unchanged, but it computes with it"):
         use(made)
 
 
 def test_a_mask_may_be_handed_on():
     made = mask(1, 5, 5, mask_function=masking_utils.causal_mask_function)
     for same in (made[:, :, :, :5], made.to(torch.float64), made.contiguous(), made.expand(1, 1, 5, 5)):
-        assert same.rule is made.rule
+        assert same.plan is made.plan
     assert made.shape == (1, 1, 5, 5) and made.dim() == 4 and made.dtype == torch.float32
 
 
@@ -309,13 +309,13 @@ def test_a_window_without_a_mask_is_causal_or_refused():
 
 def test_keys_in_an_unknown_order_are_refused():
     with pytest.raises(ValueError, match="the 4 queries among the 5 keys, got them from key 3 on"):
-        padded(Reading(Pattern(right=0)), Grid(1, 4, 5, first_query=3), torch.tensor([[1, 1, 1, 1, 0]]), "cpu")
+        padded(MaskRule(Pattern(right=0)), Grid(1, 4, 5, first_query=3), torch.tensor([[1, 1, 1, 1, 0]]), "cpu")
 
 
 def test_chunks_of_cross_attention_are_refused():
     packing = Packing(torch.tensor([0, 2, 4]), torch.tensor([0, 1, 4]))
     with pytest.raises(ValueError, match="the same offsets for queries and keys in chunks of 2"):
-        packed(packing, Grid(1, 4, 4), Reading(Pattern(right=0), chunk=2))
+        packed(packing, Grid(1, 4, 4), MaskRule(Pattern(right=0), chunk=2))
 
 
 # --- what it costs -----------------------------------------------------------------------------------------------------

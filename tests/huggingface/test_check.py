@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from sightline.huggingface import check
 from sightline.huggingface.check import Checked, Row
 from sightline.huggingface.row_layout import NAME
-from tests.huggingface.small import SMALL, bert, drawn, each_way
+from tests.huggingface.small import SMALL, bert, drawn, each_model
 
 
 class BertLastRow(BertForSequenceClassification):
@@ -22,7 +22,7 @@ class BertLastRow(BertForSequenceClassification):
         return SequenceClassifierOutput(logits=self.classifier(rows[:, -1]))
 
 
-@each_way
+@each_model
 def test_check_finds_these_exact_and_leaves_them_as_they_were(make):
     model = make()
     model.train()

@@ -30,12 +30,12 @@ def test_compiled_is_eager(make, use):
     model.set_attn_implementation(NAME) if use == "attention" else unpad(model)
     compiled = torch.compile(model, backend="eager")
     for lengths in ([5, 13, 1, 17], [3, 4], [9, 2, 9, 1, 1]):
-        given, rows = padded(lengths), []
+        arguments, rows = padded(lengths), []
         with watching(lambda request, _, rows=rows: rows.append(len(request.q))):
-            found = compiled(**given).last_hidden_state
-        real = given["attention_mask"].bool()
-        expected = beside(**given).last_hidden_state[real]
-        torch.testing.assert_close(found[real], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+            actual = compiled(**arguments).last_hidden_state
+        real = arguments["attention_mask"].bool()
+        expected = beside(**arguments).last_hidden_state[real]
+        torch.testing.assert_close(actual[real], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
         assert len(rows) == 2 and (use == "attention" or rows == [sum(lengths)] * 2)
 
 
@@ -44,9 +44,9 @@ def test_packed_input_that_would_be_dropped_on_the_way_is_refused():
     model = drawn(ModernBertModel(ModernBertConfig(**SMALL, **ids)))
     model.set_attn_implementation(NAME)
     compiled = torch.compile(model, backend="eager")
-    given = {"input_ids": torch.randint(5, 100, (1, 12)), "position_ids": torch.arange(12)[None] % 5}
+    arguments = {"input_ids": torch.randint(5, 100, (1, 12)), "position_ids": torch.arange(12)[None] % 5}
     with pytest.raises(ValueError, match="expected ModernBertModel to pass packed input on"):
-        compiled(**given)
+        compiled(**arguments)
 
 
 @torch.no_grad()
@@ -55,11 +55,11 @@ def test_packed_input_is_taken():
     model.set_attn_implementation(NAME)
     compiled = torch.compile(model, backend="eager")
     for lengths in ([5, 7], [2, 9, 4]):
-        given = torch.randint(5, 100, (1, sum(lengths)))
+        arguments = torch.randint(5, 100, (1, sum(lengths)))
         positions = torch.cat([torch.arange(n) for n in lengths])[None]
-        found = compiled(input_ids=given, position_ids=positions).last_hidden_state[0].split(lengths)
-        alone = [model(input_ids=one[None]).last_hidden_state[0] for one in given[0].split(lengths)]
-        torch.testing.assert_close(torch.cat(found), torch.cat(alone), rtol=1e-4, atol=1e-4)
+        actual = compiled(input_ids=arguments, position_ids=positions).last_hidden_state[0].split(lengths)
+        alone = [model(input_ids=one[None]).last_hidden_state[0] for one in arguments[0].split(lengths)]
+        torch.testing.assert_close(torch.cat(actual), torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -74,13 +74,13 @@ def test_a_compiled_forward_is_run_and_not_unpadded():
 
 @torch.no_grad()
 def test_a_model_compiled_before_unpad_and_one_compiled_in_place():
-    given = padded([5, 13, 1])
-    real = given["attention_mask"].bool()
-    expected = bert()(**given).last_hidden_state[real]
+    arguments = padded([5, 13, 1])
+    real = arguments["attention_mask"].bool()
+    expected = bert()(**arguments).last_hidden_state[real]
     for use in (lambda: unpad(torch.compile(bert(), backend="eager")), _compiled_in_place):
         model, rows = use(), []
         with watching(lambda request, _, rows=rows: rows.append(len(request.q))):
-            torch.testing.assert_close(model(**given).last_hidden_state[real], expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(model(**arguments).last_hidden_state[real], expected, rtol=1e-4, atol=1e-4)
         assert rows == [19, 19]
 
 

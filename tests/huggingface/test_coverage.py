@@ -1,8 +1,8 @@
-"""Every family that can be made small is examined in every use, beside eager attention; docs/coverage.md is what came of it.
+"""Every family that can be made small, in every use, beside eager attention; docs/coverage.md is the result.
 
-A use is proved or refused with a sentence; a wrong number fails the test, and so does a `check` that says something else.
-All is compared in float64, and models that round to float32 on their way are kept from it, so that a wrong key cannot hide
-behind a rounding error.
+A use is proved or refused with a sentence; a wrong number fails the test, and so does a `check` that says something
+else. All is compared in float64, and models that round to float32 on their way are kept from it, so that a wrong key
+cannot hide behind a rounding error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ token of a batch padded right and left, and of each sequence by itself; packed i
 with offsets and without, against each sequence alone; `run`; a padded call after `unpad`; eight greedy tokens and their logits,
 padded left; the gradient of every parameter. "routed" says what the attention was asked for in one forward; a dash, that there
 is no such use. For models of an encoder and a decoder, packed and run are of the encoder."""
-found: dict[str, dict[str, str]] = {}  # family -> use -> YES, NONE or the sentence of its refusal
+table: dict[str, dict[str, str]] = {}  # family -> use -> YES, NONE or the sentence of its refusal
 
 
 class Wide(TorchFunctionMode):
@@ -74,8 +74,8 @@ class Subject:
         if not self.targets:
             return {"input_ids": ids, "attention_mask": mask}, mask.bool()
         targets, real = _padded(self.targets, "right")
-        given = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": targets}
-        return {**given, "decoder_attention_mask": real}, real.bool()
+        arguments = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": targets}
+        return {**arguments, "decoder_attention_mask": real}, real.bool()
 
     @cached_property
     def routes(self) -> bool:
@@ -102,9 +102,9 @@ class Subject:
     @cached_property
     def expected(self) -> Tensor:
         """What eager attention gives the batch padded on the right."""
-        given, real = self.padded("right")
+        arguments, real = self.padded("right")
         with torch.no_grad():
-            return self.under("eager")(**given)[0][real]
+            return self.under("eager")(**arguments)[0][real]
 
     @property
     def first_position(self) -> int:
@@ -122,24 +122,24 @@ def _rows(outputs) -> Tensor:
     return outputs.last_hidden_state if "last_hidden_state" in outputs else outputs[0]
 
 
-def _same(got: Tensor, expected: Tensor, scale: float | None = None) -> bool:
+def _same(actual: Tensor, expected: Tensor, scale: float | None = None) -> bool:
     assert expected.isfinite().all() and expected.numel()
     scale = float(expected.abs().max()) if scale is None else scale
-    return got.shape == expected.shape and bool((got - expected).abs().max() <= CLOSE * scale)
+    return actual.shape == expected.shape and bool((actual - expected).abs().max() <= CLOSE * scale)
 
 
-# --- the uses: True is a proof, False is a fault, a ValueError is a refusal, None says that there is no such use --------------
+# --- the uses: True is a proof, False is a fault, a ValueError is a refusal, None says that there is no such use ------
 
 
 @torch.no_grad()
 def padded(subject: Subject) -> bool:
-    given, real = subject.padded("left")
-    expected = subject.under("eager")(**given)[0][real]
-    unmasked = subject.model(**{name: t for name, t in given.items() if "mask" not in name})[0][real]
+    arguments, real = subject.padded("left")
+    expected = subject.under("eager")(**arguments)[0][real]
+    unmasked = subject.model(**{name: t for name, t in arguments.items() if "mask" not in name})[0][real]
     assert not subject.routes or (unmasked - expected).abs().max() > 1e-3 * expected.abs().max()
-    left = _same(subject.under("sightline")(**given)[0][real], expected)
-    expected, (given, real) = subject.expected, subject.padded("right")
-    right = _same(subject.under("sightline")(**given)[0][real], expected)
+    left = _same(subject.under("sightline")(**arguments)[0][real], expected)
+    expected, (arguments, real) = subject.expected, subject.padded("right")
+    right = _same(subject.under("sightline")(**arguments)[0][real], expected)
     alone = subject.alone.split(LENGTHS)
     subject.under("sightline")
     pairs = zip(subject.sequences, alone, strict=True)
@@ -156,18 +156,18 @@ def packed(subject: Subject) -> bool | None:
         collate = DataCollatorWithFlattening(
             return_flash_attn_kwargs=offsets, position_ids_start=subject.first_position
         )
-        given = collate([{"input_ids": one} for one in subject.sequences])
-        del given["labels"]
+        arguments = collate([{"input_ids": one} for one in subject.sequences])
+        del arguments["labels"]
         calls = []
         try:
             with watching(lambda *_, calls=calls: calls.append(1)):
-                got = _rows(base(**given, **extra))[0]
+                actual = _rows(base(**arguments, **extra))[0]
         except ValueError as error:
             refusal = error
             continue
         if not calls:  # this part of the model is not routed: nothing of ours was asked
             return None
-        if not _same(got, expected):
+        if not _same(actual, expected):
             return False
         right = True
     if right is None:
@@ -178,43 +178,43 @@ def packed(subject: Subject) -> bool | None:
 @torch.no_grad()
 def run(subject: Subject) -> bool:
     expected = subject.alone
-    got = hf.run(subject.model, [*subject.sequences, []], tokens=16)
-    return got.lengths.tolist() == [*LENGTHS, 0] and _same(got.values, expected)
+    actual = hf.run(subject.model, [*subject.sequences, []], tokens=16)
+    return actual.lengths.tolist() == [*LENGTHS, 0] and _same(actual.values, expected)
 
 
 @torch.no_grad()
 def unpadded(subject: Subject) -> bool:
-    given, real = subject.padded("right")
+    arguments, real = subject.padded("right")
     expected = subject.expected
-    return _same(hf.unpad(copy.deepcopy(subject.model))(**given)[0][real], expected)
+    return _same(hf.unpad(copy.deepcopy(subject.model))(**arguments)[0][real], expected)
 
 
 @torch.no_grad()
 def generate(subject: Subject) -> bool | None:
     if not subject.model.can_generate():
         return None
-    given, _ = subject.padded("left")
-    given = {name: given[name] for name in ("input_ids", "attention_mask")}
-    how = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
-    how |= {"return_dict_in_generate": True, "output_logits": True}
-    expected, got = (subject.under(name).generate(**given, **how) for name in ("eager", "sightline"))
-    same = torch.equal(got.sequences, expected.sequences)
-    return same and _same(torch.stack(got.logits), torch.stack(expected.logits))
+    arguments, _ = subject.padded("left")
+    arguments = {name: arguments[name] for name in ("input_ids", "attention_mask")}
+    options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
+    options |= {"return_dict_in_generate": True, "output_logits": True}
+    expected, actual = (subject.under(name).generate(**arguments, **options) for name in ("eager", "sightline"))
+    same = torch.equal(actual.sequences, expected.sequences)
+    return same and _same(torch.stack(actual.logits), torch.stack(expected.logits))
 
 
 def gradient(subject: Subject) -> bool:
-    given, real = subject.padded("right")
-    wanted = [p for p in subject.model.parameters() if p.requires_grad and p.numel()]
+    arguments, real = subject.padded("right")
+    parameters = [p for p in subject.model.parameters() if p.requires_grad and p.numel()]
     grads = []
     for implementation in ("eager", "sightline"):
-        outputs = subject.under(implementation)(**given)[0][real]
+        outputs = subject.under(implementation)(**arguments)[0][real]
         loss = (outputs * torch.linspace(-1, 1, outputs.numel()).view_as(outputs)).sum() / len(outputs)
-        grads.append(torch.autograd.grad(loss, wanted, allow_unused=True))
+        grads.append(torch.autograd.grad(loss, parameters, allow_unused=True))
     pairs = [pair for pair in zip(*grads, strict=True) if pair != (None, None)]
     if any(one is None for pair in pairs for one in pair):
         return False
     largest = max(float(expected.abs().max()) for expected, _ in pairs)
-    return all(_same(got, expected, max(float(expected.abs().max()), 1e-3 * largest)) for expected, got in pairs)
+    return all(_same(actual, expected, max(float(expected.abs().max()), 1e-3 * largest)) for expected, actual in pairs)
 
 
 USES: dict[str, Callable[[Subject], bool | None]] = {
@@ -227,7 +227,7 @@ USES: dict[str, Callable[[Subject], bool | None]] = {
 }
 
 
-# --- the tests --------------------------------------------------------------------------------------------------------------
+# --- the tests --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +260,7 @@ def test_every_use_is_right_or_refused(family):
         cells = dict.fromkeys(USES, NONE) | {"run = alone": named, "unpad = eager": named}
     routed = NO if not subject.routes else named if checked["routed"].outcome == "exact" else REFUSED
     names = "|".join(sorted({type(part).__name__ for part in (subject.model, subject.base)}))
-    found[family] = {"routed": routed} | {use: re.sub(names, "MODEL", cell) for use, cell in cells.items()}
+    table[family] = {"routed": routed} | {use: re.sub(names, "MODEL", cell) for use, cell in cells.items()}
 
 
 def outcome(examine: Callable[[Subject], bool | None], subject: Subject) -> str:
@@ -277,16 +277,16 @@ def test_no_weight_is_zero(family):
 
 
 def test_the_page():
-    if found.keys() != FAMILIES.keys():
-        pytest.skip(f"{len(found)} of {len(FAMILIES)} families have run here: the page is written when all have")
-    routed = [family for family, cells in found.items() if cells["routed"] != NO]
-    proved = [family for family in routed if found[family]["padded = eager"] == YES]
-    assert len(proved) >= 60 and len(found) - len(routed) >= 12
+    if table.keys() != FAMILIES.keys():
+        pytest.skip(f"{len(table)} of {len(FAMILIES)} families have run here: the page is written when all have")
+    routed = [family for family, cells in table.items() if cells["routed"] != NO]
+    proved = [family for family in routed if table[family]["padded = eager"] == YES]
+    assert len(proved) >= 60 and len(table) - len(routed) >= 12
     write_part("", page(len(routed), len(proved)))
 
 
 def write_part(name: str, text: str) -> None:
-    """Replaces one part of the page, which begins at its heading, and leaves the other: "" is the first, down to OUTPUTS_PART."""
+    """Replaces one part of the page, which begins at its heading; "" is the first part, down to OUTPUTS_PART."""
     first, _, second = PAGE.read_text("utf-8").partition(OUTPUTS_PART)
     first, second = (first, "\n\n" + text) if name else (text + "\n", second)
     PAGE.write_text(first + (OUTPUTS_PART + second if second else ""), "utf-8")
@@ -298,10 +298,13 @@ def page(routed: int, proved: int) -> str:
     lines = [
         "# Families of Hugging Face models",
         "",
-        f"Written by `pytest tests/huggingface/test_coverage.py`, with transformers {version} and torch {torch_version}.",
+        f"Written by `pytest tests/huggingface/test_coverage.py`, with transformers {version} and torch "
+        f"{torch_version}.",
         "",
-        f"{len(found)} families: {routed} route their attention through transformers' interface, and of these {proved} give eager",
-        f"attention's values on padded input and {routed - proved} are refused; {len(found) - routed} compute their own attention, and are named and refused.",
+        f"{len(table)} families: {routed} route their attention through transformers' interface, and of these "
+        f"{proved} give eager",
+        f"attention's values on padded input and {routed - proved} are refused; {len(table) - routed} compute their "
+        "own attention, and are named and refused.",
         "",
         INTRODUCTION,
         "",
@@ -309,7 +312,7 @@ def page(routed: int, proved: int) -> str:
         "|---|" + "---|" * (1 + len(USES)),
     ]
     reasons = defaultdict(dict)
-    for family, (routes, *cells) in sorted((family, tuple(cells.values())) for family, cells in found.items()):
+    for family, (routes, *cells) in sorted((family, tuple(cells.values())) for family, cells in table.items()):
         shown = [cell if cell in (YES, NONE) else REFUSED for cell in cells]
         lines.append(f"| {family} | " + " | ".join([routes, *shown]) + " |")
         for cell in cells:

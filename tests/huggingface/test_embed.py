@@ -1,4 +1,4 @@
-"""Vectors must be those of sentence-transformers, in the order given; what cannot be followed exactly is refused with a sentence."""
+"""Vectors are those of sentence-transformers, in the order of the texts; what cannot be followed is refused."""
 
 import json
 import random
@@ -50,7 +50,7 @@ def copy(plain, tmp_path):
     return shutil.copytree(plain, tmp_path / "model")
 
 
-# ---- as sentence-transformers -------------------------------------------------------------------------------------------
+# ---- as sentence-transformers ----------------------------------------------------------------------------------------
 
 
 def test_a_real_model_gives_the_vectors_of_sentence_transformers_in_the_order_given(monkeypatch, capfd):
@@ -58,10 +58,10 @@ def test_a_real_model_gives_the_vectors_of_sentence_transformers_in_the_order_gi
     random.Random(0).shuffle(texts)
     expected = encode(MINILM, texts)
     capfd.readouterr()
-    found = embed(MINILM, iter(texts))
+    actual = embed(MINILM, iter(texts))
     assert capfd.readouterr().err.count("MiniLM") == 0  # nothing to be told
-    assert found.dtype == torch.float32 and found.shape == (10, 384)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert actual.dtype == torch.float32 and actual.shape == (10, 384)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
     monkeypatch.setattr(module, "WINDOW", 3)
     monkeypatch.setattr(module, "BATCHES", 1)
     torch.testing.assert_close(embed(MINILM, texts, tokens=64), expected, rtol=0, atol=1e-5)
@@ -113,9 +113,9 @@ def test_what_the_folder_says_is_done(case, tmp_path):
     torch.manual_seed(2)
     folder = save_sentence_transformer(tmp_path, *options.pop("after", list)(), **options)
     expected = encode(folder, TEXTS)
-    found = embed(folder, TEXTS)
-    assert found.shape == expected.shape
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    actual = embed(folder, TEXTS)
+    assert actual.shape == expected.shape
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_of_a_whole_encoder_and_decoder_the_encoder_is_taken(tmp_path):
@@ -140,14 +140,14 @@ def test_the_spelling_of_older_versions_and_their_lower_case(copy):
     config = json.loads((copy / "tokenizer_config.json").read_text())
     (copy / "tokenizer_config.json").write_text(json.dumps({**config, "do_lower_case": False}))
     texts = ["THE Cat sat", "the cat SAT", *TEXTS]
-    found = embed(copy, texts, truncate=True)
-    torch.testing.assert_close(found, encode(copy, texts), rtol=1e-5, atol=1e-5)
-    assert torch.equal(found[0], found[1]) and found.shape == (10, 32)
+    actual = embed(copy, texts, truncate=True)
+    torch.testing.assert_close(actual, encode(copy, texts), rtol=1e-5, atol=1e-5)
+    assert torch.equal(actual[0], actual[1]) and actual.shape == (10, 32)
     with pytest.raises(ValueError, match="text 4: expected at most 11 tokens"):
         embed(copy, texts)
 
 
-# ---- as the caller says -------------------------------------------------------------------------------------------------
+# ---- as the caller says ----------------------------------------------------------------------------------------------
 
 
 def test_pooling_and_length_one_as_the_caller_says():
@@ -163,10 +163,10 @@ def test_a_loaded_model_with_its_tokenizer(plain, capsys):
     model = AutoModel.from_pretrained(plain).train()
     tokenizer = AutoTokenizer.from_pretrained(plain)
     capsys.readouterr()
-    found = embed(model, TEXTS, tokenizer=tokenizer, pooling="mean")
+    actual = embed(model, TEXTS, tokenizer=tokenizer, pooling="mean")
     assert capsys.readouterr().err == ""
     assert model.training and next(model.parameters()).requires_grad
-    assert torch.equal(found, embed(plain, TEXTS, pooling="mean"))
+    assert torch.equal(actual, embed(plain, TEXTS, pooling="mean"))
     assert "the mean is taken" not in capsys.readouterr().err
     embed(plain, ["a"])
     assert "nothing here says how to pool, so the mean is taken" in capsys.readouterr().err
@@ -187,18 +187,18 @@ def test_no_texts_and_a_text_of_no_tokens(plain):
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     bare = PreTrainedTokenizerFast(tokenizer_object=words)
     model = AutoModel.from_pretrained(plain)
-    found = embed(model, ["a b", "", "b"], tokenizer=bare, pooling="mean")
-    assert not found[1].any() and found[[0, 2]].abs().sum(1).all()
+    actual = embed(model, ["a b", "", "b"], tokenizer=bare, pooling="mean")
+    assert not actual[1].any() and actual[[0, 2]].abs().sum(1).all()
 
 
 def test_bfloat16_is_near_and_given_in_float32():
-    exact, found = embed(MINILM, TEXTS), embed(MINILM, TEXTS, precision="bfloat16")
+    exact, actual = embed(MINILM, TEXTS), embed(MINILM, TEXTS, precision="bfloat16")
     theirs = SentenceTransformer(str(MINILM), device="cpu", model_kwargs={"dtype": torch.bfloat16})
     error = (theirs.encode(TEXTS, convert_to_tensor=True).float() - exact).abs().max()
-    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() <= 2 * error + 1e-6
+    assert actual.dtype == torch.float32 and 0 < (actual - exact).abs().max() <= 2 * error + 1e-6
 
 
-# ---- bad input ----------------------------------------------------------------------------------------------------------
+# ---- bad input -------------------------------------------------------------------------------------------------------
 
 
 def change(path, **values):
@@ -233,7 +233,7 @@ SPOILT = {
     "NaN in a word": (nan_in_a_word, "text 1: expected a vector of numbers, got .* infinity in embeddings.word_embeddings"),
     "no tokenizer": (lambda f: [drop(f / f"tokenizer{end}.json") for end in ("", "_config")], "expected a tokenizer beside the model, got one without words"),
     "a tokenizer that does not read": (lambda f: (f / "tokenizer.json").write_text("{"), "expected a tokenizer beside the model"),
-    "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got a file that"),
+    "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got: "),
     "modules that are none": (lambda f: (f / "modules.json").write_text("{}"), "expected a JSON list, got a dict"),
 }  # fmt: skip
 
@@ -270,9 +270,9 @@ ODD = {
 
 
 def modules(folder, number, kind):
-    found = json.loads((folder / "modules.json").read_text())
-    found[number]["type"] = kind
-    (folder / "modules.json").write_text(json.dumps(found))
+    listed = json.loads((folder / "modules.json").read_text())
+    listed[number]["type"] = kind
+    (folder / "modules.json").write_text(json.dumps(listed))
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_a_batch_that_does_not_fit_is_said(plain, monkeypatch):
         embedder([("text 0", "a")])
 
 
-# ---- the hub ------------------------------------------------------------------------------------------------------------
+# ---- the hub ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_name_on_the_hub_is_read_from_its_copies_as_a_folder_is(whole, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What texts come as, whatever holds them: each in its place, none cut in silence, and all looked at before the first is computed."""
+"""Texts in every container: each in its place, none cut in silence, all checked before the first is computed."""
 
 import sys
 from pathlib import Path
@@ -87,11 +87,11 @@ def test_what_are_no_texts_is_said_before_the_model_is_loaded(case):
 
 
 def test_pairs_are_pairs(plain, tmp_path):
-    for given in (["ab", "cd"], [("one", "a", 3)], [("one",)], pandas.DataFrame(FRAME), {"one": "a"}):
+    for source in (["ab", "cd"], [("one", "a", 3)], [("one",)], pandas.DataFrame(FRAME), {"one": "a"}):
         with pytest.raises(
             TypeError, match=r"embed: expected (\(name, text\)|an iterable of \(name, text\) pairs), got"
         ):
-            embed_to_file(plain, given, tmp_path / "v.npy")
+            embed_to_file(plain, source, tmp_path / "v.npy")
     assert not list(tmp_path.iterdir())
 
 
@@ -143,7 +143,7 @@ def test_whatever_the_caller_is_in_the_vectors_are_the_same(plain, expected):
 def test_other_models_say_what_to_give():
     model, tokenizer = AutoModel.from_pretrained(MINILM), AutoTokenizer.from_pretrained(MINILM)
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
-    for given, options, expected in (
+    for source, options, expected in (
         (SentenceTransformer(str(MINILM), device="cpu"), {}, r"got a sentence_transformers SentenceTransformer; .*unpad\(model\).encode\(texts\)"),
         (adapted, {"tokenizer": tokenizer}, r"got a peft PeftModel; give model.merge_and_unload\(\)"),
         (model, {"tokenizer": tokenizer.backend_tokenizer}, "tokenizer: expected one of transformers, got a tokenizers Tokenizer"),
@@ -151,4 +151,4 @@ def test_other_models_say_what_to_give():
         (MINILM, {"tokenizer": tokenizer}, "expected no tokenizer beside .*, which has its own"),
     ):  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=expected):
-            embed(given, TEXTS, **options)
+            embed(source, TEXTS, **options)

@@ -1,4 +1,4 @@
-"""The first use of a model, from eight threads at once: each gets its own rows, whatever the others do with the model."""
+"""The first use of a model, from eight threads at once: each gets its own rows."""
 
 import os
 import signal
@@ -125,7 +125,7 @@ def test_a_trial_beside_threads_that_are_inside_the_model():
 
 
 def test_a_child_forked_during_a_trial_does_not_wait_for_it():
-    with packability._one_at_a_time:  # as by a thread that is not there in the child
+    with packability._trials.lock:  # as by a thread that is not there in the child
         child = os.fork()
         if child == 0:
             signal.alarm(60)
@@ -147,11 +147,11 @@ def test_the_trainer_in_bfloat16_on_packed_batches(tmp_path):
         )
         model = BertForMaskedLM(config)
         model.set_attn_implementation("sightline")
-        how = {"per_device_train_batch_size": 4, "max_steps": 4, "report_to": "none", "disable_tqdm": True}
-        how |= {"save_strategy": "no", "use_cpu": True, "logging_steps": 1, "dataloader_pin_memory": False}
+        options = {"per_device_train_batch_size": 4, "max_steps": 4, "report_to": "none", "disable_tqdm": True}
+        options |= {"save_strategy": "no", "use_cpu": True, "logging_steps": 1, "dataloader_pin_memory": False}
         trainer = Trainer(
             model,
-            TrainingArguments(str(tmp_path), bf16=narrow, **how),
+            TrainingArguments(str(tmp_path), bf16=narrow, **options),
             train_dataset=[{"input_ids": text, "labels": text} for text in texts],
             data_collator=DataCollatorWithFlattening(return_flash_attn_kwargs=True),
         )

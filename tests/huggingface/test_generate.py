@@ -1,4 +1,4 @@
-"""Generation must choose the tokens that eager attention chooses: with every cache, without one, padded, and with beams."""
+"""Generation chooses the tokens that eager attention chooses: with every cache, without, padded, and with beams."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ BOTH = {
         forced_eos_token_id=None,
     ),
 }
-WAYS = {
+SEARCHES = {
     "growing cache": {},
     "fixed cache": {"cache_implementation": "static"},
     "no cache": {"use_cache": False},
@@ -96,7 +96,7 @@ WAYS = {
 }
 
 
-def made(config):
+def drawn(config):
     set_seed(0)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     return auto.from_config(config, attn_implementation="eager").eval()
@@ -112,51 +112,57 @@ def prompt(lengths, left: bool):
     return {"input_ids": ids, "attention_mask": real.long()}
 
 
-def compare(model, inputs, **how):
+def compare(model, inputs, **options):
     """Greedy tokens, and the logits they were chosen by, under both implementations."""
-    how = {"max_new_tokens": NEW, "do_sample": False, "output_logits": True, "return_dict_in_generate": True, **how}
+    options = {
+        "max_new_tokens": NEW,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+        **options,
+    }
     model.set_attn_implementation("eager")
-    expected = model.generate(**inputs, **how)
+    expected = model.generate(**inputs, **options)
     model.set_attn_implementation("sightline")
     calls = []
     with watching(lambda *_: calls.append(1)):
-        found = model.generate(**inputs, **how)
+        outputs = model.generate(**inputs, **options)
     assert calls
-    assert found.sequences.tolist() == expected.sequences.tolist()
-    for step, (got, wanted) in enumerate(zip(found.logits, expected.logits, strict=True)):
-        error = (got - wanted).abs().max() / wanted.abs().max()
+    assert outputs.sequences.tolist() == expected.sequences.tolist()
+    for step, (ours, theirs) in enumerate(zip(outputs.logits, expected.logits, strict=True)):
+        error = (ours - theirs).abs().max() / theirs.abs().max()
         assert error <= 1e-5, f"step {step}: {error:.1e}"
     return expected
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("family", DECODERS)
-def test_decoder_chooses_eagers_tokens(family, way):
-    expected = compare(made(DECODERS[family]()), prompt(LENGTHS, left=True), **WAYS[way])
+def test_decoder_chooses_eagers_tokens(family, search):
+    expected = compare(drawn(DECODERS[family]()), prompt(LENGTHS, left=True), **SEARCHES[search])
     new = expected.sequences[:, max(LENGTHS) :]
     assert new.shape[1] == NEW and len(new.unique()) > NEW  # a model that repeats itself would prove little
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("family", BOTH)
-def test_encoder_decoder_chooses_eagers_tokens(family, way):
+def test_encoder_decoder_chooses_eagers_tokens(family, search):
     # Tied to its embeddings, such a model would say one token again and again.
-    how = {**WAYS[way], "no_repeat_ngram_size": 1}
-    expected = compare(made(BOTH[family]()), prompt(LENGTHS, left=False), **how)
+    options = {**SEARCHES[search], "no_repeat_ngram_size": 1}
+    expected = compare(drawn(BOTH[family]()), prompt(LENGTHS, left=False), **options)
     assert len(expected.sequences.unique(dim=0)) == len(LENGTHS)  # what is said depends on the text
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 31])
 @pytest.mark.parametrize("family", DECODERS)
 def test_one_prompt_of_any_length(family, length):
-    compare(made(DECODERS[family]()), {"input_ids": prompt((length,), left=True)["input_ids"]})
+    compare(drawn(DECODERS[family]()), {"input_ids": prompt((length,), left=True)["input_ids"]})
 
 
 @pytest.mark.parametrize("family", ["mistral, window", "gemma2, soft caps and windows", "gpt_oss, sinks and windows"])
 def test_windows_are_shorter_than_the_texts(family):
     """Else the comparisons above would not see a window that is ignored."""
     config = DECODERS[family]()
-    model = made(config)
+    model = drawn(config)
     inputs = prompt(LENGTHS, left=True)
     model.set_attn_implementation("sightline")
     with torch.no_grad():
@@ -172,7 +178,7 @@ def test_windows_are_shorter_than_the_texts(family):
 
 def test_a_prompt_goes_on_from_its_cache():
     """A chat: the first answer's cache serves the second question, which comes as several tokens at once."""
-    model = made(DECODERS["gpt_oss, sinks and windows"]())
+    model = drawn(DECODERS["gpt_oss, sinks and windows"]())
     outputs = {}
     for name in ("eager", "sightline"):
         model.set_attn_implementation(name)
@@ -185,11 +191,11 @@ def test_a_prompt_goes_on_from_its_cache():
 
 
 def test_one_prompt_is_not_changed_by_others_beside_it():
-    model = made(DECODERS["llama"]())
+    model = drawn(DECODERS["llama"]())
     model.set_attn_implementation("sightline")
     inputs = prompt(LENGTHS, left=True)
     together = model.generate(**inputs, max_new_tokens=NEW, do_sample=False)[:, max(LENGTHS) :]
     for ids, mask, expected in zip(inputs["input_ids"], inputs["attention_mask"], together, strict=True):
         alone = ids[mask.bool()][None]
-        found = model.generate(alone, max_new_tokens=NEW, do_sample=False)[:, alone.shape[1] :]
-        assert found[0].tolist() == expected.tolist()
+        outputs = model.generate(alone, max_new_tokens=NEW, do_sample=False)[:, alone.shape[1] :]
+        assert outputs[0].tolist() == expected.tolist()

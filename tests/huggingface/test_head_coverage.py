@@ -1,6 +1,7 @@
-"""Every output of every head class, after `unpad`, is eager attention's: shape and value, loss and gradient; or it is refused.
+"""Every output of every head class, after `unpad`, is that of eager attention, loss and gradient too; or it is refused.
 
-A few families in every kind of call here; all of them when long tests run, which also writes the second table of the page.
+A few families in every kind of call here; all of them when long tests run, which also writes the second table of the
+page.
 """
 
 from __future__ import annotations
@@ -62,49 +63,49 @@ def examined(family: str, head: str) -> Cell | None:
     except ValueError:
         cell.state = REFUSED
         beside.set_attn_implementation(NAME)
-    for number, (name, given, mask) in enumerate(calls(family, head)):
+    for number, (name, arguments, mask) in enumerate(calls(family, head)):
         packed: list[bool] = []
         try:
             with torch.no_grad():
-                expected = model(**given)
+                expected = model(**arguments)
         except (ValueError, AttributeError, RuntimeError, TypeError, AssertionError, IndexError):  # no call for it
             continue
         with torch.no_grad(), watching(lambda *_, p=packed: p.append(packing_in_use.get() is not None)):
             try:
-                found = beside(**given)
+                actual = beside(**arguments)
             except ValueError as refusal:  # attention that is none of ours, as the first table says
                 assert cell.state == REFUSED and "sightline" in str(refusal), (name, refusal)
                 return cell
         if not packed:
             return None
         cell.compared += 1
-        cell.wrong += [f"{name}: {output}" for output in differences(found, expected, mask)]
+        cell.wrong += [f"{name}: {output}" for output in differences(actual, expected, mask)]
         if number == 0:
             cell.state = PACKED if any(packed) else cell.state
-            if "loss" in expected and not _same_gradients(model, beside, given):
+            if "loss" in expected and not _same_gradients(model, beside, arguments):
                 cell.wrong.append("gradients")
     return cell
 
 
-def _draws(model, given) -> bool:
+def _draws(model, arguments) -> bool:
     """Whether the model draws random numbers in training, as routers that explore do."""
     model.train()
     before = torch.get_rng_state()
     with torch.no_grad():
-        model(**given)
+        model(**arguments)
     return not torch.equal(before, torch.get_rng_state())
 
 
-def _same_gradients(model, beside, given) -> bool:
+def _same_gradients(model, beside, arguments) -> bool:
     grads, losses = [], []
     for part in (*model.modules(), *beside.modules()):
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0  # some heads drop out whatever the configuration says
-    trains = not _draws(model, given)
+    trains = not _draws(model, arguments)
     for one in (model, beside):
         one.train(trains)
         parameters = [parameter for parameter in one.parameters() if parameter.numel() and parameter.requires_grad]
-        loss = one(**given).loss
+        loss = one(**arguments).loss
         losses.append(bool(loss.isfinite()))
         grads.append(torch.autograd.grad(loss, parameters, allow_unused=True))
         one.eval()
@@ -114,7 +115,7 @@ def _same_gradients(model, beside, given) -> bool:
     if any(one is None for pair in pairs for one in pair):
         return False
     largest = max(float(expected.abs().max()) for expected, _ in pairs)
-    return all(bool((found - expected).abs().max() <= 1e-9 * largest) for expected, found in pairs)
+    return all(bool((actual - expected).abs().max() <= 1e-9 * largest) for expected, actual in pairs)
 
 
 @pytest.mark.parametrize("family", SAMPLE)

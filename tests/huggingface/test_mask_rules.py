@@ -5,7 +5,7 @@ import torch
 from transformers import masking_utils
 
 from sightline.attention import FULL, Pattern
-from sightline.huggingface.mask_rules import Reading, read
+from sightline.huggingface.mask_rules import MaskRule, mask_rule
 
 MASKS = {
     "causal": (masking_utils.causal_mask_function, Pattern(right=0)),
@@ -18,7 +18,7 @@ MASKS = {
 @pytest.mark.parametrize("name", MASKS)
 def test_a_mask_is_read_as_transformers_evaluates_it(name):
     function, pattern = MASKS[name]
-    assert read(function) == Reading(pattern)
+    assert mask_rule(function) == MaskRule(pattern)
     seen = masking_utils.sdpa_mask(
         1, 11, 11, mask_function=function, allow_is_causal_skip=False, allow_is_bidirectional_skip=False
     )[0, 0]
@@ -31,6 +31,6 @@ def test_a_mask_is_read_as_transformers_evaluates_it(name):
 
 def test_masks_that_cannot_be_joined_are_not_read():
     two = masking_utils.and_masks(*(masking_utils.chunked_overlay(n, torch.zeros(1)) for n in (2, 3)))
-    assert read(two) is None
-    assert read(masking_utils.and_masks(lambda *_: torch.ones(()), masking_utils.causal_mask_function)) is None
-    assert read(None) is None
+    assert mask_rule(two) is None
+    assert mask_rule(masking_utils.and_masks(lambda *_: torch.ones(()), masking_utils.causal_mask_function)) is None
+    assert mask_rule(None) is None

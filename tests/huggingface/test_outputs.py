@@ -131,20 +131,20 @@ CALLS = {  # what is called, with what beside ids and mask, and whether it runs 
 
 def compared(make, extra, prepare=unpad) -> tuple[list[str], bool]:
     """(what differs from eager attention, whether the call ran packed)"""
-    given = {"input_ids": IDS, "attention_mask": MASK, **extra}
-    given = {name: value for name, value in given.items() if value is not None}
+    arguments = {"input_ids": IDS, "attention_mask": MASK, **extra}
+    arguments = {name: value for name, value in arguments.items() if value is not None}
     model = make()
     beside, packed = copy.deepcopy(model), []
     model.set_attn_implementation("eager")
     prepare(beside)
     with torch.no_grad(), watching(lambda *_: packed.append(packing_in_use.get() is not None)):
-        expected, found = model(**given), beside(**given)
+        expected, actual = model(**arguments), beside(**arguments)
     if isinstance(expected, tuple):
-        expected, found = ([t for t in o if isinstance(t, (torch.Tensor, tuple))] for o in (expected, found))
-        expected, found = tuple(expected), tuple(found)
+        expected, actual = ([t for t in o if isinstance(t, (torch.Tensor, tuple))] for o in (expected, actual))
+        expected, actual = tuple(expected), tuple(actual)
     else:
-        expected, found = ({n: v for n, v in o.items() if "past" not in n} for o in (expected, found))
-    return differences(found, expected, given["attention_mask"].bool(), 2e-5), packed[-1]
+        expected, actual = ({n: v for n, v in o.items() if "past" not in n} for o in (expected, actual))
+    return differences(actual, expected, arguments["attention_mask"].bool(), 2e-5), packed[-1]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -166,8 +166,8 @@ def test_a_head_that_is_set_otherwise_is_tried_anew():
     for which in ("mean of the real", "mean"):
         model.which = beside.which = which
         with torch.no_grad():
-            found, expected = (m(input_ids=IDS, attention_mask=MASK)[0] for m in (model, beside))
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            actual, expected = (m(input_ids=IDS, attention_mask=MASK)[0] for m in (model, beside))
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 WHOLE = {"bert": texts, "llama": classified, "two heads": lambda: gpt2(GPT2DoubleHeadsModel), "own": reading("mean")}
@@ -176,12 +176,12 @@ WHOLE = {"bert": texts, "llama": classified, "two heads": lambda: gpt2(GPT2Doubl
 @pytest.mark.parametrize("make", WHOLE.values(), ids=WHOLE)
 @pytest.mark.parametrize("offsets", [False, True])
 def test_packed_texts_are_not_answered_as_one(make, offsets):
-    model, given = make(), {"input_ids": 5 + torch.arange(9)[None], "position_ids": SEVERAL}
+    model, arguments = make(), {"input_ids": 5 + torch.arange(9)[None], "position_ids": SEVERAL}
     model.set_attn_implementation(NAME)
     if offsets:
-        given |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), torch.tensor([0, 4, 9]))
+        arguments |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), torch.tensor([0, 4, 9]))
     with pytest.raises(ValueError, match="expected padded input, got packed texts in one row, for which it gives one"):
-        model(**given)
+        model(**arguments)
     model(input_ids=IDS[:1])  # one text is no pack
 
 
@@ -190,11 +190,11 @@ def test_packed_texts_are_answered_token_by_token():
     model.set_attn_implementation(NAME)
     ids = 5 + torch.arange(9)[None]
     with torch.no_grad():
-        found = model(input_ids=ids, position_ids=SEVERAL).logits[0].split([4, 5])
-        for mine, one in zip(found, ids.split([4, 5], 1), strict=True):
-            torch.testing.assert_close(mine, model(input_ids=one).logits[0], rtol=1e-4, atol=1e-4)
+        actual = model(input_ids=ids, position_ids=SEVERAL).logits[0].split([4, 5])
+        for ours, one in zip(actual, ids.split([4, 5], 1), strict=True):
+            torch.testing.assert_close(ours, model(input_ids=one).logits[0], rtol=1e-4, atol=1e-4)
 
 
 def test_weights_of_attention_are_refused():
-    with pytest.raises(ValueError, match="expected output_attentions=False, since no weights are made here"):
+    with pytest.raises(ValueError, match="expected output_attentions=False, since no weights are computed here"):
         unpad(bert())(input_ids=IDS, attention_mask=MASK, output_attentions=True)

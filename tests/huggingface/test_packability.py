@@ -1,4 +1,4 @@
-"""The proof of how a model packs: made on a twin, whatever the caller's context, for the model as it is now, and strict."""
+"""The proof of how a model packs: on a twin, whatever the caller's context, for the model as it is now, and strict."""
 
 import copy
 import gc
@@ -12,9 +12,10 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, Roberta
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.packability import Way, way_of
-from sightline.huggingface.twin import apart
-from tests.huggingface.small import SMALL, bert, drawn, llama, roberta
+from sightline.huggingface.base_model import Packability
+from sightline.huggingface.packability import enable_packing
+from sightline.huggingface.twin import try_on_twin
+from tests.huggingface.small import PACKABILITY, SMALL, bert, drawn, llama, roberta
 
 MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] * 7 + [0] * 2])
 IDS = torch.randint(5, 100, MASK.shape, generator=torch.Generator().manual_seed(3))
@@ -68,7 +69,7 @@ class Across(nn.Module):
         return x + self.gate * self.over(x.transpose(1, 2)).transpose(1, 2)
 
 
-# --- the caller's model and context -----------------------------------------------------------------------------------------
+# --- the caller's model and context -----------------------------------------------------------------------------------
 
 
 def test_the_model_is_neither_run_nor_changed():
@@ -80,7 +81,7 @@ def test_the_model_is_neither_run_nor_changed():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes, hooks = ([getattr(part, what) for part in model.modules()] for what in ("training", "_forward_hooks"))
     hooks = [dict(one) for one in hooks]
-    assert way_of(model) == Way(True, 0)
+    assert enable_packing(model) == Packability(True, 0)
     assert not calls and [part.training for part in model.modules()] == modes
     assert [dict(part._forward_hooks) for part in model.modules()] == hooks
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -137,12 +138,12 @@ def test_a_refused_model_keeps_its_attention_and_is_tried_anew():
 
 def test_a_model_is_freed_when_nobody_holds_it():
     model = bert()
-    way_of(model)
-    gone = weakref.ref(model)
+    enable_packing(model)
+    reference = weakref.ref(model)
     gc.disable()
     try:
         del model
-        assert gone() is None
+        assert reference() is None
     finally:
         gc.enable()
 
@@ -159,12 +160,12 @@ def test_the_twin_has_parts_of_its_own_over_the_same_weights():
         seen["settings"] = twin.config is model.config
         return threading.current_thread()
 
-    assert apart(model.train(), trial) is not threading.current_thread()
-    wanted = {"kind": BertModel, "training": False, "gradients": False, "same": True, "parts": set(), "settings": False}
-    assert seen == wanted
+    assert try_on_twin(model.train(), trial) is not threading.current_thread()
+    no = dict.fromkeys(("training", "gradients", "settings"), False)
+    assert seen == {"kind": BertModel, "same": True, "parts": set(), **no}
 
 
-# --- a model that changes after the proof ---------------------------------------------------------------------------------
+# --- a model that changes after the proof -----------------------------------------------------------------------------
 
 
 def test_a_part_put_in_afterwards_is_seen():
@@ -183,10 +184,10 @@ def test_a_part_put_in_afterwards_is_seen():
 
 def test_settings_changed_afterwards_are_seen():
     model = unpad(roberta())
-    assert way_of(model) == Way(True, 2, 1)
+    assert enable_packing(model) == Packability(True, 2, 1)
     model.config.pad_token_id = 4
     model.embeddings.padding_idx = 4
-    assert way_of(model) == Way(True, 5, 4)
+    assert enable_packing(model) == Packability(True, 5, 4)
     assert packs(model)
 
 
@@ -204,10 +205,10 @@ def test_tables_of_another_size_and_other_precisions_go_on():
         assert worked == {int(MASK.sum())}
 
 
-@pytest.mark.parametrize("way", ["gate", "weights"])
-def test_weights_that_are_zero_today_hide_nothing(way):
+@pytest.mark.parametrize("hidden", ["gate", "weights"])
+def test_weights_that_are_zero_today_hide_nothing(hidden):
     """A table of positions and a gate as they often begin; training would open them after the proof."""
-    if way == "gate":
+    if hidden == "gate":
         model = bert()
         layer = model.encoder.layer[0].attention.output
         layer.dense = beside(layer.dense, Across(0.0))
@@ -216,7 +217,7 @@ def test_weights_that_are_zero_today_hide_nothing(way):
     else:
         model = drawn(RobertaModel(RobertaConfig(**SMALL, pad_token_id=1)))
         nn.init.zeros_(model.embeddings.position_embeddings.weight)
-        assert way_of(unpad(model)) == Way(True, 2, 1)
+        assert enable_packing(unpad(model)) == Packability(True, 2, 1)
         drawn(model)
         assert packs(model)
 
@@ -253,7 +254,7 @@ def test_what_transformers_and_torch_hook_in_is_no_hindrance():
     assert rows_of(model)[1] == {int(MASK.sum())}
 
 
-# --- models that mix --------------------------------------------------------------------------------------------------------
+# --- models that mix --------------------------------------------------------------------------------------------------
 
 
 def quantized(model):
@@ -315,7 +316,7 @@ class Always(nn.Module):
         return nn.functional.dropout(x, 0.5, training=True)
 
 
-# --- forwards that are set on a model, and what cannot be copied ------------------------------------------------------------
+# --- forwards that are set on a model, and what cannot be copied ------------------------------------------------------
 
 
 def test_a_function_in_place_of_a_forward_is_refused():
@@ -338,7 +339,7 @@ def test_a_model_that_cannot_be_copied_is_refused():
         unpad(model)
 
 
-# --- what no few tokens show ------------------------------------------------------------------------------------------------
+# --- what no few tokens show ------------------------------------------------------------------------------------------
 
 ROTARY = {"rope_theta": 1e4, "original_max_position_embeddings": 16, "factor": 4.0}
 STRETCHED = {
@@ -358,10 +359,10 @@ def test_rotary_positions_that_follow_the_longest_text(kind):
     alone = torch.cat([make()(one[None])[0][0] for one in (short, long)])
     close(run(make(), [short, long]).values, alone)
     model, mask = make(), (torch.arange(30) < torch.tensor([[9], [30]])).long()
-    given = {"input_ids": torch.stack([nn.functional.pad(short, (0, 21)), long]), "attention_mask": mask}
+    arguments = {"input_ids": torch.stack([nn.functional.pad(short, (0, 21)), long]), "attention_mask": mask}
     model.set_attn_implementation("eager")
-    expected = model(**given)[0][mask.bool()]
-    close(unpad(make())(**given)[0][mask.bool()], expected)
+    expected = model(**arguments)[0][mask.bool()]
+    close(unpad(make())(**arguments)[0][mask.bool()], expected)
     model, rows = make(), [short, short]
     model.set_attn_implementation("sightline")
     close(model(torch.cat(rows)[None], position_ids=torch.arange(18)[None] % 9)[0][0], alone[:9].repeat(2, 1))
@@ -370,14 +371,14 @@ def test_rotary_positions_that_follow_the_longest_text(kind):
         model(torch.cat([short, long])[None], position_ids=positions)
 
 
-# --- how strict it is -------------------------------------------------------------------------------------------------------
+# --- how strict it is -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_the_way_does_not_hang_on_the_precision(dtype):
-    for make, way in ((bert, Way(True, 0)), (roberta, Way(True, 2, 1)), (llama, Way(True, 0))):
+def test_packability_does_not_depend_on_the_precision(dtype):
+    for make in (bert, roberta, llama):
         model = make().to(dtype).base_model
-        assert way_of(model) == way and model.dtype == dtype
+        assert enable_packing(model) == PACKABILITY[make] and model.dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -388,7 +389,7 @@ def test_small_numbers_and_a_few_large_ones_hide_nothing(dtype):
         norm.weight.data.mul_(small)
         norm.bias.data.zero_()
         norm.bias.data[3] = large
-        assert way_of(model) == Way(True, 2, 1)
+        assert enable_packing(model) == Packability(True, 2, 1)
 
 
 def test_a_model_of_tiny_weights_throughout():

@@ -20,9 +20,10 @@ from transformers import (
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
-from sightline.huggingface.packability import base_of, way_of
+from sightline.huggingface.base_model import base_of
+from sightline.huggingface.packability import enable_packing
 from sightline.sequences import Sequences
-from tests.huggingface.small import SMALL, WAYS, bart, bert, drawn, each_way, gpt2, llama, roberta, t5
+from tests.huggingface.small import PACKABILITY, SMALL, bart, bert, drawn, each_model, gpt2, llama, roberta, t5
 
 LENGTHS = [5, 13, 1, 17, 0, 13]
 
@@ -64,13 +65,13 @@ def close(found, expected):
 # --- run ----------------------------------------------------------------------------------------------------------------
 
 
-@each_way
+@each_model
 def test_run_gives_each_sequence_what_it_gets_alone(make):
     model, sequences = make(), drawn_sequences()
     expected = alone(model, sequences)
     with torch.no_grad():
         found = run(model, sequences, tokens=20)
-    assert way_of(base_of(model)) == WAYS[make]
+    assert enable_packing(base_of(model)) == PACKABILITY[make]
     assert found.lengths.tolist() == LENGTHS
     for s, values in enumerate(expected):
         if values is not None:
@@ -94,7 +95,7 @@ def test_run_without_sequences_and_without_tokens():
 
 def test_run_does_the_work_of_real_tokens_only():
     model, sequences = bert(), drawn_sequences()
-    way_of(model)
+    enable_packing(model)
     assert rows_attended(lambda: run(model, sequences)) == sum(LENGTHS)
 
 
@@ -114,7 +115,7 @@ def test_finding_the_way_leaves_every_layer_in_its_mode():
     model.train()
     model.encoder.layer[0].eval()
     modes = [part.training for part in model.modules()]
-    way_of(model)
+    enable_packing(model)
     assert [part.training for part in model.modules()] == modes
 
 
@@ -192,7 +193,7 @@ def test_what_is_no_model_is_refused():
 
 # --- unpad --------------------------------------------------------------------------------------------------------------
 
-PACKED = [make for make, way in WAYS.items() if way.packed]
+PACKED = [make for make, way in PACKABILITY.items() if way.packed]
 each_packed = pytest.mark.parametrize("make", PACKED, ids=lambda make: make.__name__)
 
 

@@ -1,4 +1,4 @@
-"""Pooling from a pack must be the pooling of each sequence alone, as defined, and as sentence-transformers does it on padding."""
+"""Pooling from a pack is the pooling of each sequence alone, and what sentence-transformers computes on padding."""
 
 import pytest
 import torch
@@ -28,9 +28,9 @@ def hidden(dtype=torch.float32):
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_is_its_definition(mode, dtype, skip):
     batch = hidden(dtype)
-    found = pool(batch, [mode], skip)
-    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    for rows, vector in zip(batch.to_list(), found, strict=True):
+    vectors = pool(batch, [mode], skip)
+    assert vectors.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    for rows, vector in zip(batch.to_list(), vectors, strict=True):
         rows = rows.double()
         at = torch.arange(1, len(rows) + 1, dtype=torch.float64)[skip:]
         expected = DEFINITIONS[mode](rows[skip:], at) if len(rows) > skip else torch.zeros(5, dtype=torch.float64)

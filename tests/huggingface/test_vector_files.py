@@ -1,4 +1,4 @@
-"""Files of vectors beside other work: columns that are kept, two runs at once, planted links, damage, and other people's files."""
+"""Files of vectors: columns that are kept, two runs at once, planted links, damage, and other people's files."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def stopped(plain, monkeypatch, texts=MANY, out="v.npy", **options):
             embed_to_file(plain, texts if options else named(texts), out, **options)
 
 
-# ---- columns that are kept ----------------------------------------------------------------------------------------------
+# ---- columns that are kept -------------------------------------------------------------------------------------------
 
 
 def test_columns_are_kept_from_every_format(plain, here):
@@ -172,13 +172,13 @@ def test_lines_and_letters_are_as_in_every_command(plain, here):
 
 def test_a_long_text_at_the_end_of_a_file_is_said_before_anything_is_computed(plain, here, monkeypatch):
     (here / "a.txt").write_text("short\n" * 4000 + "long " * 90 + "\n" + "short\n" + "long " * 95 + "\n")
-    monkeypatch.setattr(vectors, "_do", lambda *arguments: pytest.fail("computed"))
+    monkeypatch.setattr(vectors, "_write_npy", lambda *arguments: pytest.fail("computed"))
     refuse("a.txt:4001: expected at most 80 tokens, as many as", *("embed", plain, "a.txt", "--out", "v.npy"))
     refuse("got 92, and 1 more that are too long: a.txt:4003 (97); shorten them", "embed", plain, "a.txt", "--out", "v.npy")  # fmt: skip
     assert not list(here.glob("v.*"))
 
 
-# ---- other runs, other files --------------------------------------------------------------------------------------------
+# ---- other runs, other files -----------------------------------------------------------------------------------------
 
 HOLDS = """
 import time
@@ -249,7 +249,7 @@ def test_a_damaged_window_is_made_anew(damage, plain, here, whole, monkeypatch):
 def test_what_is_damaged_while_it_is_joined_is_named(plain, here, monkeypatch):
     stopped(plain, monkeypatch)
     chunks = sorted((here / "v.npy.partial").glob("*.npy"))
-    monkeypatch.setattr(vectors, "_do", lambda *arguments: chunks[1].write_bytes(b"\0"))
+    monkeypatch.setattr(vectors.Run, "compute", lambda *arguments: chunks[1].write_bytes(b"\0"))
     with pytest.raises(ValueError, match=f"{chunks[1].name}: expected what was written, got another content"):
         embed_to_file(plain, named(MANY), "v.npy")
 

@@ -1,4 +1,4 @@
-"""Files of vectors: every form read back, a run killed and gone on with, two processes as one, and the commands as typed."""
+"""Files of vectors: every format read back, a run killed and resumed, two processes as one, and the commands."""
 
 import errno
 import io
@@ -81,14 +81,14 @@ def files(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-# ---- what is written ----------------------------------------------------------------------------------------------------
+# ---- what is written -------------------------------------------------------------------------------------------------
 
 
 def test_each_form_holds_the_vectors_of_sentence_transformers(here):
     expected = encode(MINILM, TEXTS).numpy()
     for suffix in (".npy", ".parquet", ".safetensors"):
-        told = succeed("embed", MINILM, "texts.txt", "--out", f"deep/er/v{suffix}")
-        assert told.stdout == f"deep/er/v{suffix}: 5 vectors of 384 numbers\n"
+        output = succeed("embed", MINILM, "texts.txt", "--out", f"deep/er/v{suffix}")
+        assert output.stdout == f"deep/er/v{suffix}: 5 vectors of 384 numbers\n"
     array = np.load("deep/er/v.npy")
     table = pyarrow.parquet.read_table("deep/er/v.parquet")
     assert array.dtype == np.float32 and array.flags.c_contiguous
@@ -109,8 +109,8 @@ def test_every_format_and_standard_input_give_the_same(here, plain):
     for file in ("t.jsonl", "t.csv", "t.parquet"):
         succeed("embed", plain, file, "--text", "said", "--out", "b.npy", *options)
         assert (here / "b.npy").read_bytes() == (here / "a.npy").read_bytes()
-    for given in ((here / "texts.txt").read_text(), "".join(json.dumps({"text": t}) + "\n" for t in TEXTS)):
-        succeed("embed", plain, "-", "--out", "b.npy", *options, input=given)
+    for text in ((here / "texts.txt").read_text(), "".join(json.dumps({"text": t}) + "\n" for t in TEXTS)):
+        succeed("embed", plain, "-", "--out", "b.npy", *options, input=text)
         assert (here / "b.npy").read_bytes() == (here / "a.npy").read_bytes()
 
 
@@ -126,7 +126,7 @@ def test_options_reach_the_vectors(here):
     assert 0 < np.abs(np.load("b.npy") - exact).max() < 0.02 and np.load("b.npy").dtype == np.float32
 
 
-# ---- stopped, and gone on with ------------------------------------------------------------------------------------------
+# ---- stopped, and gone on with ---------------------------------------------------------------------------------------
 
 
 def test_a_run_that_is_killed_goes_on_with_the_same_command(plain, many, here):
@@ -142,7 +142,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_command(plain, many, here):
         (
             "--pooling",
             "max",
-        ): r"v.npy.partial: expected the settings .*pooling \['mean'\] then, \['max'\] now; say as before",
+        ): r"v.npy.partial: expected the settings .*pooling \['mean'\] then, \['max'\] now; give the same",
         ("--truncate",): r"v.npy.partial: expected the settings .*truncate None then, True now",
     }.items():
         other = run(*typed, *change)
@@ -197,7 +197,10 @@ def test_other_weights_are_not_gone_on_with(plain, here, monkeypatch):
     succeed("embed", folder, "texts.txt", "--out", "v.npy")
     os.utime(folder / "model.safetensors")
     result = run("embed", folder, "texts.txt", "--out", "v.npy")
-    assert result.exit_code == 2 and "expected the settings that it was begun with, got other weights" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "settings and inputs that it was begun with, got different weights; give" in result.stderr
+    )
 
 
 def test_two_processes_write_what_one_does(plain, many, here):
@@ -218,7 +221,7 @@ def test_two_processes_write_what_one_does(plain, many, here):
     assert not (here / "v.npy.partial").exists()
 
 
-# ---- bad input ----------------------------------------------------------------------------------------------------------
+# ---- bad input -------------------------------------------------------------------------------------------------------
 
 
 def spoilt(here, plain, name, content):
@@ -316,13 +319,13 @@ def test_a_folder_that_is_something_else_is_not_taken(plain, here):
         embed_to_file(plain, [("one", "a")], here / "v.npy")
 
 
-# ---- check, and the bar -------------------------------------------------------------------------------------------------
+# ---- check, and the bar ----------------------------------------------------------------------------------------------
 
 
 def test_check_prints_a_row_for_each_use_and_exits_by_them(plain, tmp_path):
-    told = succeed("check", plain).stdout
+    output = succeed("check", plain).stdout
     for what in ("BertModel", "routed", "padded = eager", "run = alone", "gradient = eager", "exact"):
-        assert what in told
+        assert what in output
     config = BloomConfig(vocab_size=97, hidden_size=16, n_layer=1, n_head=2)
     result = run("check", save_model(tmp_path / "bloom", config))
     assert (

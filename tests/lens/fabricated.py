@@ -36,7 +36,8 @@ def comparison(seeds=3, buckets=BUCKETS, exhibit=True) -> dict:
         "title": "Five encoders on scope",
         "about": [
             "Each use of a name in a Python function is a parameter, a local, imported in the function, or comes from "
-            "outside. The names are replaced by numbers drawn anew for each function, so only the function itself tells which."
+            "outside. The names are replaced by random numbers, new for each function, so only the function itself "
+            "tells which."
         ],
         "measure": {"name": "accuracy", "better": "higher", "percent": True},
         "loss_name": "training loss, nats",
@@ -98,7 +99,7 @@ def _encoder(kind, i, seeds, buckets, rng):
         "tokens": spread(top - 0.1 * (speed / 110e3)),
         "distance": {b: spread(top + 0.06 - drop * j) for j, b in enumerate(buckets)},
         "runs": runs,
-    }  # fmt: skip
+    }
 
 
 def _exhibit(layers=3, heads=4):
@@ -136,7 +137,7 @@ def _exhibit(layers=3, heads=4):
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     uses = [i for i, t in enumerate(tokens) if t["binding"] is not None and t["binding"] != i]
-    moved = weights.mean((0, 1)) + np.eye(n)
+    influence = weights.mean((0, 1)) + np.eye(n)
     return {
         "about": [
             "The function textwrap.shorten, which no encoder was trained on, read by the self-attention encoder. Layer 1, "
@@ -148,7 +149,7 @@ def _exhibit(layers=3, heads=4):
         "start": uses[-1],
         "tokens": tokens,
         "weights": packed(weights),
-        "influence": packed(moved / moved.sum(-1, keepdims=True)),
+        "influence": packed(influence / influence.sum(-1, keepdims=True)),
         "probes": 2,
     }
 

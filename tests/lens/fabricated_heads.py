@@ -20,7 +20,7 @@ def report(model="made/up", layers=3, heads=4, relations=RELATIONS, seed=0, word
     def part():
         return round(rng.random(), 4)
 
-    found = [_relation(name, i, layers, heads, rng) for i, name in enumerate(relations)]
+    rows = [_relation(name, i, layers, heads, rng) for i, name in enumerate(relations)]
     positional = each(lambda: 0)
     positional[0][1] = -1
     return {
@@ -31,7 +31,7 @@ def report(model="made/up", layers=3, heads=4, relations=RELATIONS, seed=0, word
         "heads": heads,
         "corpus": words,
         "parts": [{"documents": 20, "words": 500, "pieces": 700, "questions": 90, "notes": ["Left out: 2 texts."]}] * 2,
-        "relations": found,
+        "relations": rows,
         "finds": {name: each(part) for name in relations},
         "examples": [
             {"relation": relations[0], "layer": layer, "head": head, **texts(rng)}
@@ -50,20 +50,30 @@ def report(model="made/up", layers=3, heads=4, relations=RELATIONS, seed=0, word
         "offsets": OFFSETS,
         "quantiles": [0.1, 0.5, 0.9],
         "ablation": _ablation() if ablation else None,
-    }  # fmt: skip
+    }
 
 
 def _relation(name, i, layers, heads, rng):
     accuracy = round(max(0.9 - 0.15 * i, 0.1), 4)
     few = name == "vocative"
     return {
-        "relation": name, "layer": min(i, layers - 1), "head": i % heads, "counts": [max(500 - 100 * i, 20), max(400 - 90 * i, 20)],
-        "chosen_at": accuracy, "accuracy": accuracy, "interval": None if few else [accuracy - 0.05, accuracy + 0.04],
-        "offset": -1 - i, "by_offset": 0.35 + 0.02 * i, "ahead": None if few else [0.1, 0.2], "by_nearest": 0.2,
-        "by_same_word": 0.6 if name.startswith("coref") else 0.0, "random": 0.08,
+        "relation": name,
+        "layer": min(i, layers - 1),
+        "head": i % heads,
+        "counts": [max(500 - 100 * i, 20), max(400 - 90 * i, 20)],
+        "chosen_at": accuracy,
+        "accuracy": accuracy,
+        "interval": None if few else [accuracy - 0.05, accuracy + 0.04],
+        "offset": -1 - i,
+        "by_offset": 0.35 + 0.02 * i,
+        "ahead": None if few else [0.1, 0.2],
+        "by_nearest": 0.2,
+        "by_same_word": 0.6 if name.startswith("coref") else 0.0,
+        "random": 0.08,
         "distances": [[1, 1, 300, 0.9], [3, 5, 80, 0.6], [101, None, 2, 0.5]],
-        "note": "in 2 documents only, too few for an interval" if few else "", **texts(rng),
-    }  # fmt: skip
+        "note": "in 2 documents only, too few for an interval" if few else "",
+        **texts(rng),
+    }
 
 
 def texts(rng):
@@ -71,8 +81,15 @@ def texts(rng):
 
     def text(query, key, weight):
         links = [[key, weight], [query, 0.1], [8, 0.05]]
-        return {"name": f"made-up:{rng.randrange(99)}", "words": list(SENTENCE), "spaces": list(SPACES),
-                "query": query, "keys": [2], "weight": weight, "links": sorted(links, key=lambda one: -one[1])}  # fmt: skip
+        return {
+            "name": f"made-up:{rng.randrange(99)}",
+            "words": list(SENTENCE),
+            "spaces": list(SPACES),
+            "query": query,
+            "keys": [2],
+            "weight": weight,
+            "links": sorted(links, key=lambda one: -one[1]),
+        }
 
     return {"right": [text(0, 2, 0.8), text(7, 2, 0.4)], "wrong": [text(4, 3, 0.6)]}
 

@@ -37,11 +37,11 @@ def weights(layers: int, heads: int, n: int, sharp: float = 3.0) -> torch.Tensor
     return (sharp * torch.randn(layers, heads, n, n, generator=random)).softmax(-1)
 
 
-def seen(given: torch.Tensor):
+def seen(inputs: torch.Tensor):
     """What `watch` leaves, of one sequence, with the weights given."""
 
     def layer(number: int):
-        w = given[number]
+        w = inputs[number]
         place = torch.arange(w.shape[-1])
         return SimpleNamespace(
             weights=lambda sequence: w,
@@ -50,4 +50,4 @@ def seen(given: torch.Tensor):
             first=w[:, :, 0].T,
         )
 
-    return SimpleNamespace(layers=len(given), layer=layer)
+    return SimpleNamespace(layers=len(inputs), layer=layer)

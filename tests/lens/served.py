@@ -34,15 +34,15 @@ def answers(n: int, causal: bool = True, name: str = "made up", evil: str = "", 
     return Answers(seen, text(n, evil), name)
 
 
-def dense(asked: Answers, view: str, rows: slice = slice(None)) -> torch.Tensor:
+def dense(queries: Answers, view: str, rows: slice = slice(None)) -> torch.Tensor:
     """All weights of a view, or those of some queries, by their definition, in float64. Shapes: [n, n]."""
     layer, _, head = view.partition(".")
-    call = asked.seen.layer(int(layer)).kept
+    call = queries.seen.layer(int(layer)).kept
     heads = [int(head)] if head else list(range(call.q.shape[1]))
     q, k = call.q[rows, heads].double(), call.k[:, call.groups[heads]].double()
     scores = torch.einsum("qhd,khd->hqk", q, k).mul_(call.scale)
     if call.pattern.right == 0:
-        hidden = torch.arange(asked.n) > torch.arange(asked.n)[rows, None]
+        hidden = torch.arange(queries.n) > torch.arange(queries.n)[rows, None]
         scores.masked_fill_(hidden, -torch.inf)
     return scores.softmax(-1).mean(0)
 

@@ -39,8 +39,8 @@ def test_link_names_a_head_and_the_page_opens_there(tmp_path):
 def test_a_text_a_file_and_standard_input_give_one_page(fitted):
     (fitted / "law.txt").write_text(LAW)
     pages = []
-    for source, given in ((LAW, None), ("law.txt", None), ("-", LAW)):
-        result = run("run", source, "--layer", "1", input=given)
+    for source, inputs in ((LAW, None), ("law.txt", None), ("-", LAW)):
+        result = run("run", source, "--layer", "1", input=inputs)
         assert (result.exit_code, result.stdout) == (0, "The page: look.html\n")
         pages.append((fitted / "look.html").read_bytes())
     assert pages[0] == pages[1] == pages[2]
@@ -49,7 +49,7 @@ def test_a_text_a_file_and_standard_input_give_one_page(fitted):
 
 
 @pytest.mark.parametrize(
-    "args, said",
+    "args, message",
     [
         (["run", LAW, "--link", "its:Lew"], "link: expected a word of the text, got 'Lew'"),
         (["run", LAW, "--link", "be:Law"], "'be', which occurs 2 times; say which: be:1 or be:2"),
@@ -62,9 +62,9 @@ def test_a_text_a_file_and_standard_input_give_one_page(fitted):
         (["run", LAW, "--out", "notes.html"], "notes.html: expected a page of ours to write over"),
     ],
 )
-def test_bad_input_is_one_sentence(args, said, fitted):
+def test_bad_input_is_one_sentence(args, message, fitted):
     (fitted / "bytes.txt").write_bytes(b"caf\xe9 \xff")
     (fitted / "notes.html").write_text("<p>mine")
     result = run(*args)
-    assert result.exit_code == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1
+    assert result.exit_code == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
     assert (fitted / "notes.html").read_text() == "<p>mine" and not (fitted / "look.html").exists()

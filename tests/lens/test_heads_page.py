@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sightline.head_roles.page_data import page as paged
+from sightline.head_roles.page_data import report_page as paged
 from sightline.lens import render, write_page
 from tests.lens.browser import needs_browser, opened
 from tests.lens.fabricated_heads import RELATIONS, SENTENCE, report
@@ -32,7 +32,7 @@ def test_the_page_carries_all_it_needs_and_stays_small():
     large = [report(layers=36, heads=32, relations=many), report(layers=24, heads=16, relations=many)]
     data = paged(*large)
     assert len(render(data).encode()) < 2_000_000
-    kept = [bool(one["right"]) for mine in data["examples"] for one in mine]
+    kept = [bool(one["right"]) for examples in data["examples"] for one in examples]
     assert 50 < sum(kept) < len(kept) == 36 * 32 + 24 * 16
 
 
@@ -50,7 +50,7 @@ def test_it_opens_without_a_request_or_an_error(browser, file, scheme):
         fills = {
             layer: page.locator(f".dot-head[data-head='0.{layer}.0']").evaluate("e => getComputedStyle(e).fill")
             for layer in (0, 2)
-        }  # fmt: skip
+        }
         assert len({*fills.values(), paper}) == 3
 
 
@@ -72,11 +72,12 @@ def test_dots_stand_at_any_two_measures(browser, file):
         assert {"entropy", "weight on the word before", "largest weight on 3 words after", *RELATIONS} <= {*names}
         page.locator("#heads select").nth(0).select_option(label="nsubj")
         page.locator("#heads select").nth(1).select_option(label="weight on the word before")
-        x, y = (data["measures"][names.index(name)]["values"][0] for name in ("nsubj", "weight on the word before"))  # fmt: skip
+        x, y = (data["measures"][names.index(name)]["values"][0] for name in ("nsubj", "weight on the word before"))
         places = page.evaluate(
-            "[...document.querySelectorAll('.dot-head')].map(c => [c.dataset.head, +c.getAttribute('cx'), +c.getAttribute('cy')])"
+            "[...document.querySelectorAll('.dot-head')]"
+            ".map(c => [c.dataset.head, +c.getAttribute('cx'), +c.getAttribute('cy')])"
         )
-        order = [[4 * int(name.split(".")[1]) + int(name.split(".")[2]), left, top] for name, left, top in places]  # fmt: skip
+        order = [[4 * int(name.split(".")[1]) + int(name.split(".")[2]), left, top] for name, left, top in places]
         assert [one[0] for one in sorted(order, key=lambda one: one[1])] == sorted(range(12), key=x.__getitem__)
         assert [one[0] for one in sorted(order, key=lambda one: -one[2])] == sorted(range(12), key=y.__getitem__)
         (first, left, top), (second, other, _) = order[:2]
@@ -107,7 +108,11 @@ def test_a_dot_says_its_name_and_opens_its_sheet(browser, file):
         colors = page.evaluate("[...document.querySelectorAll('.dot-head')].map(c => [c.dataset.head, c.style.fill])")
         fills = dict(colors)
         assert fills["0.0.1"] != fills["0.1.2"] != fills["0.2.2"] == fills["0.0.0"]
-        assert page.locator("#heads .keys span").all_inner_texts() == ["looks at the word before", "syntactic", "neither"]  # fmt: skip
+        assert page.locator("#heads .keys span").all_inner_texts() == [
+            "looks at the word before",
+            "syntactic",
+            "neither",
+        ]
 
 
 @needs_browser
@@ -138,7 +143,7 @@ def test_the_table_holds_the_numbers_and_sorts_by_any_column(browser, file):
     with opened(browser, file, DRAWN, viewport={"width": 1300, "height": 900}) as (page, _):
 
         def order():
-            return page.locator("#relations tbody tr").evaluate_all("rows => rows.map(r => r.dataset.relation)")  # fmt: skip
+            return page.locator("#relations tbody tr").evaluate_all("rows => rows.map(r => r.dataset.relation)")
 
         assert order() == list(RELATIONS)
         row = page.locator("tr[data-relation='nsubj<-']").inner_text()
@@ -151,14 +156,14 @@ def test_the_table_holds_the_numbers_and_sorts_by_any_column(browser, file):
         assert heading.get_attribute("aria-sort") == "ascending" and order() == list(RELATIONS)[::-1]
         page.locator("#relations th button", has_text="relation").click()
         assert order() == sorted(RELATIONS)
-        bar = page.locator("tr[data-relation='det'] .bar-found")
+        bar = page.locator("tr[data-relation='det'] .accuracy-bar")
         assert bar.get_attribute("aria-label") == "95%: 55.0% to 64.0%"
         assert bar.locator(".whisker").count() == bar.locator(".offset").count() == 1
         assert float(bar.locator("rect").nth(1).get_attribute("width")) == pytest.approx(0.6 * 96, abs=0.1)
-        few = page.locator("tr[data-relation='vocative'] .bar-found")
+        few = page.locator("tr[data-relation='vocative'] .accuracy-bar")
         assert few.locator(".whisker").count() == 0 and "too few" in few.get_attribute("aria-label")
         steps = page.locator("tr[data-relation='det'] .stairs")
-        assert "3 to 5 words: 60.0% of 80" in steps.get_attribute("aria-label") and steps.locator("rect").count() == 3  # fmt: skip
+        assert "3 to 5 words: 60.0% of 80" in steps.get_attribute("aria-label") and steps.locator("rect").count() == 3
         page.locator("tr[data-relation='det'] button").click()
         assert page.inner_text("#sheet h2") == "Layer 2, head 2"
 
@@ -171,7 +176,7 @@ def test_texts_are_drawn_with_lines_between_words(browser, file):
         assert texts.count() == 3
         text = texts.first
         assert text.locator(".text").evaluate("e => e.textContent") == "The old dog that barked isn't tired."
-        assert text.locator(".unit.asked").inner_text() == SENTENCE[0]
+        assert text.locator(".unit.query").inner_text() == SENTENCE[0]
         assert text.locator(".unit.gold").inner_text() == SENTENCE[2]
         text.locator("path").first.wait_for(state="attached")
         assert text.locator("path").evaluate_all("paths => paths.map(p => p.dataset.to)") == ["2", "8"]
@@ -180,7 +185,10 @@ def test_texts_are_drawn_with_lines_between_words(browser, file):
               const frame = host.getBoundingClientRect();
               const path = host.querySelector("path[data-to='2']");
               const [from, to] = [path.getPointAtLength(0), path.getPointAtLength(path.getTotalLength())];
-              const middle = (word) => { const box = word.getBoundingClientRect(); return (box.left + box.right) / 2 - frame.left; };
+              const middle = (word) => {
+                const box = word.getBoundingClientRect();
+                return (box.left + box.right) / 2 - frame.left;
+              };
               const words = host.querySelectorAll('.unit');
               return [from.x - middle(words[0]), to.x - middle(words[2])];
             }"""
@@ -201,7 +209,7 @@ def test_two_models_stand_side_by_side(browser, both):
         heads = [cells.nth(i).inner_text() for i in (1, 4)]
         assert heads == ["2.2", "1.2"]
         assert page.locator("circle.dot-head").count() == 12 and page.locator("path.dot-head").count() == 10
-        fills = page.evaluate("[...document.querySelectorAll('.dot-head')].map(c => c.dataset.head[0] + c.style.fill)")  # fmt: skip
+        fills = page.evaluate("[...document.querySelectorAll('.dot-head')].map(c => c.dataset.head[0] + c.style.fill)")
         assert len(set(fills)) == 2
         cells.nth(4).locator("button").click()
         assert page.inner_text("#sheet h2") == "Layer 1, head 2 of another/model"
@@ -249,23 +257,23 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
             assert start in page.locator(where).evaluate("e => e.textContent")
 
 
-# ---- what beats its baselines ----------------------------------------------------------------------------------------------
+# ---- what beats its baselines ------------------------------------------------------------------------------------
 
 
 def won() -> dict:
     """A report in which two of five relations beat what needs no trained model."""
-    made = report()
-    for row in made["relations"]:
+    data = report()
+    for row in data["relations"]:
         few = {"accuracy": 0.6, "ahead": [0.1, 0.2], "by_nearest": 0.3, "by_same_word": 0.1, "random": 0.2}
         row |= few if row["relation"] in ("det", "vocative") else {"ahead": [-0.1, 0.2]}
-    return made
+    return data
 
 
 @needs_browser
 @pytest.mark.parametrize("width", [1300, 400])
 def test_the_page_opens_on_what_beats_its_baselines(browser, tmp_path, width):
     file = write_page(paged(won()), tmp_path / "heads.html")
-    with opened(browser, file, DRAWN, viewport={"width": width, "height": 900}) as (page, went):
+    with opened(browser, file, DRAWN, viewport={"width": width, "height": 900}) as (page, seen):
         rows = page.locator("#relations tbody tr")
         assert rows.evaluate_all("rows => rows.map(r => r.dataset.relation)")[:3] == ["det", "vocative", "nsubj"]
         assert rows.evaluate_all("rows => rows.map(r => r.querySelectorAll('.beats').length)") == [1, 1, 0, 0, 0]
@@ -276,4 +284,4 @@ def test_the_page_opens_on_what_beats_its_baselines(browser, tmp_path, width):
         assert page.inner_text("#sheet h2") == f"Layer {head['layer']}, head {head['head']}"
         page.locator("#relations th button", has_text="questions").click()
         assert rows.first.get_attribute("data-relation") == "nsubj"
-        assert went == {"requests": [], "errors": []}
+        assert seen == {"requests": [], "errors": []}

@@ -39,10 +39,10 @@ def test_whole_maps_of_a_short_text():
     assert json.loads(json.dumps(data)) is not None and data["links"] == 0
     assert sum(name.startswith("map/") for name in data["blocks"]) == len(inline.views(2, 3)) == 9
     for view, expected in {"1.2": w[1, 2], "0": w[0].mean(0), "all": w.mean((0, 1))}.items():
-        found = decoded(block(data, f"map/{view}")).reshape(16, 16)
-        assert np.abs(found - expected.numpy()).max() < 0.004
+        result = decoded(block(data, f"map/{view}")).reshape(16, 16)
+        assert np.abs(result - expected.numpy()).max() < 0.004
         small = expected.numpy() < 1e-3
-        assert np.abs(found - expected.numpy())[small].max() < 2e-4
+        assert np.abs(result - expected.numpy())[small].max() < 2e-4
     assert block(data, "thumbnails").reshape(9, 16, 16).shape[0] == 9
 
 
@@ -53,14 +53,14 @@ def test_links_where_maps_do_not_fit(monkeypatch):
     monkeypatch.setattr(inline.blocks, "__defaults__", (55_000,))
     data = looked(seen(w), whole, "made up", None, None, None)
     assert data["links"] == 4 and sum(map(len, data["blocks"].values())) <= 55_000
-    held = [view for view in inline.views(2, 3) if f"words/{view}" in data["blocks"]]
-    assert 0 < len(held) < 9 and not any(f"map/{view}" in data["blocks"] for view in held)
-    for view in (view for view in held if "." in view):
+    linked = [view for view in inline.views(2, 3) if f"words/{view}" in data["blocks"]]
+    assert 0 < len(linked) < 9 and not any(f"map/{view}" in data["blocks"] for view in linked)
+    for view in (view for view in linked if "." in view):
         layer, head = map(int, view.split("."))
         for kind, expected in (("pieces", w[layer, head].numpy()), ("words", by_words(w[layer, head], whole.word_of))):
             n = len(expected)
-            found = block(data, f"{kind}/{view}")
-            first, special, low, high, value = np.split(found, np.cumsum([n, n, 4 * n, 4 * n]))
+            result = block(data, f"{kind}/{view}")
+            first, special, low, high, value = np.split(result, np.cumsum([n, n, 4 * n, 4 * n]))
             assert np.abs(decoded(first) - expected[:, 0]).max() < 0.004
             assert np.abs(decoded(special) - expected[:, 0] - expected[:, -1]).max() < 0.008
             keys = (low + 256 * high.astype(int)).reshape(n, 4)
@@ -98,7 +98,7 @@ def test_heads_that_join_two_words_are_ranked():
     for ranked, (q, k) in ((data["link"]["there"], there), (data["link"]["back"], back)):
         expected = {f"{i}.{h}": by_words(w[i, h], whole.word_of)[q, k] for i in range(2) for h in range(3)}
         assert [view for view, _ in ranked] == sorted(expected, key=lambda view: -expected[view])
-        assert all(abs(expected[view] - found) < 0.004 for view, found in ranked)
+        assert all(abs(expected[view] - result) < 0.004 for view, result in ranked)
     assert data["start"] == {"view": data["link"]["there"][0][0], "from": there[0], "hide": True}
 
 

@@ -16,15 +16,15 @@ HEADS = "[...document.querySelectorAll('.head:not(.mean)')].map(b => b.dataset.v
 SHADES = "[...document.querySelectorAll('.unit')].map(s => s.style.background)"
 
 
-def page_of(pair=None, whole=None, **asked) -> dict:
+def page_of(pair=None, whole=None, **options) -> dict:
     """A page whose head 1.2 looks from the first `its` (word 7) to Law (word 2), and from everywhere to [CLS] in 0.0."""
     whole = whole or text()
     w = weights(2, 3, len(whole.pieces), sharp=1.0)
-    its = whole.word_of.index(7)
-    w[1, 2, its] = 0.1 / (w.shape[-1] - 2)
-    w[1, 2, its, 2], w[1, 2, its, 0] = 0.7, 0.2
+    pronoun = whole.word_of.index(7)
+    w[1, 2, pronoun] = 0.1 / (w.shape[-1] - 2)
+    w[1, 2, pronoun, 2], w[1, 2, pronoun, 0] = 0.7, 0.2
     w[0, 0], w[0, 0, :, 0] = 0.1 / (w.shape[-1] - 1), 0.9
-    return looked(seen(w), whole, "made/up", pair, asked.get("layer"), asked.get("head"))
+    return looked(seen(w), whole, "made/up", pair, options.get("layer"), options.get("head"))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def act(page, what):
     page.wait_for_timeout(30)
 
 
-def click(page, selector, **how):
-    act(page, lambda: page.locator(selector).first.click(**how))
+def click(page, selector, **settings):
+    act(page, lambda: page.locator(selector).first.click(**settings))
 
 
 # ---- the file -----------------------------------------------------------------------------------------------------------
@@ -99,12 +99,12 @@ def test_it_fits_a_phone(browser, linked):
 @needs_browser
 def test_a_word_shows_what_it_looks_at_and_what_looks_at_it(browser, file):
     with shown(browser, file) as (page, seen):
-        act(page, lambda: page.evaluate("open('1.2', false)"))
+        act(page, lambda: page.evaluate("openView('1.2', false)"))
         click(page, ".unit[data-i='7']")
         assert page.inner_text(".say").startswith("its1 looks at Law 70%")
         shades = page.evaluate(SHADES)
         assert "sight) 83." in shades[2] and shades[0] == ""  # the square root of 0.7; [CLS] is left out
-        assert page.locator(".unit.asked").get_attribute("data-i") == "7"
+        assert page.locator(".unit.query").get_attribute("data-i") == "7"
         assert "20% on [CLS], the first word; 2" in page.inner_text(
             ".rest"
         ) and "not spread over the rest" in page.inner_text(".rest")
@@ -118,7 +118,7 @@ def test_a_word_shows_what_it_looks_at_and_what_looks_at_it(browser, file):
 @needs_browser
 def test_special_mass_is_hidden_by_a_switch_and_never_renormalised(browser, file):
     with shown(browser, file) as (page, _):
-        act(page, lambda: page.evaluate("open('0.0', false)"))
+        act(page, lambda: page.evaluate("openView('0.0', false)"))
         click(page, ".unit[data-i='7']")
         before = page.evaluate(SHADES)
         assert before[0] == "" and "90% on [CLS]" in page.inner_text(".rest")
@@ -131,7 +131,7 @@ def test_special_mass_is_hidden_by_a_switch_and_never_renormalised(browser, file
 @needs_browser
 def test_pieces_sum_to_words(browser, file):
     with shown(browser, file) as (page, _):
-        weight = "async () => (await matrix('1.0', where())).row({q})[{k}]"
+        weight = "async () => (await matrix('1.0', current())).row({q})[{k}]"
         word = page.evaluate(weight.format(q=2, k=4))
         act(page, lambda: page.keyboard.press("p"))
         assert page.locator(".unit").count() == 16
@@ -144,9 +144,9 @@ def test_pieces_sum_to_words(browser, file):
 @needs_browser
 def test_everything_goes_by_keys(browser, linked):
     with shown(browser, linked) as (page, seen):
-        page.locator(".unit.asked").focus()
+        page.locator(".unit.query").focus()
         act(page, lambda: page.keyboard.press("ArrowRight"))
-        assert page.locator(".unit.asked").get_attribute("data-i") == "8"
+        assert page.locator(".unit.query").get_attribute("data-i") == "8"
         act(page, lambda: page.keyboard.press("ArrowLeft"))
         before = page.locator("select[aria-label=head]").input_value()
         act(page, lambda: page.keyboard.press("["))
@@ -262,7 +262,7 @@ def test_the_map_zooms_moves_and_tells_its_values(browser, linked):
         page.keyboard.press("0")
         assert float(canvas.get_attribute("data-cell")) == pytest.approx(least)
         act(page, lambda: canvas.click(position=at(4, 1)))
-        assert page.locator(".unit.asked").get_attribute("data-i") == "4"
+        assert page.locator(".unit.query").get_attribute("data-i") == "4"
         assert not seen["errors"]
 
 
@@ -283,11 +283,11 @@ def test_a_long_text_has_links_and_says_so(browser, tmp_path, monkeypatch):
     data = page_of(whole=long())
     with shown(browser, write_page(data, tmp_path / "long.html")) as (page, seen):
         (bare,) = [view for view in ["0.1", "0.2", "1.0", "1.1", "1.2", "0.0"] if f"words/{view}" in data["blocks"]][:1]
-        act(page, lambda: page.evaluate(f"open('{bare}', false)"))
+        act(page, lambda: page.evaluate(f"openView('{bare}', false)"))
         assert "holds the 4 strongest links of each word" in page.inner_text(".rest")
         assert "4 strongest links of each row, exact, in blue" in page.inner_text("#map")
         titles = page.evaluate("[...document.querySelectorAll('.unit')].map(s => s.title)")
-        assert sum("at most" in told for told in titles) == len(titles) - 4
+        assert sum("at most" in numbers for numbers in titles) == len(titles) - 4
         assert not seen["errors"]
 
 

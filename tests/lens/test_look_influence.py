@@ -61,8 +61,8 @@ def test_an_outline_of_influence_lies_over_the_columns_of_weight(browser, tmp_pa
         assert rows[1].split("\t")[1:] == [str(far) for far in data["within"][data["start"]["view"]]]
         assert rows[2].split("\t") == ["influence", *map(str, data["influence"]["within"])]
         assert "weight of this head" in page.inner_text("#legend")
-        assert "Weight is not cause" in page.inner_text(".honest") and "line" in page.inner_text(".honest")
-        assert "each of its 16 rows, with 3 random probes each" in page.inner_text("#asked")
+        assert "Weight is not cause" in page.inner_text(".limits") and "line" in page.inner_text(".limits")
+        assert "each of its 16 rows, with 3 random probes each" in page.inner_text("#influence")
         assert page.inner_text(".note") == NOTE and page.locator(".note b").count() == 0
         assert "; influence " in bars.first.locator("title").text_content()
         assert wrong == {"requests": [], "errors": []}
@@ -73,8 +73,8 @@ def test_where_influence_cannot_be_had_the_weights_stand_alone(browser, tmp_path
     data = page_of() | {"influence": {"profile": [], "within": [], "about": "Influence is not shown: <i>why."}}
     with shown(browser, write_page(data, tmp_path / "look.html")) as (page, wrong):
         assert page.locator("#profile path.influence").count() == page.locator("#legend").count() == 0
-        assert page.inner_text("#asked") == "Influence is not shown: <i>why."
-        assert page.inner_text(".honest").endswith("depends on.")
+        assert page.inner_text("#influence") == "Influence is not shown: <i>why."
+        assert page.inner_text(".limits").endswith("depends on.")
         assert page.locator("table.within tr").count() == 2 and not wrong["errors"]
 
 

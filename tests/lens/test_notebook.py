@@ -33,11 +33,11 @@ EVIL = [
 READY = "body[data-drawn]"
 
 
-def observed(lengths=(1, 7, 2), **how) -> Shown:
+def observed(lengths=(1, 7, 2), **options) -> Shown:
     torch.manual_seed(0)
     encoder = sightline.build("self-attention", vocabulary=99, width=12, layers=2, heads=3)
     offsets = [0, *torch.tensor(lengths).cumsum(0).tolist()]
-    with torch.no_grad(), sightline.watch(encoder, **how) as seen:
+    with torch.no_grad(), sightline.watch(encoder, **options) as seen:
         encoder(sightline.Sequences(torch.randint(99, (offsets[-1],)), offsets))
     return seen
 
@@ -71,9 +71,9 @@ def test_one_sequence_alone_is_what_it_is_without_the_others():
         with sightline.watch(encoder, special=special) as seen:
             encoder(sightline.Sequences(tokens, offsets))
         for sequence in (0, 2, 3):
-            mine = tokens[offsets[sequence] : offsets[sequence + 1]]
+            rows_of_it = tokens[offsets[sequence] : offsets[sequence + 1]]
             with sightline.watch(encoder, special=special[slice(*offsets[sequence : sequence + 2])]) as one:
-                encoder(sightline.Sequences(mine, [0, len(mine)]))
+                encoder(sightline.Sequences(rows_of_it, [0, len(rows_of_it)]))
             alone = seen.alone(sequence)
             assert alone.names == seen.names
             for layer in range(2):
@@ -118,7 +118,7 @@ def test_the_watch_of_the_front_door_is_that_of_the_room(seen):
 @needs_browser
 def test_a_cell_draws_the_page_in_its_frame(seen, browser, tmp_path):
     page = seen.show(WORDS, sequence=1)
-    with opened(browser, cell(tmp_path, page), ready="iframe") as (tab, went):
+    with opened(browser, cell(tmp_path, page), ready="iframe") as (tab, traffic):
         inside = tab.frame_locator("iframe")
         inside.locator(READY).wait_for()
         assert inside.locator(".text").evaluate("e => e.textContent") == "so it goes , says some one"
@@ -128,25 +128,25 @@ def test_a_cell_draws_the_page_in_its_frame(seen, browser, tmp_path):
             inside.locator("body").evaluate("() => { try { return top.document.title } catch { return null } }") is None
         )
         assert 300 < tab.locator("iframe").bounding_box()["height"] <= 720
-        assert went == {"requests": [], "errors": []}
-    with opened(browser, page.save(tmp_path / "page.html"), ready=READY) as (tab, went):
+        assert traffic == {"requests": [], "errors": []}
+    with opened(browser, page.save(tmp_path / "page.html"), ready=READY) as (tab, traffic):
         assert tab.locator(".text").evaluate("e => e.textContent") == "so it goes , says some one"
-        assert went == {"requests": [], "errors": []} and not (tmp_path / "page.html.tmp").exists()
+        assert traffic == {"requests": [], "errors": []} and not (tmp_path / "page.html.tmp").exists()
 
 
 @needs_browser
 def test_a_bare_observation_draws_what_is_known(browser, tmp_path):
-    with opened(browser, cell(tmp_path, observed([5])), ready="iframe") as (tab, went):
+    with opened(browser, cell(tmp_path, observed([5])), ready="iframe") as (tab, traffic):
         inside = tab.frame_locator("iframe")
         inside.locator(READY).wait_for()
         assert inside.locator(".text").evaluate("e => e.textContent") == "0 1 2 3 4"
         assert tab.inner_text("p").startswith("Words are places in the sequence: seen.show(pieces)")
-        assert went == {"requests": [], "errors": []}
+        assert traffic == {"requests": [], "errors": []}
 
 
 @needs_browser
 def test_nothing_in_the_pieces_is_run(seen, browser, tmp_path):
-    with opened(browser, cell(tmp_path, seen.show(EVIL, sequence=1)), ready="iframe") as (tab, went):
+    with opened(browser, cell(tmp_path, seen.show(EVIL, sequence=1)), ready="iframe") as (tab, traffic):
         inside = tab.frame_locator("iframe")
         inside.locator(READY).wait_for()
         text = inside.locator(".text").evaluate("e => e.textContent")
@@ -154,14 +154,14 @@ def test_nothing_in_the_pieces_is_run(seen, browser, tmp_path):
         assert "&quot;'`" in text and "\u2400\u241b\u25cc" in text
         assert tab.evaluate("window.evil") is None and tab.locator("iframe, img, script").count() == 1
         assert inside.locator("img").count() == 0
-        assert went == {"requests": [], "errors": []}
+        assert traffic == {"requests": [], "errors": []}
 
 
 def test_the_page_holds_the_weights_of_its_sequence(seen):
     data = data_of(seen.show(WORDS, sequence=1))
     block = zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15)
-    found = as_weight(torch.tensor(list(block), dtype=torch.uint8)).view(7, 7)
-    assert (found - seen.layer(1).weights(1)[2]).abs().max() < 0.004
+    result = as_weight(torch.tensor(list(block), dtype=torch.uint8)).view(7, 7)
+    assert (result - seen.layer(1).weights(1)[2]).abs().max() < 0.004
     rows = seen.layer(0).entropy[1:8].mean(0)
     assert data["statistics"]["entropy"][0] == pytest.approx(rows.tolist(), rel=1e-3)
     assert (data["layers"], data["heads"], data["model"]) == (2, 3, "Encoder")
@@ -186,7 +186,7 @@ def test_a_long_sequence_gets_a_summary(browser, tmp_path):
     seen = observed([3, 2053], special=torch.arange(2056) % 7 == 0)
     page = seen.show(sequence=1)
     assert "a page holds at most 2,048 tokens, and this sequence has 2,053; seen.widget() shows" in page.notes[1]
-    with opened(browser, cell(tmp_path, page), ready="iframe") as (tab, went):
+    with opened(browser, cell(tmp_path, page), ready="iframe") as (tab, traffic):
         inside = tab.frame_locator("iframe")
         tables = inside.locator("table")
         assert tables.locator("caption").all_inner_texts()[:2] == ["entropy, nats", "mean distance, tokens"]
@@ -196,7 +196,7 @@ def test_a_long_sequence_gets_a_summary(browser, tmp_path):
         assert tables.count() == 4 and inside.locator("script").count() == 0
         reach = inside.locator("html").evaluate("e => [e.scrollHeight, innerHeight]")
         assert reach[0] <= reach[1]  # all of it is seen
-        assert went == {"requests": [], "errors": []}
+        assert traffic == {"requests": [], "errors": []}
 
 
 def test_a_page_that_would_take_long_is_a_summary_until_it_is_asked_for(monkeypatch):
@@ -236,7 +236,7 @@ def test_a_cell_says_what_is_missing_and_never_fails(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how, why",
+    "options, why",
     [
         ({"sequence": 3}, "show: expected a sequence from 0 to 2, got 3"),
         ({"sequence": -1}, "show: expected a sequence from 0 to 2, got -1"),
@@ -245,10 +245,10 @@ def test_a_cell_says_what_is_missing_and_never_fails(tmp_path):
         ({"pieces": ["so"] * 2}, "pieces: expected 1, one for each token of sequence 0, got 2"),
     ],
 )
-def test_what_cannot_be_shown_is_said(seen, how, why):
+def test_what_cannot_be_shown_is_said(seen, options, why):
     for call in (seen.show, seen.widget):
         with pytest.raises(ValueError, match=why):
-            call(**how)
+            call(**options)
 
 
 def test_layers_of_other_tokens_are_left_out_or_refused():
@@ -303,9 +303,9 @@ def test_a_notebook_runs_and_its_cells_draw(browser, tmp_path):
     assert picture["image/png"].startswith("iVBOR") and "application/vnd.jupyter.widget-view+json" in widget
     file = tmp_path / "cell.html"
     file.write_text(f'<!doctype html><link rel="icon" href="data:,">{page["text/html"]}', "utf-8")
-    with opened(browser, file, ready="iframe") as (tab, went):
+    with opened(browser, file, ready="iframe") as (tab, traffic):
         tab.frame_locator("iframe").locator(READY).wait_for()
-        assert went == {"requests": [], "errors": []}
+        assert traffic == {"requests": [], "errors": []}
 
 
 # --- words that were given before -------------------------------------------------------------------------------------------
@@ -326,10 +326,11 @@ def fresh(lengths=(2, 3)):
         yield seen
 
 
-def drawn(seen, **how) -> list[str]:
-    figure = seen.figure("lines", **how)
+def drawn(seen, **options) -> list[str]:
+    figure = seen.figure("lines", **options)
     return [
-        text.get_text() for text in figure.axes[0].texts[: 2 * seen.layer(0).offsets.diff()[how.get("sequence", 0)] : 2]
+        text.get_text()
+        for text in figure.axes[0].texts[: 2 * seen.layer(0).offsets.diff()[options.get("sequence", 0)] : 2]
     ]
 
 
@@ -352,16 +353,16 @@ def test_the_words_of_a_batch_are_known_to_all_that_show():
 
 
 def test_all_take_the_pieces_and_the_sequence_alike():
-    given = [["so", "it"], ["goes", "on", "."]]
+    inputs = [["so", "it"], ["goes", "on", "."]]
     for kind in ("show", "widget", "figure"):
         seen = next(fresh())
         method = getattr(seen, kind)
         names = [name for name in inspect.signature(method).parameters if name != "kind"]
         assert names[:2] == ["pieces", "sequence"]
-        made = method(**{"pieces": given, "sequence": 1})
+        output = method(**{"pieces": inputs, "sequence": 1})
         assert drawn(seen, sequence=1) == ["goes", "on", "."]
         if kind == "widget":
-            made.close()
+            output.close()
 
 
 def test_wrong_pieces_are_not_kept():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline.lens import read_page, render, write_page
-from sightline.lens.exhibited import look_of
+from sightline.lens.page import exhibit_look
 from tests.lens.browser import needs_browser, opened
 from tests.lens.fabricated import BUCKETS, KINDS, comparison
 
@@ -91,14 +91,16 @@ def test_the_table_and_plots_hold_the_numbers(browser, file):
             assert page.locator(f"#time path.other[data-kind={encoder['kind']}]").count() == 2
         # higher is drawn higher
         ends = page.evaluate(
-            "[...document.querySelectorAll('#distance circle[data-x=\"4\"]')].map(c => [+c.dataset.y, +c.getAttribute('cy')])"
+            "[...document.querySelectorAll('#distance circle[data-x=\"4\"]')]"
+            ".map(c => [+c.dataset.y, +c.getAttribute('cy')])"
         )
         assert sorted(ends) == sorted(ends, key=lambda end: -end[1])
 
 
 def _points(page, where, kind):
     return page.evaluate(
-        "([w, k]) => [...document.querySelectorAll(`${w} circle[data-kind=${k}]`)].map(c => [+c.dataset.x, +c.dataset.y])",
+        "([w, k]) => [...document.querySelectorAll(`${w} circle[data-kind=${k}]`)]"
+        ".map(c => [+c.dataset.x, +c.dataset.y])",
         [where, kind],
     )
 
@@ -117,55 +119,81 @@ def test_values_stand_under_the_pointer(browser, file):
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_function_stands_in_the_page_of_a_look_and_the_answers_beside_it(browser, file, scheme):
+def test_the_function_is_a_look_in_the_page_with_the_answers_beside_it(browser, file, scheme):
     show = comparison()["exhibit"]
     uses = [i for i, token in enumerate(show["tokens"]) if token["binding"] not in (None, i)]
-    with opened(browser, file, color_scheme=scheme) as (page, seen):
-        look = page.frame_locator("#sight iframe")
-        look.locator("body[data-drawn]").wait_for()
+    with opened(browser, file, ready="body[data-drawn]", color_scheme=scheme) as (page, seen):
+        look = page.locator("#sight .look")
+        assert page.locator("iframe").count() == 0 and page.locator("script:not([type])").count() == 1
         code = "".join(token["space"] + token["text"] for token in show["tokens"])
         assert look.locator(".text").evaluate("e => e.textContent") == code
         assert look.locator(".head[aria-pressed=true]").get_attribute("data-view") == "1.2"
-        assert look.locator(".unit.asked").get_attribute("data-i") == str(show["start"])
+        assert look.locator(".unit.query").get_attribute("data-i") == str(show["start"])
         wrong = [i for i, token in enumerate(show["tokens"]) if token["answer"] != token["gold"]]
         marked = look.locator(".unit.wrong").evaluate_all("spans => spans.map(span => +span.dataset.i)")
         assert marked == wrong and wrong
         for use in (uses[2], wrong[0]):
             token, unit = show["tokens"][use], look.locator(f".unit[data-i='{use}']")
             unit.click()
-            look.locator(f".unit.asked[data-i='{use}']").wait_for()
-            page.wait_for_function(
-                "text => document.querySelector('.answer').innerText.startsWith(text)", arg=token["text"]
-            )
-            said = page.inner_text(".answer")
-            assert f"{token['text']}: {token['gold']}; predicted: {token['answer']} (93%)." in said
+            look.locator(f".unit.query[data-i='{use}']").wait_for()
+            answer = page.inner_text(".prediction")
+            assert f"{token['text']}: {token['gold']}; predicted: {token['answer']} (93%)." in answer
             if token["binding"] is not None:
                 assert look.locator(".unit.gold").get_attribute("data-i") == str(token["binding"])
-                assert f"{use - token['binding']} tokens back" in said
+                assert f"{use - token['binding']} tokens back" in answer
         look.locator(".unit[data-i='0']").click()
-        page.wait_for_function("document.querySelector('.answer').innerText.includes('no use of a name')")
-        assert look.locator("#profile path.influence").count() == 1 and look.locator("header").is_hidden()
+        page.wait_for_function("document.querySelector('.prediction').innerText.includes('no use of a name')")
+        assert look.locator("#profile path.influence").count() == 1 and page.locator("header").count() == 1
+        assert not look.locator(".segments").first.is_visible()  # words and pieces are the same tokens
         look.locator(".head[data-view='0.3']").click()
         look.locator("#map h2 >> text=layer 0, head 3").wait_for()
-        assert page.locator("iframe").evaluate("f => f.contentDocument.documentElement.scrollHeight <= f.clientHeight")
-        paper = look.locator("body").evaluate("b => getComputedStyle(b).backgroundColor")
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
         assert seen == {"requests": [], "errors": []}
+
+
+@needs_browser
+def test_the_keys_of_a_look_act_inside_it_alone(browser, file):
+    with opened(browser, file, ready="body[data-drawn]", viewport={"width": 1200, "height": 900}) as (page, seen):
+        views = page.locator("#sight select[aria-label=head]")
+        page.locator("#time").click()
+        page.keyboard.press("]")
+        page.keyboard.press("l")
+        page.wait_for_timeout(100)
+        assert views.input_value() == "2" and not page.locator("input[name=every]").is_checked()
+        page.locator("#sight .unit.query").click()
+        page.keyboard.press("]")
+        page.wait_for_selector("#sight .head[data-view='1.3'][aria-pressed=true]")
+        assert views.input_value() == "3" and not seen["errors"]
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_look_keeps_its_lines_of_code_whole_where_there_is_room(browser, file, width):
+    with opened(browser, file, ready="body[data-drawn]", viewport={"width": width, "height": 800}) as (page, _):
+        look, main = (page.locator(part).bounding_box() for part in ("#sight .look", "main"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert (look["width"] > main["width"]) == (width == 1280)
+        sizes = page.evaluate(
+            """['#sight .look', '.lede'].map(part => {
+              const style = getComputedStyle(document.querySelector(part));
+              return parseFloat(style.lineHeight) / 16;
+            })"""
+        )
+        assert sizes == pytest.approx([1.5, 1.7], abs=0.01)  # the styles of a look end at its edge
 
 
 def test_the_look_of_an_exhibit_holds_its_weights():
     show = comparison()["exhibit"]
     n = len(show["tokens"])
     weights = np.frombuffer(base64.b64decode(show["weights"]), "<u2").reshape(3, 4, n, n) / 65535
-    data = look_of(show)
-    found = np.frombuffer(zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15), np.uint8)
-    assert np.abs((found.reshape(n, n) / 255.0) ** 2 - weights[1, 2]).max() < 0.004
+    data = exhibit_look(show)
+    stored = np.frombuffer(zlib.decompress(base64.b64decode(data["blocks"]["map/1.2"]), -15), np.uint8)
+    assert np.abs((stored.reshape(n, n) / 255.0) ** 2 - weights[1, 2]).max() < 0.004
     uses = [(i, token["binding"]) for i, token in enumerate(show["tokens"]) if token["binding"] is not None]
     expected = np.mean([weights[:, :, i, binding] for i, binding in uses], 0)
     assert np.allclose(data["statistics"]["binding"], expected, atol=1e-3)
     assert sum(data["influence"]["profile"]) == pytest.approx(1, abs=0.01)
-    older = {name: value for name, value in show.items() if name not in ("influence", "probes")}
-    assert look_of(older) == data | {"influence": None}
 
 
 @needs_browser
@@ -173,14 +201,12 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
     report = json.loads(json.dumps(comparison()).replace("most frequent", "placeholder"))
     report = _poisoned(report)
     report["buckets"] = []
-    with opened(browser, write_page(report, tmp_path / "evil <b>.html")) as (page, seen):
-        look = page.frame_locator("#sight iframe")
-        look.locator("body[data-drawn]").wait_for()
-        look.locator(".unit").first.click()
+    with opened(browser, write_page(report, tmp_path / "evil <b>.html"), ready="body[data-drawn]") as (page, seen):
+        page.locator("#sight .unit").first.click()
         page.hover("#time svg")
         page.wait_for_timeout(100)
-        assert page.evaluate("window.evil") is look.locator("body").evaluate("window.evil") is None
-        assert page.locator("img").count() == look.locator("img").count() == 0
+        assert page.evaluate("window.evil") is None
+        assert page.locator("img").count() == 0
         assert seen == {"requests": [], "errors": []}
         assert EVIL.split("\u2028")[0] in page.locator("h1").evaluate("e => e.textContent")
 

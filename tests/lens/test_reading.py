@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model
 
 from sightline.lens import look, write_page
+from sightline.sequences import Sequences
 from sightline.tasks import Classify, Language, Tag, Tokenizer, scope
 from sightline.training import Model, RunConfig
 from tests.lens.observed import SENTENCE
@@ -80,6 +81,13 @@ def test_a_causal_model_and_one_with_heads_of_its_own(tmp_path):
         look(tmp_path / "gpt", "law " * 80)
 
 
+def test_a_loaded_model_is_read_with_its_tokenizer():
+    model, tokenizer = BertModel.from_pretrained(MINILM), AutoTokenizer.from_pretrained(MINILM)
+    data, expected = look(model, LAW, tokenizer=tokenizer, link="its:Law"), look(MINILM, LAW, link="its:Law")
+    differ = {name for name in data if data[name] != expected[name]}
+    assert differ == {"model", "title"} and data["model"] == "BertModel"
+
+
 def test_a_torch_built_for_a_gpu_that_is_not_here_works_on_the_cpu(no_gpu):
     assert look(MINILM, "law")["layers"] == 6
 
@@ -90,22 +98,22 @@ def test_weights_are_those_of_eager_attention(tmp_path):
     folder = tiny(tmp_path / "bert", BertModel(config))
     from sightline.lens import inline
     from sightline.lens.page_data import watch
-    from sightline.lens.reading import opened
+    from sightline.models.opening import open_model
     from tests.lens.observed import SPANS
 
-    reader = opened(folder)
-    text, ids = reader.read(SENTENCE)
+    reader = open_model(folder)
+    text, ids = reader.read_text(SENTENCE)
     assert len(text.pieces) >= len(SPANS)
     with torch.no_grad(), watch(reader.model) as seen:
-        reader.run(ids)
+        reader.encode(Sequences(ids, [0, len(ids)]))
     maps = inline.Maps(text, (seen.layer(i).weights(0) for i in range(2)))
     model = BertModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
         expected = model(ids[None], output_attentions=True).attentions
     for layer in range(2):
         for head in range(2):
-            found = inline.as_weight(maps.pieces[f"{layer}.{head}"])
-            assert (found - expected[layer][0, head]).abs().max() < 0.004
+            result = inline.as_weight(maps.pieces[f"{layer}.{head}"])
+            assert (result - expected[layer][0, head]).abs().max() < 0.004
 
 
 # ---- our own ------------------------------------------------------------------------------------------------------------
@@ -160,7 +168,11 @@ def test_what_cannot_be_looked_into_is_said(tmp_path):
         look(ours(task, tokenizer), "law \ud800")
     with pytest.raises(TypeError, match="expected a text, got list"):
         look(ours(task, tokenizer), ["law"])
-    with pytest.raises(TypeError, match="a fitted model, got int"):
+    with pytest.raises(
+        ValueError, match="tokenizer: expected that of the loaded BertModel, got NoneType; pass tokenizer"
+    ):
+        look(BertModel(BertConfig(num_hidden_layers=1, hidden_size=12)), "law")
+    with pytest.raises(TypeError, match="a loaded model, got int"):
         look(3, "law")
     with pytest.raises(ValueError, match="expected the folder of a model"):
         look(tmp_path, "law")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.head_roles.page_data import page as paged
+from sightline.head_roles.page_data import report_page as paged
 from sightline.lens import write_page
 from sightline.lens.page_data import looked
 from sightline.models import WORD, cut, text_of
@@ -46,15 +46,15 @@ def test_a_sentence_is_laid_out_from_right_to_left(browser, tmp_path, sentence):
     text = written(sentence)
     words = [word.text for word in text.words]
     assert "\u06a9\u062a\u0627\u0628\u200c\u0647\u0627" in words or sentence != PERSIAN  # a joiner does not end a word
-    with shown(browser, tmp_path, page_of(text)) as (page, went):
+    with shown(browser, tmp_path, page_of(text)) as (page, traffic):
         assert left_to_right(page, ".text .unit") == words[::-1]
         boxes = page.locator(".lines svg .name").evaluate_all(BOXES)
         for row in (boxes[: len(words)], boxes[len(words) :]):  # those that look, and what they look at
             assert [name for name, *_ in sorted(row, key=lambda box: box[1])] == words[::-1]
         page.locator(".text .unit[data-i='1']").click()
         page.keyboard.press("ArrowLeft")  # on, as it is read
-        page.wait_for_function("unit(state.asked) === 2")
-        assert went == {"requests": [], "errors": []}
+        page.wait_for_function("queryUnit() === 2")
+        assert traffic == {"requests": [], "errors": []}
 
 
 @needs_browser
@@ -101,19 +101,19 @@ def test_no_word_is_broken_on_a_phone(browser, tmp_path, scheme):
 
 @needs_browser
 def test_an_example_of_a_head_is_laid_out_as_it_is_read(browser, tmp_path):
-    made = report()
+    output = report()
     words = [word for word in HEBREW.replace(", world 2024!", ".").replace("(", "").replace("):", "").split()]
     example = {"name": "he:1", "words": words, "spaces": ["", *[" "] * (len(words) - 1)], "query": 0, "keys": [2]}
     example |= {"weight": 0.5, "links": [[2, 0.5], [1, 0.2]]}
-    for one in [*made["relations"], *made["examples"]]:
+    for one in [*output["relations"], *output["examples"]]:
         one["right"], one["wrong"] = [example], []
-    data = paged(made)
+    data = paged(output)
     assert data["examples"][0][0]["right"][0]["dir"] == "rtl"
-    with opened(browser, write_page(data, tmp_path / "heads.html"), DRAWN) as (page, went):
+    with opened(browser, write_page(data, tmp_path / "heads.html"), DRAWN) as (page, traffic):
         assert left_to_right(page, "#sheet figure:has(.drawn) >> nth=0 >> .unit") == words[::-1]
         ends = page.locator("#sheet .links path").first.get_attribute("d")
         assert float(ends[1:].split(" ")[0]) > float(ends.rsplit(" ", 2)[1])  # from the first word, to the left
-        assert went["errors"] == []
+        assert traffic["errors"] == []
 
 
 def test_a_figure_writes_hebrew_and_arabic_with_joined_letters():

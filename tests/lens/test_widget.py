@@ -52,8 +52,8 @@ def test_a_question_is_answered_with_the_bytes_of_the_observation(seen, kernel):
     )
     params = {"view": "0.1", "level": "pieces", "first": 700, "stop": 701}
     _, (answer,) = kernel.ask(view="b", id=8, name="rows", params=params)
-    found = torch.frombuffer(bytearray(answer), dtype=torch.float32)
-    torch.testing.assert_close(found, seen.tile(0, 1, (700, 701), None, 1).mean[0])
+    result = torch.frombuffer(bytearray(answer), dtype=torch.float32)
+    torch.testing.assert_close(result, seen.tile(0, 1, (700, 701), None, 1).mean[0])
 
 
 def test_a_question_that_is_none_is_answered_with_a_sentence(kernel):
@@ -84,11 +84,11 @@ def test_a_browser_draws_it_and_asks_through_the_cell(kernel):
     """A stand-in for the front end's model is bridged to Python; two cells show the same widget and do not get each other's answers."""
     from playwright.sync_api import sync_playwright
 
-    asked, errors = [], []
+    options, errors = [], []
 
     def ask(question: str) -> str:
         question = json.loads(question)
-        asked.append(question["name"])
+        options.append(question["name"])
         about, buffers = kernel.ask(**question)
         return json.dumps([about, [base64.b64encode(one).decode() for one in buffers or []]])
 
@@ -125,11 +125,11 @@ def test_a_browser_draws_it_and_asks_through_the_cell(kernel):
             inside.locator("body[data-drawn]").wait_for(timeout=30_000)
             inside.locator(".unit[data-i='12']").click()
             inside.locator(".say", has_text="w12").wait_for(timeout=30_000)
-        assert {"rows", "tile"} <= set(asked) and errors == []
+        assert {"rows", "tile"} <= set(options) and errors == []
         tab.evaluate("window.undo.forEach((end) => end())")
-        before = len(asked)
+        before = len(options)
         assert tab.evaluate("window.heard.size") == 0
         tab.frame_locator("iframe >> nth=0").locator(".unit[data-i='14']").click()
         tab.wait_for_timeout(300)
-        assert len(asked) == before
+        assert len(options) == before
         browser.close()

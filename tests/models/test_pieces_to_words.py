@@ -6,7 +6,7 @@ import pytest
 import regex
 from tokenizers import Encoding
 
-from sightline.models import cut, direction, placed, shown, text_of
+from sightline.models import cut, direction, find_spans, text_of, visible
 from tests.models.tokenizer_kinds import KINDS
 
 MIXED = "The caf\u00e9 \u4e2d\u56fd \u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \ud55c\uad6d\uc5b4 \U0001f468\u200d\U0001f469\u200d\U0001f467 so."
@@ -78,14 +78,14 @@ def joined(text, level: str = "words") -> str:
     return whole + text.ends[level == "words"]
 
 
-def check(text: str, found) -> None:
+def check(text: str, result) -> None:
     """The words give back the text, every piece has its word, and no word ends inside a letter."""
-    assert joined(found) == shown(text)
-    assert found.word_of == sorted(found.word_of)
-    assert set(found.word_of) == set(range(len(found.words)))
+    assert joined(result) == visible(text)
+    assert result.word_of == sorted(result.word_of)
+    assert set(result.word_of) == set(range(len(result.words)))
     bounds = {0, *(letter.end() for letter in regex.finditer(r"\X", text))}
-    at, special = 0, found.special_words
-    for i, word in enumerate(found.words):
+    at, special = 0, result.special_words
+    for i, word in enumerate(result.words):
         if i not in special:
             first, at = at + len(word.space), at + len(word.space) + len(word.text)
             assert not word.text or {first, at} <= bounds, (text, word)
@@ -98,9 +98,9 @@ def test_any_text_comes_back_from_its_words(kinds, kind):
         text = "".join(lots.choice(ODD) for _ in range(lots.randint(0, 18)))
         encoding = kinds[kind].encode(text)
         special = encoding.special_tokens_mask
-        found = cut(text, encoding.offsets, encoding.tokens, special)
-        assert len(found.pieces) == len(found.word_of) == len(encoding.tokens)
-        check(text, found)
+        result = cut(text, encoding.offsets, encoding.tokens, special)
+        assert len(result.pieces) == len(result.word_of) == len(encoding.tokens)
+        check(text, result)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,9 +108,9 @@ def test_tokens_without_places_are_placed_by_their_letters(kinds, kind):
     text = MIXED.replace("\u4e2d\u56fd \u7231\u4f60", "\u7231\u4f60 X")  # which is unknown to some
     encoding = kinds[kind].encode(text)
     tokens, special = encoding.tokens, encoding.special_tokens_mask
-    found = cut(text, placed(text, tokens, special), tokens, special)
-    assert words(found) == words(cut(text, encoding.offsets, tokens, special))
-    check(text, found)
+    result = cut(text, find_spans(text, tokens, special), tokens, special)
+    assert words(result) == words(cut(text, encoding.offsets, tokens, special))
+    check(text, result)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,21 +127,21 @@ def test_letters_cut_over_tokens_join_without_the_text(kinds, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_was_cut_into_words_has_these_words(kinds, kind):
-    given = ["The", "Law", "U.S.A.", "a", "b", "its"]
-    encoding = kinds[kind].encode(given, is_pretokenized=True)
-    found = of_encoding(encoding)
-    found = found[1:-1] if kind == "WordPiece" else found
-    assert len(found) == len(given)
+    inputs = ["The", "Law", "U.S.A.", "a", "b", "its"]
+    encoding = kinds[kind].encode(inputs, is_pretokenized=True)
+    result = of_encoding(encoding)
+    result = result[1:-1] if kind == "WordPiece" else result
+    assert len(result) == len(inputs)
     if kind not in ("WordPiece", "words", "letters"):  # which do not know these, or not their capitals
-        assert found == given
+        assert result == inputs
 
 
 @pytest.mark.parametrize("kind", ["GPT-2", "RoBERTa", "Llama", "WordPiece", "Unigram", "letters"])
 def test_the_texts_of_a_pair_do_not_run_together(kinds, kind):
     for special in (False, True):
         encoding = kinds[kind].encode("The law", "sat the", add_special_tokens=special)
-        found = [word.lower() for word in of_encoding(encoding) if word not in ("[CLS]", "[SEP]")]
-        assert found == ["the", "law", "sat", "the"]
+        result = [word.lower() for word in of_encoding(encoding) if word not in ("[CLS]", "[SEP]")]
+        assert result == ["the", "law", "sat", "the"]
 
 
 def test_encodings_that_were_merged_begin_anew(kinds):
@@ -212,15 +212,15 @@ def test_places_may_count_bytes_or_units_of_sixteen_bits():
 
 
 def test_an_unknown_token_is_known_as_one():
-    found = cut("my \U0001f600 dog", [(0, 2), (3, 4), (5, 8)], ["my", "[UNK]", "dog"])
-    assert words(found) == ["my", "\U0001f600", "dog"] and found.unknown == [1]
+    result = cut("my \U0001f600 dog", [(0, 2), (3, 4), (5, 8)], ["my", "[UNK]", "dog"])
+    assert words(result) == ["my", "\U0001f600", "dog"] and result.unknown == [1]
     assert text_of(["a", "<unk>", "[UNK]"], 0, 3).unknown == [1, 2]
     assert cut("a b", [(0, 1), (2, 3)], ["a", "b"], unknown=[1]).unknown == [1]
 
 
 def test_a_special_token_that_the_text_holds_is_the_text():
-    found = cut("so[MASK]it", [(0, 2), (2, 8), (8, 10)], ["so", "[MASK]", "it"], [False, True, False])
-    assert words(found) == ["so", "[MASK]", "it"] and "".join(u.space + u.text for u in found.words) == "so[MASK]it"
+    result = cut("so[MASK]it", [(0, 2), (2, 8), (8, 10)], ["so", "[MASK]", "it"], [False, True, False])
+    assert words(result) == ["so", "[MASK]", "it"] and "".join(u.space + u.text for u in result.words) == "so[MASK]it"
 
 
 def test_the_first_letter_with_a_direction_decides():
@@ -235,5 +235,5 @@ def test_the_first_letter_with_a_direction_decides():
         ("", "ltr"),
     ):
         assert direction(text) == expected
-    found = cut(hebrew, [(0, 0), (0, 4), (0, 0)], ["[CLS]", hebrew, "[SEP]"], [True, False, True])
-    assert found.direction == "rtl"  # whatever the tokenizer adds
+    result = cut(hebrew, [(0, 0), (0, 4), (0, 0)], ["[CLS]", hebrew, "[SEP]"], [True, False, True])
+    assert result.direction == "rtl"  # whatever the tokenizer adds

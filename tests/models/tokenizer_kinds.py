@@ -10,54 +10,56 @@ CORPUS = [
 
 
 def byte_level(prefix: bool, trim: bool) -> Tokenizer:
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    output = Tokenizer(models.BPE())
+    output.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     letters = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=330, initial_alphabet=letters, show_progress=False))
-    made.post_processor = processors.ByteLevel(trim_offsets=trim)
-    return made
+    output.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=330, initial_alphabet=letters, show_progress=False)
+    )
+    output.post_processor = processors.ByteLevel(trim_offsets=trim)
+    return output
 
 
 def byte_fallback() -> Tokenizer:
     """As Llama's: no words before the pieces, and letters that it has not learned as numbers of bytes."""
-    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    output = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     steps = [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    made.normalizer = normalizers.Sequence(steps)
+    output.normalizer = normalizers.Sequence(steps)
     special = ["<unk>", *(f"<0x{i:02X}>" for i in range(256))]
-    made.train_from_iterator(
+    output.train_from_iterator(
         CORPUS[:1], trainers.BpeTrainer(vocab_size=330, special_tokens=special, show_progress=False)
     )
-    return made
+    return output
 
 
 def word_piece() -> Tokenizer:
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    output = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    output.normalizer, output.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     special = ["[UNK]", "[CLS]", "[SEP]"]
-    made.train_from_iterator(
+    output.train_from_iterator(
         CORPUS, trainers.WordPieceTrainer(vocab_size=150, special_tokens=special, show_progress=False)
     )
-    made.post_processor = processors.TemplateProcessing(
+    output.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
-    return made
+    return output
 
 
 def unigram() -> Tokenizer:
-    made = Tokenizer(models.Unigram())
-    made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
-    made.train_from_iterator(
+    output = Tokenizer(models.Unigram())
+    output.normalizer, output.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    output.train_from_iterator(
         CORPUS,
         trainers.UnigramTrainer(vocab_size=160, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False),
     )
-    return made
+    return output
 
 
 def word_level(pre_tokenizer) -> Tokenizer:
-    made = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizer
-    made.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False))
-    return made
+    output = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    output.pre_tokenizer = pre_tokenizer
+    output.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False))
+    return output
 
 
 KINDS = {

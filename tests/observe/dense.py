@@ -1,31 +1,31 @@
-"""What the statistics must be, from all weights in float64: the long way that the library does not go."""
+"""Statistics computed from all weights in float64: the definition that the library is compared with."""
 
 import torch
 
 from sightline.attention import FULL, attention
 from sightline.observe.calls import Call
-from sightline.observe.statistics import BINS
+from sightline.observe.distances import BINS
 
 
 def offsets_of(lengths):
     return torch.tensor([0, *lengths]).cumsum(0)
 
 
-def made(lengths, key_lengths=None, pattern=FULL, heads=(4, 2), width=8, dtype=torch.float32, **extra):
+def random_call(lengths, key_lengths=None, pattern=FULL, heads=(4, 2), width=8, dtype=torch.float32, **extra):
     """A call with random queries and keys; `extra` is softcap, bias or sink."""
     offsets = offsets_of(lengths)
     key_offsets = offsets if key_lengths is None else offsets_of(key_lengths)
     q, k = (torch.randn(int(o[-1]), h, width, dtype=dtype) for o, h in zip((offsets, key_offsets), heads, strict=True))
-    return called(q, k, offsets, key_offsets, pattern, **extra)
+    return call_of(q, k, offsets, key_offsets, pattern, **extra)
 
 
-def called(q, k, offsets, key_offsets, pattern=FULL, **extra):
+def call_of(q, k, offsets, key_offsets, pattern=FULL, **extra):
     lse = attention(q, k, k, offsets, pattern, key_offsets=key_offsets, **extra).lse
     heads, groups = q.shape[1], k.shape[1]
     bias = extra.get("bias")
     bias = None if bias is None else tuple(bias.expand(len(offsets) - 1, -1, -1, -1))
-    how = q.shape[2] ** -0.5, torch.arange(heads) // (heads // groups), extra.get("softcap"), bias
-    return Call(q, k, lse, offsets, key_offsets, pattern, *how)
+    options = q.shape[2] ** -0.5, torch.arange(heads) // (heads // groups), extra.get("softcap"), bias
+    return Call(q, k, lse, offsets, key_offsets, pattern, *options)
 
 
 def weights(call, sequence):
@@ -48,33 +48,33 @@ def weights(call, sequence):
     return (scores - lse).exp().masked_fill(~seen | (scores == -torch.inf), 0), away
 
 
-def compare(call, found, links, special=None):
+def compare(call, result, links, special=None):
     """Raises AssertionError where statistics are not those of the weights."""
     histogram = torch.zeros(call.q.shape[1], 2 * BINS + 1, dtype=torch.float64)
     for s in range(len(call.offsets) - 1):
         w, away = weights(call, s)
         rows, keys = (slice(*o[s : s + 2].tolist()) for o in (call.offsets, call.key_offsets))
         n, m = w.shape[1:]
-        _near(found.entropy[rows], -torch.special.xlogy(w, w).sum(-1).T)
-        _near(found.distance[rows], (w * away.abs()).sum(-1).T)
-        _near(found.received[keys], w.sum(1).T)
-        _near(found.first[rows], w[..., 0].T if m else torch.zeros(n, len(w)))
-        _near(found.special[rows], torch.zeros(n, len(w)) if special is None else w[..., special[keys]].sum(-1).T)
+        _near(result.entropy[rows], -torch.special.xlogy(w, w).sum(-1).T)
+        _near(result.distance[rows], (w * away.abs()).sum(-1).T)
+        _near(result.received[keys], w.sum(1).T)
+        _near(result.first[rows], w[..., 0].T if m else torch.zeros(n, len(w)))
+        _near(result.special[rows], torch.zeros(n, len(w)) if special is None else w[..., special[keys]].sum(-1).T)
         size = torch.where(away == 0, 0, 1 + away.abs().clamp_min(1).double().log2().ceil())
         histogram.index_add_(1, (BINS + away.sign() * size).long().flatten(), w.flatten(1))
         best = w.transpose(0, 1).sort(-1, descending=True).values[..., :links]
-        got, at = found.weights[rows], found.keys[rows].long()
-        _near(got[..., : best.shape[2]], best)
-        assert (got[..., best.shape[2] :] == 0).all() and (at[..., best.shape[2] :] == -1).all()
+        actual, at = result.weights[rows], result.keys[rows].long()
+        _near(actual[..., : best.shape[2]], best)
+        assert (actual[..., best.shape[2] :] == 0).all() and (at[..., best.shape[2] :] == -1).all()
         if m:
-            _near(got, w.transpose(0, 1).gather(2, at.clamp_min(0)).masked_fill(at < 0, 0))
+            _near(actual, w.transpose(0, 1).gather(2, at.clamp_min(0)).masked_fill(at < 0, 0))
         for row in at.flatten(0, 1).tolist():
             there = [key for key in row if key >= 0]
             assert len(set(there)) == len(there)
-    _near(found.histogram, histogram)
+    _near(result.histogram, histogram)
 
 
-def _near(found, expected):
-    assert found.dtype == torch.float32
+def _near(result, expected):
+    assert result.dtype == torch.float32
     largest = float(expected.abs().max()) if expected.numel() else 1.0
-    torch.testing.assert_close(found.double(), expected.double(), atol=3e-6 * max(1.0, largest), rtol=1e-5)
+    torch.testing.assert_close(result.double(), expected.double(), atol=3e-6 * max(1.0, largest), rtol=1e-5)

@@ -13,10 +13,10 @@ from sightline.sequences import Sequences
 PACK = Sequences(torch.tensor([1, 5, 2, 8, 3, 3]), [0, 4, 4, 6])
 
 
-def seen_of(**how):
+def seen_of(**options):
     torch.manual_seed(0)
     encoder = build("self-attention", vocabulary=9, width=8, layers=3, heads=4, key_heads=2, window=2)
-    with torch.no_grad(), watch(encoder, links=3, **how) as seen:
+    with torch.no_grad(), watch(encoder, links=3, **options) as seen:
         encoder(PACK)
     return seen
 
@@ -78,7 +78,7 @@ def test_damaged_folders_are_refused(tmp_path):
         load(tmp_path)
     seen_of().save(tmp_path / "seen")
     file, note = tmp_path / "seen" / "layer-001.safetensors", tmp_path / "seen" / "observation.json"
-    whole, said = file.read_bytes(), note.read_text()
+    whole, saved = file.read_bytes(), note.read_text()
     for length in (0, 5, 300, len(whole) - 1):
         file.write_bytes(whole[:length])
         with pytest.raises(
@@ -91,16 +91,16 @@ def test_damaged_folders_are_refused(tmp_path):
     file.write_bytes((tmp_path / "seen" / "layer-000.safetensors").read_bytes().replace(b'"entropy"', b'"entropt"'))
     with pytest.raises(ValueError, match="got none named entropy"):
         load(tmp_path / "seen")
-    for damaged in (said[:-20], "[]", "{}"):
+    for damaged in (saved[:-20], "[]", "{}"):
         note.write_text(damaged)
         with pytest.raises(ValueError, match="expected observation.json"):
             load(tmp_path / "seen")
-    pieces = json.loads(said)
+    pieces = json.loads(saved)
     del pieces["layers"][1]["pattern"]
     note.write_text(json.dumps(pieces))
     with pytest.raises(ValueError, match="expected observation.json as `save` writes it, got none of pattern"):
         load(tmp_path / "seen")
-    note.write_text(json.dumps(json.loads(said) | {"version": 99}))
+    note.write_text(json.dumps(json.loads(saved) | {"version": 99}))
     with pytest.raises(ValueError, match="expected an observation of version 1, got 99"):
         load(tmp_path / "seen")
 
@@ -108,19 +108,19 @@ def test_damaged_folders_are_refused(tmp_path):
 def test_one_other_byte_is_enough_and_older_folders_have_no_digest(tmp_path):
     seen_of().save(tmp_path / "seen")
     file, note = tmp_path / "seen" / "layer-001.safetensors", tmp_path / "seen" / "observation.json"
-    whole, said = file.read_bytes(), json.loads(note.read_text())
+    whole, saved = file.read_bytes(), json.loads(note.read_text())
     file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     with pytest.raises(ValueError, match=r"layer-001.*got other bytes than were written; save it again"):
         load(tmp_path / "seen")
     file.write_bytes(whole)
-    other = json.loads(json.dumps(said))
+    other = json.loads(json.dumps(saved))
     other["layers"][0]["scale"] *= 2
     note.write_text(json.dumps(other))
     with pytest.raises(ValueError, match="expected observation.json as `save` writes it, got something else"):
         load(tmp_path / "seen")
-    for one in (said, *said["layers"]):
+    for one in (saved, *saved["layers"]):
         del one["sha256"]
-    note.write_text(json.dumps(said))
+    note.write_text(json.dumps(saved))
     assert load(tmp_path / "seen").layer(1).entropy.isfinite().all()
 
 

@@ -1,4 +1,4 @@
-"""Statistics and tiles under scales that are not positive, and over keys that are NaN where the pattern or a bias hides them."""
+"""Statistics and tiles with scales that are not positive, and with hidden keys that are NaN."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from sightline.attention import CAUSAL, FULL, Pattern, attention
 from sightline.observe.calls import Call, Piece
 from sightline.observe.statistics import statistics
 from sightline.observe.tiles import Cells, tile_of
-from tests.observe.dense import called, compare
+from tests.observe.dense import call_of, compare
 
 OFFSETS = torch.tensor([0, 20, 40])
 
@@ -18,7 +18,7 @@ def rows():
 
 
 @pytest.fixture(params=["1", "0"], ids=["in C", "in PyTorch"], autouse=True)
-def way(request, monkeypatch):
+def backend(request, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_NATIVE", request.param)
 
 
@@ -42,14 +42,14 @@ def test_a_key_that_is_hidden_may_be_nan(hider):
     spoiled = k.clone()
     spoiled[15] = torch.nan
     if hider == "a window":
-        right, found = (called(q, x, OFFSETS, OFFSETS, pattern) for x in (k, spoiled))
+        right, result = (call_of(q, x, OFFSETS, OFFSETS, pattern) for x in (k, spoiled))
     else:
-        right, found = (called(q, x, OFFSETS, OFFSETS, pattern, bias=bias) for x in (k, spoiled))
-    a, b = (statistics(call, 3) for call in (right, found))
+        right, result = (call_of(q, x, OFFSETS, OFFSETS, pattern, bias=bias) for x in (k, spoiled))
+    a, b = (statistics(call, 3) for call in (right, result))
     seeing = slice(0, 10) if hider == "a window" else slice(0, 40)
     for name in ("entropy", "distance", "first", "received", "weights"):
         torch.testing.assert_close(getattr(b, name)[seeing], getattr(a, name)[seeing])
     bounds = Cells(20, 1).bounds
-    tiles = [tile_of(Piece(call, 0, 1, 0, 0, 20, 20, slice(0, 1)), bounds, bounds).mean for call in (right, found)]
+    tiles = [tile_of(Piece(call, 0, 1, 0, 0, 20, 20, slice(0, 1)), bounds, bounds).mean for call in (right, result)]
     torch.testing.assert_close(tiles[1][:10, :10], tiles[0][:10, :10])
-    torch.testing.assert_close(found.weights(0)[:, :10, :10], right.weights(0)[:, :10, :10])
+    torch.testing.assert_close(result.weights(0)[:, :10, :10], right.weights(0)[:, :10, :10])

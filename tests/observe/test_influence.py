@@ -76,7 +76,7 @@ def test_exact_is_torchs_jacobian_and_sequences_do_not_meet(kind, causal):
     expected = sum(by_distance(one, 11) for one in maps)  # each sequence by itself
     found = influence(encoder, SEQUENCES, **ALL)
     assert_close(found.profile.total, expected)
-    assert (found.asked, influence(encoder, SEQUENCES, rows=3).asked, found.rows) == (21, 9, 21)
+    assert (found.sampled, influence(encoder, SEQUENCES, rows=3).sampled, found.rows) == (21, 9, 21)
     packed = Sequences.from_list([torch.tensor(ids, dtype=torch.int32) for ids in SEQUENCES[::-1]])
     assert_close(influence(encoder, packed, **ALL).profile.total, expected)
     assert_close(influence_on(encoder, SEQUENCES[0], 2), maps[0][2])
@@ -327,7 +327,7 @@ def test_mixers_of_ones_own():
     assert influence(encoder, SEQUENCES).profile.within(1.0) == 0
     assert not torch.equal(untrained(encoder).blocks[0].mixer.inner.bias, own.inner.bias)
     own.weight = nn.Parameter(torch.zeros(4))
-    with pytest.raises(ValueError, match="untrained: expected modules that can be drawn anew, got Mixer"):
+    with pytest.raises(ValueError, match="untrained: expected modules whose weights can be drawn again, got Mixer"):
         untrained(encoder)
 
 

@@ -1,14 +1,15 @@
-"""Statistics that are streamed over tiles are those of all weights in float64, whatever the lengths, the pattern and the step."""
+"""Streamed statistics are those of all weights in float64, for all lengths, patterns and backends."""
 
 import pytest
 import torch
 
 from sightline.attention import CAUSAL, FULL, Pattern
+from sightline.kernels import statistics as in_c
 from sightline.kernels.toolchain import library
-from sightline.observe import native
 from sightline.observe import statistics as room
-from sightline.observe.statistics import BINS, bins, statistics
-from tests.observe.dense import called, compare, made, offsets_of, weights
+from sightline.observe.distances import BINS, bin_names
+from sightline.observe.statistics import statistics
+from tests.observe.dense import call_of, compare, offsets_of, random_call, weights
 
 PATTERNS = [
     FULL,
@@ -38,7 +39,7 @@ lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def step(request, monkeypatch):
     """Which of the two ways is gone."""
     monkeypatch.setenv("SIGHTLINE_NATIVE", "01"[request.param == "native"])
-    if request.param == "native" and library(native.STATISTICS) is None:
+    if request.param == "native" and library(in_c.STATISTICS) is None:
         pytest.skip("there is no compiler here")
     return request.param
 
@@ -47,7 +48,7 @@ def step(request, monkeypatch):
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_every_pattern(lengths, pattern, poison):
     torch.manual_seed(0)
-    call = made(*lengths, pattern=pattern)
+    call = random_call(*lengths, pattern=pattern)
     special = torch.rand(len(call.k)) < 0.2
     compare(call, statistics(call, 3, special), 3, special)
 
@@ -59,14 +60,14 @@ def test_softcap_bias_and_sink(lengths, pattern, poison):
     longest = max(lengths[0], default=0), max(lengths[1] or lengths[0], default=0)
     bias = torch.randn(len(lengths[0]), 4, *longest)
     bias[torch.rand(bias.shape) < 0.3] = -torch.inf
-    call = made(*lengths, pattern=pattern, softcap=2.0, bias=bias, sink=torch.randn(4))
+    call = random_call(*lengths, pattern=pattern, softcap=2.0, bias=bias, sink=torch.randn(4))
     compare(call, statistics(call, 5), 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes(dtype):
     torch.manual_seed(0)
-    call = made((17, 3, 70), heads=(6, 2), dtype=dtype)
+    call = random_call((17, 3, 70), heads=(6, 2), dtype=dtype)
     compare(call, statistics(call, 4), 4)
 
 
@@ -75,29 +76,29 @@ def test_several_tiles_of_keys_and_blocks_of_maxima(monkeypatch, pattern, poison
     torch.manual_seed(0)
     for name, size in (("KEYS", 331), ("TILE", 20_000), ("COPIED", 60_000)):
         monkeypatch.setattr(room, name, size)
-    call = made((1201, 1, 90), pattern=pattern, heads=(2, 1))
+    call = random_call((1201, 1, 90), pattern=pattern, heads=(2, 1))
     compare(call, statistics(call, 4), 4)
 
 
 def test_a_pack_gives_what_its_sequences_give_alone():
     torch.manual_seed(0)
-    call = made((70, 3, 3, 3, 0, 20), pattern=CAUSAL)
+    call = random_call((70, 3, 3, 3, 0, 20), pattern=CAUSAL)
     whole = statistics(call, 2)
     for s, n in enumerate((70, 3, 3, 3, 0, 20)):
         rows = slice(*call.offsets[s : s + 2].tolist())
-        alone = statistics(called(call.q[rows], call.k[rows], offsets_of([n]), offsets_of([n]), CAUSAL), 2)
+        alone = statistics(call_of(call.q[rows], call.k[rows], offsets_of([n]), offsets_of([n]), CAUSAL), 2)
         for name in ("entropy", "distance", "received", "first", "weights"):
             torch.testing.assert_close(getattr(whole, name)[rows], getattr(alone, name))
 
 
 def test_sums():
     torch.manual_seed(0)
-    call = made((301, 0, 64), pattern=CAUSAL)
-    found = statistics(call, 1)
-    torch.testing.assert_close(found.received.sum(0), torch.full((4,), 365.0))
-    torch.testing.assert_close(found.histogram.sum(1), torch.full((4,), 365.0))
-    assert (found.histogram[:, BINS + 1 :] == 0).all()
-    sunk = made((301, 0, 64), pattern=CAUSAL, sink=torch.full((4,), 1.0))
+    call = random_call((301, 0, 64), pattern=CAUSAL)
+    result = statistics(call, 1)
+    torch.testing.assert_close(result.received.sum(0), torch.full((4,), 365.0))
+    torch.testing.assert_close(result.histogram.sum(1), torch.full((4,), 365.0))
+    assert (result.histogram[:, BINS + 1 :] == 0).all()
+    sunk = random_call((301, 0, 64), pattern=CAUSAL, sink=torch.full((4,), 1.0))
     total = torch.cat([weights(sunk, s)[0].sum(-1).T for s in range(3)]).sum(0)
     torch.testing.assert_close(statistics(sunk, 1).received.sum(0).double(), total, atol=1e-3, rtol=1e-5)
     assert (total < 360).all()
@@ -105,31 +106,31 @@ def test_sums():
 
 def test_equal_weights_give_different_keys_and_far_ones_are_still_in_order():
     offsets = offsets_of([1000])
-    equal = statistics(called(torch.zeros(1000, 1, 4), torch.zeros(1000, 1, 4), offsets, offsets, CAUSAL), 8)
+    equal = statistics(call_of(torch.zeros(1000, 1, 4), torch.zeros(1000, 1, 4), offsets, offsets, CAUSAL), 8)
     for row in (0, 3, 999):
         keys = equal.keys[row, 0].tolist()
         there = [key for key in keys if key >= 0]
         assert len(set(there)) == min(8, row + 1) and max(there) <= row
         assert keys[len(there) :] == [-1] * (8 - len(there))
     q, k = torch.full((1, 1, 1), 1000.0), torch.tensor([3.0, 9.0, 1.0, 2.0]).view(4, 1, 1)
-    far = statistics(called(q, k, offsets_of([1]), offsets_of([4])), 4)
+    far = statistics(call_of(q, k, offsets_of([1]), offsets_of([4])), 4)
     assert far.keys.flatten().tolist() == [1, 0, 3, 2]  # though three weights are 0 in float32
     assert far.weights.flatten().tolist() == [1, 0, 0, 0] and far.entropy.item() == 0
 
 
 def test_the_bins_are_named():
-    assert len(bins()) == 2 * BINS + 1 and bins()[BINS] == "0"
-    assert bins()[BINS + 3] == "3..4" and bins()[BINS - 4] == "-8..-5"
-    assert bins()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
+    assert len(bin_names()) == 2 * BINS + 1 and bin_names()[BINS] == "0"
+    assert bin_names()[BINS + 3] == "3..4" and bin_names()[BINS - 4] == "-8..-5"
+    assert bin_names()[-1] == f"{2 ** (BINS - 2) + 1}..{2 ** (BINS - 1)}"
 
 
 @pytest.mark.parametrize("links", [0, 1, 17, 40])
 def test_any_number_of_links(links, poison):
     torch.manual_seed(0)
-    call = made((33, 0, 1, 101), heads=(2, 1), pattern=Pattern(30, 3))
-    found = statistics(call, links)
-    assert found.keys.shape == (135, 2, links)
-    compare(call, found, links)
+    call = random_call((33, 0, 1, 101), heads=(2, 1), pattern=Pattern(30, 3))
+    result = statistics(call, links)
+    assert result.keys.shape == (135, 2, links)
+    compare(call, result, links)
 
 
 @pytest.mark.parametrize("order", ["rising", "falling", "waves"])
@@ -137,11 +138,11 @@ def test_links_where_each_key_is_stronger_than_the_last(order):
     place = torch.arange(2003.0)
     k = {"rising": place, "falling": -place, "waves": (place * 0.7).sin() * place}[order] / 300
     q, k = torch.tensor([1.0, -0.5, 0.3]).view(3, 1, 1), k.view(-1, 1, 1)
-    call = called(q, k, offsets_of([3]), offsets_of([2003]))
-    found = statistics(call, 9)
-    compare(call, found, 9)
+    call = call_of(q, k, offsets_of([3]), offsets_of([2003]))
+    result = statistics(call, 9)
+    compare(call, result, 9)
     expected = (q[:, 0] * k[:, 0].T).topk(9).indices
-    assert torch.equal(found.keys[:, 0].long(), expected)
+    assert torch.equal(result.keys[:, 0].long(), expected)
 
 
 def test_no_wronger_than_twice_the_plain_weights_in_float32():
@@ -149,8 +150,8 @@ def test_no_wronger_than_twice_the_plain_weights_in_float32():
     torch.manual_seed(0)
     q, k = 3 * torch.randn(997, 1, 32), torch.randn(997, 1, 32)
     offsets = offsets_of([997])
-    call = called(q, k, offsets, offsets, CAUSAL)
-    found = statistics(call, 5)
+    call = call_of(q, k, offsets, offsets, CAUSAL)
+    result = statistics(call, 5)
 
     def all_at_once(dtype):
         q, k = (t[:, 0].to(dtype) for t in (call.q, call.k))
@@ -167,20 +168,20 @@ def test_no_wronger_than_twice_the_plain_weights_in_float32():
 
     right, plain = all_at_once(torch.float64), all_at_once(torch.float32)
     for name, expected in right.items():
-        error = (getattr(found, name)[:, 0].double() - expected).abs().max()
+        error = (getattr(result, name)[:, 0].double() - expected).abs().max()
         allowed = 2 * (plain[name].double() - expected).abs().max() + 4 * 2**-23 * expected.abs().max()
         assert error <= allowed, name
 
 
 def test_nan_stays_where_it_is():
     torch.manual_seed(0)
-    call = made((40, 3), heads=(2, 1))
+    call = random_call((40, 3), heads=(2, 1))
     call.q[7, 1] = torch.nan
-    found = statistics(call, 2)
-    for t in (found.entropy, found.distance, found.first):
+    result = statistics(call, 2)
+    for t in (result.entropy, result.distance, result.first):
         assert t.isnan().nonzero().tolist() == [[7, 1]]
-    assert found.received.isnan().nonzero().tolist() == [[row, 1] for row in range(40)]
-    assert not found.received[:, 0].isnan().any() and not found.histogram[0].isnan().any()
+    assert result.received.isnan().nonzero().tolist() == [[row, 1] for row in range(40)]
+    assert not result.received[:, 0].isnan().any() and not result.histogram[0].isnan().any()
 
 
 def test_a_head_that_is_a_view_of_something_else():
@@ -188,5 +189,5 @@ def test_a_head_that_is_a_view_of_something_else():
     q, k = torch.randn(8, 61, 6)[..., ::2], torch.randn(61, 8, 9)[:, 2:6:2, 1:7:2]
     q = q.permute(1, 0, 2)[:, 1:7:3]
     offsets = offsets_of([40, 21])
-    call = called(q, k, offsets, offsets, Pattern(9, 4))
+    call = call_of(q, k, offsets, offsets, Pattern(9, 4))
     compare(call, statistics(call, 3), 3)

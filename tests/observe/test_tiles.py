@@ -6,7 +6,7 @@ import torch
 from sightline.attention import CAUSAL, FULL, Pattern
 from sightline.observe.layer import Layer
 from sightline.observe.statistics import statistics
-from tests.observe.dense import made, weights
+from tests.observe.dense import random_call, weights
 
 CASES = [((7, 0, 1, 131), None), ((3, 1, 0, 20), (7, 40, 5, 20)), ((70, 9), (200, 3))]
 
@@ -28,16 +28,16 @@ def zoomed(w, rows, columns):
 
 
 def near(tile, expected):
-    for found, right in zip(tile, expected, strict=True):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found.double(), right, atol=2e-6, rtol=1e-5)
+    for actual, right in zip(tile, expected, strict=True):
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual.double(), right, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("lengths, key_lengths", CASES)
 @pytest.mark.parametrize("pattern", [FULL, CAUSAL, Pattern(3, 1), Pattern(90, 0)], ids=str)
 def test_any_zoom(lengths, key_lengths, pattern, poison):
     torch.manual_seed(0)
-    call = made(lengths, key_lengths, pattern)
+    call = random_call(lengths, key_lengths, pattern)
     layer = layer_of(call)
     for s in range(len(lengths)):
         w = weights(call, s)[0][2]
@@ -55,7 +55,7 @@ def test_any_zoom(lengths, key_lengths, pattern, poison):
 
 def test_words_and_sentences_are_the_same_operation():
     torch.manual_seed(0)
-    call = made((11,), (9,), sink=torch.zeros(4))
+    call = random_call((11,), (9,), sink=torch.zeros(4))
     layer, w = layer_of(call), weights(call, 0)[0][1]
     words, others = [0, 1, 4, 4, 9, 11], [0, 2, 2, 3, 9]
     by_word = layer.tile(1, at=(words, others))
@@ -75,7 +75,7 @@ def test_words_and_sentences_are_the_same_operation():
 @pytest.mark.parametrize("pattern", [FULL, CAUSAL], ids=str)
 def test_a_pyramid_is_the_map_at_each_of_its_zooms(pattern):
     torch.manual_seed(0)
-    call = made((301,), pattern=pattern, heads=(2, 1))
+    call = random_call((301,), pattern=pattern, heads=(2, 1))
     layer = layer_of(call)
     pyramid = layer.pyramid(1, cells=40)
     assert pyramid.at == 8 and not pyramid.known.any()
@@ -96,7 +96,7 @@ def test_a_pyramid_is_the_map_at_each_of_its_zooms(pattern):
 
 
 def test_half_known_rows_are_the_mean_of_what_is_known():
-    call = made((64,), heads=(1, 1))
+    call = random_call((64,), heads=(1, 1))
     pyramid = layer_of(call).pyramid(0, cells=32)
     pyramid.known[:3] = True
     pyramid.mean[:3] = torch.tensor([1.0, 2.0, 6.0])[:, None]
@@ -104,12 +104,12 @@ def test_half_known_rows_are_the_mean_of_what_is_known():
 
 
 def test_an_empty_sequence_has_an_empty_pyramid():
-    pyramid = layer_of(made((0, 3))).pyramid(0, sequence=0)
+    pyramid = layer_of(random_call((0, 3))).pyramid(0, sequence=0)
     assert pyramid.grow() == 1.0 and pyramid.tile().mean.shape == (0, 0)
 
 
 def test_outside_the_map():
-    layer = layer_of(made((9, 4)))
+    layer = layer_of(random_call((9, 4)))
     with pytest.raises(
         ValueError, match="expected rows from 0 to 9, as many cells as the map has at this zoom, got 3 to 10"
     ):

@@ -15,8 +15,8 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from sightline.attention import CAUSAL
-from sightline.observe import gpu
-from tests.observe.dense import made
+from sightline.kernels import triton_statistics
+from tests.observe.dense import random_call
 
 if torch.cuda.is_available():
     from tests.observe.kernels import *  # noqa: F403
@@ -38,7 +38,7 @@ else:
         get_current_stream = staticmethod(lambda device: 0)
 
     def test_compiled_for_an_h100(monkeypatch, tmp_path):
-        """Down to machine code: tensor cores for the products, copies under way while others are worked on, nothing spilled."""
+        """Compiles to machine code with tensor cores for the products and asynchronous copies, and spills nothing."""
         compiled, compile = {}, JITFunction.run
 
         def run(self, *args, warmup, **kwargs):
@@ -47,8 +47,8 @@ else:
         monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
         monkeypatch.setattr(JITFunction, "run", run)
         monkeypatch.setattr(driver, "_active", Absent())
-        call = made((200,), None, CAUSAL, (2, 1), 64, torch.bfloat16)
-        gpu.statistics(call, 8, torch.zeros(200, dtype=torch.bool), 24)
+        call = random_call((200,), None, CAUSAL, (2, 1), 64, torch.bfloat16)
+        triton_statistics.statistics(call, 8, torch.zeros(200, dtype=torch.bool), 24)
         assert set(compiled) == {"_by_query", "_links", "_by_key"}
         for name in ("_by_query", "_by_key"):
             assert "wgmma.mma_async" in compiled[name]["ptx"] and "cp.async" in compiled[name]["ptx"]
@@ -56,16 +56,22 @@ else:
 
 
 def test_what_the_kernels_know():
-    call = made((5,))
-    assert gpu.fits(call) and gpu.fits(made((), None)) and gpu.fits(made((3,), softcap=1.0))
-    assert not gpu.fits(made((3,), dtype=torch.float64)) and not gpu.fits(made((3,), width=257))
-    assert not gpu.fits(made((3,), bias=torch.zeros(1, 4, 3, 3)))
+    call = random_call((5,))
+    assert (
+        triton_statistics.fits(call)
+        and triton_statistics.fits(random_call((), None))
+        and triton_statistics.fits(random_call((3,), softcap=1.0))
+    )
+    assert not triton_statistics.fits(random_call((3,), dtype=torch.float64)) and not triton_statistics.fits(
+        random_call((3,), width=257)
+    )
+    assert not triton_statistics.fits(random_call((3,), bias=torch.zeros(1, 4, 3, 3)))
 
 
 def test_blocks_are_small_where_most_of_a_large_one_would_be_empty():
     def blocks(lengths, by=1, key_lengths=None):
         offsets, key_offsets = (torch.tensor([0, *o]).cumsum(0).numpy() for o in (lengths, key_lengths or lengths))
-        size, work = gpu._blocks(offsets.tobytes(), key_offsets.tobytes(), 64, by, torch.device("cpu"))
+        size, work = triton_statistics._blocks(offsets.tobytes(), key_offsets.tobytes(), 64, by, torch.device("cpu"))
         return size, work.tolist()
 
     assert blocks((100, 0, 30)) == (64, [[0, 0, 100, 100, 0], [0, 0, 100, 100, 64], [100, 100, 30, 30, 0]])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.tasks import Classify, Language, load, load_test, questions, read, scope
+from sightline.tasks import Classify, Language, load, load_test, questions, read_records, scope
 from sightline.tasks.columns import choose
 from sightline.tasks.data import split
 from sightline.tasks.readers import Record
@@ -303,5 +303,5 @@ def test_tiny_shakespeare():
 
 @pytest.mark.skipif(not (SHARED / "ud-english-ewt").exists(), reason="shared data: ud-english-ewt")
 def test_ewt():
-    dev = list(read(SHARED / "ud-english-ewt" / "en_dev.conllu"))
+    dev = list(read_records(SHARED / "ud-english-ewt" / "en_dev.conllu"))
     assert len(dev) == 2001 and sum(len(record.fields["FORM"]) for record in dev) == 25_147

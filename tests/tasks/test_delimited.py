@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.tasks import delimited, load, load_test, read
+from sightline.tasks import delimited, load, load_test, read_records
 from sightline.tasks.delimited import table
-from sightline.textfiles import decoded
+from sightline.textfiles import decode_lines
 
 ROWS = [("staff was cold", "neg"), ("road was warm", "pos"), ("bed, really; fine", "pos"), ("soup was grim", "neg")]
 
 
 def rows_of(content, separator=None, tabs=False, name="a.csv"):
     raw = content if isinstance(content, bytes) else content.encode()
-    lines = list(decoded(io.BytesIO(raw), name))
+    lines = list(decode_lines(io.BytesIO(raw), name))
     return [tuple(record.fields.values()) for record in table(lines, name, separator, tabs)]
 
 
@@ -148,7 +148,11 @@ def test_files_are_read_so_in_training_and_in_evaluation(tmp_path):
         assert data.task.name == "classify" and data.task.labels == ("0", "1")
         assert len(load_test(tmp_path / name, data.task, data.tokenizer)) == 60
     (tmp_path / "d.csv").write_text("text:label\n" + "".join(f"{t}:{y}\n" for t, y in texts))
-    for reading in (load, lambda path: load_test(path, data.task, data.tokenizer), lambda path: list(read(path))):
+    for reading in (
+        load,
+        lambda path: load_test(path, data.task, data.tokenizer),
+        lambda path: list(read_records(path)),
+    ):
         with pytest.raises(ValueError, match=r"d\.csv:1: .* with --separator"):
             reading(tmp_path / "d.csv")
     assert load(tmp_path / "d.csv", separator=":").task == data.task

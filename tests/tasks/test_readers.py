@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.tasks.readers import CONLLU, hub, read, read_text
+from sightline.tasks.conllu import FIELDS
+from sightline.tasks.readers import hub, read_records, read_text
 
 WORD = "{}\t{}\t_\tNOUN\t_\t_\t0\troot\t_\t_\n"
 
@@ -20,7 +21,7 @@ WORD = "{}\t{}\t_\tNOUN\t_\t_\t0\troot\t_\t_\n"
 def records(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read(path))
+    return list(read_records(path))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_conllu(tmp_path):
     text = "# text = x\n1-2\tdon't" + "\t_" * 8 + "\n" + WORD.format(1, "do") + WORD.format(2, "n't")
     text += "2.1\tit" + "\t_" * 8 + "\n\n\n" + WORD.format(1, "a b").rstrip("\n")
     first, second = records(tmp_path, "a.conllu", text)
-    assert tuple(first.fields) == CONLLU and first.line == 3 and second.line == 8
+    assert tuple(first.fields) == FIELDS and first.line == 3 and second.line == 8
     assert (first.fields["FORM"], second.fields["FORM"]) == (["do", "n't"], ["a b"])
     assert second.fields["UPOS"] == ["NOUN"]
 
@@ -59,19 +60,19 @@ def test_npz(tmp_path):
     np.savez(
         tmp_path / "a.npz", values=values, offsets=[0, 2, 2, 3], labels=["a", "b", "c"], rows=[5, 6, 7], y=np.eye(3)
     )
-    got = list(read(tmp_path / "a.npz"))
+    got = list(read_records(tmp_path / "a.npz"))
     assert [record.fields["values"].tolist() for record in got] == [[[0, 1], [2, 3]], [], [[4, 5]]]
     assert [record.fields["labels"] for record in got] == ["a", "b", "c"]
     assert got[2].fields["y"] == [0, 0, 1] and got[2].line == 3
     np.savez(tmp_path / "b.npz", values=np.arange(3.0), offsets=[0, 1, 3], rows=[5, 6, 7])
-    one = list(read(tmp_path / "b.npz"))
+    one = list(read_records(tmp_path / "b.npz"))
     assert one[1].fields["rows"] == [6, 7] and one[1].fields["values"].shape == (2, 1)
 
 
 def test_parquet(tmp_path):
     table = pa.table({"text": ["a", None], "tags": [["X"], []]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    got = list(read(tmp_path / "a.parquet"))
+    got = list(read_records(tmp_path / "a.parquet"))
     assert got[0].fields == {"text": "a", "tags": ["X"]} and got[1].line == 2
     with pytest.raises(ValueError, match="a.parquet:2: expected a value in column 'text', got none"):
         got[1].get("text")
@@ -80,7 +81,7 @@ def test_parquet(tmp_path):
 def test_standard_input_is_json_lines_or_text_and_read_as_it_comes(monkeypatch):
     def feed(content):
         monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content)))
-        return [(record.where, record.fields) for record in read("-")]
+        return [(record.where, record.fields) for record in read_records("-")]
 
     assert feed(b'{"a": 1}\n') == [("standard input:1", {"a": 1})]
     assert feed(b"one\ntwo") == [("standard input:1", {"text": "one"}), ("standard input:2", {"text": "two"})]
@@ -91,13 +92,13 @@ def test_standard_input_is_json_lines_or_text_and_read_as_it_comes(monkeypatch):
 
 def test_encodings(tmp_path):
     (tmp_path / "a.txt").write_bytes("né\n".encode("latin-1"))
-    assert [record.fields["text"] for record in read(tmp_path / "a.txt", "latin-1")] == ["né"]
+    assert [record.fields["text"] for record in read_records(tmp_path / "a.txt", "latin-1")] == ["né"]
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfa\r\nb\n")
     assert read_text(tmp_path / "b.txt") == "a\r\nb\n"
     with pytest.raises(ValueError, match="a.txt:1: expected UTF-8, got the byte 0xe9"):
         read_text(tmp_path / "a.txt")
     with pytest.raises(ValueError, match="expected the name of an encoding, such as .* got 'klingon'"):
-        list(read(tmp_path / "a.txt", "klingon"))
+        list(read_records(tmp_path / "a.txt", "klingon"))
 
 
 HOSTILE = [
@@ -150,11 +151,11 @@ def test_what_is_broken_is_said_in_one_line_with_its_place(tmp_path, name, conte
 def test_npz_refuses(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=r"a\.npz: .*" + message):
-        list(read(tmp_path / "a.npz"))
+        list(read_records(tmp_path / "a.npz"))
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    for attempt in (lambda p: list(read(p)), read_text):
+    for attempt in (lambda p: list(read_records(p)), read_text):
         with pytest.raises(ValueError, match=r"a\.csv: cannot be read \(No such file or directory\); check path"):
             attempt(tmp_path / "a.csv")
 
@@ -167,7 +168,7 @@ cell = st.text(st.characters(codec="utf-8"), max_size=8)
 def test_json_lines_come_back_as_written(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "a.jsonl"
     path.write_text("".join(json.dumps({"a": a, "b": b}, ensure_ascii=bool(a)) + "\n" for a, b in rows), "utf-8")
-    assert [tuple(record.fields.values()) for record in read(path)] == rows
+    assert [tuple(record.fields.values()) for record in read_records(path)] == rows
 
 
 def test_hub(monkeypatch):

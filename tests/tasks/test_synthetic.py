@@ -10,9 +10,9 @@ import torch
 from sightline.sequences import Sequences
 from sightline.tasks import Regress, load, load_test, task_from_json
 from sightline.tasks.examples import Examples
-from sightline.tasks.synthetic import TASKS, named
-from sightline.tasks.synthetic.nesting import shares_of_answers
-from sightline.tasks.task import NONE
+from sightline.tasks.synthetic import TASKS, synthetic_task
+from sightline.tasks.synthetic.nesting import answer_shares
+from sightline.tasks.task import NO_TARGET
 
 EASY = {  # where there are few sequences, so that a careless split would show
     "copy": "copy:length=1-3,symbols=3",
@@ -31,7 +31,7 @@ BOTH = [*TASKS, *EASY.values()]
 
 
 def few(name, count, more=""):
-    return named(f"{name}{',' if ':' in name else ':'}examples={count}{more}")
+    return synthetic_task(f"{name}{',' if ':' in name else ':'}examples={count}{more}")
 
 
 def read(examples):
@@ -59,10 +59,10 @@ def test_nothing_is_both_learned_and_tested(name):
 
 
 def test_nothing_is_both_learned_and_tested_where_lengths_overlap_or_seeds_differ():
-    train = read(named("parity:length=5-9,examples=5000").parts()["train"])
-    harder = named("parity:length=5-9,test=8-11,examples=5000").parts()["test"]
+    train = read(synthetic_task("parity:length=5-9,examples=5000").parts()["train"])
+    harder = synthetic_task("parity:length=5-9,test=8-11,examples=5000").parts()["test"]
     assert not train & read(harder) and set(harder.lengths.tolist()) == {9, 10, 11, 12}
-    assert not train & read(named("parity:length=5-9,examples=5000,seed=7").parts()["test"])
+    assert not train & read(synthetic_task("parity:length=5-9,examples=5000,seed=7").parts()["test"])
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -81,12 +81,12 @@ def test_chance_is_what_the_best_constant_answer_gets(name):
 
 
 def test_chance_follows_the_settings():
-    assert named("copy:symbols=20").chance == named("dyck:kinds=20").chance == 0.05
-    assert named("mqar:values=10").chance == named("modular:modulus=10").chance == 0.1
+    assert synthetic_task("copy:symbols=20").chance == synthetic_task("dyck:kinds=20").chance == 0.05
+    assert synthetic_task("mqar:values=10").chance == synthetic_task("modular:modulus=10").chance == 0.1
     for depth in (1, 2, 6):
         examples = few(f"listops:depth={depth}", 8000).parts()["train"]
-        found = examples.targets[examples.targets != NONE].bincount(minlength=10) / len(examples)
-        said = torch.from_numpy(shares_of_answers(depth)[-1])
+        found = examples.targets[examples.targets != NO_TARGET].bincount(minlength=10) / len(examples)
+        said = torch.from_numpy(answer_shares(depth)[-1])
         assert said.sum() == pytest.approx(1) and (found - said).abs().max() < 4 * math.sqrt(0.11 / len(examples))
 
 
@@ -115,7 +115,7 @@ def test_every_difficulty_is_reached(name, expected):
     found = {key.partition("@")[2]: count for key, (_, count) in measures.items() if "@" in key}
     reached = {bucket for bucket, count in found.items() if count > 0}
     assert reached == expected
-    asked = int((examples.targets != NONE).sum())  # of numbers, all are
+    asked = int((examples.targets != NO_TARGET).sum())  # of numbers, all are
     assert sum(found.values()) == asked
 
 
@@ -127,7 +127,7 @@ def test_test_data_may_be_harder_than_what_is_learned():
     ):
         parts = few(name, 300).parts()
         for part, expected in {"train": train, "valid": train, "test": test}.items():
-            asked = parts[part].targets != NONE
+            asked = parts[part].targets != NO_TARGET
             assert set(parts[part].distances[asked].tolist()) == expected
 
 
@@ -136,7 +136,7 @@ def test_lengths_of_one_where_there_are_any_and_none_of_nought():
     assert int(few("parity:length=1-9", 200).parts()["train"].lengths.min()) == 2
     for name in ("copy", "parity", "modular", "reversal", "listops:depth=0", "induction:length=1", "adding:length=1"):
         with pytest.raises(ValueError, match=r"expected (length|depth) of \d or more, the smaller number first, got"):
-            named(name if ":" in name else f"{name}:length=0-3")
+            synthetic_task(name if ":" in name else f"{name}:length=0-3")
 
 
 def test_measures_split_by_what_the_examples_say():
@@ -247,7 +247,13 @@ def test_options_that_generated_data_do_not_have():
 
 
 def test_other_names_stay_what_they_were():
-    assert named("reviews.csv") is named("glue:sst2") is named("runs/a:b=c/x.csv") is named("scope") is None
+    assert (
+        synthetic_task("reviews.csv")
+        is synthetic_task("glue:sst2")
+        is synthetic_task("runs/a:b=c/x.csv")
+        is synthetic_task("scope")
+        is None
+    )
 
 
 def test_keys_are_as_likely_in_each_pair():
@@ -262,13 +268,13 @@ def test_keys_are_as_likely_in_each_pair():
 
 def test_many_keys_as_in_the_paper():
     examples = few("mqar:length=128,pairs=16,keys=4096,values=4096", 200).parts()["train"]
-    assert int(examples.inputs.values.max()) == 8192 and int((examples.targets != NONE).sum()) == 16 * 200
+    assert int(examples.inputs.values.max()) == 8192 and int((examples.targets != NO_TARGET).sum()) == 16 * 200
 
 
 def test_pairs_of_each_sequence_are_at_most_a_third_of_it():
     examples = few("mqar:length=3-12,pairs=1-3,keys=4,values=4", 4000).parts()["train"]
     asked = torch.zeros(len(examples), dtype=torch.long)
-    asked.index_add_(0, examples.inputs.sequence_ids, (examples.targets != NONE).long())
+    asked.index_add_(0, examples.inputs.sequence_ids, (examples.targets != NO_TARGET).long())
     for length in range(3, 13):
         many = asked[examples.lengths == length]
         assert many.unique().tolist() == list(range(1, min(3, length // 3) + 1))

@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 import torch
 
-from sightline.tasks.synthetic import TASKS, named
+from sightline.tasks.synthetic import TASKS, synthetic_task
 from sightline.tasks.synthetic.agreement import NOUNS
 
 
@@ -132,9 +132,9 @@ def test_every_task_is_checked():
 
 @pytest.mark.parametrize("name", NAIVE)
 def test_answers_are_right(name):
-    vocabulary, labels = named(name).vocabulary, named(name).labels
-    for way, by in enumerate(named(name).ways, 1):
-        for examples in named(f"{name},by={by}").parts().values():
+    vocabulary, labels = synthetic_task(name).vocabulary, synthetic_task(name).labels
+    for way, by in enumerate(synthetic_task(name).units, 1):
+        for examples in synthetic_task(f"{name},by={by}").parts().values():
             columns = [examples.inputs.values, examples.targets, examples.distances]
             columns = zip(*(examples.inputs.with_values(c).to_list() for c in columns), strict=True)
             assert examples.unit == by
@@ -146,9 +146,9 @@ def test_answers_are_right(name):
 
 
 def test_adding_is_right():
-    task = named("adding:length=2-30,examples=500").task
+    task = synthetic_task("adding:length=2-30,examples=500").task
     for by in ("distance", "length"):
-        for examples in named(f"adding:length=2-30,examples=500,by={by}").parts().values():
+        for examples in synthetic_task(f"adding:length=2-30,examples=500,by={by}").parts().values():
             answers = task.answers(examples.targets, examples)
             for i, rows in enumerate(examples.inputs):
                 (first, second), n = (rows[:, 1] == 1).nonzero().flatten().tolist(), len(rows)
@@ -159,7 +159,7 @@ def test_adding_is_right():
 
 
 def test_brackets_of_one_length_are_equally_likely():
-    examples = named("dyck:length=8,kinds=2,depth=3,examples=40000").parts()["train"]
+    examples = synthetic_task("dyck:length=8,kinds=2,depth=3,examples=40000").parts()["train"]
     shapes = (examples.inputs.values == 2).reshape(-1, 8)
     _, counts = torch.unique(shapes, dim=0, return_counts=True)
     assert len(counts) == 13  # of the 14 strings of four pairs, the one that is four deep is out

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from sightline.tasks import load
-from sightline.tasks.synthetic import TASKS, named
-from sightline.training.fit import fit
+from sightline.tasks.synthetic import TASKS, synthetic_task
+from sightline.training.runs import fit
 
 QUICK = {"adding:length=4": 60, "selective-copy:length=6,marked=1": 60, "dyck:length=8,kinds=2,depth=2": 60}
 STEPS = QUICK | {
@@ -31,7 +31,7 @@ def test_every_task_is_learned():
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in STEPS]
 )
 def test_it_is_learned_above_chance(name, kind, tmp_path):
-    drawn, data = named(name), load(f"{name},examples=4000")
+    drawn, data = synthetic_task(name), load(f"{name},examples=4000")
     by_heart = drawn.name in BY_HEART and kind == "self-attention"
     rate = 2e-3 if by_heart else 5e-3
     settings = {"width": 32, "layers": 2, "tokens": 512, "evaluate_every": "100%"}

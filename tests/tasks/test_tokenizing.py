@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, normalizers
 
-from sightline.tasks.tokenizing import END, UNKNOWN, Tokenizer, cut
+from sightline.tasks.tokenizing import END, UNKNOWN, Tokenizer, text_chunks
 
 HARD = "<end> <unk>\u0120é\x00\r\n\t 日本 🙂 e\u0301  twice "
 text = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -108,7 +108,7 @@ def test_symbols_keep_their_order():
 
 def test_one_long_text_is_cut_at_line_ends_and_nothing_is_lost():
     long = "".join(f"line {i} é\n" for i in range(20_000)) + "last"
-    parts = cut(long)
+    parts = text_chunks(long)
     assert len(parts) > 2 and all(part.endswith("\n") for part in parts[:-1]) and "".join(parts) == long
     assert BYTES.decode(BYTES.encode_stream(long)) == long
     assert len(BYTES.encode_stream("")) == 0

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from sightline.tasks import load, load_test
-from sightline.tasks.values import column_kind, label_of, missing, no_tag, number_of
+from sightline.tasks.values import column_kind, is_blank, is_untagged, label_of, number_of
 
 TEXTS = [f"{'good' if i % 2 else 'bad'} thing {i} of many others that were there before" for i in range(40)]
 
@@ -56,10 +56,10 @@ def test_a_value_has_one_label(label, spellings):
 
 
 def test_missing_is_what_is_not_there():
-    assert all(map(missing, (None, "", " \u00a0", math.nan, decimal.Decimal("nan"), np.datetime64("NaT"))))
-    assert not any(map(missing, (0, False, "0", "nan", "NA", "null", "None", "-", [], {}, math.inf, np.zeros(2))))
-    assert all(map(no_tag, ("_", " _ ", None, "", math.nan, -100)))
-    assert not any(map(no_tag, ("-", "__", 0, -1, "-100", "O")))
+    assert all(map(is_blank, (None, "", " \u00a0", math.nan, decimal.Decimal("nan"), np.datetime64("NaT"))))
+    assert not any(map(is_blank, (0, False, "0", "nan", "NA", "null", "None", "-", [], {}, math.inf, np.zeros(2))))
+    assert all(map(is_untagged, ("_", " _ ", None, "", math.nan, -100)))
+    assert not any(map(is_untagged, ("-", "__", 0, -1, "-100", "O")))
 
 
 def test_numbers_are_what_people_write():

@@ -1,13 +1,12 @@
 """Data that is small and can be learned: whether a review holds a good word."""
 
 import random
+import shutil
 
 import pytest
 
-
-@pytest.fixture(scope="session")
-def reviews_of():
-    return reviews_text
+from sightline.training.runs import fit
+from tests.training.small_runs import SMALL
 
 
 @pytest.fixture
@@ -15,6 +14,22 @@ def reviews(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_text(reviews_text(200))
     return path
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """A folder with data and two runs on them, of different seeds; no test changes it."""
+    base = tmp_path_factory.mktemp("runs")
+    (base / "reviews.csv").write_text(reviews_text(60))
+    for seed, name in enumerate(("first", "second")):
+        fit(base / "reviews.csv", out=base / name, seed=seed, **SMALL)
+    return base
+
+
+@pytest.fixture
+def run(folders, tmp_path):
+    """A copy of the first run."""
+    return shutil.copytree(folders / "first", tmp_path / "run")
 
 
 def reviews_text(count: int) -> str:

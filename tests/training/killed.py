@@ -14,7 +14,7 @@ import torch
 
 from sightline import files
 from sightline.training import loop
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 
 SETTINGS = {
     "encoder": "self-attention",
@@ -92,7 +92,7 @@ def killing_itself(call: int):
     files._created = File
 
 
-def main(folder: Path, how: str) -> None:
+def main(folder: Path, moments: str) -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()  # imports what it imports once, not in every child
     began = time.perf_counter()
     if in_child(lambda: train(folder, "whole", resume=False)) != 0:
@@ -100,7 +100,7 @@ def main(folder: Path, how: str) -> None:
     whole = time.perf_counter() - began
     draw, kills, late = random.Random(time.time_ns()), 0, 0
     for attempt in range(1000):
-        if how == "random":
+        if moments == "random":
             status = in_child(lambda: train(folder, "killed", resume=True), draw.uniform(0.1, 0.5) * whole + late)
             late += whole / 30  # so that it ends some time
         else:

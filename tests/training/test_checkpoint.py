@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from sightline import files
 from sightline.training import checkpoint
+from tests.training.small_runs import refusal
 
 STATE = {"step": 3, "loss": 0.1 + 0.2}
 
@@ -33,13 +35,6 @@ def full_disk(room: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def message(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("with_best", [False, True])
 def test_comes_back_bit_for_bit(tmp_path, with_best):
     path = tmp_path / "checkpoint.safetensors"
@@ -47,9 +42,9 @@ def test_comes_back_bit_for_bit(tmp_path, with_best):
     best = {name: tensor + 1 for name, tensor in model.state_dict().items()} if with_best else {}
     checkpoint.save(path, model, optimizer, best, STATE)
     other, its_optimizer = run(seed=1)
-    found, state = checkpoint.load(path, other, its_optimizer)
-    assert state == STATE and found.keys() == best.keys()
-    assert all(torch.equal(found[name], best[name]) for name in best)
+    best_loaded, state = checkpoint.load(path, other, its_optimizer)
+    assert state == STATE and best_loaded.keys() == best.keys()
+    assert all(torch.equal(best_loaded[name], best[name]) for name in best)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
         for moment, tensor in optimizer.state[ours].items():
@@ -65,18 +60,18 @@ def test_what_is_wrong_is_said_and_changes_nothing(tmp_path):
 
     for cut in (0, 4, 100, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        said = message(lambda: checkpoint.load(path, model, optimizer))
-        assert said.startswith(f"{path}: expected a whole safetensors file, got one cut short or damaged (")
+        message = refusal(lambda: checkpoint.load(path, model, optimizer))
+        assert message.startswith(f"{path}: expected a whole safetensors file, got one cut short or damaged (")
     path.unlink()
-    assert message(lambda: checkpoint.load(path, model, optimizer)) == (
+    assert refusal(lambda: checkpoint.load(path, model, optimizer)) == (
         f"{path}: expected a file of weights, got none; check the folder"
     )
     path.write_bytes(checkpoint.as_bytes({"x": torch.zeros(2)}))
-    assert "expected a checkpoint, got a safetensors file without its state" in message(
+    assert "expected a checkpoint, got a safetensors file without its state" in refusal(
         lambda: checkpoint.load(path, model, optimizer)
     )
     checkpoint.save(path, *run(width=5), {}, STATE)
-    assert message(lambda: checkpoint.load(path, model, optimizer)) == (
+    assert refusal(lambda: checkpoint.load(path, model, optimizer)) == (
         f"{path}: expected model/0.weight of shape [4, 3], got [5, 3]; the file belongs to another configuration"
     )
     tensors, metadata = checkpoint.read_tensors(path)
@@ -84,7 +79,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(tmp_path):
     tensors, metadata = checkpoint.read_tensors(path)
     del tensors["optimizer/1.bias/exp_avg"]
     path.write_bytes(checkpoint.as_bytes(tensors, metadata))
-    assert "expected optimizer/1.bias/exp_avg of shape [4], got none" in message(
+    assert "expected optimizer/1.bias/exp_avg of shape [4], got none" in refusal(
         lambda: checkpoint.load(path, model, optimizer)
     )
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
@@ -95,8 +90,8 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     checkpoint.save(path, *run(), {}, STATE)
     whole = path.read_bytes()
     with full_disk(len(whole) // 2):
-        said = message(lambda: checkpoint.save(path, *run(seed=1), {}, STATE))
-    assert said.startswith(
+        message = refusal(lambda: checkpoint.save(path, *run(seed=1), {}, STATE))
+    assert message.startswith(
         f"{tmp_path}: expected to write checkpoint.safetensors ({len(whole)} bytes), got: File too large; "
     )
     assert path.read_bytes() == whole
@@ -104,14 +99,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_several_files_are_written_together_or_not_at_all(tmp_path):
-    checkpoint.write(tmp_path, {"a": b"1", "b": b"2"})
+    files.write_files(tmp_path, {"a": b"1", "b": b"2"})
     with full_disk(10):
-        message(lambda: checkpoint.write(tmp_path, {"a": b"3", "b": b"4" * 20}))
+        refusal(lambda: files.write_files(tmp_path, {"a": b"3", "b": b"4" * 20}))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    assert message(lambda: checkpoint.make_folder(tmp_path / "file" / "run")) == (
+    assert refusal(lambda: files.make_folder(tmp_path / "file" / "run")) == (
         f"{tmp_path / 'file' / 'run'}: expected to make a folder, got: Not a directory; name another"
     )

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from sightline.encoders import KINDS
-from sightline.training.config import EncoderConfig, RunConfig, setting_names
+from sightline.training.config import EncoderConfig, RunConfig, setting_fields
 
 
 def test_written_and_given_back(tmp_path):
@@ -34,8 +34,8 @@ def test_the_kinds_are_those_that_can_be_built():
 
 def test_names_are_unique_over_sections():
     sections = [section.model_fields for section in map(type, vars(RunConfig()).values())]
-    assert sum(map(len, sections)) == len(setting_names())
-    assert all(setting_names().values())
+    assert sum(map(len, sections)) == len(setting_fields())
+    assert all(field.description for field in setting_fields().values())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A run knows its files: what is damaged, missing or of another run is named; what a file says of a size is not believed."""
+"""Files of a run that are damaged, missing or of another run are named, and no size in a file is trusted."""
 
 import copy
 import json
@@ -10,43 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sightline.training import checkpoint, digests, loop, predict
-from sightline.training.fit import fit
+from sightline.training import checkpoint, digests, predict
 from sightline.training.model import Model
+from sightline.training.runs import fit
+from sightline.training.state import LATER
+from tests.training.small_runs import KEPT, READ, SMALL, TEXTS, refusal, resumed
 
-SMALL = {"encoder": "lstm", "width": 8, "layers": 1, "steps": 4, "progress": False}
-READ = ("config.json", "task.json", "tokenizer.json", "model.safetensors")  # to load a model
-KEPT = (*READ, "checkpoint.safetensors", "metrics.jsonl", "results.json")
-TEXTS = ["good", "bad w1 w2"]
-
-
-def said(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value) and len(str(error.value)) < 700
-    return str(error.value)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, reviews_of):
-    """Two runs on the same data, of different seeds."""
-    base = tmp_path_factory.mktemp("runs")
-    (base / "reviews.csv").write_text(reviews_of(60))
-    for seed, name in enumerate(("first", "second")):
-        fit(base / "reviews.csv", out=base / name, seed=seed, **SMALL)
-    return base
-
-
-@pytest.fixture
-def run(folders, tmp_path):
-    return shutil.copytree(folders / "first", tmp_path / "run")
-
-
-def resumed(run, folders):
-    return fit(folders / "reviews.csv", out=run, resume=True, progress=False)
-
-
-# --- damage -------------------------------------------------------------------------------------------------------------
+# --- damage -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*READ, "digests.json"])
@@ -56,7 +26,7 @@ def test_every_flipped_bit_is_named(run, name):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         (run / name).write_bytes(damaged)
-        assert said(lambda: Model.load(run)).startswith(f"{run / name}: expected the "), bit
+        assert refusal(lambda: Model.load(run)).startswith(f"{run / name}: expected the "), bit
     (run / name).write_bytes(whole)
     Model.load(run)
 
@@ -71,10 +41,10 @@ def test_what_is_cut_or_missing_or_of_another_run_is_named(run, folders, name):
         if content == whole:  # the tokenizer and the task of both are the same
             continue
         (run / name).write_bytes(content)
-        assert said(opens).startswith(f"{run / name}: expected the file that the run wrote, got ")
+        assert refusal(opens).startswith(f"{run / name}: expected the file that the run wrote, got ")
     (run / name).unlink()
     if name != "metrics.jsonl":  # on which no result depends
-        assert said(opens).startswith((f"{run / name}: expected a file", f"{run}: expected "))
+        assert refusal(opens).startswith((f"{run / name}: expected a file", f"{run}: expected "))
         (run / name).write_bytes(whole)
     opens()
 
@@ -92,14 +62,14 @@ def test_weights_of_another_type_or_without_numbers(run, known):
         lambda t: t[..., :-1].contiguous(),
     ):
         save_file({name: change(tensor) for name, tensor in tensors.items()}, path)
-        assert said(lambda: Model.load(run)).startswith(f"{path}: expected ")
+        assert refusal(lambda: Model.load(run)).startswith(f"{path}: expected ")
 
 
 def test_a_change_of_the_users_own(run):
     config = json.loads((run / "config.json").read_text())
     config["training"]["tokens"] = 77
     (run / "config.json").write_text(json.dumps(config))
-    assert said(lambda: Model.load(run)).endswith("or if the change is yours remove digests.json")
+    assert refusal(lambda: Model.load(run)).endswith("or if the change is yours remove digests.json")
     (run / "digests.json").unlink()
     assert Model.load(run).config.training.tokens == 77
 
@@ -110,7 +80,7 @@ def as_an_earlier_version_left_it(run):
         tensors, metadata = checkpoint.read_tensors(run / name)
         metadata = {k: v for k, v in metadata.items() if k in ("state", "trained_on")}
         if "state" in metadata:
-            state = {k: v for k, v in json.loads(metadata["state"]).items() if k not in loop.LATER}
+            state = {k: v for k, v in json.loads(metadata["state"]).items() if k not in LATER}
             metadata["state"] = json.dumps(state)
         save_file(tensors, run / name, metadata)
 
@@ -172,17 +142,17 @@ def test_a_checkpoint_knows_its_own_damage_and_its_run(folders, tmp_path):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        assert said(lambda: resumed(run, folders)).startswith(f"{path}: expected "), bit
+        assert refusal(lambda: resumed(run, folders)).startswith(f"{path}: expected "), bit
     path.write_bytes(seen[1].read_bytes())
-    assert "expected a checkpoint of this run, got one of another" in said(lambda: resumed(run, folders))
+    assert "expected a checkpoint of this run, got one of another" in refusal(lambda: resumed(run, folders))
     tensors, metadata = checkpoint.read_tensors(path)
     save_file(tensors, path, {"state": metadata["state"]})
-    assert "got a damaged one (its digest differs)" in said(lambda: resumed(run, folders))
+    assert "got a damaged one (its digest differs)" in refusal(lambda: resumed(run, folders))
     path.write_bytes(whole)
     assert resumed(run, folders).results["steps"] == 8
 
 
-# --- lies ---------------------------------------------------------------------------------------------------------------
+# --- lies -------------------------------------------------------------------------------------------------------------
 
 HUGE = [2 * 10**9, 10**12, 10**30, 10**4000, -1, 0, 1e30, None, "x", [], {}, [[1] * 3], "a" * 100_000]
 
@@ -232,7 +202,7 @@ def test_a_task_that_cannot_be(run, change):
     task = json.loads((run / "task.json").read_text())
     change(task)
     (run / "task.json").write_text(json.dumps(task))
-    assert str(run) in said(lambda: Model.load(run))
+    assert str(run) in refusal(lambda: Model.load(run))
 
 
 @pytest.mark.timeout(60)
@@ -242,7 +212,7 @@ def test_a_tokenizer_that_lies_about_an_id(run, value):
     saved = json.loads((run / "tokenizer.json").read_text())
     saved["model"]["vocab"]["good"] = value
     (run / "tokenizer.json").write_text(json.dumps(saved))
-    assert str(run) in said(lambda: Model.load(run))
+    assert str(run) in refusal(lambda: Model.load(run))
 
 
 def test_a_tokenizer_without_an_unknown(run):
@@ -250,7 +220,7 @@ def test_a_tokenizer_without_an_unknown(run):
     saved = json.loads((run / "tokenizer.json").read_text())
     saved["model"]["unk_token"] = "x"
     (run / "tokenizer.json").write_text(json.dumps(saved))
-    assert "tokenizer.json: expected a tokenizer.json" in said(lambda: Model.load(run))
+    assert "tokenizer.json: expected a tokenizer.json" in refusal(lambda: Model.load(run))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +239,7 @@ def test_weights_whose_header_lies(run, header):
     text = json.dumps(header).encode()
     for length in (len(text), 2**40, 2**63):
         (run / "model.safetensors").write_bytes(length.to_bytes(8, "little") + text)
-        message = said(lambda: Model.load(run))
+        message = refusal(lambda: Model.load(run))
         assert message.startswith(f"{run}/") and "model.safetensors" in message
 
 
@@ -278,14 +248,14 @@ def test_weights_whose_header_lies(run, header):
 def test_pipes_loops_and_folders_in_the_place_of_a_file(run, folders, name):
     for _ in range(2):  # with digests, and without
         for plant in (os.mkfifo, lambda path: path.symlink_to(path.name), os.mkdir):
-            moved = (run / name).rename(run.parent / "moved")
+            aside = (run / name).rename(run.parent / "moved")
             plant(run / name)
             if name in READ or name == "checkpoint.safetensors":
                 with pytest.raises(ValueError, match="expected "):
                     Model.load(run)
                     resumed(run, folders)
             (run / name).rmdir() if plant is os.mkdir else (run / name).unlink()
-            moved.rename(run / name)
+            aside.rename(run / name)
         (run / "digests.json").unlink(missing_ok=True)
     Model.load(run)
 
@@ -318,4 +288,4 @@ def test_a_state_that_is_none(run, folders, state):
     else:
         metadata["state"] = state
     save_file(tensors, run / "checkpoint.safetensors", metadata)
-    assert said(lambda: resumed(run, folders)).startswith(f"{run / 'checkpoint.safetensors'}: expected ")
+    assert refusal(lambda: resumed(run, folders)).startswith(f"{run / 'checkpoint.safetensors'}: expected ")

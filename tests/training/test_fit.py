@@ -10,18 +10,12 @@ import torch
 from sightline.encoders import KINDS
 from sightline.tasks import load, load_test
 from sightline.training.config import RunConfig
-from sightline.training.fit import evaluate, fit, generate, predict
 from sightline.training.model import Model
+from sightline.training.runs import evaluate, fit, generate, predict
+from tests.training.small_runs import refusal
 
 SMALL_SETTINGS = {"width": 8, "layers": 1, "tokens": 64}
 SMALL = SMALL_SETTINGS | {"progress": False}
-
-
-def said(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +100,7 @@ def test_seeds_differ_and_repeat(reviews, tmp_path):
 def test_a_folder_with_files_is_not_written_over(reviews, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
-    assert said(lambda: fit(reviews, out=tmp_path / "run", steps=1, **SMALL)) == (
+    assert refusal(lambda: fit(reviews, out=tmp_path / "run", steps=1, **SMALL)) == (
         f"{tmp_path / 'run'}: expected a new or empty folder, got one with files; resume the run, write over it with "
         "overwrite, or name another out"
     )
@@ -117,16 +111,17 @@ def test_resuming_asks_for_the_same(reviews, tmp_path):
     out = tmp_path / "run"
     fit(reviews, out=out, steps=2, **SMALL)
     fit(reviews, out=out, resume=True, progress=False)
-    assert said(lambda: fit(reviews, out=out, resume=True, rate=0.5)) == (
-        f"{out}: expected the settings the run began with, rate 0.001, got 0.5; leave it out, or start anew in another folder"
+    assert refusal(lambda: fit(reviews, out=out, resume=True, rate=0.5)) == (
+        f"{out}: expected the settings the run began with, rate 0.001, got 0.5; leave it out, or start anew in "
+        "another folder"
     )
-    assert "width 8, got 16; leave it out" in said(
+    assert "width 8, got 16; leave it out" in refusal(
         lambda: fit(
             reviews, out=out, resume=True, config=RunConfig().changed(**(SMALL_SETTINGS | {"width": 16, "steps": 2}))
         )
     )
     reviews.write_text(reviews.read_text() + "new new good,5\n" * 9)
-    assert "expected the same as the data gives now, got another; restore the data" in said(
+    assert "expected the same as the data gives now, got another; restore the data" in refusal(
         lambda: fit(reviews, out=out, resume=True)
     )
 
@@ -141,7 +136,7 @@ def test_resuming_asks_for_the_same_labels(reviews, tmp_path):
     out = tmp_path / "run"
     fit(reviews, out=out, steps=2, **SMALL)
     swapped(reviews)
-    assert "expected the data that it was begun with, got others" in said(
+    assert "expected the data that the run began with, got others" in refusal(
         lambda: fit(reviews, out=out, resume=True, progress=False)
     )
 
@@ -173,7 +168,7 @@ def test_of_its_own_file_a_model_is_measured_on_the_test_part(reviews, tmp_path,
 def test_its_own_file_without_a_test_part_is_refused(reviews, tmp_path):
     (tmp_path / "valid.csv").write_text("review,stars\ngood,5\nbad,1\n")
     model = fit(reviews, valid=str(tmp_path / "valid.csv"), out=tmp_path / "run", steps=1, **SMALL)
-    assert "expected other data than the model was fitted on, got the same" in said(lambda: evaluate(model, reviews))
+    assert "expected other data than the model was fitted on, got the same" in refusal(lambda: evaluate(model, reviews))
 
 
 def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path):
@@ -181,13 +176,13 @@ def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path
     fit(tmp_path / "plays.txt", out=tmp_path / "plays", steps=1, context=16, **SMALL)
     start = tmp_path / "plays" / "config.json"
     assert fit(reviews, config=start, out=tmp_path / "a", progress=False).config.encoder.causal is False
-    given = fit(reviews, config=start, causal=True, out=tmp_path / "b", progress=False)
-    assert given.config.encoder.causal is True
+    named = fit(reviews, config=start, causal=True, out=tmp_path / "b", progress=False)
+    assert named.config.encoder.causal is True
     kept = fit(reviews, config=tmp_path / "b" / "config.json", out=tmp_path / "c", progress=False)
     assert kept.config.encoder.causal is True  # which that data had not decided
     (tmp_path / "short.csv").write_text("text,label\n" + "so so,1\nfine,0\n" * 9)
-    asked = {"encoder": "fully-connected", "steps": 1, "largest": 100}
-    fit(tmp_path / "short.csv", out=tmp_path / "d", **asked, **SMALL)
+    settings = {"encoder": "fully-connected", "steps": 1, "largest": 100}
+    fit(tmp_path / "short.csv", out=tmp_path / "d", **settings, **SMALL)
     start = tmp_path / "d" / "config.json"
     same = fit(tmp_path / "short.csv", config=start, out=tmp_path / "e", progress=False)
     other = fit(reviews, config=start, out=tmp_path / "f", progress=False)
@@ -196,9 +191,9 @@ def test_what_one_data_set_decided_is_decided_anew_for_another(reviews, tmp_path
 
 def test_nothing_is_made_where_the_data_or_a_setting_is_wrong(reviews, tmp_path):
     out = tmp_path / "run"
-    assert "did you mean width?" in said(lambda: fit(reviews, out=out, widht=3))
-    assert "expected a column 'text'" in said(lambda: fit(reviews, out=out, text="text"))
-    too_long = said(lambda: fit(reviews, encoder="fully-connected", largest=50, out=out, steps=1, **SMALL))
+    assert "did you mean width?" in refusal(lambda: fit(reviews, out=out, widht=3))
+    assert "expected a column 'text'" in refusal(lambda: fit(reviews, out=out, text="text"))
+    too_long = refusal(lambda: fit(reviews, encoder="fully-connected", largest=50, out=out, steps=1, **SMALL))
     assert " data, sequence " in too_long and "expected at most 50 tokens, the encoder's largest, got 91; " in too_long
     assert not out.exists()
 
@@ -209,13 +204,13 @@ def test_a_model_that_is_not_there(tmp_path):
         lambda: list(predict(tmp_path, ["a"])),
         lambda: generate(tmp_path),
     ):
-        assert said(call).startswith(f"{tmp_path}: expected the folder of a model, got one without config.json")
+        assert refusal(call).startswith(f"{tmp_path}: expected the folder of a model, got one without config.json")
 
 
 def test_a_label_seen_only_in_the_test(reviews, tmp_path):
     model = fit(reviews, out=tmp_path / "run", steps=1, **SMALL)
     (tmp_path / "test.csv").write_text("review,stars\ngood,5\nbad,7\n")
-    assert f"{tmp_path / 'test.csv'}:3: " in said(lambda: evaluate(model, tmp_path / "test.csv"))
+    assert f"{tmp_path / 'test.csv'}:3: " in refusal(lambda: evaluate(model, tmp_path / "test.csv"))
 
 
 def test_the_weights_do_not_depend_on_random_numbers_drawn_before(reviews, tmp_path):

@@ -1,70 +1,32 @@
 """One run at a time to a folder, nothing outside it, what is resumed or written over, and how long it takes."""
 
 import os
-import shutil
 import threading
 
 import pytest
 
 from sightline import files
 from sightline.comparison import compare
-from sightline.training import loop, predict
-from sightline.training.fit import fit
+from sightline.training import loop, predict, state
 from sightline.training.model import Model
+from sightline.training.runs import fit
+from tests.training.small_runs import KEPT, SMALL, TEXTS, refusal, resumed
 
-SMALL = {"encoder": "lstm", "width": 8, "layers": 1, "steps": 4, "progress": False}
-KEPT = (
-    "config.json",
-    "task.json",
-    "tokenizer.json",
-    "model.safetensors",
-    "checkpoint.safetensors",
-    "metrics.jsonl",
-    "results.json",
-)
-TEXTS = ["good", "bad w1 w2"]
-
-
-def said(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value) and len(str(error.value)) < 700
-    return str(error.value)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, reviews_of):
-    """Data, and a run on them."""
-    base = tmp_path_factory.mktemp("runs")
-    (base / "reviews.csv").write_text(reviews_of(60))
-    fit(base / "reviews.csv", out=base / "first", **SMALL)
-    return base
-
-
-@pytest.fixture
-def run(folders, tmp_path):
-    return shutil.copytree(folders / "first", tmp_path / "run")
-
-
-def resumed(run, folders):
-    return fit(folders / "reviews.csv", out=run, resume=True, progress=False)
-
-
-# --- one run at a time, and nothing outside it ----------------------------------------------------------------------------
+# --- one run at a time, and nothing outside it ------------------------------------------------------------------------
 
 
 def test_a_second_run_in_a_folder_is_refused_while_readers_are_not(run, folders, monkeypatch):
     before = list(predict(run, TEXTS))
     with files.locked(run):
-        assert "in use by this process" in said(lambda: resumed(run, folders))
+        assert "in use by this process" in refusal(lambda: resumed(run, folders))
         for overwrite in (False, True):
-            assert "in use by this process" in said(
+            assert "in use by this process" in refusal(
                 lambda o=overwrite: fit(folders / "reviews.csv", out=run, overwrite=o, **SMALL)
             )
         assert list(predict(run, TEXTS)) == before
     with files.locked(run.parent / "compare"):
         options = {"encoders": ["rnn"], "steps": 1, "out": run.parent / "compare", "tell": str}
-        assert "in use by this process" in said(lambda: compare(folders / "reviews.csv", **options))
+        assert "in use by this process" in refusal(lambda: compare(folders / "reviews.csv", **options))
     resumed(run, folders)
 
     began, goes_on = threading.Event(), threading.Event()
@@ -79,7 +41,7 @@ def test_a_second_run_in_a_folder_is_refused_while_readers_are_not(run, folders,
     first = threading.Thread(target=fit, args=[folders / "reviews.csv"], kwargs={**SMALL, "out": run.parent / "new"})
     first.start()
     assert began.wait(30)
-    assert "in use by this process" in said(lambda: fit(folders / "reviews.csv", out=run.parent / "new", **SMALL))
+    assert "in use by this process" in refusal(lambda: fit(folders / "reviews.csv", out=run.parent / "new", **SMALL))
     goes_on.set()
     first.join()
     Model.load(run.parent / "new")
@@ -111,7 +73,7 @@ def test_nothing_outside_the_folder_is_written(run, folders, tmp_path):
     (tmp_path / "compare").mkdir()
     (tmp_path / "compare" / "rnn-rate0.003-seed0").symlink_to(outside / "folder")
     options = {"encoders": ["rnn"], "steps": 2, "width": 8, "layers": 1, "tell": str}
-    message = said(lambda: compare(folders / "reviews.csv", out=tmp_path / "compare", **options))
+    message = refusal(lambda: compare(folders / "reviews.csv", out=tmp_path / "compare", **options))
     assert "expected a folder, got a link, which leads out of" in message
     assert list((outside / "folder").iterdir()) == []
 
@@ -135,18 +97,19 @@ def test_a_line_of_metrics_goes_into_no_link_that_is_planted_while_it_trains(fol
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(model.history) == 4
 
 
-# --- folders to resume or to write over -----------------------------------------------------------------------------------
+# --- folders to resume or to write over -------------------------------------------------------------------------------
 
 
 def test_only_a_run_is_resumed(folders, tmp_path):
     for name in ("nowhere", "empty"):
         out = tmp_path / name
         (tmp_path / "empty").mkdir(exist_ok=True)
-        assert said(lambda out=out: fit(folders / "reviews.csv", out=out, resume=True)) == (
-            f"{out}: expected the folder of a run to resume, got one without config.json; leave out resume to begin anew"
+        assert refusal(lambda out=out: fit(folders / "reviews.csv", out=out, resume=True)) == (
+            f"{out}: expected the folder of a run to resume, got one without config.json; leave out resume to begin "
+            "anew"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["empty"] and not list((tmp_path / "empty").iterdir())
-    assert "expected resume or overwrite, got both" in said(
+    assert "expected resume or overwrite, got both" in refusal(
         lambda: fit(folders / "reviews.csv", out=tmp_path, resume=True, overwrite=True)
     )
 
@@ -155,21 +118,21 @@ def test_a_run_is_written_over_and_nothing_else(run, folders):
     other = fit(folders / "reviews.csv", out=run, overwrite=True, seed=5, **SMALL)
     assert list(predict(run, TEXTS)) == list(other.predict(TEXTS))
     assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in (folders / "first").iterdir())
-    assert "column" in said(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, label="strs", **SMALL))
+    assert "column" in refusal(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, label="strs", **SMALL))
     Model.load(run)  # was not removed for a wrong column
     (run / "thesis.txt").write_text("mine")
-    assert said(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, **SMALL)) == (
+    assert refusal(lambda: fit(folders / "reviews.csv", out=run, overwrite=True, **SMALL)) == (
         f"{run}: expected a new or empty folder, got one with files of another kind (thesis.txt); name another out"
     )
     (run / "thesis.txt").rename(run.parent / "thesis.txt")
     (run / "config.json").unlink()
-    assert "got one with files; name another out" in said(
+    assert "got one with files; name another out" in refusal(
         lambda: fit(folders / "reviews.csv", out=run, overwrite=True, **SMALL)
     )
     assert (run / "model.safetensors").exists()
 
 
-# --- the budget of seconds ------------------------------------------------------------------------------------------------
+# --- the budget of seconds --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("evaluation, counts", [(0.0, True), (0.5, True), (4.0, True), (0.5, False)])
@@ -189,7 +152,7 @@ def test_seconds_include_the_evaluations(folders, tmp_path, monkeypatch, evaluat
 
     monkeypatch.setattr(loop, "_update", slow_update)
     monkeypatch.setattr(loop, "_validated", slow_validated)
-    monkeypatch.setattr(loop, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(state, "perf_counter", lambda: now[0])
     options = SMALL | {"steps": None, "seconds": 10.0, "tokens": 500}
     if not counts:
         options["evaluation_counts"] = False
@@ -204,7 +167,7 @@ def test_seconds_include_the_evaluations(folders, tmp_path, monkeypatch, evaluat
     assert len(began) in {0.0: (10, 11), 0.5: (6,), 4.0: (2,)}[evaluation]
 
 
-# --- names ----------------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_names_that_are_no_utf8(folders, tmp_path, monkeypatch):
@@ -217,6 +180,6 @@ def test_names_that_are_no_utf8(folders, tmp_path, monkeypatch):
     fit(data, out=folder, resume=True, progress=False)
     bad = tmp_path / os.fsdecode(b"\xff\xfe")
     sentence = "expected a name in UTF-8, got other bytes; name or rename it otherwise"
-    assert sentence in said(lambda: fit(data, out=bad, **SMALL)) and not bad.exists()
+    assert sentence in refusal(lambda: fit(data, out=bad, **SMALL)) and not bad.exists()
     folder.rename(bad)
-    assert sentence in said(lambda: Model.load(bad))
+    assert sentence in refusal(lambda: Model.load(bad))

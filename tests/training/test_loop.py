@@ -14,7 +14,7 @@ from sightline.sequences import Sequences
 from sightline.tasks import Classify, Examples
 from sightline.training import loop
 from sightline.training.config import TrainingConfig
-from sightline.training.loop import State
+from sightline.training.state import Clock, State
 
 
 class Counts(nn.Module):
@@ -32,13 +32,12 @@ class Counts(nn.Module):
         sums = rows.new_zeros(len(x), rows.shape[1]).index_add(0, x.sequence_ids, rows)
         return self.out(self.dropout(self.norm(sums)))
 
-    def totals(self, examples, batches):
+    def measures(self, examples, batches):
         self.eval()
         self.looked_at += 1
         with torch.no_grad():
             parts = [examples.take(batch) for batch in batches]
-            each = [self.task.measures(self(part.inputs), part) for part in parts]
-        return {name: tuple(map(sum, zip(*(m[name] for m in each), strict=True))) for name in each[0]}
+            return [self.task.measures(self(part.inputs), part) for part in parts]
 
 
 TASK = Classify("text", "label", ("a", "b"))
@@ -78,7 +77,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_targets_of_the_step(accumulat
     plan = BatchPlan(examples.lengths, 64)
     gradients = loop.Gradients(model, torch.device("cpu"))
     process = SimpleNamespace(process_index=0, num_processes=1, device=torch.device("cpu"))
-    tokens = loop._add_gradients(model, examples, plan, 5, config, gradients, process, loop.Clock(0.0))
+    tokens = loop._add_gradients(model, examples, plan, 5, config, gradients, process, Clock(0.0))
 
     everything = [i for number in range(5 * accumulate, 6 * accumulate) for i in plan.at(number)[1]]
     part = examples.take(everything)
@@ -86,7 +85,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_targets_of_the_step(accumulat
     expected = torch.autograd.grad(loss, list(model.parameters()))
     assert tokens == len(part.inputs.values)
     torch.testing.assert_close(gradients.flat, torch.cat([g.flatten() for g in expected]))
-    torch.testing.assert_close(gradients.told[:2], torch.tensor([loss.item(), float(count)]))
+    torch.testing.assert_close(gradients.loss_and_targets, torch.tensor([loss.item(), float(count)]))
 
 
 def test_one_step_of_adamw_on_the_clipped_mean():
@@ -98,7 +97,7 @@ def test_one_step_of_adamw_on_the_clipped_mean():
     assert decays[id(model.table.weight)] == decays[id(model.out.bias)] == decays[id(model.norm.weight)] == 0
     gradients = loop.Gradients(model, torch.device("cpu"))
     gradients.flat.normal_()
-    gradients.told[1] = 4
+    gradients.targets.fill_(4)
     mean = gradients.flat / 4
     loop._update(optimizer, gradients, 0.01, clip=0.5)
     torch.testing.assert_close(gradients.flat, mean * 0.5 / mean.norm())
@@ -142,9 +141,9 @@ def test_marks():
 
 def test_seconds_are_spent_on_training_alone(tmp_path):
     class Slow(Counts):
-        def totals(self, *arguments):
+        def measures(self, *arguments):
             time.sleep(0.2)
-            return super().totals(*arguments)
+            return super().measures(*arguments)
 
     began = time.perf_counter()
     model, history = trained(tmp_path, Slow(TASK), seconds=0.3, evaluate_every="20%")
@@ -165,7 +164,7 @@ def test_the_best_weights_come_back(tmp_path):
     model, history = trained(tmp_path, steps=30, rate=0.5, warmup=0.0, evaluate_every="1 steps")
     measured = [loop.merit(TASK, line["valid"]) for line in history]
     examples = data(seed=1)
-    now = model.totals(examples, [list(range(len(examples)))])
+    (now,) = model.measures(examples, [list(range(len(examples)))])
     assert now["accuracy"][0] / now["accuracy"][1] == max(measured)[0]
     assert max(measured) > measured[-1]  # or the test would say nothing
 
@@ -194,7 +193,7 @@ def test_other_data_is_refused(tmp_path):
     model, _ = trained(tmp_path, steps=2)
     with pytest.raises(ValueError) as error:
         loop.train(model, data(100), None, TrainingConfig(steps=2), tmp_path, resume=True, progress=False)
-    assert "expected the training data it was made with, 200 sequences of" in str(error.value)
+    assert "expected the training data of the checkpoint, 200 sequences of" in str(error.value)
 
 
 def test_fingerprints_tell_data_apart_that_are_as_many(tmp_path):
@@ -207,7 +206,7 @@ def test_fingerprints_tell_data_apart_that_are_as_many(tmp_path):
     (tmp_path / "checkpoint.safetensors").unlink()
     run("a", "b")
     run("a", "b")
-    with pytest.raises(ValueError, match="expected the data that it was begun with, got others, though as many"):
+    with pytest.raises(ValueError, match="expected the data that the run began with, got others, though as many"):
         run("a", "c")
 
 
@@ -272,11 +271,11 @@ def test_the_bar_is_silent_where_not_asked_for(tmp_path, capfd):
 def test_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
     class Board:
         def __init__(self, folder, purge_step):
-            self.told, self.closed = [], False
+            self.scalars, self.closed = [], False
             boards.append((folder, purge_step, self))
 
         def add_scalar(self, name, value, step):
-            self.told.append((name, value, step))
+            self.scalars.append((name, value, step))
 
         def close(self):
             self.closed = True
@@ -287,5 +286,5 @@ def test_tensorboard_where_it_is_installed(tmp_path, monkeypatch):
     _, history = trained(tmp_path, steps=2, evaluate_every="2 steps")
     ((folder, purge_step, board),) = boards
     assert (folder, purge_step, board.closed) == (tmp_path / "tensorboard", 1, True)
-    assert ("loss", history[0]["loss"], 1) in board.told
-    assert ("valid/accuracy", history[1]["valid"]["accuracy"], 2) in board.told
+    assert ("loss", history[0]["loss"], 1) in board.scalars
+    assert ("valid/accuracy", history[1]["valid"]["accuracy"], 2) in board.scalars

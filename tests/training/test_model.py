@@ -1,4 +1,4 @@
-"""A model must answer the same from its folder as from memory, in the order asked, and say what is wrong with either."""
+"""A model answers the same from its folder as from memory, in the order of the records, and names what is wrong."""
 
 import itertools
 import json
@@ -11,6 +11,7 @@ from sightline.encoders import KINDS
 from sightline.tasks import Classify, Language, Tag, Tokenizer, load
 from sightline.training.config import RunConfig
 from sightline.training.model import Model, average
+from tests.training.small_runs import refusal
 
 
 def small(kind="self-attention", task=None, **settings):
@@ -82,7 +83,7 @@ def test_averages():
     assert average(parts) == {"loss": 1.0, "accuracy": 0.75}
 
 
-# --- generating -----------------------------------------------------------------------------------------------------------
+# --- generating -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,14 +104,14 @@ def test_generates_what_the_full_pass_foresees(kind):
 def test_pieces_join_to_the_text_of_all_tokens(kind):
     text = "wörter über straße und €"
     model = speaker(kind, text)
-    wanted = iter(model.tokenizer.encode([text + " " + text]).ids.values.tolist())
+    expected = iter(model.tokenizer.encode([text + " " + text]).ids.values.tolist())
     prompt = "wörter"
     for _ in model.tokenizer.encode([prompt]).ids.values:
-        next(wanted)
+        next(expected)
 
     def follow(ids, state):
         scores = torch.zeros(model.task.outputs)
-        scores[next(wanted, model.tokenizer.end)] = 1
+        scores[next(expected, model.tokenizer.end)] = 1
         return scores, state
 
     model._read = follow
@@ -148,19 +149,12 @@ def test_records_begin_without_a_prompt_and_end_by_themselves():
     assert list(model.generate("a", length=20, temperature=0)) == []
 
 
-# --- what is wrong is said ------------------------------------------------------------------------------------------------
-
-
-def said(call) -> str:
-    with pytest.raises(ValueError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
+# --- what is wrong is said --------------------------------------------------------------------------------------------
 
 
 def test_wrong_folders(tmp_path):
     folder = tmp_path / "m"
-    assert said(lambda: Model.load(folder)) == (
+    assert refusal(lambda: Model.load(folder)) == (
         f"{folder}: expected the folder of a model, got one without config.json; fit a model first"
     )
     small().save(folder)
@@ -170,7 +164,7 @@ def test_wrong_folders(tmp_path):
     def broken(name, content):
         whole = (folder / name).read_bytes()
         (folder / name).unlink() if content is None else (folder / name).write_text(content)
-        message = said(lambda: Model.load(folder))
+        message = refusal(lambda: Model.load(folder))
         (folder / name).write_bytes(whole)
         return message
 
@@ -194,20 +188,20 @@ def test_wrong_folders(tmp_path):
 
 def test_a_sequence_beyond_the_largest_is_named():
     model = small("fully-connected")
-    assert said(lambda: list(model.predict(["a", "a " * 9]))) == (
+    assert refusal(lambda: list(model.predict(["a", "a " * 9]))) == (
         "predict:2: expected at most 8 tokens, the encoder's largest, got 9; shorten it, or fit with a larger largest"
     )
-    assert said(lambda: model.check_lengths(torch.tensor([3, 9]), "evaluate")).startswith(
+    assert refusal(lambda: model.check_lengths(torch.tensor([3, 9]), "evaluate")).startswith(
         "evaluate, sequence 1: expected at"
     )
 
 
 def test_any_finite_temperature_draws():
-    def told(temperature):
+    def text_at(temperature):
         return "".join(speaker(text="abc ").generate("a", length=20, temperature=temperature))
 
-    assert told(1e-40) == told(1e-300) == told(0.0) != told(1.0)
-    assert len(told(1e300)) == len(told(1e38)) == 20
+    assert text_at(1e-40) == text_at(1e-300) == text_at(0.0) != text_at(1.0)
+    assert len(text_at(1e300)) == len(text_at(1e38)) == 20
 
 
 @pytest.mark.parametrize(
@@ -249,4 +243,4 @@ def test_any_finite_temperature_draws():
     ],
 )
 def test_what_cannot_be(make, message):
-    assert said(make).startswith(message)
+    assert refusal(make).startswith(message)

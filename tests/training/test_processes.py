@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 from tests.training.together import SETTINGS
 
 TOLERANCE = 1e-5  # of the loss at each step; sums over processes are in another order

@@ -19,9 +19,9 @@ def without_times(line):
     return {name: value for name, value in line.items() if name not in TIMES}
 
 
-@pytest.mark.parametrize("how", ["random", "saving"])
-def test_killed_at_any_moment_ends_with_the_same_bits(reviews, how):
-    command = [sys.executable, str(HERE / "killed.py"), str(reviews.parent), how]
+@pytest.mark.parametrize("moments", ["random", "saving"])
+def test_killed_at_any_moment_ends_with_the_same_bits(reviews, moments):
+    command = [sys.executable, str(HERE / "killed.py"), str(reviews.parent), moments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) >= 1

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from sightline.training import checkpoint
-from sightline.training.fit import fit
+from sightline.training.runs import fit
 
 SETTINGS = {
     "encoder": "self-attention",

@@ -1,26 +1,27 @@
-// Lays the page out, and opens the sheet of a head from wherever one is chosen.
-function opening(head, go = true) {
+// The page of a report on heads, where each part can open the sheet of a head.
+function openHead(head, scroll = true) {
   state.head = head;
-  cloudOf.draw();
-  sheetOf.draw();
-  if (go) {
-    sheetOf.node.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
-    sheetOf.title.focus({ preventScroll: true });
+  scatter.draw();
+  sheet.draw();
+  if (scroll) {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    sheet.node.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+    sheet.title.focus({ preventScroll: true });
   }
 }
-const cloudOf = scatter(opening);
-const sheetOf = sheet((by) => opening(HEADS[(HEADS.indexOf(state.head) + by + HEADS.length) % HEADS.length], false));
+const scatter = scatterPart(openHead);
+const sheet = sheetPart((by) => openHead(HEADS[(HEADS.indexOf(state.head) + by + HEADS.length) % HEADS.length], false));
 const notes = [...new Set(models.flatMap((model) => model.notes))];
 
-// First the head of the first relation, or the first of all.
+// At first the head of the first relation, or the first of all.
 const lead = relations.map(({ models: rows }) => rows[0]).find((row) => row && row.accuracy !== null);
-if (lead) state.head = headOf(0, lead.layer, lead.head);
-document.getElementById("page").replaceChildren(...[
-  html("header", {}, html("h1", {}, report.title), html("p", { class: "lede" }, report.about.join(" "))),
-  table(opening).node,
-  html("div", { class: "stage" }, cloudOf.node, sheetOf.node),
-  ablation(),
-  notes.length ? html("ul", { class: "notes" }, notes.map((note) => html("li", {}, note))) : null,
-].filter(Boolean));
-sheetOf.draw();
+if (lead) state.head = headAt(0, lead.layer, lead.head);
+showPage(
+  header(report.title, lede(report.about.join(" "))),
+  relationsPart(openHead),
+  html("div", { class: "stage" }, scatter.node, sheet.node),
+  ablationPart(),
+  notes.length ? list("notes", notes) : null,
+);
+sheet.draw();
 document.body.dataset.drawn = "yes";

@@ -1,64 +1,84 @@
-// A map that the page holds, as pictures: a pixel a cell, and then each four of them as their strongest. Where the page holds only a
-// head's links, they stand, in blue, before a grey and coarse picture of the rest.
+// A map that the page holds, as pictures: one pixel per cell, then smaller ones of each four cells' largest. Of a
+// sparse map, the links are blue before a grey and coarse picture of the rest.
 
-function pictures(see) {
-  let [matrix, made, drawn] = [null, "", []];
+const paper = () => (dark.matches ? [20, 21, 23] : [255, 255, 255]);
+const ink = () => (dark.matches ? [134, 208, 255] : [0, 64, 120]);
+const grey = () => (dark.matches ? [120, 124, 130] : [150, 153, 158]);
+const blend = (from, to, t) => from.map((low, i) => low + (to[i] - low) * t);
+
+// The shade of each byte, which is the square root of a weight.
+function palette() {
+  const [low, high] = [paper(), ink()];
+  return range(256).map((byte) => blend(low, high, byte / 255));
+}
+
+// One pixel per value; color(value, i) is [red, green, blue].
+function paintPixels(canvas, values, color) {
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  values.forEach((value, i) => {
+    const [red, green, blue] = color(value, i);
+    image.data[4 * i] = red;
+    image.data[4 * i + 1] = green;
+    image.data[4 * i + 2] = blue;
+    image.data[4 * i + 3] = 255;
+  });
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function pictureContent(view) {
+  let [matrix, key, levels] = [null, "", []];
   return {
     tools: null,
-    about: (one) => (one.whole ? "" : ` The page holds the ${look.links} strongest links of each row, exact, in blue; in grey, the strongest weight of each part of the map${state.hide ? ", what is left out included" : ""}.`),
-    async take(view, one) {
-      const key = [view, state.level, state.hide, dark.matches].join();
-      if (made === key) return;
-      const coarse = one.whole ? null : await thumbnailOf(view);
-      if (view === state.shown[0]) [matrix, made, drawn] = [one, key, pyramid(one, coarse)];
+    note: null,
+    about(one) {
+      if (one.whole) return "";
+      const omitted = state.hide ? ", what is left out included" : "";
+      return ` The page holds the ${look.links} strongest links of each row, exact, in blue; in grey, the strongest`
+        + ` weight of each part of the map${omitted}.`;
     },
-    fill(context, { cell, x, y, gutter, side }) {
+    async open(name, one) {
+      const newKey = [name, state.level, state.hide, dark.matches].join();
+      if (key === newKey) return;
+      const coarse = one.whole ? null : await thumbnailOf(name);
+      if (name === state.shown[0]) [matrix, key, levels] = [one, newKey, pyramid(one, coarse)];
+    },
+    paint(context, { cell, x, y, gutter }) {
       let i = 0;
-      while (i + 1 < drawn.length && cell * 2 ** i < 0.75) i++;
+      while (i + 1 < levels.length && cell * 2 ** i < 0.75) i++;
       const size = cell * 2 ** i;
-      context.drawImage(drawn[i], gutter - x * cell, gutter - y * cell, drawn[i].width * size, drawn[i].height * size);
-      if (cell < 30) return;
-      for (let q = Math.floor(y); q < Math.min(see.n, y + side / cell); q++) {
-        const weights = matrix.row(q);
-        for (let k = Math.floor(x); k < Math.min(see.n, x + side / cell); k++) if (!hidden(k)) written(context, see, q, k, weights[k]);
-      }
+      const { width, height } = levels[i];
+      context.drawImage(levels[i], gutter - x * cell, gutter - y * cell, width * size, height * size);
+      writeWeights(context, view, (q) => {
+        const row = matrix.row(q);
+        return (k) => (isHidden(k) ? 0 : row[k]);
+      });
     },
-    told({ q, k }, say) {
-      const w = matrix.row(q)[k];
-      say(w || matrix.whole ? `${(100 * w).toFixed(1)}%` : `at most ${(100 * matrix.least(q)).toFixed(1)}%`);
+    describe({ q, k }, write) {
+      write(weightText(matrix, q, matrix.row(q)[k]));
       return [quoted(q), " → ", quoted(k)];
     },
   };
 }
 
-// A weight, in its cell, where that is large enough.
-function written(context, { cell, x, y, gutter }, q, k, w) {
-  if (w < 0.005) return;
-  const style = getComputedStyle(document.body);
-  context.font = "11px system-ui, sans-serif";
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.fillStyle = style.getPropertyValue(w > 0.3 ? "--paper" : "--ink");
-  context.fillText((100 * w).toFixed(0), gutter + (k + 0.5 - x) * cell, gutter + (q + 0.5 - y) * cell);
-}
-
 function pyramid(one, coarse) {
   const { n } = one;
-  const found = new Float32Array(n * n);
+  const exact = new Float32Array(n * n);
   const rough = coarse && new Float32Array(n * n);
-  const pieces = look.pieces.length;
-  const part = (i) => Math.min(look.size - 1, Math.floor((where().first[i] * look.size) / pieces));
+  const part = (i) => Math.min(look.size - 1, Math.floor((current().first[i] * look.size) / look.pieces.length));
   for (let q = 0; q < n; q++) {
-    found.set(one.row(q), q * n);
+    exact.set(one.row(q), q * n);
     for (let k = 0; k < n; k++) {
-      if (hidden(k)) found[q * n + k] = 0;
+      if (isHidden(k)) exact[q * n + k] = 0;
       else if (coarse) rough[q * n + k] = WEIGHTS[coarse[part(q) * look.size + part(k)]];
     }
   }
   const pictures = [];
-  for (let [values, grey, size] = [found, rough, n]; ; [values, grey, size] = [halved(values, size), grey && halved(grey, size), Math.ceil(size / 2)]) {
-    pictures.push(picture_of(values, grey, size));
+  for (let [values, back, size] = [exact, rough, n]; ;) {
+    pictures.push(pictureOf(values, back, size));
     if (size <= 128) return pictures;
+    [values, back, size] = [halved(values, size), back && halved(back, size), Math.ceil(size / 2)];
   }
 }
 
@@ -72,15 +92,8 @@ function halved(values, size) {
   return out;
 }
 
-function picture_of(values, grey, size) {
-  const canvas = html("canvas", { width: size, height: size });
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(size, size);
-  const [none, full, quiet] = [PAPER(), INK(), dark.matches ? [120, 124, 130] : [150, 153, 158]];
-  values.forEach((w, i) => {
-    const back = grey ? blend(none, quiet, Math.sqrt(grey[i])) : none;
-    image.data.set([...blend(back, full, Math.sqrt(w)), 255], 4 * i);
-  });
-  context.putImageData(image, 0, 0);
-  return canvas;
+function pictureOf(values, back, size) {
+  const [none, full, behind] = [paper(), ink(), grey()];
+  const shade = (w, i) => blend(back ? blend(none, behind, Math.sqrt(back[i])) : none, full, Math.sqrt(w));
+  return paintPixels(html("canvas", { width: size, height: size }), values, shade);
 }

@@ -1,171 +1,178 @@
-// A map that is asked for, tile by tile: what is in sight, at the zoom it is seen at, and coarser tiles until that has come. A tile that is
-// made of some of its rows says so, and is asked for again.
+// A map that the page asks for in tiles: those in sight, at the zoom in use, and coarser ones until these arrive. A
+// tile of only some of its rows says so, and is asked for again.
 
-const KEPT = 192; // tiles
-const UNDER_WAY = 4; // questions at once
-const AGAIN = 900; // milliseconds, after which a tile is asked for again that is not exact yet
+const CACHED = 192; // tiles
+const IN_FLIGHT = 4; // requests at a time
+const AGAIN = 900; // milliseconds until a tile that is not exact is asked for again
+const CHANNELS = [
+  ["mean", "mean", "sum over columns, mean over rows"],
+  ["peak", "peak", "the strongest weight"],
+];
 
-function tiles(see, paint) {
-  const known = new Map(); // name: {tile, share, since, mean, peak: bytes, high, wide, pictures}
-  const asked = new Map(); // name: AbortController
-  let [view, channel, wanted, share, timer, cells] = ["", "mean", [], 1, null, 0];
+// ---- where tiles are -------------------------------------------------------------------------------------------
+// The pieces of a cell, to either side, so that it is about a pixel.
+function piecesPerCell({ cell, n }) {
+  let at = 1;
+  while (at * cell < 0.8 && at * look.side < n) at *= 2;
+  return at;
+}
+
+// The tiles in sight, those in the middle first.
+function tilesInSight(view) {
+  const at = piecesPerCell(view);
+  const pitch = at * look.side;
+  const ends = (start) => [start, Math.min(view.n, start + view.side / view.cell) - 1e-6]
+    .map((i) => Math.floor(i / pitch));
+  const [[top, bottom], [left, right]] = [ends(view.y), ends(view.x)];
+  const away = ({ row, column }) => Math.hypot(row - (top + bottom) / 2, column - (left + right) / 2);
+  const tiles = range(bottom - top + 1).flatMap((i) =>
+    range(right - left + 1).map((j) => ({ at, row: top + i, column: left + j })));
+  return tiles.sort((a, b) => away(a) - away(b));
+}
+
+// The left, the top and the side of a tile, in pixels.
+function tilePlace({ cell, x, y, gutter }, { at, row, column }) {
+  const pitch = at * look.side;
+  return [gutter + (column * pitch - x) * cell, gutter + (row * pitch - y) * cell, pitch * cell];
+}
+
+// ---- the content of the map ------------------------------------------------------------------------------------
+function tileContent(view, paint) {
+  let [open, channel, timer, described] = ["", "mean", null, 0];
+  const tiles = tileCache(() => open, paint);
   const note = html("p", { class: "quiet hint share", role: "status" });
-  const tools = html("div", { class: "segments", role: "group", "aria-label": "what a cell shows" }, [["mean", "sum over columns, mean over rows"], ["peak", "the strongest weight"]].map(([name, title]) => {
-    const made = html("button", { type: "button", title, "data-channel": name, "aria-pressed": name === channel }, name);
-    made.addEventListener("click", () => {
-      channel = name;
-      for (const other of tools.children) other.setAttribute("aria-pressed", other.dataset.channel === name);
-      paint();
-    });
-    return made;
-  }));
-  const nameOfTile = ({ at, row, column }) => `${view}/${at}/${row}/${column}`;
-  const zoomOf = (cell) => { // cells of about a pixel
-    let at = 1;
-    while (at * cell < 0.8 && (at * look.side) < see.n) at *= 2;
-    return at;
+  const choice = segments("what a cell shows", "channel", CHANNELS, (name) => { setChannel(name); paint(); });
+  const setChannel = (name) => { channel = name; choice.press(name); };
+  setChannel(channel);
+  const rowOf = (q) => (k) => {
+    const [row, column] = [Math.floor(q / look.side), Math.floor(k / look.side)];
+    const loaded = tiles.get({ at: 1, row, column });
+    return loaded ? WEIGHTS[loaded.mean[(q - row * look.side) * loaded.wide + k - column * look.side]] : 0;
   };
+  return {
+    tools: choice.node, note,
+    about: () => " It is of pieces, also where the text is in words.",
+    async open(name) {
+      if (open === name) return;
+      open = name;
+      tiles.request([]);
+    },
+    paint(context) {
+      const visible = tilesInSight(view);
+      for (const tile of visible) if (!tiles.get(tile)) paintCoarser(context, view, tiles, channel, tile);
+      for (const tile of visible) paintTile(context, view, tiles, channel, tile);
+      writeWeights(context, view, rowOf);
+      const share = Math.min(...visible.map((tile) => tiles.get(tile)?.share ?? NaN));
+      note.textContent = tileNote(visible[0].at, channel, share);
+      note.dataset.share = share;
+      tiles.request(visible);
+      clearTimeout(timer);
+      if (!Number.isNaN(share) && share < 1) timer = setTimeout(paint, AGAIN);
+    },
+    // Asks for the exact value of a cell once the pointer rests on it.
+    describe({ q, k }, write) {
+      const at = piecesPerCell(view);
+      const [row, column] = [Math.floor(q / at), Math.floor(k / at)];
+      const turn = ++described;
+      write(PENDING);
+      sleep(90).then(async () => {
+        if (turn !== described || !view.pointed) return;
+        const [mean, peak] = new Float32Array(await source.ask("cell", { view: open, at, row, column }));
+        if (turn === described) write(at === 1 ? fine(mean) : `${fine(mean)} together, at most ${fine(peak)}`);
+      }).catch(showLost);
+      if (at === 1) return [quoted(q, levels.pieces), " → ", quoted(k, levels.pieces)];
+      const run = (i) => html("b", {}, `${grouped(i * at)}–${grouped(Math.min(view.n, i * at + at) - 1)}`);
+      return [run(row), " → ", run(column)];
+    },
+  };
+}
 
-  // The tiles in sight, those in the middle first.
-  function inSight() {
-    const at = zoomOf(see.cell);
-    const pitch = at * look.side;
-    const ends = (from) => [Math.floor(from / pitch), Math.floor((Math.min(see.n, from + see.side / see.cell) - 1e-6) / pitch)];
-    const [[top, bottom], [left, right]] = [ends(see.y), ends(see.x)];
-    const found = [];
-    for (let row = top; row <= bottom; row++) for (let column = left; column <= right; column++) found.push({ at, row, column });
-    const away = ({ row, column }) => Math.hypot(row - (top + bottom) / 2, column - (left + right) / 2);
-    return found.sort((a, b) => away(a) - away(b));
+const fine = (w) => (w >= 0.001 || w === 0 ? tenths(w) : w >= 1e-6 ? `${(100 * w).toPrecision(1)}%` : "0.0%");
+
+// What a cell is, and how exact the tiles in sight are.
+function tileNote(at, channel, share) {
+  const mean = "summed over what is looked at, averaged over what looks";
+  const value = channel === "mean" ? mean : "the strongest weight in it";
+  const cell = at === 1 ? "A cell is one piece by one." : `A cell is ${at} × ${at} pieces: ${value}.`;
+  if (Number.isNaN(share)) return `${cell} It is on its way ${PENDING}`;
+  if (share === 1) return `${cell} Exact.`;
+  return `${cell} From ${share < 0.01 ? tenths(share) : percent(share)} of the rows; the rest follows.`;
+}
+
+function paintTile(context, view, tiles, channel, tile) {
+  const loaded = tiles.get(tile);
+  if (!loaded) return;
+  const size = tile.at * view.cell;
+  const [left, top] = tilePlace(view, tile);
+  context.drawImage(tiles.picture(loaded, channel), left, top, loaded.wide * size, loaded.high * size);
+}
+
+// In the place of a tile that is missing: its part of a coarser one, or nothing.
+function paintCoarser(context, view, tiles, channel, tile) {
+  for (let { at, row, column } = tile; at * look.side < view.n;) {
+    [at, row, column] = [at * 2, row >> 1, column >> 1];
+    if (!tiles.get({ at, row, column })) continue;
+    const [left, top, side] = tilePlace(view, tile);
+    context.save();
+    context.beginPath();
+    context.rect(left, top, side, side);
+    context.clip();
+    paintTile(context, view, tiles, channel, { at, row, column });
+    context.restore();
+    return;
   }
+}
 
-  function request() {
-    const names = new Set(wanted.map(nameOfTile));
-    for (const [name, stop] of asked) if (!names.has(name)) { stop.abort(); asked.delete(name); }
-    for (const tile of wanted) {
-      const name = nameOfTile(tile);
-      const before = known.get(name);
-      if (asked.size >= UNDER_WAY) return;
-      if (!asked.has(name) && (!before || (before.share < 1 && performance.now() >= before.since + AGAIN))) send(tile, name);
-    }
-  }
+// ---- loading ---------------------------------------------------------------------------------------------------
+// Loaded tiles, and requests for those that are visible: {high, wide, since, share, mean, peak: bytes, pictures}.
+function tileCache(openView, paint) {
+  const tileKey = ({ at, row, column }) => `${openView()}/${at}/${row}/${column}`;
+  const loaded = new Map();
+  const requests = new Map(); // key -> AbortController
 
-  async function send(tile, name) {
-    const stop = new AbortController();
-    asked.set(name, stop);
+  async function load(tile, key) {
+    const controller = new AbortController();
+    requests.set(key, controller);
     try {
-      const bytes = new Uint8Array(await source.ask("tile", { view, ...tile }, stop.signal));
-      const of = Math.ceil(see.n / tile.at);
-      const [high, wide] = [tile.row, tile.column].map((i) => Math.min(look.side, of - i * look.side));
-      known.delete(name);
-      known.set(name, { tile, high, wide, since: performance.now(), pictures: {},
-        share: new DataView(bytes.buffer).getFloat32(0, true), mean: bytes.subarray(4, 4 + high * wide), peak: bytes.subarray(4 + high * wide) });
-      while (known.size > KEPT) known.delete(known.keys().next().value);
+      const bytes = new Uint8Array(await source.ask("tile", { view: openView(), ...tile }, controller.signal));
+      const cells = Math.ceil(levels.pieces.n / tile.at);
+      const [high, wide] = [tile.row, tile.column].map((i) => Math.min(look.side, cells - i * look.side));
+      loaded.delete(key); // so that it is the newest
+      loaded.set(key, {
+        high, wide, since: performance.now(), share: new DataView(bytes.buffer).getFloat32(0, true),
+        mean: bytes.subarray(4, 4 + high * wide), peak: bytes.subarray(4 + high * wide), pictures: {},
+      });
+      while (loaded.size > CACHED) loaded.delete(loaded.keys().next().value);
     } catch (error) {
-      lost(error);
+      showLost(error);
       return;
     } finally {
-      if (asked.get(name) === stop) asked.delete(name);
+      if (requests.get(key) === controller) requests.delete(key);
     }
     paint();
   }
 
-  function pictureOf(found) {
-    const key = channel + dark.matches;
-    found.pictures[key] ??= coloured(found[channel], found.high, found.wide);
-    return found.pictures[key];
-  }
-
-  function put(context, { cell, x, y, gutter }, tile) {
-    const found = known.get(nameOfTile(tile));
-    if (!found) return false;
-    const pitch = tile.at * look.side;
-    const size = tile.at * cell;
-    context.drawImage(pictureOf(found), gutter + (tile.column * pitch - x) * cell, gutter + (tile.row * pitch - y) * cell, found.wide * size, found.high * size);
-    return true;
-  }
-
-  // Under a tile that has not come: the part of a coarser one, or nothing.
-  function putCoarser(context, tile) {
-    for (let { at, row, column } = tile; at * look.side < see.n;) {
-      [at, row, column] = [at * 2, row >> 1, column >> 1];
-      if (known.has(nameOfTile({ at, row, column }))) {
-        context.save();
-        const [pitch, { cell, x, y, gutter }] = [tile.at * look.side * see.cell, see];
-        context.beginPath();
-        context.rect(gutter + tile.column * pitch - x * cell, gutter + tile.row * pitch - y * cell, pitch, pitch);
-        context.clip();
-        put(context, see, { at, row, column });
-        context.restore();
-        return;
-      }
-    }
-  }
-
   return {
-    tools, note,
-    about: () => " It is of pieces, also where the text is in words.",
-    async take(open) {
-      if (view !== open) { view = open; wanted = []; request(); }
+    get: (tile) => loaded.get(tileKey(tile)),
+    picture(tile, channel) {
+      const key = channel + dark.matches;
+      if (!tile.pictures[key]) {
+        const shades = palette();
+        const canvas = html("canvas", { width: tile.wide, height: tile.high });
+        tile.pictures[key] = paintPixels(canvas, tile[channel], (byte) => shades[byte]);
+      }
+      return tile.pictures[key];
     },
-    fill(context) {
-      wanted = inSight();
-      wanted.forEach((tile) => { if (!known.has(nameOfTile(tile))) putCoarser(context, tile); });
-      wanted.forEach((tile) => put(context, see, tile));
-      const found = wanted.map((tile) => known.get(nameOfTile(tile)));
-      share = Math.min(...found.map((one) => (one ? one.share : NaN)));
-      const { at } = wanted[0];
-      if (see.cell >= 30) values(context);
-      const cell = at === 1 ? "A cell is one piece by one." : `A cell is ${at} × ${at} pieces: ${channel === "mean" ? "summed over what is looked at, averaged over what looks" : "the strongest weight in it"}.`;
-      note.textContent = `${cell} ${Number.isNaN(share) ? "It is on its way …" : share === 1 ? "Exact." : `From ${told_share(share)} of the rows; the rest follows.`}`;
-      note.dataset.share = share;
-      request();
-      clearTimeout(timer);
-      if (!Number.isNaN(share) && share < 1) timer = setTimeout(paint, AGAIN);
-    },
-    // The exact value of the cell under the pointer, once that rests.
-    told({ q, k }, say) {
-      const at = zoomOf(see.cell);
-      const [row, column] = [Math.floor(q / at), Math.floor(k / at)];
-      const turn = ++cells;
-      say("…");
-      setTimeout(async () => {
-        if (turn !== cells || !see.pointed) return;
-        try {
-          const [mean, peak] = new Float32Array(await source.ask("cell", { view, at, row, column }));
-          if (turn === cells) say(at === 1 ? fine(mean) : `${fine(mean)} together, at most ${fine(peak)}`);
-        } catch (error) { lost(error); }
-      }, 90);
-      if (at === 1) return [quoted(q, levels.pieces), " → ", quoted(k, levels.pieces)];
-      const run = (i) => html("b", {}, `${great(i * at)}–${great(Math.min(see.n, i * at + at) - 1)}`);
-      return [run(row), " → ", run(column)];
+    request(visible) {
+      const keys = new Set(visible.map(tileKey));
+      for (const [key, controller] of requests) if (!keys.has(key)) { controller.abort(); requests.delete(key); }
+      for (const tile of visible) {
+        const key = tileKey(tile);
+        const before = loaded.get(key);
+        if (requests.size >= IN_FLIGHT) return;
+        const due = !before || (before.share < 1 && performance.now() >= before.since + AGAIN);
+        if (!requests.has(key) && due) load(tile, key);
+      }
     },
   };
-
-  function values(context) {
-    for (let q = Math.floor(see.y); q < Math.min(see.n, see.y + see.side / see.cell); q++) {
-      for (let k = Math.floor(see.x); k < Math.min(see.n, see.x + see.side / see.cell); k++) {
-        const [row, column] = [Math.floor(q / look.side), Math.floor(k / look.side)];
-        const found = known.get(nameOfTile({ at: 1, row, column }));
-        if (found) written(context, see, q, k, WEIGHTS[found.mean[(q - row * look.side) * found.wide + k - column * look.side]]);
-      }
-    }
-  }
-}
-
-const told_share = (share) => (share < 0.01 ? `${(100 * share).toFixed(1)}%` : percent(share));
-const fine = (w) => (w >= 0.001 || w === 0 ? `${(100 * w).toFixed(1)}%` : w >= 1e-6 ? `${(100 * w).toPrecision(1)}%` : "0.0%");
-
-// Shades for bytes, each a weight's square root, of which the map's whole range is drawn.
-function coloured(bytes, high, wide) {
-  const canvas = html("canvas", { width: wide, height: high });
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(wide, high);
-  const shades = new Uint32Array(range(256).map((byte) => {
-    const [r, g, b] = blend(PAPER(), INK(), byte / 255);
-    return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0; // as little-endian machines lie
-  }));
-  const pixels = new Uint32Array(image.data.buffer);
-  bytes.forEach((byte, i) => { pixels[i] = shades[byte]; });
-  context.putImageData(image, 0, 0);
-  return canvas;
 }

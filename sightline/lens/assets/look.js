@@ -1,7 +1,7 @@
-// The page: what is chosen, the controls that choose it, and the parts that draw it.
+// A look: what is chosen, the controls that choose it, and the parts that draw it, in an element of any page.
 const state = {
   level: "words",
-  asked: levels.words.first[look.start.from], // a piece; its word is asked where words are shown
+  query: levels.words.first[look.start.from], // a piece; where words are shown, its word
   pair: look.link && { from: levels.words.first[look.link.from], to: levels.words.first[look.link.to] },
   shown: [look.start.view], // the first is open, others are beside it, one hue each
   adding: false,
@@ -11,71 +11,114 @@ const state = {
   rising: false,
 };
 const LONG = 2048; // pieces
-if (asks) Object.assign(look, { statistics: {}, profile: [] }); // they come later
+if (live) Object.assign(look, { statistics: {}, profile: [] }); // these arrive later
 const HUES = ["blue", "vermillion", "green", "purple", "orange", "black"];
 const hue = (i) => `var(--${HUES[i % HUES.length]})`;
-const where = () => levels[state.level];
-const unit = (piece) => where().of[piece];
-const hidden = (i, level = where()) => state.hide && (i === 0 || level.units[i].special);
-const quoted = (i, level = where()) => html("b", { class: "word" }, bare(level.units[i].text), times(i, level));
-const long = levels.pieces.n > LONG;
+const current = () => levels[state.level];
+const unitOf = (piece) => current().of[piece];
+const queryUnit = () => unitOf(state.query);
+const isHidden = (i, level = current()) => state.hide && (i === 0 || level.units[i].special);
+const quoted = (i, level = current()) =>
+  html("b", { class: "word" }, spelled(level.units[i].text), occurrenceMark(i, level));
+const isLong = levels.pieces.n > LONG;
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const omittedNames = look.special.length
+  ? [...new Set(look.special.map((i) => look.pieces[i][1]))].slice(0, 3).join(", ") : "the first word";
 
+// ---- drawing ---------------------------------------------------------------------------------------------------
+const parts = []; // {node, draw(matrices of the views shown, ranks of the heads)}
 let drawing = 0;
 async function draw() {
   const turn = ++drawing;
-  let [matrices, ranks] = [[], null];
+  let [shown, ranks] = [[], null];
   try {
-    matrices = await Promise.all(state.shown.map((view) => matrix(view, where(), unit(state.asked))));
-    ranks = state.pair && await ranked(state.pair);
+    shown = await Promise.all(state.shown.map((view) => matrix(view, current(), queryUnit())));
+    ranks = state.pair && await rankHeads(state.pair);
   } catch (error) {
-    return lost(error);
+    return showLost(error);
   }
-  if (turn !== drawing) return; // something else was chosen meanwhile
-  for (const part of parts) part.draw(matrices, ranks);
+  if (turn !== drawing) return; // the choice has changed since
+  for (const part of parts) part.draw(shown, ranks);
   document.body.dataset.drawn = turn;
 }
 
-// ---- what one can do -------------------------------------------------------------------------------------------
-const change = (values) => { Object.assign(state, values); draw(); };
-const ask = (i, level = where()) => change({ asked: level.first[i] });
-const join = (from, to, level = where()) => change({ pair: { from: level.first[from], to: level.first[to] } });
+// Fills an element; keys are taken from keyTarget, and afterDraw is called after each drawing.
+function drawLook(host, keyTarget, afterDraw) {
+  if (!live && typeof DecompressionStream === "undefined") {
+    host.textContent = "This page unpacks its numbers with what browsers have since 2023; open it in a newer one.";
+    return;
+  }
+  const add = (part) => { parts.push(part); return part.node; };
+  host.classList.add("look");
+  host.toggleAttribute("data-influence", influenceOnly);
+  host.toggleAttribute("data-long", look.words.length > 120);
+  host.toggleAttribute("data-far", isLong);
+  host.toggleAttribute("data-code", look.gold.length > 0);
+  host.append(
+    html("div", { class: "stage" },
+      html("div", {}, add(chooserPart()),
+        html("div", { class: "bar" }, add(levelPart()), add(switchPart(`leave out ${omittedNames}`, "hide", "h"))),
+        add(textPart()), add(numbersPart())),
+      html("div", { class: "beside" }, add(headsPart()), add(joiningPart()))),
+    add(linesPart()),
+    html("div", { class: "both" }, add(mapPart()), add(profilePart())));
+  if (afterDraw) parts.push({ draw: afterDraw });
+  onKeys(keyTarget, KEYS);
+  dark.addEventListener("change", draw);
+  draw(); // later, as its data are unpacked; by then the element is in the document
+}
 
-function open(view, beside) {
+// ---- choices ---------------------------------------------------------------------------------------------------
+const change = (values) => { Object.assign(state, values); draw(); };
+const setQuery = (i, level = current()) => change({ query: level.first[i] });
+const join = (from, to, level = current()) => change({ pair: { from: level.first[from], to: level.first[to] } });
+
+function openView(view, beside) {
   const { shown } = state;
   if (!beside) return change({ shown: [view] });
-  if (shown.includes(view)) return change({ shown: shown.length > 1 ? shown.filter((other) => other !== view) : shown });
-  return change({ shown: [...shown, view].slice(-HUES.length) });
+  if (!shown.includes(view)) return change({ shown: [...shown, view].slice(-HUES.length) });
+  return change({ shown: shown.length > 1 ? shown.filter((other) => other !== view) : shown });
 }
 
-function step(by) {
+function stepView(by) {
   const i = views.indexOf(state.shown[0]);
-  open(views[(i + by + views.length) % views.length], false);
+  openView(views[(i + by + views.length) % views.length], false);
 }
+
+const KEYS = {
+  "[": () => stepView(-1), "]": () => stepView(1),
+  p: () => change({ level: state.level === "words" ? "pieces" : "words" }),
+  h: () => change({ hide: !state.hide }), l: () => change({ every: !state.every }),
+  a: () => change({ adding: !state.adding }), Escape: () => change({ pair: null }),
+};
 
 // ---- controls --------------------------------------------------------------------------------------------------
-function switched(label, name, key) {
+function switchPart(text, name, key) {
   const box = html("input", { type: "checkbox", name });
   box.addEventListener("change", () => change({ [name]: box.checked }));
-  return { node: html("label", { class: "switch", title: `key ${key}` }, box, html("span", {}, label)), draw: () => { box.checked = state[name]; } };
+  const node = html("label", { class: "choice", title: `key ${key}` }, box, html("span", {}, text));
+  return { node, draw: () => { box.checked = state[name]; } };
 }
 
-function chooser() {
-  const select = (name, options) => html("select", { "aria-label": name }, options.map(([value, text]) => html("option", { value }, text)));
-  const layer = select("layer", [...(asks ? [] : [["all", "all layers"]]), ...range(look.layers).map((i) => [i, `layer ${i}`])]);
-  const head = select("head", [["mean", "mean of heads"], ...range(look.heads).map((i) => [i, `head ${i}`])]);
-  const choose = () => open(layer.value === "all" ? "all" : head.value === "mean" ? layer.value : `${layer.value}.${head.value}`, false);
-  layer.addEventListener("change", choose);
-  head.addEventListener("change", choose);
-  const button = (by, text, label) => {
-    const made = html("button", { type: "button", "aria-label": label, title: label }, text);
-    made.addEventListener("click", () => step(by));
-    return made;
-  };
+function levelPart() {
+  const choices = Object.keys(levels).map((name) => [name, capital(name), "key p"]);
+  const { node, press } = segments("what is shown", "level", choices, (level) => change({ level }));
+  return { node, draw: () => press(state.level) };
+}
+
+function chooserPart() {
+  const choose = () => openView(
+    layer.value === "all" ? "all" : head.value === "mean" ? layer.value : `${layer.value}.${head.value}`, false);
+  const numbered = (name, count) => range(count).map((i) => option([i, `${name} ${i}`]));
+  const layer = selection({ "aria-label": "layer" }, choose,
+    live ? null : option(["all", "all layers"]), numbered("layer", look.layers));
+  const head = selection({ "aria-label": "head" }, choose,
+    option(["mean", "mean of heads"]), numbered("head", look.heads));
+  const step = (by, text, title) => button({ class: "plain", "aria-label": title, title }, () => stepView(by), text);
   const chips = html("span", { class: "chips" });
-  const node = html("div", { class: "chooser" }, button(-1, "‹", "the view before, key ["), layer, head, button(1, "›", "the next view, key ]"), chips);
   return {
-    node,
+    node: html("div", { class: "bar chooser" }, step(-1, "‹", "the view before, key ["), layer, head,
+      step(1, "›", "the next view, key ]"), chips),
     draw() {
       const [view] = state.shown;
       layer.value = layerOf(view) ?? "all";
@@ -88,80 +131,6 @@ function chooser() {
 
 function chip(view, i) {
   const name = isHead(view) || view === "all" ? view : `${view} mean`;
-  const made = html("button", { type: "button", class: "chip", title: `take ${nameOf(view)} away` }, html("i", { style: `background:${hue(i)}` }), `${name} ×`);
-  made.addEventListener("click", () => open(view, true));
-  return made;
-}
-
-function segments() {
-  const buttons = Object.keys(levels).map((name) => {
-    const made = html("button", { type: "button", "data-level": name, title: "key p" }, capital(name));
-    made.addEventListener("click", () => change({ level: name }));
-    return made;
-  });
-  const draw = () => buttons.forEach((made) => made.setAttribute("aria-pressed", made.dataset.level === state.level));
-  return { node: html("div", { class: "segments", role: "group", "aria-label": "what is shown" }, buttons), draw };
-}
-
-const KEYS = {
-  "[": () => step(-1), "]": () => step(1),
-  p: () => change({ level: state.level === "words" ? "pieces" : "words" }),
-  h: () => change({ hide: !state.hide }), l: () => change({ every: !state.every }), a: () => change({ adding: !state.adding }),
-  Escape: () => change({ pair: null }),
-};
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest("select, input[type=text]");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(KEYS, event.key)) return;
-  event.preventDefault();
-  KEYS[event.key]();
-});
-
-// ---- the page --------------------------------------------------------------------------------------------------
-const tokens = look.special.length ? [...new Set(look.special.map((i) => look.pieces[i][1]))].slice(0, 3).join(", ") : "the first word";
-const parts = [];
-const part = (made) => { parts.push(made); return made.node; };
-const counted = (n, name) => `${great(n)} ${name}${n === 1 ? "" : "s"}`;
-const own = (units) => units.filter((one) => !one.special).length; // without what the tokenizer added
-const facts = `${alone ? "influence" : `${counted(look.layers, "layer")} × ${counted(look.heads, "head")}`} · ${counted(own(levels.words.units), "word")} in ${counted(own(levels.pieces.units), "piece")}`;
-
-document.getElementById("page").replaceChildren(
-  html("header", {}, html("h1", {}, "What ", html("span", { class: "model" }, look.model), says.title), html("p", { class: "quiet" }, facts), predicts(),
-    html("p", { id: "lost", role: "alert", hidden: "" }, "Nobody answers any more. What is shown stays; for more, start the program again and open its new address.")),
-  html("div", { class: "stage" },
-    html("div", { class: "reading" }, part(chooser()),
-      html("div", { class: "bar" }, part(segments()), part(switched(`leave out ${tokens}`, "hide", "h"))),
-      part(reading()), part(answer())),
-    html("div", { class: "side" }, part(grid()), part(joining()))),
-  part(lines()),
-  html("div", { class: "both" }, part(map()), part(profile())),
-  html("footer", { class: "quiet" }, html("p", {}, "Keys: ", keys([["←", "→", "the word before, the next"], ["[", "]", "the head before, the next"],
-    ["p", "pieces or words"], ["h", `with or without ${tokens}`], ["l", "lines from every word"], ["a", "several heads"], ["Esc", "let go of the two words"]]))),
-);
-function keys(list) {
-  return list.map(([...row]) => html("span", { class: "key" }, row.slice(0, -1).map((name) => html("kbd", {}, name)), ` ${row.at(-1)}`));
-}
-document.body.toggleAttribute("data-long", look.words.length > 120);
-document.body.toggleAttribute("data-far", long);
-document.body.toggleAttribute("data-code", look.gold.length > 0);
-dark.addEventListener("change", draw);
-draw();
-if (asks) comeIn().catch(lost);
-
-// Numbers and small pictures of the heads come in layer by layer; they are of some of the queries, where there are many.
-async function comeIn() {
-  const note = html("p", { class: "quiet hint", id: "sampled" });
-  document.querySelector("#heads").append(note);
-  for (let known = -1; known < look.layers;) {
-    const told = await source.json("heads");
-    if (told.layers !== known) {
-      known = told.layers;
-      Object.assign(look, { statistics: told.statistics, profile: told.profile });
-      const some = told.rows < levels.pieces.n ? `Small pictures, numbers and distances are of ${great(told.rows)} of the ${great(levels.pieces.n)} rows, spread evenly.` : "";
-      note.textContent = known < look.layers ? `${some} ${known} of ${look.layers} layers are in.` : some;
-      repaint();
-      await draw();
-      document.body.dataset.known = known;
-    }
-    if (known < look.layers) await new Promise((done) => { setTimeout(done, 700); });
-  }
+  return button({ class: "chip", title: `take ${nameOf(view)} away` }, () => openView(view, true),
+    html("i", { style: `background:${hue(i)}` }), `${name} ×`);
 }

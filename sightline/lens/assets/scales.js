@@ -1,4 +1,4 @@
-// From values to places: evenly, by their logarithm, or side by side; with ticks that a person would choose.
+// Scales: evenly spaced, logarithmic, or one place per name; with ticks that a person would choose.
 // A scale is {ticks, at: value -> 0..1}.
 function linear(low, high, steps) {
   const rough = (high - low || 1) / steps;
@@ -22,7 +22,27 @@ function logarithmic(low, high, steps, margin) {
     return ticks.filter((t) => Math.log(t) >= from && Math.log(t) <= to);
   };
   const choices = [inside([1, 1.5, 2, 3, 5, 7]), inside([1, 2, 5]), inside([1])];
-  return { ticks: choices.find((some) => some.length <= steps) || choices[2], at: (x) => (Math.log(x) - from) / (to - from) };
+  const ticks = choices.find((some) => some.length <= steps) || choices[2];
+  return { ticks, at: (x) => (Math.log(x) - from) / (to - from) };
 }
 
-const categories = (names) => ({ ticks: names.map((_, i) => i), at: (i) => (i + 0.5) / names.length });
+const categories = (names) => ({ ticks: range(names.length), at: (i) => (i + 0.5) / names.length });
+
+// The smallest and the largest value under these keys of the points of all lines.
+function extent(lines, ...keys) {
+  const values = lines.flatMap((line) => line.points.flatMap((point) => keys.map((key) => point[key])));
+  const known = values.filter((v) => v !== undefined);
+  return [Math.min(...known), Math.max(...known)];
+}
+
+// From values to pixels in a box, by a scale for x and one for y.
+const placement = (box, x, y) => ({
+  x: (v) => box.left + x.at(v) * (box.right - box.left),
+  y: (v) => box.bottom - y.at(v) * (box.bottom - box.top),
+});
+
+// A horizontal line at each tick, with its number to the left.
+const gridRows = (box, ticks, y, write) => ticks.map((tick) => [
+  svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }),
+  svg("text", { x: box.left - 8, y: y(tick) + 4, "text-anchor": "end" }, write(tick)),
+]);

@@ -1,4 +1,4 @@
-// The page of a look in a cell, in a frame of its own: what it asks goes on to Python, and what Python answers comes back to it.
+// The page of a look in a notebook's cell, in a frame of its own: its questions go to Python, and the answers to it.
 function render({ model, el }) {
   const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "allow-scripts");
@@ -10,11 +10,11 @@ function render({ model, el }) {
     if (source !== frame.contentWindow || data?.sightline !== 1) return;
     model.send({ view, id: data.id, name: data.name, params: data.params });
   };
-  const answer = ({ view: asked, ...said }, buffers) => {
-    if (asked !== view) return;
+  const answer = ({ view: receiver, ...message }, buffers) => {
+    if (receiver !== view) return;
     const bytes = buffers?.[0];
-    if (bytes) said.bytes = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-    frame.contentWindow?.postMessage({ sightline: 1, ...said }, "*", bytes ? [said.bytes] : []);
+    if (bytes) message.bytes = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+    frame.contentWindow?.postMessage({ sightline: 1, ...message }, "*", bytes ? [message.bytes] : []);
   };
   window.addEventListener("message", ask);
   model.on("msg:custom", answer);

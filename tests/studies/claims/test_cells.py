@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from studies.claims import cell as cells
-from studies.claims import run as settle
+from studies.claims import run_claims
 from studies.claims.cell import Cell, known, measure, read
 from studies.claims.claim import Claim, Judged
 from studies.claims.document import DOCUMENT, read_document
@@ -45,14 +45,14 @@ def plan(monkeypatch):
 
         return Claim(number, f"Claim {number}", "It is so.", "All.", "Holds if found.", ("A book",), of, judge)
 
-    monkeypatch.setitem(settle.__globals__, "CLAIMS", tuple(map(claim, made)))
+    monkeypatch.setitem(run_claims.__globals__, "CLAIMS", tuple(map(claim, made)))
     return order, made
 
 
 def test_each_cell_once_and_by_turns(plan, tmp_path):
     order, _ = plan
     said = []
-    found = settle(out=tmp_path, tell=said.append)
+    found = run_claims(out=tmp_path, tell=said.append)
     assert order == ["a/one", "b/early", "b/late"]
     held = read(tmp_path)
     assert held["b/late"]["result"] == {"name": "b/late", "before": ["b/early"]}
@@ -78,7 +78,7 @@ def test_side_by_side_on_one_core_each_and_turn_by_turn(plan, tmp_path):
     _, made = plan
     made[1] = [Cell(f"a/{i}", {}, partial(_doubled, i), turn=min(i, 1)) for i in range(4)]
     made[2] = [Cell("a/late", {}, partial(_doubled, 4), turn=2), Cell("b/late", {}, partial(_doubled, 5), turn=2)]
-    settle(jobs=2, out=tmp_path, tell=str)
+    run_claims(jobs=2, out=tmp_path, tell=str)
     found = {name: held["result"] for name, held in read(tmp_path).items()}
     assert {name: one["doubled"] for name, one in found.items()} == {
         **{f"a/{i}": 2 * i for i in range(4)},
@@ -89,7 +89,7 @@ def test_side_by_side_on_one_core_each_and_turn_by_turn(plan, tmp_path):
     assert found["a/0"]["process"] == os.getpid() not in {found[f"a/{i}"]["process"] for i in (1, 2, 3)}
     assert {one["threads"] for name, one in found.items() if name != "a/0"} == {1}
     with pytest.raises(ValueError, match="expected one job or more, got 0; give as many as there are cores"):
-        settle(jobs=0, out=tmp_path, tell=str)
+        run_claims(jobs=0, out=tmp_path, tell=str)
 
 
 def _waits(place, found):
@@ -100,7 +100,7 @@ def test_where_other_work_took_the_core_it_is_said(plan, tmp_path):
     _, made = plan
     made[2] = [Cell("a/waits", {}, _waits, turn=1), Cell("a/exact", {}, _waits)]
     said = []
-    settle(only=[2], out=tmp_path, tell=said.append)
+    run_claims(only=[2], out=tmp_path, tell=said.append)
     assert read(tmp_path)["a/waits"]["core"] < 0.5
     (line,) = [line for line in said if line.startswith("disturbed")]
     assert line.startswith("disturbed: a/waits had ") and line.endswith(
@@ -112,15 +112,15 @@ def test_what_fails_in_another_process_is_said_and_the_rest_is_kept(plan, tmp_pa
     _, made = plan
     made[2] = [Cell(f"a/{i}", {}, partial(_doubled, i), turn=1) for i in (1, -1)]
     with pytest.raises(OSError, match="the disk is full"):
-        settle(only=[2], jobs=2, out=tmp_path, tell=str)
+        run_claims(only=[2], jobs=2, out=tmp_path, tell=str)
     assert read(tmp_path).keys() == {"a/1"}
 
 
 def test_what_is_there_is_not_done_again(plan, tmp_path):
     order, _ = plan
-    first = settle(out=tmp_path, tell=str)
+    first = run_claims(out=tmp_path, tell=str)
     order.clear()
-    assert settle(out=tmp_path, tell=str) == first
+    assert run_claims(out=tmp_path, tell=str) == first
     assert order == []
 
 
@@ -133,26 +133,26 @@ def test_a_stop_loses_only_the_cell_it_came_in(plan, tmp_path):
 
     made[2][0] = dataclasses.replace(whole, run=stopped)
     with pytest.raises(KeyboardInterrupt):
-        settle(out=tmp_path, tell=str)
+        run_claims(out=tmp_path, tell=str)
     assert read(tmp_path).keys() == {"a/one"}
     made[2][0] = whole
-    settle(out=tmp_path, tell=str)
+    run_claims(out=tmp_path, tell=str)
     assert order == ["a/one", "b/early", "b/late"]
 
 
 def test_only_some_claims_or_tasks(plan, tmp_path):
     order, _ = plan
-    settle(only=[2], out=tmp_path / "2", tell=str)
+    run_claims(only=[2], out=tmp_path / "2", tell=str)
     assert order == ["b/early", "b/late"]
     order.clear()
-    settle(only=["a"], out=tmp_path / "a", tell=str)
+    run_claims(only=["a"], out=tmp_path / "a", tell=str)
     assert order == ["a/one"]
     with pytest.raises(
         ValueError, match="expected numbers from 1 to 3, or tasks out of a, b, c, g, got 4; choose some"
     ):
-        settle(only=[4], out=tmp_path / "4", tell=str)
+        run_claims(only=[4], out=tmp_path / "4", tell=str)
     with pytest.raises(ValueError, match="got mqar"):
-        settle(only=["1", "mqar"], out=tmp_path / "4", tell=str)
+        run_claims(only=["1", "mqar"], out=tmp_path / "4", tell=str)
     assert not (tmp_path / "4").exists()
 
 
@@ -160,44 +160,44 @@ def test_a_budget_leaves_out_what_would_not_fit(plan, tmp_path):
     order, made = plan
     made[2][0] = dataclasses.replace(made[2][0], seconds=120.0)
     said = []
-    found = settle(minutes=1, out=tmp_path, tell=said.append)
+    found = run_claims(minutes=1, out=tmp_path, tell=said.append)
     assert order == ["a/one", "b/late"]
     reason = "no time left in the budget; the same command goes on"
     left = [{"group": "b", "missing": 1, "planned": 2}]
     assert {"why": reason, "what": left} in found["claims"][1]["left_out"]
     assert f"Not run ({reason}): b 1 of 2." in said
-    settle(out=tmp_path, tell=str)
+    run_claims(out=tmp_path, tell=str)
     assert order == ["a/one", "b/late", "b/early"]
     for minutes in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="expected more than 0 minutes, got"):
-            settle(minutes=minutes, out=tmp_path, tell=str)
+            run_claims(minutes=minutes, out=tmp_path, tell=str)
 
 
 def test_a_gpu_is_asked_for_and_not_there(plan, tmp_path, monkeypatch):
     order, _ = plan
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match="expected a GPU for the larger grid, got none; leave out --gpu"):
-        settle(gpu=True, out=tmp_path, tell=str)
+        run_claims(gpu=True, out=tmp_path, tell=str)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    found = settle(gpu=True, out=tmp_path, tell=str)
+    found = run_claims(gpu=True, out=tmp_path, tell=str)
     assert "g/2" in order and found["gpu"] and found["claims"][1]["left_out"] == []
 
 
 def test_results_of_another_version_are_refused(plan, tmp_path, monkeypatch):
-    settle(out=tmp_path, tell=str)
+    run_claims(out=tmp_path, tell=str)
     monkeypatch.setattr(cells, "VERSION", cells.VERSION + 1)
     with pytest.raises(
         ValueError, match="one.json: expected a result of version 2, got version 1; name another --out, or remove"
     ):
-        settle(out=tmp_path, tell=str)
+        run_claims(out=tmp_path, tell=str)
 
 
 def test_results_with_other_settings_are_refused(plan, tmp_path):
     _, made = plan
-    settle(out=tmp_path, tell=str)
+    run_claims(out=tmp_path, tell=str)
     made[1][0] = dataclasses.replace(made[1][0], asked={"size": 4})
     with pytest.raises(ValueError, match="one.json: expected a result with size 4, got one with 3; name another --out"):
-        settle(out=tmp_path, tell=str)
+        run_claims(out=tmp_path, tell=str)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"version": 1}', '{"version": 1, "asked": {}}'])
@@ -236,7 +236,7 @@ def test_no_document_to_read(content, got, tmp_path):
 
 def test_paths_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="expected a folder of data sets, got none"):
-        settle(data=tmp_path / "none", out=tmp_path / "out", tell=str)
+        run_claims(data=tmp_path / "none", out=tmp_path / "out", tell=str)
     with pytest.raises(ValueError, match="expected the heads.json of sightline heads, version 1"):
-        settle(heads=[tmp_path / "none.json"], out=tmp_path / "out", tell=str)
+        run_claims(heads=[tmp_path / "none.json"], out=tmp_path / "out", tell=str)
     assert not (tmp_path / "out").exists()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.lens import read_page
-from studies.claims.page import rendered as render
-from studies.claims.page import write as write_page
+from studies.claims.page import render_claims, write_claims
 from tests.lens.browser import needs_browser, opened
 from tests.lens.test_page import EVIL
 from tests.studies.claims.fabricated_claims import DISTANCES, ENCODERS, LENGTHS, TITLES, claims_document, maps, steps
@@ -19,7 +18,7 @@ COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results" / "claims" / "c
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    return write_page(claims_document(), tmp_path_factory.mktemp("page") / "claims.html")
+    return write_claims(claims_document(), tmp_path_factory.mktemp("page") / "claims.html")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def test_the_page_carries_all_it_needs_and_gives_its_data_back(file):
 
 def test_a_document_of_another_version_is_refused():
     with pytest.raises(ValueError, match="expected data of version 1, got 2"):
-        render(claims_document() | {"version": 2})
+        render_claims(claims_document() | {"version": 2})
 
 
 @needs_browser
@@ -75,7 +74,9 @@ def test_ten_verdicts_are_on_the_first_screen(browser, file, scheme):
             """[...document.querySelectorAll('.verdicts .badge')].map(b => [b.dataset.verdict, getComputedStyle(b).color,
                [...b.querySelectorAll('.mark *')].map(e => e.tagName).join()])"""
         )
-        assert len({tuple(one) for one in looks}) == len({one[1] for one in looks}) == len({one[2] for one in looks}) == 5  # fmt: skip
+        assert (
+            len({tuple(one) for one in looks}) == len({one[1] for one in looks}) == len({one[2] for one in looks}) == 5
+        )
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
         assert seen == {"requests": [], "errors": []}
@@ -93,7 +94,7 @@ def drawn(page, where, name):
 def test_lines_stand_where_the_numbers_say(shown):
     claims = claims_document()["claims"]
     for one in claims[4]["pictures"][0]["series"]:  # by distance: medians, and a band from low to high
-        assert [p[:2] for p in drawn(shown, "#claim-5 .lead", one["name"])] == [p[:2] for p in one["points"]]  # fmt: skip
+        assert [p[:2] for p in drawn(shown, "#claim-5 .lead", one["name"])] == [p[:2] for p in one["points"]]
     first = shown.locator("#claim-5 figure").first
     assert first.locator("path.band").count() == first.locator("path.line").count() == len(ENCODERS)
     assert first.locator("path.baseline").count() == 1
@@ -122,15 +123,15 @@ def test_lines_on_each_other_are_striped_and_variants_dashed(shown):
     }
     assert style["rnn"].split("dashoffset")[1] != style["lstm"].split("dashoffset")[1]
     assert "dasharray" not in style["self-attention"]
-    assert "dasharray" in style["self-attention, window 16"] and "var(--blue)" in style["self-attention, window 16"]  # fmt: skip
+    assert "dasharray" in style["self-attention, window 16"] and "var(--blue)" in style["self-attention, window 16"]
     assert "var(--green)" in style["dilated convolution"]
 
 
 @needs_browser
 def test_what_a_logarithmic_axis_cannot_show_is_said(shown):
-    said = shown.locator("#claim-5 figcaption").nth(1).inner_text()
-    assert "no place for 0: convolution at 8, 16, 32." in said
-    assert "what is smaller still: rnn at 16, 10⁻¹⁵; rnn at 32, 10⁻³¹." in said
+    notes = shown.locator("#claim-5 figcaption").nth(1).inner_text()
+    assert "no place for 0: convolution at 8, 16, 32." in notes
+    assert "what is smaller still: rnn at 16, 10⁻¹⁵; rnn at 32, 10⁻³¹." in notes
     bottom = {p[3] for p in drawn(shown, "#claim-5 .pictures", "rnn")[-2:]}
     assert len(bottom) == 1
 
@@ -159,8 +160,8 @@ def test_values_stand_under_the_pointer(shown):
     point.hover()
     tip = shown.locator("#claim-5 .lead .tip").first
     lstm = next(one["points"][2] for one in series if one["name"] == "lstm")
-    said = " ".join(tip.inner_text().split())
-    assert "33-128" in said and "({:.1%}–{:.1%})".format(*lstm[2:]) in said and f"lstm {lstm[1]:.1%}" in said
+    text = " ".join(tip.inner_text().split())
+    assert "33-128" in text and "({:.1%}–{:.1%})".format(*lstm[2:]) in text and f"lstm {lstm[1]:.1%}" in text
     shown.locator("#claim-2 .card[data-name='convolution'] svg").first.hover(position={"x": 2, "y": 2})
     tip = shown.locator("#claim-2 .card[data-name='convolution'] .tip").first
     assert tip.inner_text() == "row 0, input 0: heard"
@@ -178,13 +179,13 @@ def test_tables_hold_spreads_words_numbers_and_nothing(shown):
     assert tables.nth(0).locator("td.best").count() == 1  # the ranges of the first column meet
     assert tables.nth(0).locator("td.best").inner_text().startswith("80.0")
     rows = [row.split("\t") for row in tables.nth(1).locator("tbody tr").all_inner_texts()]
-    assert rows[0][:4] == ["rnn", "4,096", "0.123", "refuses"] and rows[1][:4] == ["lstm", "16", "–", "reads"]  # fmt: skip
+    assert rows[0][:4] == ["rnn", "4,096", "0.123", "refuses"] and rows[1][:4] == ["lstm", "16", "–", "reads"]
     assert "the last of a list" in rows[0][4]
 
 
 @needs_browser
 def test_one_seed_makes_nothing_bold(browser, tmp_path):
-    with opened(browser, write_page(claims_document(seeds=1), tmp_path / "one.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(claims_document(seeds=1), tmp_path / "one.html"), DRAWN) as (page, seen):
         assert page.locator("td.best").count() == page.locator("td small").count() == 0
         assert page.locator("circle.point").count() > 100 and not seen["errors"]
 
@@ -206,8 +207,15 @@ def test_what_was_not_run_cannot_be_overlooked(shown):
 @needs_browser
 def test_the_keys_go_from_claim_to_claim(browser, file):
     with opened(browser, file, DRAWN, viewport=WIDE) as (page, _):
-        ways = [("j", "claim-1"), ("ArrowRight", "claim-2"), ("k", "claim-1"), ("ArrowLeft", "verdicts"), ("k", "verdicts"), ("j", "claim-1")]  # fmt: skip
-        for key, place in ways:
+        presses = [
+            ("j", "claim-1"),
+            ("ArrowRight", "claim-2"),
+            ("k", "claim-1"),
+            ("ArrowLeft", "verdicts"),
+            ("k", "verdicts"),
+            ("j", "claim-1"),
+        ]
+        for key, place in presses:
             page.keyboard.press(key)
             assert page.evaluate("location.hash") == f"#{place}"
             assert 0 <= page.locator(f"#{place}").evaluate("e => e.getBoundingClientRect().top") < 60
@@ -275,7 +283,7 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
     for one in evil["claims"]:
         one["left_out"].append({"why": EVIL, "what": [{"group": EVIL, "missing": EVIL, "planned": EVIL}]})
     evil["machines"] = [{EVIL: EVIL}]
-    with opened(browser, write_page(evil, tmp_path / "evil <b>.html"), DRAWN, viewport=WIDE) as (page, seen):
+    with opened(browser, write_claims(evil, tmp_path / "evil <b>.html"), DRAWN, viewport=WIDE) as (page, seen):
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         for where in ("#claim-5 circle.point >> nth=-1", "#claim-2 .map svg"):
             page.locator(where).first.evaluate("e => e.scrollIntoView({ block: 'center' })")
@@ -284,14 +292,14 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
         assert page.evaluate("window.evil") is None and page.locator("img, iframe").count() == 0
         assert page.locator("script").count() == 2 and seen == {"requests": [], "errors": []}
         start = EVIL.split("\u2028")[0]
-        for where in ("h1", "#claim-1 h2", "#claim-1 h3", "#claim-1 td", "#claim-2 .of", ".missing dd", ".settings th"):  # fmt: skip
+        for where in ("h1", "#claim-1 h2", "#claim-1 h3", "#claim-1 td", "#claim-2 .of", ".missing dd", ".settings th"):
             assert start in page.locator(where).first.evaluate("e => e.textContent"), where
         assert page.locator("#claim-2 .badge").get_attribute("data-verdict") == "not run"
 
 
 @needs_browser
 def test_nothing_was_run(browser, tmp_path):
-    file = write_page(claims_document(run=False), tmp_path / "none.html")
+    file = write_claims(claims_document(run=False), tmp_path / "none.html")
     with opened(browser, file, DRAWN, viewport=WIDE) as (page, seen):
         assert page.inner_text(".tally .stage") == "Nothing has been run yet."
         assert page.locator(".verdicts [data-verdict='not run'] .mark").count() == 10
@@ -305,14 +313,14 @@ def test_a_picture_without_a_point_says_so(browser, tmp_path):
     [picture] = document["claims"][0]["pictures"]
     picture["series"] = [{"name": "rnn", "points": [[64, 0]]}]
     document["claims"][0]["pictures"].append(picture | {"series": []})
-    with opened(browser, write_page(document, tmp_path / "empty.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(document, tmp_path / "empty.html"), DRAWN) as (page, seen):
         assert page.locator("#claim-1 .nothing").count() == 2 and not seen["errors"]
 
 
 @needs_browser
 def test_the_committed_results_are_drawn(browser, tmp_path):
     committed = json.loads(COMMITTED.read_text("utf-8"))
-    with opened(browser, write_page(committed, tmp_path / "claims.html"), DRAWN) as (page, seen):
+    with opened(browser, write_claims(committed, tmp_path / "claims.html"), DRAWN) as (page, seen):
         assert page.locator(".claim").count() == len(committed["claims"]) and not seen["errors"]
         pictures = sum(len(claim["pictures"]) for claim in committed["claims"])
         assert page.locator("figure svg[role=img]").count() >= pictures == page.locator("figure").count()

@@ -25,15 +25,22 @@ def test_its_colours_are_those_of_the_pages():
     assets = ROOT / "sightline" / "lens" / "assets"
     names = re.search(r"const KINDS = {(.*?)};", (assets / "kinds.js").read_text("utf-8"), re.DOTALL)[1]
     light = (assets / "page.css").read_text("utf-8").split("@media")[0]
-    shown = {kind: re.search(rf"--{name}: (#\w+)", light)[1] for kind, name in re.findall(r'"?([\w-]+)"?: "(\w+)"', names)}  # fmt: skip
+    shown = {
+        kind: re.search(rf"--{name}: (#\w+)", light)[1] for kind, name in re.findall(r'"?([\w-]+)"?: "(\w+)"', names)
+    }
     assert shown == COLOURS
 
 
 def lines(title, ticks, series, percent=True, **more):
     return {
-        "shape": "lines", "title": title, "caption": "Three seeds.", "x": {"name": "distance", "scale": "linear", "ticks": ticks},
-        "y": {"name": "accuracy", "scale": "linear", "percent": percent}, "series": [{"name": n, "points": p} for n, p in series.items()], **more,
-    }  # fmt: skip
+        "shape": "lines",
+        "title": title,
+        "caption": "Three seeds.",
+        "x": {"name": "distance", "scale": "linear", "ticks": ticks},
+        "y": {"name": "accuracy", "scale": "linear", "percent": percent},
+        "series": [{"name": n, "points": p} for n, p in series.items()],
+        **more,
+    }
 
 
 def document(*kept, title="Claims"):
@@ -49,8 +56,8 @@ def document(*kept, title="Claims"):
     }
 
 
-def drawn(made):
-    return ElementTree.fromstring(made)
+def drawn(text):
+    return ElementTree.fromstring(text)
 
 
 def test_maps_and_lines_stand_where_the_numbers_say():
@@ -63,21 +70,21 @@ def test_maps_and_lines_stand_where_the_numbers_say():
     far = lines(
         "mqar:length=6-256,pairs=1-16, by distance", ["1-8", "9-32"], series, levels=[{"name": "constant", "y": 0.25}]
     )
-    found = drawn(picture(document(near, loss, far)))
-    text = [one.text for one in found.iter(f"{SVG}text")]
+    canvas = drawn(picture(document(near, loss, far)))
+    text = [one.text for one in canvas.iter(f"{SVG}text")]
     assert "Associative recall by distance, one of 3 tasks" in text
     assert not any(word in one for one in text for word in ("near", "adding"))
     assert "Three seeds; claim 5: holds when" in text and {"100%", "78%", "constant", "9-32"} <= {*text}
     assert "dilated convolution" not in text
-    heights = [float(one.get("cy")) for one in found.iter(f"{SVG}circle")]
+    heights = [float(one.get("cy")) for one in canvas.iter(f"{SVG}circle")]
     assert heights == [(TOP + BOTTOM) / 2, BOTTOM, TOP, (TOP + BOTTOM) / 2]  # self-attention is on top
-    filled = [one.get("d") for one in found.iter(f"{SVG}path") if one.get("transform")]
+    filled = [one.get("d") for one in canvas.iter(f"{SVG}path") if one.get("transform")]
     assert filled == ["M0 0h3v1h-3zM0 1h3v1h-3zM0 2h3v1h-3z", "M0 0h2v1h-2zM0 1h3v1h-3zM1 2h2v1h-2z"]
-    named = [one for one in found.iter(f"{SVG}text") if one.text in ("self-attention", "rnn", "constant")][-3:]
+    named = [one for one in canvas.iter(f"{SVG}text") if one.text in ("self-attention", "rnn", "constant")][-3:]
     places = sorted(float(one.get("y")) for one in named)
     assert places[1] - places[0] >= 17 and places[2] - places[1] >= 17
-    width = float(found.get("width"))
-    assert all(0 <= float(one.get("x")) < width for one in found.iter(f"{SVG}text"))
+    width = float(canvas.get("width"))
+    assert all(0 <= float(one.get("x")) < width for one in canvas.iter(f"{SVG}text"))
 
 
 def test_without_distances_the_maps_stand_alone():
@@ -90,14 +97,16 @@ def test_without_distances_the_maps_stand_alone():
 def test_without_maps_it_is_refused():
     empty = document()
     empty["claims"][0]["pictures"] = []
-    with pytest.raises(ValueError, match="expected maps of who hears whom in claim 2, got none; run sightline"):
+    with pytest.raises(
+        ValueError, match="expected maps of who hears whom in claim 2, got none; run python -m studies.claims"
+    ):
         picture(empty)
 
 
 def test_names_are_text():
-    found = picture(document(lines(EVIL, [EVIL], {EVIL: [[0, 1.0]]}, levels=[{"name": EVIL, "y": 0}]), title=EVIL))
-    assert "<script" not in found
-    text = [one.text for one in drawn(found).iter(f"{SVG}text")]
+    svg = picture(document(lines(EVIL, [EVIL], {EVIL: [[0, 1.0]]}, levels=[{"name": EVIL, "y": 0}]), title=EVIL))
+    assert "<script" not in svg
+    text = [one.text for one in drawn(svg).iter(f"{SVG}text")]
     assert text.count(EVIL) == 3 and f"{EVIL} by distance" in text
 
 

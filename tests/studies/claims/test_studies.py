@@ -135,7 +135,7 @@ def test_skill_and_who_is_ahead(study):
 def classified(tmp_path_factory):
     """Texts whose class is told by one pair of words, and one-layer encoders that have learned a little."""
     from sightline.tasks import load
-    from sightline.training.fit import fit
+    from sightline.training.runs import fit
 
     folder = tmp_path_factory.mktemp("texts")
     words = "red green blue old new the of".split()

@@ -1,0 +1,24 @@
+"""Origin: which module asks for attention and from which rows of a batch, handed on to watchers and read by no backend."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Origin(NamedTuple):
+    """Who asks, in terms of the batch that the asking module has; holds only what the module has computed anyway.
+
+    `queries` and `keys` are the rows that take part, of the B * Lq and B * Lk rows of a padded batch of `shape` (B, Lq, Lk);
+    None: all of them. A module that asks for one sequence at a time says which `sequence`, and its rows of queries, `own`.
+    `unpadded` are the rows of the caller's padded batch that the rows of a batch without padding were.
+    """
+
+    module: nn.Module | None = None
+    queries: Tensor | None = None
+    keys: Tensor | None = None
+    shape: tuple[int, int, int] | None = None
+    unpadded: Tensor | None = None
+    sequence: int | None = None
+    own: Tensor | None = None

@@ -1,0 +1,97 @@
+"""Options that are settings of a run: name, type, help and default come from the fields of `training/config.py`.
+
+The fields need pydantic, so they are read only when a command that takes them runs or shows its help.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Annotated, Any, get_args
+
+import typer
+
+SHARED = ("task", "text", "label", "tokenizer", "valid", "test", "encoding", "separator", "width", "layers", "tokens")
+COMPARE = (*SHARED, "steps", "seconds", "precision")
+FIT = (*SHARED, "steps", "epochs", "seconds", "rate", "seed", "precision")
+ELSEWHERE = {"encoder": "name it with --encoder, of compare with --encoders", "data": "name it as the argument"}
+Others = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of a run's config.json; may be repeated."),
+]
+
+
+def takes_settings(*names: str) -> Callable:
+    """Marks a function with `**settings` as one to which options of these names are added when its command is called.
+
+    A parameter of such a name, which must be positional, becomes an argument with the help of the setting.
+    """
+
+    def mark(function: Callable) -> Callable:
+        function.setting_names = names
+        _set_parameters(function, list(signature(function, eval_str=True).parameters.values()))
+        return function
+
+    return mark
+
+
+def with_settings(command: Any, name: str) -> Any:
+    """The command with the options that its function was marked with; any other command as it is."""
+    function = getattr(command.callback, "__wrapped__", None)
+    if not hasattr(function, "setting_names"):
+        return command
+    from sightline.training.config import DEFAULTS, setting_fields
+
+    fields, defaults = setting_fields(), DEFAULTS.get(name, {})
+    own = signature(function).parameters
+    positional = {key: own[key] for key in own if own[key].kind is not Parameter.KEYWORD_ONLY}
+    settings = {}
+    for setting in function.setting_names:
+        field = fields["kind" if setting == "encoder" else setting]
+        default, text = defaults.get(setting, field.default), field.description.replace(" [default", "  [default")
+        if setting in positional:
+            annotation = Annotated[_type(field.annotation), typer.Argument(help=text)]
+            positional[setting] = positional[setting].replace(annotation=annotation)
+            continue
+        if default is not None:
+            text += f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
+        annotation = Annotated[_type(field.annotation) | None, typer.Option(help=text)]
+        settings[setting] = Parameter(setting, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    others = [own[key] for key in own if key not in positional and key not in settings]
+    _set_parameters(function, [*positional.values(), *settings.values(), *others])
+    single = typer.Typer(rich_markup_mode=None, add_completion=False)
+    single.command(name)(function)
+    return typer.main.get_command(single)
+
+
+def _set_parameters(function: Callable, parameters: list[Parameter]) -> None:
+    """Sets what typer takes for the parameters of a function: those that have a name of their own."""
+    named = [parameter for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
+    function.__signature__ = signature(function).replace(parameters=named)
+
+
+def _type(annotation: Any) -> type:
+    """The type of an option: int for `Annotated[int, ...] | None`, float for `float | None`, else str."""
+    while arguments := get_args(annotation):
+        annotation = arguments[0]
+    return annotation if annotation in (int, float) else str
+
+
+def merged(settings: dict[str, Any], others: list[str] | None) -> dict[str, Any]:
+    """Settings from options, and those of `--set`, of which a value that reads as JSON is JSON, else text."""
+    from sightline.training.config import nearest, setting_fields
+
+    settings = dict(settings)
+    for pair in others or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected NAME=VALUE, as in heads=8, got {pair!r}")
+        if name not in setting_fields() or name == "data":
+            hint = ELSEWHERE.get(name) or nearest(name, list(setting_fields()))
+            raise ValueError(f"--set: expected the name of a setting, got {name}; {hint}")
+        try:
+            settings[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            settings[name] = value
+    return settings
