@@ -1,7 +1,6 @@
 """Ten claims about self-attention: each is measured cell by cell and judged by a rule that was written beforehand.
 
-Nothing in the library imports this room. Begin with `claim` (what a claim is) and `wiring` (claims 1 and 2, the
-simplest).
+Nothing in the library imports this room. Begin with `claim` (what a claim is), then `wiring` (claims 1 and 2).
 
 wiring      1, 2  paths and receptive fields        hierarchy           6     brackets and nested lists
 ngrams      3     convolutions detect n-grams       length              7     lengths beyond the trained ones

@@ -68,8 +68,8 @@ def read_records(folder: Path) -> dict[str, dict]:
         except (ValueError, KeyError, TypeError, OSError) as error:
             problem = f"a damaged file ({error})"
         raise ValueError(
-            f"{path}: expected a result of version {VERSION}, got {problem}; "
-            "name another --out, or remove it to measure it again"
+            f"{path}: expected a result of version {VERSION}, got {problem}; name another --out, or remove it to "
+            "measure it again"
         )
     return records
 
@@ -85,8 +85,8 @@ def is_measured(cell: Cell, records: dict[str, dict], folder: Path) -> bool:
     if before != now:
         name = next(key for key in [*now, *before] if before.get(key) != now.get(key))
         raise ValueError(
-            f"{folder / CELLS / cell.name}.json: expected a result with {name} {now.get(name)}, "
-            f"got one with {before.get(name)}; name another --out"
+            f"{folder / CELLS / cell.name}.json: expected a result with {name} {now.get(name)}, got one with "
+            f"{before.get(name)}; name another --out"
         )
     return True
 

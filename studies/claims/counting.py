@@ -58,10 +58,9 @@ def judge(results: Results) -> Judgement:
     sentences += [_task_sentence(o, o in learned, rivals.get(o)) for o in outcomes]
     if {"parity", "modular"} & {*weak}:
         sentences.append(
-            "On counting, the fall with length is in line with Hahn 2020 and Deletang et al. "
-            "2023: a recurrence carries the answer so far from token to token; self-attention "
-            "takes all tokens together "
-            "anew at each, with weights that sum to 1, and has no state to carry."
+            "On counting, the fall with length is in line with Hahn 2020 and Deletang et al. 2023: a recurrence "
+            "carries the answer so far from token to token; self-attention combines all tokens again at each "
+            "one, with weights that sum to 1, and has no state to carry."
         )
     tables = [table_by_test(o, TRAINED) for o in outcomes]
     pictures = [picture_by_test(o, TRAINED, "length of the test sequences") for o in outcomes]
@@ -121,7 +120,7 @@ def _rival_sentence(outcome: Outcome, first: str, rival: str) -> str:
 def _result_in_words(outcome: Outcome, name: str, test: str) -> str:
     if measured := _measured(outcome, name, test):
         return f"has {measured['median']:.1%}"
-    return "refuses" if outcome.refusal(name, test) else "was not asked"
+    return "refuses" if outcome.refusal(name, test) else "was not tested"
 
 
 COUNTING = Claim(
@@ -129,31 +128,31 @@ COUNTING = Claim(
     "No weakness",
     "(Left unsaid:) self-attention has no weakness.",
     (
-        "Parity and modular counting, asked at every token, and reversal, trained on short sequences "
-        "and tested on longer ones."
+        "Parity and modular counting, asked at every token, and reversal, trained on short sequences and tested "
+        "on longer ones."
     ),
-    f"Of the tasks that some encoder learns at the trained lengths (skill of {LEARNED:.0%}): does "
-    f"not hold if on one, at the trained lengths or beyond, another encoder is {100 * AHEAD:.0f} "
-    "points of skill ahead of self-attention after equal time, with ranges over seeds that "
-    "do not meet; skill is the share of the way from the best constant answer (at the trained "
-    f"lengths) to a perfect one. These are up to {COMPARED} comparisons, of {RIVALS} rivals at "
-    "each of the lengths of "
-    f"{len(STUDIES)} tasks, of which chance would decide some: that is why ranges which do not "
-    "meet are asked for, and points besides. Holds otherwise; not settled if no encoder learns a "
-    "task.",
+    (
+        f"Counted are the tasks that some encoder learns at the trained lengths (skill of {LEARNED:.0%}; skill is "
+        "0% for the best constant answer at the trained lengths and 100% for a perfect one). Does not hold if, "
+        f"on one of them, another encoder is {100 * AHEAD:.0f} points of skill ahead of self-attention after "
+        "equal time, at the trained lengths or beyond, with ranges over seeds that do not meet. These are up to "
+        f"{COMPARED} comparisons, of {RIVALS} rivals at each of the lengths of {len(STUDIES)} tasks; some would "
+        "differ by chance, which is why separate ranges and a number of points are both required. Holds "
+        "otherwise; not settled if no encoder learns a task."
+    ),
     (
         "Hahn 2020, Theoretical limitations of self-attention in neural sequence models: parity",
         (
-            "Deletang et al. 2023, Neural networks and the Chomsky hierarchy: out of length an RNN "
-            "has 100 on parity and modular arithmetic, a Transformer 24 to 52"
+            "Deletang et al. 2023, Neural networks and the Chomsky hierarchy: out of length an RNN has 100 on "
+            "parity and modular arithmetic, a Transformer 24 to 52"
         ),
     ),
     cells,
     judge,
     beside={
         "does not hold": (
-            "This is what seconds of training come to, which shows that a task is learned later by "
-            "self-attention, and not that it cannot be expressed."
+            "This is the result of seconds of training. It shows that self-attention learns these tasks "
+            "later, not that it cannot express them."
         )
     },
 )

@@ -47,12 +47,12 @@ from studies.claims.study import PROTOCOL
 
 DOCUMENT = "claims.json"
 ABOUT = [
-    "Self-attention is explained with pictures of what it can do and others cannot. Here each of "
-    "these claims is measured: "
-    "five encoders of one size, which differ only in the part that looks across a sequence, on equal terms.",
-    "A claim about the wiring is checked exactly. A claim about what is learned holds on the tasks, sizes and budgets "
-    "that were tried, which are small; that it held here is evidence and no proof, and where it did not, one "
-    "counterexample is enough to say that it does not hold in general.",
+    "Self-attention is explained with pictures of what it can do and others cannot. Here each of these claims is "
+    "measured: five encoders of one size, which differ only in the part that looks across a sequence, on equal "
+    "terms.",
+    "A claim about the wiring is checked exactly. A claim about what is learned holds on the tasks, sizes and "
+    "budgets that were tried, which are small; that it held here is evidence and no proof, and where it did not, "
+    "one counterexample is enough to say that it does not hold in general.",
 ]
 
 
@@ -149,7 +149,7 @@ def read_document(folder: Path) -> dict:
         ) from None
     if content.get("version") != 1 or content.get("page") != "claims":
         raise ValueError(
-            f"{folder / DOCUMENT}: expected claims of version 1, got {content.get('version')!r}; "
-            "run python -m studies.claims"
+            f"{folder / DOCUMENT}: expected claims of version 1, got {content.get('version')!r}; run python -m "
+            "studies.claims"
         )
     return content

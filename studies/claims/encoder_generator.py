@@ -89,7 +89,7 @@ def _others_sentence(outcomes: list[Outcome], good: dict[str, list[str]]) -> str
     names = dict.fromkeys(name for o in outcomes for name in o.names if name not in RECURRENT)
     counts = {name: [name in good[o.study.name] for o in outcomes if name in o.names] for name in names}
     each = ", ".join(f"{name} on {sum(some)} of {len(some)}" for name, some in counts.items())
-    return f"The other encoders, of which the claim does not speak, reach as much as that: {each} data sets."
+    return f"The other encoders, about which the claim says nothing, reach that too: {each} data sets."
 
 
 def _result_sentence(o: Outcome) -> str:
@@ -111,8 +111,8 @@ def _bucket_sentence(o: Outcome) -> str:
             parts.append(f"{100 * (recurrent['median'] - best['median']):+.0f} {place}")
     outside = " (where the answer does not lie in the sequence)" if "outside" in o.buckets() else ""
     return (
-        f"{o.study.name}, points of {o.measure['name']} of {own}, the better recurrence, to {leader}, the best, "
-        f"by {o.unit}: {', '.join(parts)}{outside}."
+        f"{o.study.name}, points of {o.measure['name']} by which {own}, the better recurrence, differs from "
+        f"{leader}, the best, by {o.unit}: {', '.join(parts)}{outside}."
     )
 
 
@@ -123,10 +123,9 @@ def _natural_language_sentences(outcomes: list[Outcome]) -> list[str]:
     if not level:
         return []
     return [
-        "Among natural-language texts self-attention is not ahead of the better recurrence on "
-        f"{listed(level)}. Encoders trained at length on much text come out otherwise (Vaswani et "
-        "al. 2017): here each is trained from nothing, for a short "
-        "time and on little data, and we believe that this is why."
+        f"Among natural-language texts self-attention is not ahead of the better recurrence on {listed(level)}. "
+        "Encoders trained for long on much text give another result (Vaswani et al. 2017). Here each is trained "
+        "from scratch, for a short time and on little data; we believe that this is the reason."
     ]
 
 
@@ -140,26 +139,30 @@ ENCODER_GENERATOR = Claim(
     9,
     "Encoder and generator",
     "A recurrent network is good as an encoder and as a generator.",
-    "Classifying and tagging texts (TREC-6, Banking77, EWT where they are brought along; "
-    "docstrings and the scope of names in any case), and predicting the next character "
-    "(tiny Shakespeare where it is brought along, and the interpreter's manual), by all five encoders.",
-    f"An encoder is good on data if it has {GOOD:.0%} of the best skill of all five after equal "
-    "time; skill is the share of the way from the best constant answer to a perfect one, of "
-    f"language in nats; data on which no encoder has {LEARNED:.0%} count as not learned. "
-    "Holds if a recurrence is good on all data; holds when one is on some; does not hold if none is on any.",
+    (
+        "Classifying and tagging texts (TREC-6, Banking77 and EWT, if their folder is given; docstrings without "
+        "TREC-6; the scope of names), and predicting the next character (tiny Shakespeare, or the interpreter's "
+        "manual without it), by all five encoders."
+    ),
+    (
+        f"An encoder is good on data if it has {GOOD:.0%} of the best skill of all five after equal time. Skill "
+        "is 0% for the best constant answer and 100% for a perfect one (of language, in nats). Data on which no "
+        f"encoder has {LEARNED:.0%} count as not learned. Holds if a recurrence is good on all data, holds when "
+        "one is on some, does not hold if none is on any."
+    ),
     (
         "Cho et al. 2014; Sutskever et al. 2014 (encoder and decoder); Graves 2013 (generation)",
         (
-            "karpathy/nanoGPT: tiny Shakespeare by characters, loss 1.47 (GPU) and 1.88 (CPU), the "
-            "best of noisy validation windows"
+            "karpathy/nanoGPT: tiny Shakespeare by characters, loss 1.47 (GPU) and 1.88 (CPU), the best of noisy "
+            "validation windows"
         ),
     ),
     cells,
     judge,
     beside={
         "holds when": (
-            "This agrees with the sentence, and narrows it: it has to be said on which data. As a "
-            "generator it was measured by how well it predicts, not by what it writes."
+            "This agrees with the sentence, and limits it to some data. Generators were measured by how well "
+            "they predict, not by what they write."
         )
     },
     needs=" --data FOLDER",

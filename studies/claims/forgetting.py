@@ -113,6 +113,9 @@ def cells(stage: Stage) -> list[Cell]:
 # ---- the verdict -----------------------------------------------------------------------------------------------------
 
 
+KINDS = ("unlearned", "empty", "forgets", "remembers")
+
+
 @dataclass(eq=False)
 class Comparison:
     """Self-attention and the better recurrence on one task, in skill above the floor, from near to far."""
@@ -145,7 +148,7 @@ class Comparison:
         return self.skill(name, near) - self.skill(name, far)
 
     def kind(self) -> str:
-        """ "unlearned" by self-attention, "empty": nothing to forget in the recurrence, "forgets", or "remembers"."""
+        """One of KINDS: unlearned by self-attention, empty: nothing to forget, forgets, remembers."""
         if not self.ends or self.skill("self-attention") < LEARNED:
             return "unlearned"
         near, far = self.ends
@@ -163,18 +166,14 @@ def judge(results: Results) -> Judgement:
     if not outcomes:
         return Judgement("not run", ["Nothing was run yet."], grid_tables)
     floors = {outcome: Floors.from_results(outcome.study, results) for outcome in outcomes}
-    kinds: dict[Comparison, str] = {}
-    for outcome in outcomes:
-        if outcome.has_recurrence():
-            comparison = Comparison(outcome, floors[outcome])
-            kinds[comparison] = comparison.kind()
-    learned = [one for one, kind in kinds.items() if kind in ("forgets", "remembers")]
-    tasks = {kind: [one.task for one, k in kinds.items() if k == kind] for kind in set(kinds.values())}
+    comparisons = [Comparison(o, floors[o]) for o in outcomes if o.has_recurrence()]
+    tasks = {kind: [one.task for one in comparisons if one.kind() == kind] for kind in KINDS}
+    learned = [one for one in comparisons if one.task in tasks["forgets"] + tasks["remembers"]]
     sentences = [_distance_sentence(one) for one in learned] + _unlearned_sentences(tasks)
     sentences += [sentence for o in outcomes if (sentence := _recall_sentence(o, floors[o]))]
     sentences += _influence_sentences(outcomes)
     if learned:
-        verdict = verdict_by_tasks(tasks.get("forgets", []), learned)
+        verdict = verdict_by_tasks(tasks["forgets"], learned)
         first = _first_sentence(verdict, [one.task for one in learned], tasks)
     else:
         verdict, first = "not settled", "No task was learned by both self-attention and a recurrence in their time."
@@ -188,22 +187,20 @@ def judge(results: Results) -> Judgement:
 
 
 def _first_sentence(verdict: str, learned: list[str], tasks: dict[str, list[str]]) -> str:
-    forgets = tasks.get("forgets", [])
-    rest = [name for name in learned if name not in forgets]
-    empty = tasks.get("empty")
+    forgets, remembers, empty = tasks["forgets"], tasks["remembers"], tasks["empty"]
     nothing = f"; on {listed(empty)} it learned nothing that could be forgotten" if empty else ""
     return {
         "holds": (
-            f"On every task that both learned ({listed(learned)}), the better recurrence loses more "
-            "with distance and is behind where it is farthest."
+            f"On every task that both learned ({listed(learned)}), the better recurrence loses more with distance "
+            "and is behind where it is farthest."
         ),
         "holds when": (
-            f"It holds on {listed(forgets)}; on {listed(rest)} the better recurrence does not lose "
-            "more with distance, or is not behind."
+            f"It holds on {listed(forgets)}; on {listed(remembers)} the better recurrence does not lose more with "
+            "distance, or is not behind."
         ),
         "does not hold": (
-            f"On no task that both learned ({listed(learned)}) does the better recurrence lose more "
-            f"with distance and end behind it{nothing}."
+            f"On no task that both learned ({listed(learned)}) does the better recurrence lose more with distance "
+            f"and end behind it{nothing}."
         ),
     }[verdict]
 
@@ -212,9 +209,9 @@ def _distance_sentence(one: Comparison) -> str:
     """What both lose from the nearest to the farthest distance; and the convolution, where it does not see that far."""
     (near, far), own, other = one.ends, "self-attention", one.recurrence
     sentence = (
-        f"{one.task}: from {near} to {far} tokens the skill of {other} changes by "
-        f"{_points(-one.loss(other))} points and that of {own} "
-        f"by {_points(-one.loss(own))}; at {far} they have {one.skill(other, far):.0%} and {one.skill(own, far):.0%}"
+        f"{one.task}: from {near} to {far} tokens the skill of {other} changes by {_points(-one.loss(other))} "
+        f"points and that of {own} by {_points(-one.loss(own))}; at {far} they have {one.skill(other, far):.0%} "
+        f"and {one.skill(own, far):.0%}"
     )
     beyond = int(far.rstrip("+").partition("-")[0]) > one.outcome.study.convolution_reach
     if beyond and one.outcome.at_end("convolution", far):
@@ -230,12 +227,12 @@ def _points(share: float) -> str:
 
 def _unlearned_sentences(tasks: dict[str, list[str]]) -> list[str]:
     sentences = []
-    if "empty" in tasks:
+    if tasks["empty"]:
         sentences.append(
-            f"On {listed(tasks['empty'])} the better recurrence learned nothing in its time, not "
-            "even nearby, so that there was nothing to forget; self-attention did."
+            f"On {listed(tasks['empty'])} the better recurrence learned nothing in its time, not even nearby, so "
+            "that there was nothing to forget; self-attention did."
         )
-    if "unlearned" in tasks:
+    if tasks["unlearned"]:
         sentences.append(
             f"In its time self-attention did not learn {listed(tasks['unlearned'])}, so nothing follows from there."
         )
@@ -251,11 +248,10 @@ def _recall_sentence(outcome: Outcome, floors: Floors) -> str | None:
     if not floors.guess:
         return sentence
     return (
-        f"{sentence} Who keeps the values and not what belongs to what, and answers with the one "
-        f"shown most often, is right in {floors.tests['length 256']:.1%}, and more often where "
-        "there are "
-        "fewer pairs, as there are where questions are near: that is the floor here, and to "
-        "answer near questions better is not yet to forget far ones."
+        f"{sentence} Answering with the value shown most often, without knowing its key, is right in "
+        f"{floors.tests['length 256']:.1%}, and more often where there are fewer pairs, as where questions "
+        "are near. That is the floor here: to answer near questions better does not show that far ones are "
+        "forgotten."
     )
 
 
@@ -296,10 +292,10 @@ def _influence_sentences(outcomes: list[Outcome]) -> list[str]:
             last = distances[-1]
             parts.append(f"{name} {_small(before[last])} and {_small(after[last])} ({last} or more tokens away)")
     return [
-        f"Influence on {outcome.study.name}, of an input far away as a share of that of a direct "
-        "neighbour, before and after training, first seed: "
-        f"{', '.join(parts)}. 0 is none, or less than float32 can hold. What fades before may be "
-        "learned, and what does not fade need not be used."
+        f"Influence on {outcome.study.name}, of an input far away as a share of that of a direct neighbour, "
+        f"before and after training, first seed: {', '.join(parts)}. 0 means none, or less than float32 "
+        "represents. An influence that fades before training may be learned; one that does not fade need not be "
+        "used."
     ]
 
 
@@ -313,9 +309,8 @@ def _influence_pictures(outcomes: list[Outcome]) -> list[dict]:
     return [
         line_picture(
             f"Influence by distance, {time} training ({outcome.study.name})",
-            "Squared Frobenius norm of the derivative of an encoding by an input, on average "
-            "over pairs, as a share of that at "
-            "distance 1; bins begin where their points stand; first seed.",
+            "Squared Frobenius norm of the derivative of an encoding by an input, on average over pairs, as a "
+            "share of that at distance 1; bins begin where their points stand; first seed.",
             {"name": "distance in tokens", "scale": "log"},
             {"name": "influence", "scale": "log", "percent": False},
             _profiles(outcome, time),
@@ -328,42 +323,43 @@ FORGETTING = Claim(
     5,
     "Forgetting",
     "A recurrence forgets: what it read fades step by step. Self-attention keeps everything within reach.",
-    "Accuracy by the distance between a question and what answers it, on copying, selective "
-    "copying, associative recall, adding, agreement (with attractors crossed) and "
-    "the scope of names in real code; and the influence of inputs on encodings by distance, before and after training.",
-    f"Of the tasks that self-attention learns in its time (skill of {LEARNED:.0%}; skill is the "
-    "share of the way from a floor to the perfect answer; the floor is the best constant "
-    "answer at that distance, or, of recall, guessing the value shown most often) and the better "
-    f"recurrence at least nearby (skill of {NOTHING:.0%}), forgetting is seen on one if from the "
-    f"nearest to the farthest distance the better of the two recurrences loses {100 * FADES:.0f} "
-    "points of skill more than "
-    "self-attention, and is behind it at the farthest with ranges over seeds that do not meet. "
-    "Holds if it is seen on all of them, holds when on some, does not hold on none.",
+    "Accuracy by the distance between a question and what answers it, on copying, selective copying, associative "
+    "recall, adding, agreement (with attractors crossed) and the scope of names in real code; and the influence "
+    "of inputs on encodings by distance, before and after training.",
+    (
+        f"Counted are the tasks that self-attention learns in its time (skill of {LEARNED:.0%}) and that the "
+        f"better recurrence learns at least nearby (skill of {NOTHING:.0%}). Skill is 0% at a floor and 100% for "
+        "the perfect answer; the floor is the best constant answer at that distance or, for recall, a guess of "
+        "the value shown most often. Forgetting is seen on a task if, from the nearest to the farthest distance, "
+        f"the better of the two recurrences loses {100 * FADES:.0f} points of skill more than self-attention, and "
+        "is behind it at the farthest with ranges over seeds that do not meet. Holds if it is seen on all of "
+        "them, holds when on some, does not hold if on none."
+    ),
     (
         (
-            "Hochreiter and Schmidhuber 1997; Bengio et al. 1994, Learning long-term dependencies "
-            "with gradient descent is difficult"
+            "Hochreiter and Schmidhuber 1997; Bengio et al. 1994, Learning long-term dependencies with gradient "
+            "descent is difficult"
         ),
         (
-            "Arora et al. 2023 (zoology): associative recall with many questions, and what it asks "
-            "of mixers without attention"
+            "Arora et al. 2023 (zoology): associative recall with many questions, and what it asks of mixers "
+            "without attention"
         ),
         (
-            "Tang et al. 2018: no gain of self-attention over an RNN in agreement over distance; "
-            "Tran et al. 2018: LSTM ahead"
+            "Tang et al. 2018: no gain of self-attention over an RNN in agreement over distance; Tran et al. "
+            "2018: LSTM ahead"
         ),
         "Khandelwal et al. 2018, Sharp nearby, fuzzy far away",
     ),
     cells,
     judge,
     beside={
-        "does not hold": "This contradicts the sentence as it is usually made: where a recurrence learned a task, "
-        "it lost no more over distance than self-attention did, as Tang et al. 2018 find "
-        "of agreement. What self-attention has is associative recall, at every distance, which "
-        "no recurrence began to learn here: they do no better than a guess among the values "
-        "shown, near or far. "
-        "Arora et al. 2023 find such a gap for mixers without attention, whose width has to grow "
-        "with the sequence. Influence does fade with distance before training, as Bengio et al. "
-        "1994 derived."
+        "does not hold": (
+            "This contradicts the sentence as it is usually made: where a recurrence learned a task, it lost no "
+            "more over distance than self-attention did, as Tang et al. 2018 find for agreement. The strength of "
+            "self-attention is associative recall, at every distance. No recurrence began to learn it here: they "
+            "do no better than a guess among the values shown, near or far. Arora et al. 2023 find such a gap "
+            "for mixers without attention, whose width has to grow with the sequence. Influence does fade with "
+            "distance before training, as Bengio et al. 1994 derived."
+        )
     },
 )

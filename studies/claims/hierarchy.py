@@ -71,25 +71,25 @@ def judge(results: Results) -> Judgement:
         return Judgement("not settled", ["No encoder learned a task in its time.", *sentences], tables, pictures)
     if any(o.study.name == "dyck" and min(_gaps(o).values()) < 0 for o in learned):
         sentences.append(
-            "Self-attention, which is behind on brackets, has to count to find the partner of "
-            "one; we believe that it is later here, with a small width and short training, and "
-            "not unable to (Yao et al. 2021)."
+            "Self-attention is behind on brackets, where it has to count to find the partner of one. We "
+            "believe that with a small width and short training it learns this later, not that it cannot "
+            "(Yao et al. 2021)."
         )
     behind = [o.study.name for o in learned if all(gap >= BEHIND for gap in _gaps(o).values())]
     rest = [o.study.name for o in learned if o.study.name not in behind]
     verdict = verdict_by_tasks(behind, learned)
     first = {
         "holds": (
-            f"On {listed(behind)} the better recurrence is clearly behind self-attention, at equal "
-            "time and also at equal tokens."
+            f"On {listed(behind)} the better recurrence is clearly behind self-attention, at equal time and also "
+            "at equal tokens."
         ),
         "holds when": (
-            f"On {listed(behind)} the better recurrence is clearly behind self-attention, at equal "
-            f"time and also at equal tokens; on {listed(rest)} it is so in one column at most."
+            f"On {listed(behind)} the better recurrence is clearly behind self-attention, at equal time and also "
+            f"at equal tokens; on {listed(rest)} it is so in one column at most."
         ),
         "does not hold": (
-            f"On no task that was learned ({listed(rest)}) is the better recurrence clearly behind "
-            "self-attention at equal time and also at equal tokens."
+            f"On no task that was learned ({listed(rest)}) is the better recurrence clearly behind self-attention "
+            "at equal time and also at equal tokens."
         ),
     }[verdict]
     return Judgement(verdict, [first, *sentences], tables, pictures)
@@ -121,8 +121,8 @@ def _comparison_sentence(o: Outcome) -> str:
     if distances := _distances(o):
         far = medians({name: o.further(name, f"accuracy@{distances[-1]}") for name in o.names})
         parts.append(
-            f"Where the bracket that is closed stands {distances[-1]} tokens away (the "
-            f"convolution hears {o.study.convolution_reach}): {far}."
+            f"Where the bracket that is closed stands {distances[-1]} tokens away (the convolution hears "
+            f"{o.study.convolution_reach}): {far}."
         )
     both = " and ".join(
         f"{100 * other['median']:.0f}% {column} (self-attention {100 * own['median']:.0f}%)"
@@ -158,29 +158,32 @@ HIERARCHY = Claim(
     "Hierarchy",
     "A recurrence cannot express hierarchy well.",
     (
-        "Accuracy by depth on brackets, Dyck-(4, 4), and on nested lists (ListOps), within the "
-        "trained depths and beyond; on brackets also by how far apart they stand."
+        "Accuracy by depth on brackets, Dyck-(4, 4), and on nested lists (ListOps), within the trained depths "
+        "and beyond; on brackets also by how far apart they stand."
     ),
-    f"Of the tasks that some encoder learns in its time (skill of {LEARNED:.0%}): on one, the "
-    f"better recurrence (by validation data) is clearly behind if it has {100 * BEHIND:.0f} "
-    "points of skill less than self-attention "
-    "at equal time and at equal tokens, with ranges over seeds that do not meet; skill is the "
-    "share of the way from the best constant answer to a perfect one. Both columns count, since "
-    "the claim is about what can be expressed and not about speed. Holds if it is behind on all, "
-    "holds when on some, does not hold on none.",
+    (
+        f"Counted are the tasks that some encoder learns in its time (skill of {LEARNED:.0%}; skill is 0% for the "
+        "best constant answer and 100% for a perfect one). On a task the better recurrence (by validation data) "
+        f"is clearly behind if it has {100 * BEHIND:.0f} points of skill less than self-attention at equal time "
+        "and at equal tokens, with ranges over seeds that do not meet. Both columns count, since the claim is "
+        "about what can be expressed and not about speed. Holds if it is behind on all, holds when on some, does "
+        "not hold if on none."
+    ),
     (
         "Hewitt et al. 2020: an RNN generates Dyck-(k, m) with a memory as small as any could be",
         (
-            "Nangia and Bowman 2018 (ListOps); Tran et al. 2018, The importance of being recurrent "
-            "for modeling hierarchical structure: LSTM ahead"
+            "Nangia and Bowman 2018 (ListOps); Tran et al. 2018, The importance of being recurrent for modeling "
+            "hierarchical structure: LSTM ahead"
         ),
         "Hahn 2020; Yao et al. 2021: what self-attention can and cannot express of bounded hierarchy",
     ),
     cells,
     judge,
     beside={
-        "does not hold": "This contradicts the sentence, and agrees with Hewitt et al. 2020 and Tran et al. 2018. "
-        "Brackets of bounded depth need a stack of few items, which fits into the "
-        "state of a recurrence, and a stack is worked one item after another, as a recurrence works."
+        "does not hold": (
+            "This contradicts the sentence, and agrees with Hewitt et al. 2020 and Tran et al. 2018. Brackets of "
+            "bounded depth need a stack of few items. Such a stack fits into the state of a recurrence, and "
+            "changes by one item at a time, as a recurrence works."
+        )
     },
 )

@@ -179,14 +179,14 @@ def _condition(learned: list[float], right: bool) -> str:
     """The first sentence of a claim that holds in part."""
     if not learned:
         return (
-            "It holds when one asks only whether a length can be read; whether the answers are right "
-            "there was not measured, or nothing was learned."
+            "It holds when one asks only whether a length can be read; whether the answers are right there was "
+            "not measured, or nothing was learned."
         )
     if right:
-        return "It holds for self-attention; but that weights made from the data are needed for it does not."
+        return "It holds for self-attention, but weights made from the data are not needed for it."
     return (
-        "It holds when one asks only whether a length can be read: far beyond the trained lengths "
-        f"less than {KEPT:.0%} of what was learned is kept on some task."
+        "It holds when one asks only whether a length can be read: far beyond the trained lengths less than "
+        f"{KEPT:.0%} of what was learned is kept on some task."
     )
 
 
@@ -204,18 +204,18 @@ def _weights_sentence(without: list[str]) -> str:
     if not without:
         return "No encoder whose weights do not depend on the input reads any length."
     return (
-        f"But weights made from the input are not what it takes: {listed(without)} has weights "
-        "that do not depend on the input (index 0) "
-        "and reads any length, because they belong to a way between two positions and not to the positions."
+        f"But weights made from the input are not needed: {listed(without)} has weights that do not depend on the "
+        "input (index 0) and reads any length, because they belong to the distance between two positions, not to "
+        "the positions."
     )
 
 
 def _index_sentence(exact: dict[str, dict]) -> str:
     each = ", ".join(f"{kind} {one['dependence']:.2f}" for kind, one in exact.items())
     return (
-        "How far each mixer is from a linear map, untrained (0: linear, with weights that do not depend on the input; "
-        f"1: nothing in common from one input to another): {each}. "
-        "Any nonlinearity is above 0, so that this tells apart only 0 from the rest."
+        "How far each mixer is from a linear map, untrained (0: linear, with weights that do not depend on the "
+        f"input; 1: nothing in common from one input to another): {each}. Any nonlinearity is above 0, so that "
+        "only 0 can be distinguished."
     )
 
 
@@ -225,9 +225,8 @@ def _kept_sentence(outcome: Outcome, kept: tuple[str, float] | None) -> str:
     longest = _longest(outcome)
     each = medians({name: outcome.on(name, longest) for name in outcome.names}, "; ")
     return (
-        f"Trained on {outcome.study.data}, {kept[0]} (best of its codes there) keeps "
-        f"{max(0.0, kept[1]):.0%} of its accuracy above chance at lengths "
-        f"{longest}; all there: {each}."
+        f"Trained on {outcome.study.data}, {kept[0]} (its best position encoding there) keeps "
+        f"{max(0.0, kept[1]):.0%} of its accuracy above chance at lengths {longest}; all encoders there: {each}."
     )
 
 
@@ -243,17 +242,21 @@ def _exact_table(exact: dict[str, dict]) -> dict:
 LENGTHS = Claim(
     7,
     "Any length",
-    "Weights made from the data are what lets self-attention take any length; a fully connected "
-    "layer, with a weight for each pair of "
-    "positions, cannot.",
-    "Which lengths each encoder reads that was built for fewer; how far its mixer is from a "
-    "linear map, whose weights would not depend on the input (an index of its Jacobians); and, "
-    "trained on short sequences, its accuracy on longer ones, for self-attention with three position encodings.",
-    "Does not hold if self-attention refuses a length or the fully connected encoder takes a "
-    "longer one. Holds if besides no encoder without input-made weights "
-    "reads every length, and self-attention (the position encoding that is best at the trained "
-    f"lengths) keeps {KEPT:.0%} of its accuracy above chance at the longest tested, on every "
-    f"task that it learned ({100 * ENOUGH:.0f} points above a constant answer). Holds when, in between.",
+    "Weights made from the data are what lets self-attention take any length; a fully connected layer, with a "
+    "weight for each pair of positions, cannot.",
+    (
+        f"Which lengths an encoder reads that was built for {BUILT_FOR} positions; how far its "
+        "mixer is from a linear map, whose weights would not depend on the input (an index of "
+        "its Jacobians); and the accuracy of each encoder on longer sequences than it was "
+        "trained on, of self-attention with three position encodings."
+    ),
+    (
+        "Does not hold if self-attention refuses a length, or the fully connected encoder reads one longer than "
+        "it was built for. Otherwise holds if no encoder reads every length without weights made from the input, "
+        f"and self-attention (with the position encoding that is best at the trained lengths) keeps {KEPT:.0%} of "
+        f"its accuracy above chance at the longest tested, on every task that it learned ({100 * ENOUGH:.0f} "
+        'points above a constant answer). The verdict is "holds when" in between.'
+    ),
     (
         "Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
         "Press et al. 2022, Train short, test long: most position encodings fail beyond the trained length",
@@ -263,13 +266,13 @@ LENGTHS = Claim(
     cells,
     judge,
     beside={
-        "holds when": "This agrees with Press et al. 2022, of the rotary positions tried here, which are not "
-        "all there are (theirs, ALiBi, is made to be read beyond them), and corrects the "
-        "sentence twice. What ties a fully connected layer to a length is that it has a weight "
-        "for each pair of "
-        "positions, not that its weights are learned rather than made: a convolution's are "
-        "learned, and it reads any length. And to read a length is not yet to be right there. "
-        "(Kazemnejad et al. 2023 found no positions best beyond the trained length, in a "
-        "decoder; what is found here stands in the tables.)"
+        "holds when": (
+            "This agrees with Press et al. 2022 for the rotary positions tried here (their own encoding, ALiBi, "
+            "is made for lengths beyond the trained ones and was not tried), and corrects the sentence twice. A "
+            "fully connected layer is tied to a length because it has a weight for each pair of positions, not "
+            "because its weights are learned: those of a convolution are learned too, and it reads any length. "
+            "And to read a length is not yet to be right there. (Kazemnejad et al. 2023 found no positions best "
+            "beyond the trained length, in a decoder; the tables show what is found here.)"
+        )
     },
 )

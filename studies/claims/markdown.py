@@ -21,7 +21,7 @@ def markdown(document: dict) -> str:
     for claim in document["claims"]:
         parts += _claim(claim)
     parts += ["## How it was measured", "\n".join(f"- {sentence}" for sentence in document["protocol"])]
-    parts.append(f"Everything is made by `{document['command']}`, which goes on where it was stopped.")
+    parts.append(f"Everything is made by `{document['command']}`, which continues where it stopped.")
     for machine in document["machines"]:
         parts.append("Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".")
     return "\n\n".join(parts) + "\n"

@@ -214,27 +214,27 @@ def _least_clear(outcomes: list[Outcome], results: Results) -> tuple[float, floa
 
 def _first_sentence(verdict: str, same: float) -> str:
     answers = (
-        f"A one-layer convolution of kernel width {N} answers {same:.1%} of the texts alike when each "
-        f"{N}-gram is read alone"
+        f"A one-layer convolution of kernel width {N} answers {same:.1%} of the texts alike when each {N}-gram is "
+        "read alone"
     )
     return {
         "holds": f"{answers}, and it has learned filters that fire on n-grams with a word in common.",
         "holds when": (
-            f"{answers}: what it knows is which {N}-grams occur. That a filter fires on n-grams with "
-            "a word in common is hardly learned: untrained filters do."
+            f"{answers}: what it knows is which {N}-grams occur. That a filter fires on n-grams with a word in "
+            "common is hardly learned: untrained filters do so too."
         ),
         "does not hold": (
-            f"{answers}: it uses more than the n-grams it is made of, or its field (the receptive "
-            f"field) is not {N} words."
+            f"{answers}: it uses more than the n-grams it is made of, or its field (the receptive field) is not "
+            f"{N} words."
         ),
     }[verdict]
 
 
 def _clearness_sentence(clear: float, before: float, random: float) -> str:
     return (
-        f"In the median filter {clear:.1%} of the {TOP} strongest {N}-grams share one token at "
-        f"one place; before any training {before:.1%}, of as many drawn at random {random:.1%} "
-        f"(the least difference over runs; {100 * CLEARER:.0f} points are asked for, and <unk> counts as a token)."
+        f"In the median filter {clear:.1%} of the {TOP} strongest {N}-grams share one token at one place; before "
+        f"any training {before:.1%}, of as many drawn at random {random:.1%} (the least difference over runs; "
+        f"{100 * CLEARER:.0f} points are required, and <unk> counts as a token)."
     )
 
 
@@ -246,16 +246,16 @@ def _order_sentence(o: Outcome) -> str:
         single, ten = (100 * (by_size[size]["median"] - o.at_end(name)["median"]) for size in (1, 10))
         costs.append(f"{name} {single:+.1f} and {ten:+.1f}")
     return (
-        f"{o.study.name}, points of accuracy when single words are shuffled, and when blocks of 10 words are: "
-        f"{', '.join(costs)}."
+        f"{o.study.name}, change of accuracy in points when single words are shuffled, and when blocks of 10 "
+        f"words are: {', '.join(costs)}."
     )
 
 
 def _deeper_sentence() -> str:
     plain, dilated = (1 + 2 * reach("convolution", 3, kernel=N, dilation=d)[-1][0] for d in ("plain", "dilated"))
     return (
-        f"It is one layer that detects {N}-grams. With 3 layers the field is {plain} words, dilated {dilated}; "
-        "and all encoders see words in their order, so that each can be one too."
+        f"Only one layer detects {N}-grams: with 3 layers the field is {plain} words, dilated {dilated}. And "
+        "all encoders see words in their order, so that each can detect n-grams too."
     )
 
 
@@ -280,9 +280,9 @@ def _filter_table(o: Outcome) -> dict:
     middle = median(filters["clearness"])
     rows = [[str(e), f"{clearness:.0%}", " / ".join(grams)] for e, clearness, grams in filters["clearest"]]
     title = (
-        f"{o.study.name}, one run: the clearest filters and the {N}-grams that fire them "
-        f"(clearness: the share of the {TOP} strongest with one word at one place; "
-        f"median over filters {middle:.1%}, of windows drawn at random {filters['by lot']:.1%})"
+        f"{o.study.name}, one run: the clearest filters and the {N}-grams that fire them (clearness: the share of "
+        f"the {TOP} strongest with one word at one place; median over filters {middle:.1%}, of windows drawn at "
+        f"random {filters['by lot']:.1%})"
     )
     return table(title, ["filter", "clearness", "strongest first"], rows)
 
@@ -303,15 +303,18 @@ NGRAMS = Claim(
     3,
     "A detector of n-grams",
     "A convolution is a local detector of n-grams.",
-    "The field (receptive field) of one layer; a classifier of texts with one layer of kernel "
-    f"width {N}, whose answers are compared with those from {N}-grams read alone, one by one; "
-    "the n-grams that fire each filter, of trained convolutions and of such that were not; and "
-    "accuracy with blocks of words shuffled, for all encoders.",
-    f"Does not hold if less than {SAME:.1%} of the answers stay the same when each {N}-gram is "
-    f"read alone, in any run. Holds if besides the filters are clear, in every run: the {TOP} "
-    "strongest n-grams of the "
-    f"median filter share a token at a place {100 * CLEARER:.0f} points more often than those of "
-    "convolutions that were not trained; <unk> counts as a token. Holds when, if they are not.",
+    (
+        f"The field (receptive field) of one layer; a classifier of texts with one layer of kernel width {N}, "
+        f"whose answers are compared with those from {N}-grams read alone, one by one; the n-grams that fire each "
+        "filter, of trained and of untrained convolutions; and accuracy with blocks of words shuffled, for all "
+        "encoders."
+    ),
+    (
+        f"Does not hold if, in any run, less than {SAME:.1%} of the answers stay the same when each {N}-gram is "
+        f"read alone. Otherwise holds if the filters are clear in every run: the {TOP} strongest n-grams of the "
+        f"median filter share a token at one place {100 * CLEARER:.0f} points more often than those of untrained "
+        'convolutions; <unk> counts as a token. The verdict is "holds when" if they are not.'
+    ),
     (
         "Kim 2014, Convolutional neural networks for sentence classification",
         "Jacovi et al. 2018, Understanding convolutional neural networks for text classification",

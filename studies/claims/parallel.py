@@ -37,7 +37,7 @@ WIDTH, REPEATS = 64, 5
 LARGEST_FULL = 4096  # the longest sequence of a fully connected layer, which has a weight for each pair
 TOGETHER = 16_384  # tokens of a batch that fills the machine
 FORMS = {"one": "one sequence of n tokens", "many": f"{TOGETHER:,} tokens in sequences of n"}
-CHAIN = "The longest chain (operations of which each needs the one before)"
+CHAIN = "The longest chain of dependent operations"
 
 
 def cells(stage: Stage) -> list[Cell]:
@@ -196,13 +196,13 @@ def judge(results: Results) -> Judgement:
     sentences = [_first_sentence(verdict, bool(runs)), *slower]
     if slower:
         sentences.append(
-            "There a shorter chain is not less time: self-attention does n * n work, and a "
-            "processor with few cores can do little in parallel."
+            "There a shorter chain does not save time: self-attention does n * n work, and a processor with few "
+            "cores can do little in parallel."
         )
     sentences.append(_chain_sentence(chains))
     sentences += [_exponents(run, form) for run, form in timed]
     sentences.append(
-        "Within a batch a recurrence is parallel across its sequences, so that many short ones hide the wait."
+        "Within a batch a recurrence runs in parallel across sequences, so that many short ones hide the wait."
     )
     tables = [_chain_table(chains), *(_times_table(run, form) for run, form in timed)]
     return Judgement(verdict, sentences, tables, [_times_picture(run, form) for run, form in timed])
@@ -272,8 +272,8 @@ def _times_table(run: dict, form: str) -> dict:
         seconds = dict(map(tuple, times))
         rows.append([kind, *(seconds[n] / base if n in seconds else None for n, base in attention.items())])
     title = (
-        f"{_device(run)}, {FORMS[form]}: time of one layer, forward and backward, as a multiple of self-attention's; "
-        f"layers of width {WIDTH}, not of equal size"
+        f"{_device(run)}, {FORMS[form]}: time of one layer, forward and backward, as a multiple of "
+        f"self-attention's; layers of width {WIDTH}, not of equal size"
     )
     return table(title, ["encoder", *(f"n = {n:,}" for n in attention)], rows)
 
@@ -284,8 +284,8 @@ def _times_picture(run: dict, form: str) -> dict:
     return line_picture(
         f"Time against n: {FORMS[form]}, {_device(run)} {run['name']}".strip(),
         (
-            f"One layer of width {WIDTH}, forward and backward, all in turns in one run; of one "
-            "width, not of equal size; in units of self-attention's first point."
+            f"One layer of width {WIDTH}, forward and backward, all in turns in one run; of one width, not of "
+            "equal size; in units of self-attention's first point."
         ),
         {"name": "length n", "scale": "log"},
         {"name": f"time, in units of {1000 * first:.2g} ms", "scale": "log", "percent": False},
@@ -297,28 +297,32 @@ PARALLEL = Claim(
     4,
     "In parallel",
     "A recurrence cannot be computed in parallel over its positions; self-attention can.",
-    "The longest chain of dependent operations of one layer, counted in the graph of a causal "
-    "pass (a recurrence row by row, as it is defined; a sum over all rows counts as one "
-    "operation, and so does a kernel that does several things); and the time of one layer "
-    "against n, in turns in one run, "
-    "for one sequence and for a batch that fills the machine, with fitted exponents and crossing "
-    f"points. The layers timed are of one width ({WIDTH}), not of equal size.",
-    "Does not hold if the chain of self-attention grows with n, or that of a recurrence by less "
-    "than one operation for each row. Holds if besides self-attention is faster than both "
-    "recurrences at every length timed, on every device; "
-    "holds when, if it is not, or no time was measured.",
+    (
+        "The longest chain of dependent operations of one layer, counted in the graph of a causal pass; a "
+        "recurrence runs row by row, as it is defined, and a sum over all rows or a fused kernel counts as one "
+        "operation. And the time of one layer against n, in turns in one run, for one sequence and for a batch "
+        "that fills the machine, with fitted exponents and crossing points. The layers timed are of one width "
+        f"({WIDTH}), not of equal size."
+    ),
+    (
+        "Does not hold if the chain of self-attention grows with n, or that of a recurrence grows by less than "
+        "one operation per row. Otherwise holds if self-attention is faster than both recurrences at every "
+        'length timed, on every device. The verdict is "holds when" if it is not, or if no time was measured.'
+    ),
     (
         "Vaswani et al. 2017, table 1 (sequential operations)",
         (
-            "Bradbury et al. 2017; Martin and Cundy 2018; Gu and Dao 2023: recurrences that are "
-            "linear in their state can be computed in parallel, which an LSTM or a tanh RNN is not"
+            "Bradbury et al. 2017; Martin and Cundy 2018; Gu and Dao 2023: recurrences that are linear in their "
+            "state can be computed in parallel, which an LSTM or a tanh RNN is not"
         ),
     ),
     cells,
     judge,
     beside={
-        "holds when": "The chains grow as those that Vaswani et al. count. That a shorter chain is also less "
-        "time does not follow from that. That a recurrence cannot do with fewer is read from its "
-        "definition, h[t] from x[t] and h[t-1] through a nonlinearity, and not measured."
+        "holds when": (
+            "The chains grow as those that Vaswani et al. count. A shorter chain need not take less time. That a "
+            "recurrence needs its chain follows from its definition, h[t] from x[t] and h[t-1] through a "
+            "nonlinearity; it is not measured."
+        )
     },
 )

@@ -91,8 +91,8 @@ def run_claims(
             if not cell.missing and (gpu or not cell.settings.get("gpu"))
         )
         tell(
-            f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; "
-            f"about {estimate / 60:.0f} minutes to go"
+            f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about "
+            f"{estimate / 60:.0f} minutes to go"
         )
         end = None if minutes is None else begin + 60 * minutes
         reasons = _measure_missing(missing, records, folder, gpu, end, jobs, tell)

@@ -31,38 +31,38 @@ SEEDS = 3
 TESTED = 1000  # sequences of each further test
 OVERHEAD = 1.2  # of a run, for data, milestones and tests
 PROTOCOL = [
-    "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in "
-    "the mixer alone; the mlps are "
-    "made wider or narrower until all are within 5% of one number of parameters. Recurrences "
-    "start as PyTorch starts them, an LSTM with its forget gate open (a bias of 1), "
-    "self-attention "
-    "as this library does, which was chosen by trials on the scope of names and on recall (docs/log.md).",
-    "What is trained as a convolution is a dilated one (its steps double from layer to layer, at "
-    "kernel width 5). The fully connected encoder's weights for pairs of positions "
-    "are cut to a low rank where the longest sequence would make it larger than the others.",
-    "Each is trained for the same time, alone on one core, as many at once as there are cores. "
-    "All get the same batches in the same "
-    "order. The column at equal tokens is read off milestones on a fixed sample of the "
-    f"validation data ({SAMPLE:,} tokens at most), at as many "
-    "tokens as the slowest of all saw, so that this is at equal steps too; a faster encoder then "
-    "was in the middle of its schedule, with a "
-    "learning rate that had yet to fall.",
-    f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the "
-    "first seed, of those that were run, and the "
-    "weights are those that were best, both on that sample of the validation data, which holds "
-    "few answers where a task asks little. Where the best rate is the lowest or the highest of "
-    "them, a wider grid might find a better one. No rate, weights or position encodings are "
-    "chosen on test data. How "
-    "long each task is trained, and how long its sequences are, was set beforehand by trials of single encoders.",
-    f"Medians over the seeds that were run, {SEEDS} where nothing is left out, with the range "
-    "from the lowest to the highest; with --quick "
-    f"one seed and one rate, {RATES[0]:g}. Of one seed a range is a point, and says nothing of "
-    "chance. Seeds differ in the weights at the start and in the order of the data, and not in "
-    "the data.",
-    "Train, validation and test data of a generated task share no sequence; where each row asks, "
-    "a short beginning may have been read in training. Lengths, depths and attractors beyond the "
-    "trained ones "
-    "are tested with the same weights, and were not seen when anything was chosen.",
+    "All encoders have the same frame (embedding, blocks with an mlp, read-out) and differ in the mixer alone; "
+    "the mlps are made wider or narrower until all are within 5% of one number of parameters. Recurrences start "
+    "as PyTorch starts them, an LSTM with its forget gate open (a bias of 1), self-attention as this library "
+    "does, which was chosen by trials on the scope of names and on recall (docs/log.md).",
+    (
+        "The trained convolution is a dilated one (its steps double from layer to layer, at kernel width 5). The fully "
+        "connected encoder's weights for pairs of positions have a low rank where the longest sequence would "
+        "otherwise make it larger than the others."
+    ),
+    "Each is trained for the same time, alone on one core, as many at once as there are cores, on the same "
+    "batches in the same order. The column at equal tokens comes from milestones on a fixed sample of the "
+    f"validation data ({SAMPLE:,} tokens at most), at as many tokens as the slowest encoder saw, and so at equal "
+    "steps too. A faster encoder was then in the middle of its schedule, and its learning rate had yet to fall.",
+    (
+        f"The learning rate is chosen among {listed(f'{rate:g}' for rate in sorted(RATES))} with the first seed, "
+        "of those that were run; the best weights of a run are kept. Both are chosen on that sample of the "
+        "validation data, which holds few answers if a task asks few questions. If the best rate is the lowest "
+        "or the highest of them, a wider grid might find a better one. No rate, weights or position encodings "
+        "are chosen on test data. The training time of each task and its sequence lengths were set beforehand by "
+        "trials of single encoders."
+    ),
+    (
+        f"Medians over the seeds that were run, {SEEDS} if nothing is left out, with the range from the lowest to "
+        f"the highest; with --quick one seed and one rate, {RATES[0]:g}. The range of one seed is a point, and "
+        "says nothing about chance. Seeds differ in the initial weights and in the order of the data, not in the "
+        "data."
+    ),
+    (
+        "Train, validation and test data of a generated task share no sequence; where each row asks a question, "
+        "a short beginning may have occurred in training. Lengths, depths and attractors beyond the trained ones "
+        "are tested with the same weights, and were not used for any choice."
+    ),
 ]
 
 Further = Callable[[Model, Data, int], dict]  # (trained model, its data, seed) -> further measures

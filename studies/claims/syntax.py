@@ -72,8 +72,8 @@ def read_heads(file: Path) -> dict:
         return _model_relations(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{file}: expected the heads.json of sightline heads, version 1, got another file ({error}); "
-            "run sightline heads"
+            f"{file}: expected the heads.json of sightline heads, version 1, got another file ({error}); run "
+            "sightline heads"
         ) from None
 
 
@@ -120,12 +120,12 @@ def judge(results: Results) -> Judgement:
     verdict, first = _verdict(counts)
     if FITTED in results:
         sentences.append(
-            "That is a single relation, in sentences of a small grammar. Of a pretrained model "
-            f"and real sentences, `{COMMAND}` says more."
+            "That is a single relation, in sentences of a small grammar. Of a pretrained model and real "
+            f"sentences, `{COMMAND}` says more."
         )
     sentences.append(
-        "A head that finds a relation need not be used for it: this is correlation, chosen on "
-        "one part of a corpus and reported on another."
+        "A head that finds a relation need not be used for it: this is correlation, chosen on one part of a "
+        "corpus and reported on another."
     )
     return Judgement(verdict, [first, *sentences], tables)
 
@@ -169,17 +169,19 @@ SYNTAX = Claim(
     8,
     "Syntax and reference",
     "Heads capture syntax and reference: single heads follow single relations.",
-    "Of a trained model, for each relation, how often the largest weight of its best head goes "
-    "to a right word, beside the best fixed offset, the nearest word that can be, the nearest "
-    "same word, and a model of random weights; heads are chosen "
-    "on one part of a corpus and reported on another.",
-    f"A relation with {ENOUGH} questions is found if its head is {100 * CLEARLY:.0f} points more "
-    "accurate than the best of what needs no trained model: the best fixed offset (with an "
-    "interval of the difference that excludes 0), the nearest word, the nearest same word and "
-    "random weights (with an interval of the head that lies above them). "
-    "Holds if half of the relations of syntax and half of those of reference (by their kinds, "
-    "where these are told apart) are found, where of several models the least counts; holds when "
-    "some are, in any model; does not hold if none is in any.",
+    (
+        "Of a trained model, for each relation, how often the largest weight of its best head goes to a right "
+        "word; beside it the best fixed offset, the nearest possible word, the nearest same word, and a model of "
+        "random weights. Heads are chosen on one part of a corpus and reported on another."
+    ),
+    (
+        f"A relation with {ENOUGH} questions is found if its head is {100 * CLEARLY:.0f} points more accurate "
+        "than the best of what needs no trained model: the best fixed offset (with an interval of the difference "
+        "that excludes 0), the nearest word, the nearest same word and random weights (with an interval of the "
+        "head's accuracy that lies above them). Holds if half of the relations of syntax and half of those of "
+        "reference (by kind, if kinds are measured separately) are found; with several models the smallest "
+        "share counts. Holds when some are found, in any model; does not hold if none is."
+    ),
     (
         "Clark et al. 2019, What does BERT look at?, table 1 (heads chosen on the data they are reported on)",
         "Voita et al. 2019, section 5; Htut et al. 2019; Jain and Wallace 2019, Attention is not explanation",

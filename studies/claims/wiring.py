@@ -124,19 +124,19 @@ def judge_path(results: Results) -> Judgement:
     wrong = [name for name, one in encoders.items() for path in one["path"] if path["tried"] != _expected(name, path)]
     one_step = all(path["calculated"] == path["tried"] == 1 for path in encoders["self-attention"]["path"])
     sentences = [
-        f"By calculation and by trial, one layer of self-attention joins any two rows, at every length tried "
+        "By calculation and by trial, one layer of self-attention joins any two rows, at every length tried "
         f"({TRIED[0]} to {TRIED[-1]})."
         if one_step and not wrong
         else f"Calculation and trial disagree for {listed(dict.fromkeys(wrong) or ['self-attention'])}.",
-        f"{len(layers)} receptive fields (which inputs each row hears; of encoders, lengths and layers) were tried; "
-        f"{'every one is' if fields_equal else 'not all are'} the calculated one, pair by pair.",
-        "A recurrence takes as many steps as there are rows from the one to the other, both "
-        "counted; its field is full after one layer because all steps are taken "
-        "inside it, and because rnn and lstm read both ways here. The number of its steps is "
-        "read from its definition, h[t] from x[t] and h[t-1].",
-        "It is the path that is short, not the work: one step of self-attention compares n * n "
-        "pairs. With a window its path grows "
-        "like that of a convolution, and a fully connected layer has the same path of one.",
+        f"{len(layers)} receptive fields (the inputs that each row hears), of all encoders, lengths and layers, "
+        f"were tried; {'every one equals' if fields_equal else 'not all equal'} the calculated one, pair by pair.",
+        (
+            "A recurrence needs as many steps as there are rows from one to the other, both included. Its field "
+            "is full after one layer because all steps are inside it, and because rnn and lstm read both ways "
+            "here. The number of steps follows from its definition, h[t] from x[t] and h[t-1]."
+        ),
+        "The path is short, not the work: one step of self-attention compares n * n pairs. With a window its "
+        "path grows like that of a convolution; a fully connected layer has a path of one too.",
     ]
     verdict = "holds" if one_step and fields_equal and not wrong else "does not hold"
     return Judgement(verdict, sentences, _path_tables(encoders), [_path_picture()])
@@ -162,7 +162,7 @@ def _path_tables(encoders: dict[str, dict]) -> list[dict]:
 def _path_picture() -> dict:
     return _calculated_picture(
         "Steps between the two farthest positions",
-        "By calculation. A step is one layer; in a recurrence, the way from one row to the next.",
+        "By calculation. A step is one layer; in a recurrence, the transition from one row to the next.",
         "steps",
         {
             name: [[n, longest_path(kind, n, **settings)] for n in CALCULATED]
@@ -186,20 +186,17 @@ def judge_field(results: Results) -> Judgement:
     holds = "self-attention" in full and all(layer["equal"] for layer in _layers(encoders))
     sentences = [
         (
-            "After one layer the field (the receptive field) of every row of self-attention is the "
-            f"whole sequence, at every length tried ({FIELD[0]} to {FIELD[-1]})."
+            "After one layer the field (the receptive field) of every row of self-attention is the whole "
+            f"sequence, at every length tried ({FIELD[0]} to {FIELD[-1]})."
         )
         if holds
         else "Self-attention did not hear the whole sequence, or a field is not the one calculated.",
-        "It is not alone: the same is true of "
-        f"{listed(n for n in full if n != 'self-attention')}; of the fully connected layer up to "
-        "the "
-        "length it was built for, and of rnn and lstm because they read both ways here.",
-        f"A convolution of kernel width {KERNEL} hears {KERNEL - 1} more rows with each layer, a "
-        "dilated one twice as many more with each as with the "
-        f"one before: {_middle(encoders, 'convolution')} and "
+        f"The same is true of {listed(n for n in full if n != 'self-attention')}: of the fully connected layer up "
+        "to the length it was built for, and of rnn and lstm because they read both ways here.",
+        f"A convolution of kernel width {KERNEL} hears {KERNEL - 1} more rows with each layer; a dilated one "
+        f"doubles this increase from layer to layer. They hear {_middle(encoders, 'convolution')} and "
         f"{_middle(encoders, 'dilated convolution')} rows after {LAYERS} layers.",
-        "A field is what can be heard, and says nothing of how much is heard: see the claim on forgetting.",
+        "A field says what can be heard, not how much: see the claim on forgetting.",
     ]
     rows = [[name, *(entry["layers"][-1]["middle"] for entry in one["field"])] for name, one in encoders.items()]
     shown = table(f"Rows heard by the middle row after {LAYERS} layers, by trial", _columns(FIELD), rows)
@@ -230,8 +227,8 @@ def _field_maps(encoders: dict[str, dict]) -> dict:
         "shape": "maps",
         "title": "Who hears whom",
         "caption": (
-            f"By trial, at length {DRAWN}: a row, downwards, hears the inputs that are marked, "
-            f"across; after 1, 2 and {LAYERS} layers."
+            f"By trial, at length {DRAWN}: a row, downwards, hears the inputs that are marked, across; after 1, 2 "
+            f"and {LAYERS} layers."
         ),
         "maps": [{"name": name, "layers": one["map"]} for name, one in encoders.items()],
     }
@@ -240,16 +237,17 @@ def _field_maps(encoders: dict[str, dict]) -> dict:
 PATH = Claim(
     1,
     "One step",
-    "Self-attention joins any two positions in one step, whatever lies between them; a "
-    "recurrence needs as many steps as there "
-    "are positions from the one to the other, a convolution about log n layers (dilated) or 2 n "
-    "/ (k - 1) of kernel width k.",
-    "The longest of the shortest paths between two positions, calculated from the wiring; and on "
-    "built encoders, layer by layer, "
-    "which rows change when one is changed. A field is the receptive field: the inputs that a row hears.",
-    "Holds if at every length tried every field found by trial is the calculated one, pair by "
-    "pair and layer by layer, the layers "
-    "found by trial are those calculated, and those of self-attention are 1. Does not hold otherwise.",
+    "Self-attention joins any two positions in one step, whatever lies between them; a recurrence needs as many "
+    "steps as there are positions from the one to the other, a convolution about log n layers (dilated) or 2 n / "
+    "(k - 1) of kernel width k.",
+    "The longest of the shortest paths between two positions, calculated from the wiring; and on built encoders, "
+    "layer by layer, which rows change when one is changed. A field is the receptive field: the inputs that a "
+    "row hears.",
+    (
+        "Holds if, at every length tried, every field found by trial equals the calculated one (pair by pair, "
+        "layer by layer), the numbers of layers found by trial equal those calculated, and self-attention needs "
+        "1. Does not hold otherwise."
+    ),
     (
         "Vaswani et al. 2017, Attention is all you need, table 1",
         "Hochreiter et al. 2001, Gradient flow in recurrent nets: why long paths matter to learning",
@@ -262,9 +260,10 @@ FIELDS = Claim(
     "The whole sequence",
     "The field of self-attention is the whole sequence, whatever its length.",
     "How many rows each row hears after each layer, by calculation and by trial on built encoders, against the length.",
-    "Holds if after one layer every row of self-attention hears every input at every length "
-    "tried, and every field found is the "
-    "calculated one. Does not hold otherwise.",
+    (
+        "Holds if, at every length tried, every row of self-attention hears every input after one layer, and "
+        "every field found by trial equals the calculated one. Does not hold otherwise."
+    ),
     (
         "Vaswani et al. 2017, section 4",
         "Luo et al. 2016: the effective field of a convolution is smaller than its field",

@@ -98,7 +98,7 @@ def _waits(folder, results):
     time.sleep(0.2)
 
 
-def test_where_other_work_took_the_core_it_is_said(plan, tmp_path):
+def test_a_run_that_shared_its_core_is_reported(plan, tmp_path):
     _, plans = plan
     plans[2] = [Cell("a/waits", {}, _waits, turn=1), Cell("a/exact", {}, _waits)]
     lines = []
@@ -110,7 +110,7 @@ def test_where_other_work_took_the_core_it_is_said(plan, tmp_path):
     )
 
 
-def test_what_fails_in_another_process_is_said_and_the_rest_is_kept(plan, tmp_path):
+def test_an_error_in_another_process_is_raised_and_other_results_are_kept(plan, tmp_path):
     _, plans = plan
     plans[2] = [Cell(f"a/{i}", {}, partial(_doubled, i), turn=1) for i in (1, -1)]
     with pytest.raises(OSError, match="the disk is full"):
@@ -118,7 +118,7 @@ def test_what_fails_in_another_process_is_said_and_the_rest_is_kept(plan, tmp_pa
     assert read_records(tmp_path).keys() == {"a/1"}
 
 
-def test_what_is_there_is_not_done_again(plan, tmp_path):
+def test_measured_cells_are_not_measured_again(plan, tmp_path):
     order, _ = plan
     first = run_claims(out=tmp_path, tell=str)
     order.clear()
@@ -175,7 +175,7 @@ def test_a_budget_leaves_out_what_would_not_fit(plan, tmp_path):
             run_claims(minutes=minutes, out=tmp_path, tell=str)
 
 
-def test_a_gpu_is_asked_for_and_not_there(plan, tmp_path, monkeypatch):
+def test_a_missing_gpu_is_refused(plan, tmp_path, monkeypatch):
     order, _ = plan
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match="expected a GPU for the larger grid, got none; leave out --gpu"):
@@ -203,7 +203,7 @@ def test_results_with_other_settings_are_refused(plan, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"x"', '{"version": 1}', '{"version": 1, "asked": {}}'])
-def test_a_damaged_result_is_said(content, tmp_path):
+def test_a_damaged_result_is_refused(content, tmp_path):
     (tmp_path / "cells" / "a").mkdir(parents=True)
     (tmp_path / "cells" / "a" / "one.json").write_text(content)
     with pytest.raises(ValueError, match="one.json: expected a result of version 1, got "):

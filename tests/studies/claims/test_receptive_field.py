@@ -36,7 +36,7 @@ def band(length, left, right):
 
 @every
 @pytest.mark.parametrize("length", LENGTHS)
-def test_what_is_heard_is_what_was_calculated(kind, settings, length):
+def test_fields_by_trial_are_the_calculated_ones(kind, settings, length):
     torch.manual_seed(0)
     fields = fields_by_trial(built(kind, 3, settings), length)
     for seen, (left, right) in zip(fields, reach(kind, 3, **settings), strict=True):

@@ -240,7 +240,7 @@ def test_docstrings_of_a_library(tmp_path, monkeypatch):
     assert texts.docstrings() == [("The package one does things.", "one"), ("The package two does things.", "two")]
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_data_sets_are_reported(tmp_path):
     assert "the data set ewt is not there; name its folder with --data" == texts.missing("ewt", tmp_path)
     (tmp_path / "tinyshakespeare").mkdir()
     (tmp_path / "tinyshakespeare" / "input.txt").write_text("to be or not to be " * 20)

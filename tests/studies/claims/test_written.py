@@ -42,7 +42,7 @@ def test_the_document_follows_from_the_cells(committed, monkeypatch):
     assert remade == committed
 
 
-def test_how_a_verdict_stands_to_papers_is_said_last(committed):
+def test_the_comparison_with_the_literature_comes_last(committed):
     for claim, content in zip(CLAIMS, committed["claims"], strict=True):
         assert claim.beside.keys() <= set(VERDICTS)
         sentences = [sentence for sentence in claim.beside.values() if sentence in content["said"]]
