@@ -120,7 +120,7 @@ def hold_long(n: int) -> None:
     read = WordPieces.plain(np.random.default_rng(0).integers(0, 1000, n), np.arange(n) // 2, n // 2)
     text = Document("long", ("x",) * (n // 2), (" ",) * (n // 2))
     subject = OpenModel(
-        "long", encoder, encoder, lambda model, ids: model(ids), lambda documents: [read] * len(documents),
+        "long", encoder, encoder, lambda model, ids: model(ids), None, lambda documents: [read] * len(documents),
         ordinary=np.arange(1000),
     )  # fmt: skip
     before, began = peak(), process_time()

@@ -1,4 +1,4 @@
-"""Prints the Markdown that README and docs show of the results, each after the place where it stands, to be pasted.
+"""Prints the Markdown that the docs show of the results, each after the place where it stands, to be pasted.
 
 python benchmarks/tables.py                 # of all results that are there
 python benchmarks/tables.py --only training
@@ -40,7 +40,7 @@ def row(*cells: str) -> str:
 
 
 def training(result: Result) -> list[str]:
-    lines = ["README, The five encoders, as measured:"]
+    lines = ["docs/results.md, Training:"]
     lines += [row("", *["EWT sentences: packed", "over padded", "functions of `scope`: packed", "over padded"])]
     lines += ["|---|---:|---:|---:|---:|"]
     for kind, name in ENCODERS.items():
@@ -58,7 +58,7 @@ def embed(result: Result) -> list[str]:
     """Without the matrix products alone, which are no rival."""
     plain, low = result["rows"][:2]
     sides = sorted((each["median"], name) for name, each in plain["seconds"].items() if "products" not in name)
-    lines = ["README, Any Hugging Face model, without padding:", "| | seconds | times ours |", "|---|---:|---:|"]
+    lines = ["docs/results.md, Vectors of texts:", "| | seconds | times ours |", "|---|---:|---:|"]
     for seconds, name in sides:
         over = plain["times_ours"][name]
         share = "" if name == "sightline" else f"{over:.2f}x" if over < 5 else times(over)
@@ -70,7 +70,7 @@ def embed(result: Result) -> list[str]:
     }
     return [
         *lines,
-        f"README, the sentence below: A training step of a BERT of 4 layers on sentences: {steps}.",
+        f"docs/results.md, the sentence below: A training step of a BERT of 4 layers on sentences: {steps}.",
         f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 {floor['bfloat16']:.0%}; "
         f"bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
     ]
@@ -99,7 +99,7 @@ def observe(result: Result) -> list[str]:
     lines.append(row("the largest of these, of the line through the other two", *off, "1.3"))
     full, causal = (calls[f"8192, {name}"]["watched, of unwatched"]["compiled"] for name in ("full", "causal"))
     lines.append(
-        f"README, What looks at what: Watching one call at 8,192 tokens takes {full:.1f} times the forward pass alone "
+        f"docs/results.md, Watching: Watching one call at 8,192 tokens takes {full:.1f} times the forward pass alone "
         f"(causal {causal:.1f}), and eager weights with the same statistics {eager:.1f} times that (4,096 tokens)"
     )
     if "long" in result:
@@ -121,7 +121,7 @@ def attention(result: Result) -> list[str]:
     (ahead, back) = zip(*mixes["EWT, 256 sentences, sorted"].values(), strict=True)
     padded, nested, each = (times(x)[:-1] for x in ahead)
     lines.append(
-        "README, The five encoders, as measured: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two cores: "
+        "docs/results.md, Attention alone: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two cores: "
         f"padded SDPA takes {padded} times as long, nested tensors {nested} times, a call for each sentence {each} times; "
         f"with the backward pass {', '.join(times(x)[:-1] for x in back)}"
     )
@@ -130,7 +130,7 @@ def attention(result: Result) -> list[str]:
 
 def nanogpt(result: Result) -> list[str]:
     mine, *others = result["rows"]
-    lines = ["README, The five encoders, as measured:"]
+    lines = ["docs/results.md, Training:"]
     for one in (mine, *others):
         reached = one["seconds_to_target"]
         lines.append(

@@ -1,10 +1,10 @@
-"""Decides which sequences are trained on together: a pure function of (seed, step), so that a run can stop and resume anywhere.
+"""Batches of sequences for training: a pure function of (seed, step), so that a run can stop and resume anywhere.
 
 lengths  5 3 3 9 5 1          what there is
-shuffle  3 9 5 1 3 5          anew for each epoch
+shuffle  3 9 5 1 3 5          again for each epoch
 windows  3 9 5 | 1 3 5        (here of 16 tokens; really of 64 batches' worth)
 sort     3 5 9 | 1 3 5        within a window, so that equal lengths lie side by side
-cut      3 5, 9 | 1 3, 5      batches of at most 8 tokens; a longer sequence stands alone
+cut      3 5, 9 | 1 3, 5      batches of at most 8 tokens; a longer sequence is one alone
 shuffle  9, 3 5 | 5, 1 3      the batches of a window
 """
 

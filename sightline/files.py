@@ -1,8 +1,8 @@
 """Files on disk: each written aside and renamed, none through a planted link; a folder used by one run at a time.
 
-Every file that the library writes is written here. A link, a hard link or a pipe under the name of a file is replaced and never
-written into, so nothing outside the folder changes. Only a path that the user names (`replacing(..., named=True)`) may be a link
-or a device.
+Every file that the library writes is written here. A link, a hard link or a pipe under the name of a file is replaced,
+never written into, so nothing outside the folder changes. Only a path that the user names (`replacing` with `named`)
+may be a link or a device.
 """
 
 import errno
@@ -27,26 +27,19 @@ except ImportError:  # Windows: no lock
 
 LOCK = ".sightline.lock"
 ASIDE = re.compile(r".+\.([0-9a-f]{12}\.)?partial")  # earlier versions wrote without the random part
-MOST_JSON = 2**27  # bytes; the largest tokenizers take a quarter of that
-ADVICE = {
-    errno.ENOSPC: "make room and try again",
-    errno.EDQUOT: "make room and try again",
-    errno.EFBIG: "make room and try again",
-    errno.EROFS: "name a place that can be written to",
-    errno.EACCES: "name a place that can be written to",
-    errno.EPERM: "name a place that can be written to",
-    errno.EISDIR: "move that folder away",
-    errno.ENAMETOOLONG: "name a shorter one",
-}
+MOST_JSON = 2**27  # bytes; the largest tokenizers have a quarter of that
+ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and try again")
+ADVICE |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "name a place that can be written to")
+ADVICE |= {errno.EISDIR: "move that folder away", errno.ENAMETOOLONG: "name a shorter one"}
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # some network file systems
-_locks: dict[int, int] = {}  # descriptor of each lock: the process that took it
+_locks: dict[int, int] = {}  # descriptor of each lock: the process that locked it
 
 
-# --- folders ------------------------------------------------------------------------------------------------------------
+# --- folders ----------------------------------------------------------------------------------------------------------
 
 
 def make_folder(folder: Path, inside: Path | None = None) -> None:
-    """Makes a folder, and those it stands in, unless it is there.
+    """Makes a folder with its parents, if it does not exist.
 
     Between `inside`, which the user named, and `folder` no link is followed.
     Raises: ValueError where it cannot be made.
@@ -65,22 +58,22 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raises: ValueError for a name that is no UTF-8, under which safetensors opens no file."""
+    """Raises: ValueError for a name that is not UTF-8, which safetensors cannot open."""
     if re.search("[\ud800-\udfff]", str(path)):
         raise ValueError(f"{path}: expected a name in UTF-8, got other bytes; name or rename it otherwise")
 
 
 def folder_name(source: str | os.PathLike) -> str:
-    """A name for a folder after that of a file, of UTF-8 in any case; empty where the file has none."""
+    """A folder's name, in UTF-8, from that of a file; empty where the file has none."""
     return re.sub("[\ud800-\udfff]", "_", Path(source).stem).replace(":", "-")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps every other run out of a folder, which is made if need be; readers are not kept out.
+    """Locks a folder, which is made if need be, against other runs, not against readers.
 
-    The kernel ends the lock with the process, however that dies. Other threads of this process are kept out too; children that
-    it forks do not hold the lock. On Windows, and on file systems without locks, nothing is locked.
+    The kernel ends the lock with the process. Other threads of this process are kept out, too; forked children do not
+    hold the lock. On Windows, and on file systems without locks, nothing is locked.
     Raises: ValueError where another run holds the folder, or the lock cannot be written.
     """
     make_folder(folder)
@@ -94,7 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         if descriptor is not None and _locks.get(descriptor) == os.getpid():  # not in a forked child
             try:
-                path.unlink(missing_ok=True)  # while it is still locked: `_lock` sees that its file is gone
+                path.unlink(missing_ok=True)  # while it is locked: `_lock` sees that its file is gone
             except OSError:
                 pass
             _locks.pop(descriptor)
@@ -118,16 +111,13 @@ def _lock(path: Path) -> int | None:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
                 raise ValueError(
-                    f"{path.parent}: expected a folder that no other run uses, got one in use by {_holder(descriptor)}; "
-                    "wait until it ends, or name another folder"
+                    f"{path.parent}: expected a folder that no other run uses, got one in use by "
+                    f"{_holder(descriptor)}; wait until it ends, or name another folder"
                 ) from None
             status = os.fstat(descriptor)
             if status.st_nlink == 1 and os.path.samestat(status, os.stat(path, follow_symlinks=False)):
-                note = {
-                    "process": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-                }
+                since = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+                note = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(note).encode(), 0)
                 _locks[descriptor] = os.getpid()
@@ -144,17 +134,15 @@ def _lock(path: Path) -> int | None:
 def _holder(descriptor: int) -> str:
     try:
         note = json.loads(os.pread(descriptor, 1000, 0))
-        if note["host"] != socket.gethostname():
-            return f"process {note['process']} on {note['host']} since {note['since']}"
-        return (
-            f"{'this process' if note['process'] == os.getpid() else 'process'} {note['process']} since {note['since']}"
-        )
+        here = note["host"] == socket.gethostname()
+        process = "this process" if here and note["process"] == os.getpid() else "process"
+        return f"{process} {note['process']}{'' if here else ' on ' + note['host']} since {note['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # not written yet
         return "another process"
 
 
 def _closed_in_child() -> None:
-    """A forked child must not keep alive the lock of a parent that dies."""
+    """Closes the locks in a forked child, which must not outlive the parent."""
     for descriptor in _locks:
         os.close(descriptor)
     _locks.clear()
@@ -165,25 +153,25 @@ if hasattr(os, "register_at_fork"):
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a kill left while a file was written aside; only under `locked`."""
+    """Removes files written aside by a killed run; only under `locked`."""
     for path in folder.iterdir():
         if ASIDE.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing is in a folder but what `locked` and `replacing` leave behind."""
+    """Whether a folder has nothing but what `locked` and `replacing` leave behind."""
     return not folder.exists() or all(path.name == LOCK or ASIDE.fullmatch(path.name) for path in folder.iterdir())
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, *, named: bool = False) -> Iterator[BinaryIO]:
-    """A file to write, which appears under its name when it is whole and on the disk; after an error nothing has changed.
+    """A file to write, which gets its name when it is whole and on the disk; after an error nothing has changed.
 
-    `named`: the user named this path, so what a link stands for is replaced, and a device or a pipe is written into.
+    `named`: the user named this path, so the target of a link is replaced, and a device or a pipe is written into.
     Raises: ValueError where it cannot be written.
     """
     path = Path(path)
@@ -192,49 +180,48 @@ def replacing(path: str | os.PathLike, *, named: bool = False) -> Iterator[Binar
             yield file
         return
     place = path.resolve() if named and path.is_symlink() else path
-    if place.is_dir() and not place.is_symlink():  # not after all was written aside
+    if place.is_dir() and not place.is_symlink():
         raise ValueError(f"{path}: expected a file to write, got a folder; name a file in it")
-    aside = place.with_name(f"{place.name[:200]}.{secrets.token_hex(6)}.partial")
-    try:
-        with _created(aside) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, place)
-        _sync(place.parent)
-    except OSError as error:
-        if error.filename not in (None, str(aside), str(place), str(place.parent)):  # of another file
-            raise
-        raise _unwritable(path, error) from None
-    finally:
-        _remove(aside)
+    with _aside([place], path, "it") as [aside], _created(aside) as file:
+        yield file
+        _flush(file)
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files into a folder, or replaces them: all, or after an error none; each whole, whenever the machine stops.
+    """Writes or replaces files of a folder: all, or after an error none; each whole, even if the machine stops.
 
-    Raises: ValueError where they cannot be written, as on a full disk; what was there before stays.
+    Raises: ValueError where they cannot be written, as on a full disk; the files before stay.
     """
-    asides = {name: folder / f"{name}.{secrets.token_hex(6)}.partial" for name in files}
-    try:
-        for name, content in files.items():
-            with _created(asides[name]) as file:
+    what = f"{', '.join(files)} ({sum(map(len, files.values()))} bytes)"
+    with _aside([folder / name for name in files], folder, what) as asides:
+        for aside, content in zip(asides, files.values(), strict=True):
+            with _created(aside) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, aside in asides.items():
-            os.replace(aside, folder / name)
-        _sync(folder)  # the new names, too, must reach the disk
+                _flush(file)
+
+
+@contextmanager
+def _aside(places: list[Path], named: Path, what: str) -> Iterator[list[Path]]:
+    """Paths to write, beside `places`, whose names they get at the end; after an error they are removed."""
+    asides = [place.with_name(f"{place.name[:200]}.{secrets.token_hex(6)}.partial") for place in places]
+    try:
+        yield asides
+        for aside, place in zip(asides, places, strict=True):
+            os.replace(aside, place)
+        for folder in {place.parent for place in places}:
+            _sync(folder)
     except OSError as error:
-        what = f"{', '.join(files)} ({sum(map(len, files.values()))} bytes)"
-        raise _unwritable(folder, error, what) from None
+        own = {str(path) for place in places for path in (place, place.parent)} | set(map(str, asides))
+        if error.filename is not None and str(error.filename) not in own:  # of another file
+            raise
+        raise _unwritable(named, error, what) from None
     finally:
-        for aside in asides.values():
+        for aside in asides:
             _remove(aside)
 
 
 def append(path: Path, content: bytes) -> bool:
-    """Appends to a plain file; False, and nothing is written, where another kind of file stands there, or none.
+    """Appends to a plain file. Returns: False if there is none, or another kind of file; then nothing is written.
 
     Raises: ValueError where it cannot be written.
     """
@@ -256,7 +243,7 @@ def append(path: Path, content: bytes) -> bool:
 
 
 def _created(path: Path) -> BinaryIO:
-    """A file that did not exist: neither another file nor a link is opened."""
+    """A new file; never an existing file or link."""
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666), "wb")
 
 
@@ -267,7 +254,13 @@ def _remove(path: Path) -> None:
         pass
 
 
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def _sync(folder: Path) -> None:
+    """Brings the new names to the disk, too."""
     names = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(names)
@@ -284,13 +277,13 @@ def _unwritable(path: Path, error: OSError, what: str = "it") -> ValueError:
     )
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_bytes(path: str | os.PathLike, most: int = 2**40) -> bytes:
-    """The content of a plain file of at most so many bytes; a pipe or a device is not waited for.
+    """The content of a plain file of at most `most` bytes; never waits for a pipe or a device.
 
-    Raises: ValueError where there is none, or it is larger, or cannot be read.
+    Raises: ValueError where it does not exist, is larger, or cannot be read.
     """
     content = bytearray()
     with open_plain(path) as file:
@@ -304,7 +297,7 @@ def read_bytes(path: str | os.PathLike, most: int = 2**40) -> bytes:
 
 @contextmanager
 def open_plain(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A plain file to read. Raises: ValueError where there is none, or it cannot be read."""
+    """A plain file to read. Raises: ValueError where it does not exist or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         with open(descriptor, "rb") as file:
@@ -316,13 +309,15 @@ def open_plain(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def read_json(path: str | os.PathLike, most: int = MOST_JSON) -> Any:
-    """What a JSON file says. No name may stand twice in an object, and each number must be finite.
+    """The content of a JSON file. No name may stand twice in an object, and each number must be finite.
 
     Raises: ValueError, naming the file, where it is missing, too large, or no such JSON.
     """
     content = read_bytes(path, most)
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        return json.loads(
+            content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, object_pairs_hook=unique_names
+        )
     except (ValueError, RecursionError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(f"{path}: expected JSON, got: {reason}; restore the file from a copy") from None
@@ -334,7 +329,8 @@ def _finite(text: str) -> float:
     return number
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON parser's pairs. Raises: ValueError where a name stands twice."""
     if len(fields := dict(pairs)) < len(pairs):
         name = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the name {name[:40]!r} twice in one object")

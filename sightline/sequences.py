@@ -25,26 +25,28 @@ from sightline.tabular import items_of
 
 
 class Layout:
-    """Where the sequences of a pack begin and end: offsets that were checked, and what is worked out from them, once.
+    """Where the sequences of a pack begin and end: checked offsets, and what is computed from them, once.
 
-    Made by `Sequences` or by `Layout.of`; never changed. `starts` holds the offsets in memory that cannot be written,
-    for kernels, so that writing into the tensor `offsets` cannot lead them astray.
+    Made by `Sequences` or by `Layout.of`; never changed. `starts` holds the offsets in read-only memory, for kernels:
+    writing into the tensor `offsets` cannot mislead them. `rows` is the number of rows, `longest` that of the longest
+    sequence, 0 without sequences.
     """
 
     def __init__(self, offsets: bytes):
         self.starts = np.frombuffer(offsets, np.int64)
-        self.rows = int(self.starts[-1])
+        lengths = np.diff(self.starts)
+        self.rows, self.longest = int(self.starts[-1]), int(lengths.max(initial=0))
         with torch.inference_mode(False):
-            self.offsets = torch.from_numpy(self.starts.copy())
+            self.offsets, self.lengths = torch.from_numpy(self.starts.copy()), torch.from_numpy(lengths)
         self._cache: dict[tuple, Any] = {}
 
     @classmethod
     def of(cls, offsets: Tensor, name: str = "Layout: expected offsets") -> Layout:
-        """The layout of bare offsets, int64 [S + 1] on the CPU; equal offsets share one, so that each layer finds it again.
+        """The layout of bare offsets, int64 [S + 1] on the CPU; equal offsets share one, which all layers then use.
 
         Raises: ValueError where they do not start at 0 or fall; `name` begins the message.
         """
-        layout, fault = _remembered(offsets.numpy().tobytes())
+        layout, fault = _shared(offsets.numpy().tobytes())
         if fault:
             raise ValueError(f"{name} {fault}; use Sequences, which checks them once")
         return layout
@@ -58,7 +60,7 @@ class Layout:
     def cached(self, make: Callable, *arguments):
         """`make(self, *arguments)`, computed once for these arguments, outside of inference mode.
 
-        What is made must not hold this layout, nor may the arguments, or it would outlive its batch.
+        Neither the result nor the arguments may refer to this layout, or it would outlive its batch.
         """
         if torch.compiler.is_dynamo_compiling():
             return _untraced(self, make, *arguments)
@@ -67,18 +69,9 @@ class Layout:
             if len(self._cache) >= MOST_CACHED:
                 self._cache.clear()
             with torch.inference_mode(False):
-                self._cache[key] = made = make(self, *arguments)
-            return made
+                self._cache[key] = result = make(self, *arguments)
+            return result
         return self._cache[key]
-
-    @property
-    def lengths(self) -> Tensor:
-        return self.cached(_lengths)
-
-    @property
-    def longest(self) -> int:
-        """Rows of the longest sequence; 0 without sequences."""
-        return self.cached(_longest)
 
 
 _untraced = torch._disable_dynamo(Layout.cached)  # a compiled graph breaks here: it depends on the offsets' values
@@ -86,19 +79,11 @@ MOST_CACHED = 64  # results that a layout keeps
 
 
 @lru_cache(256)
-def _remembered(offsets: bytes) -> tuple[Layout | None, str | None]:
+def _shared(offsets: bytes) -> tuple[Layout | None, str | None]:
     """The layout of these offsets, or what is wrong with them."""
     starts = np.frombuffer(offsets, np.int64)
     fault = _fault(starts)
     return (None, fault[0]) if fault else (Layout(offsets), None)
-
-
-def _lengths(layout: Layout) -> Tensor:
-    return layout.offsets.diff()
-
-
-def _longest(layout: Layout) -> int:
-    return int(np.diff(layout.starts).max(initial=0))
 
 
 def _runs(layout: Layout) -> list[tuple[int, int, int]]:
@@ -106,8 +91,7 @@ def _runs(layout: Layout) -> list[tuple[int, int, int]]:
 
 
 def _sequence_ids(layout: Layout, device: torch.device) -> Tensor:
-    ids = np.repeat(np.arange(len(layout)), np.diff(layout.starts))
-    return torch.from_numpy(ids).to(device)
+    return torch.from_numpy(np.repeat(np.arange(len(layout)), np.diff(layout.starts))).to(device)
 
 
 def _positions(layout: Layout, device: torch.device) -> Tensor:
@@ -116,7 +100,7 @@ def _positions(layout: Layout, device: torch.device) -> Tensor:
 
 
 def equal_runs(starts: np.ndarray, key_starts: np.ndarray) -> list[list[int]]:
-    """Runs of neighbours with equal numbers of queries and keys: (first sequence, its first query and key, count, n, m)."""
+    """Runs of neighbours with n queries and m keys each: (first sequence, its first query and key, count, n, m)."""
     lengths = np.stack([np.diff(starts), np.diff(key_starts)])
     new = np.flatnonzero((np.diff(lengths, prepend=-1) != 0).any(0))
     counts = np.diff(new, append=lengths.shape[1])
@@ -124,7 +108,7 @@ def equal_runs(starts: np.ndarray, key_starts: np.ndarray) -> list[list[int]]:
 
 
 class Sequences:
-    """A batch of sequences of any lengths, packed: `values [T, ...]` and `offsets [S + 1]`; it indexes like a list of tensors.
+    """A batch of sequences of any lengths, packed: `values [T, ...]` and `offsets [S + 1]`; indexes like a list.
 
     Shapes: values [T, ...] on any device, offsets [S + 1] integers (kept as int64 on the CPU), T rows in S sequences.
     `layout` holds the offsets and what was computed from them; `attention` takes it.
@@ -173,17 +157,18 @@ class Sequences:
 
     @property
     def runs(self) -> list[tuple[int, int, int]]:
-        """Maximal runs of equal lengths side by side, as (first sequence, how many, length): each is one dense array."""
+        """Maximal runs of equal lengths side by side, as (first sequence, count, length): each is one dense array."""
         return self.layout.cached(_runs)
 
     def with_values(self, values: Tensor) -> Sequences:
-        """The same offsets over other values; costs nothing and shares all that was computed from the offsets.
+        """The same layout over other values; costs nothing.
 
         Raises: ValueError where the number of rows differs.
         """
         if len(values) != len(self.values):
             raise ValueError(
-                f"Sequences.with_values: expected {len(self.values)} rows, got {len(values)}; keep one row for each old one"
+                f"Sequences.with_values: expected {len(self.values)} rows, got {len(values)}; keep one row for "
+                "each old one"
             )
         new = Sequences.__new__(Sequences)
         new.values, new.layout = values, self.layout
@@ -202,7 +187,7 @@ class Sequences:
         return iter(self.to_list())
 
     def __getitem__(self, index):
-        """An integer gives one sequence (a view); a slice, a list, or an integer or boolean tensor gives `Sequences`."""
+        """An integer gives one sequence (a view); a slice, a list or tensor of integers or booleans gives `Sequences`."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:  # neighbours stay a view
@@ -216,13 +201,12 @@ class Sequences:
             s = index.__index__()
         except AttributeError:
             raise TypeError(
-                f"Sequences: expected an integer, a slice, a list or a tensor as index, got {_kind(index)}; index sequences first, "
-                "then their rows"
+                f"Sequences: expected an integer, a slice, a list or a tensor as index, got {_kind(index)}; index "
+                "sequences first, then their rows"
             ) from None
         if not -len(self) <= s < len(self):
-            raise IndexError(
-                f"Sequences: expected an index below {len(self)} sequences, got {s}; check the batch's length"
-            )
+            count = f"{len(self)} sequences"
+            raise IndexError(f"Sequences: expected an index below {count}, got {s}; check the batch's length")
         s %= len(self)
         return self.values[self.offsets[s] : self.offsets[s + 1]]
 
@@ -234,14 +218,14 @@ class Sequences:
             )
         if index.dtype == torch.bool:
             if len(index) != len(self):
+                count, size = f"{len(self)} sequences", len(index)
                 raise IndexError(
-                    f"Sequences: expected a boolean for each of {len(self)} sequences, got {len(index)}; make the mask as long"
+                    f"Sequences: expected a boolean for each of {count}, got {size}; make the mask as long"
                 )
             return index.nonzero().flatten()
         if len(index) and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
-            raise IndexError(
-                f"Sequences: expected indices below {len(self)} sequences, got {index.tolist()[:8]}; check the batch's length"
-            )
+            count, some = f"{len(self)} sequences", index.tolist()[:8]
+            raise IndexError(f"Sequences: expected indices below {count}, got {some}; check the batch's length")
         return index.long() % max(len(self), 1)
 
     def _gather(self, index: Tensor) -> Sequences:
@@ -267,16 +251,17 @@ class Sequences:
             tensors = list(items_of(tensors, "Sequences.from_list", "tensors"))
         if len(tensors) == 0:
             raise ValueError(
-                "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"
+                "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use "
+                "Sequences(values[:0], [0])"
             )
         if not all(isinstance(t, Tensor) for t in tensors):
-            raise TypeError(
-                f"Sequences.from_list: expected tensors, got {', '.join(sorted({type(t).__name__ for t in tensors}))}; make them with torch.tensor"
-            )
+            kinds = ", ".join(sorted({type(t).__name__ for t in tensors}))
+            raise TypeError(f"Sequences.from_list: expected tensors, got {kinds}; make them with torch.tensor")
         shapes = {tuple(t.shape[1:]) for t in tensors}
         if len(shapes) > 1 or any(t.dim() == 0 for t in tensors):
             raise ValueError(
-                f"Sequences.from_list: expected tensors [n, ...] with one row shape, got {sorted(shapes)}; make the rows alike"
+                f"Sequences.from_list: expected tensors [n, ...] with one row shape, got {sorted(shapes)}; make the "
+                "rows alike"
             )
         return cls(torch.cat(list(tensors)), offsets_of(torch.tensor([len(t) for t in tensors], device="cpu")))
 
@@ -333,8 +318,8 @@ class Sequences:
         """
         if len(self) == 0 or int(self.lengths.min()) == 0:
             raise ValueError(
-                "Sequences.to_packed: expected at least one row in every sequence, got an empty one; PackedSequence cannot "
-                "hold it, select the others first"
+                "Sequences.to_packed: expected at least one row in every sequence, got an empty one; PackedSequence "
+                "cannot hold it, select the others first"
             )
         sorted_indices = torch.argsort(self.lengths, descending=True, stable=True)
         ordered = self[sorted_indices]
@@ -358,11 +343,7 @@ def _packed_order(batch_sizes: Tensor) -> Tensor:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Offsets [S + 1] of sequences of these lengths [S].
-
-    >>> offsets_of(torch.tensor([2, 0, 3]))
-    tensor([0, 2, 2, 5])
-    """
+    """Offsets [S + 1] of sequences of these lengths [S]."""
     return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), lengths.long().cumsum(0)])
 
 

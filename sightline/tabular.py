@@ -1,11 +1,11 @@
-"""Decides what people hand over where a list is expected: a table, a column of one, a list, or none of these.
+"""Tables and lists that people pass: recognises a table, a column, a list, and refuses what is none of these.
 
-    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns   `table_rows`
-    column    Series, Index, Array, ChunkedArray, numpy array; a list, a tuple, a generator                        `items_of`
-    neither   one text, bytes, a path, an open file, a set: refused with a sentence
+    table     DataFrame (pandas, polars), Table, RecordBatch (Arrow), Dataset, structured array, dict of columns
+    column    Series, Index, Array, ChunkedArray, numpy array; a list, a tuple, a generator
+    refused   one text, bytes, a path, an open file, a set
 
-A table iterates over the names of its columns, a text over its letters: both in silence, and both wrong. Other libraries' objects
-are known by what they can do; none of these libraries is imported, but Arrow, for what can only be read through it.
+`table_rows` reads a table, `items_of` a column: iterating a table gives the names of its columns, iterating a text its
+letters. Objects of other libraries are recognised by their methods; no library is imported but Arrow, where needed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ from typing import Any
 import numpy as np
 
 SHOWN = 5  # names of columns in a message
-NAMES = ("columns", "column_names")  # the attributes by which tables name their columns
+NAMES = ("columns", "column_names")  # attributes of tables with the names of their columns
+REFUSED = (  # types that are no column, what they are (None: by `describe`), what to do
+    (str, "one text", "; put it in a list"),
+    ((bytes, bytearray, memoryview), None, "; decode it, and put it in a list"),
+    (os.PathLike, "a path", "; read the file, and give its lines as a list"),
+    (io.IOBase, "an open file, whose lines keep their ends", "; give file.read().split('\\n')"),
+    ((set, frozenset), None, ", which has no order; give a list"),
+)
 
 
 def is_table(thing: Any) -> bool:
-    """Whether this is rows under named columns.
+    """Whether this is a table: rows under named columns.
 
     >>> is_table({"text": ["a"], "label": [1]}), is_table(["a"]), is_table(np.array(["a"]))
     (True, False, False)
@@ -36,9 +43,9 @@ def is_table(thing: Any) -> bool:
 
 
 def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
-    """The rows of a table, or of an iterable of dicts, in their order: by column, plain Python values, None where one is missing.
+    """The rows of a table, or of an iterable of dicts: by column, plain Python values, None for a missing one.
 
-    An index is not a column. `where` is what messages begin with.
+    An index is not a column. Messages begin with `where`.
     Raises: TypeError for what is no table; ValueError for two columns of one name, and for columns of unequal lengths.
 
     >>> list(table_rows({"text": ["a", "b"], "label": np.array([1, 0])}, "fit"))
@@ -47,7 +54,7 @@ def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
     if not is_table(table):
         return _dicts(items_of(table, where, "rows"), where)
     kind = type(table)
-    if hasattr(kind, "collect") and hasattr(kind, "lazy"):  # polars, not read yet
+    if hasattr(kind, "collect") and hasattr(kind, "lazy"):  # a lazy table of polars
         table = table.collect()
         kind = type(table)
     if isinstance(table, Mapping):
@@ -56,12 +63,11 @@ def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
             raise TypeError(
                 f"{where}: expected one table, got several: {names}; give one, as in data[{next(iter(table))!r}]"
             )
-        return _of_columns(list(table), list(table.values()), where)
+        return _of_columns(table, table.values(), where)
     if isinstance(table, np.ndarray):
-        return _of_columns(list(table.dtype.names), [table[name] for name in table.dtype.names], where)
+        return _of_columns(table.dtype.names, (table[name] for name in table.dtype.names), where)
     if hasattr(kind, "iloc"):
-        names = list(table.columns)
-        return _of_columns(names, [table.iloc[:, i] for i in range(len(names))], where)
+        return _of_columns(table.columns, (table.iloc[:, i] for i in range(len(table.columns))), where)
     if hasattr(kind, "iter_rows"):
         return _dicts(table.iter_rows(named=True), where)
     if hasattr(kind, "to_batches") or hasattr(kind, "to_pylist"):
@@ -69,18 +75,19 @@ def table_rows(table: Any, where: str) -> Iterator[dict[str, Any]]:
     if hasattr(kind, "features"):  # a Dataset
         return _dicts(table, where)
     if hasattr(kind, "__arrow_c_stream__"):
-        import pyarrow  # here, because few come this way
+        import pyarrow  # here, because few tables need it
 
         return _of_batches(pyarrow.RecordBatchReader.from_stream(table), where)
     raise TypeError(
-        f"{where}: expected a table that can be read here, got {describe(table)}; turn it into a pandas or Arrow table first"
+        f"{where}: expected a table that can be read here, got {describe(table)}; turn it into a pandas or Arrow table "
+        "first"
     )
 
 
 def items_of(column: Any, where: str, what: str = "texts") -> Iterator[Any]:
-    """What stands in a column, a list or any other iterable, in its order: plain Python values, None where one is missing.
+    """The items of a column, a list or any other iterable: plain Python values, None for a missing one.
 
-    Raises: TypeError, which says what to give instead, for a table, one text, bytes, a path, a set, an array of more dimensions.
+    Raises: TypeError for a table, one text, bytes, a path, a set, an array of more dimensions.
 
     >>> list(items_of(np.array(["a", "b"]), "embed"))
     ['a', 'b']
@@ -109,7 +116,7 @@ def is_missing(value: Any) -> bool:
 
 
 def describe(thing: Any) -> str:
-    """What a thing is, for a message, with the library that it is of.
+    """The type of a thing, for a message, with its library and its columns.
 
     >>> describe([1]), describe(np.zeros(2)), describe({"text": []})
     ('a list', 'a numpy ndarray', 'a dict with the columns text')
@@ -128,7 +135,7 @@ def _names(table: Any) -> list[Any]:
         return list(table)
     if isinstance(table, np.ndarray):
         return list(table.dtype.names)
-    if hasattr(type(table), "collect_schema"):  # without reading a lazy table, or a warning that it would be
+    if hasattr(type(table), "collect_schema"):  # reads no lazy table, and does not warn
         return list(table.collect_schema())
     names = next((getattr(table, name) for name in ("column_names", "columns") if hasattr(type(table), name)), None)
     named = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
@@ -136,17 +143,10 @@ def _names(table: Any) -> list[Any]:
 
 
 def _refusal(column: Any, what: str) -> str | None:
-    """Why this is no column: what came, and what to do."""
-    if isinstance(column, str):
-        return "got one text; put it in a list"
-    if isinstance(column, (bytes, bytearray, memoryview)):
-        return f"got {describe(column)}; decode it, and put it in a list"
-    if isinstance(column, os.PathLike):
-        return "got a path; read the file, and give its lines as a list"
-    if isinstance(column, io.IOBase):
-        return "got an open file, whose lines keep their ends; give file.read().split('\\n')"
-    if isinstance(column, (set, frozenset)):
-        return f"got {describe(column)}, which has no order; give a list"
+    """Why this is no column, and what to do."""
+    for kinds, what_it_is, advice in REFUSED:
+        if isinstance(column, kinds):
+            return f"got {what_it_is or describe(column)}{advice}"
     if is_table(column):
         names = _names(column)
         name = "text" if "text" in names or not names else names[0]
@@ -158,7 +158,7 @@ def _refusal(column: Any, what: str) -> str | None:
 
 def _values(column: Any) -> Iterable[Any]:
     kind = type(column)
-    if getattr(column, "nlevels", 1) > 1:  # an index of pandas that holds tuples
+    if getattr(column, "nlevels", 1) > 1:  # an index of tuples, of pandas
         return list(column)
     if hasattr(kind, "isna") and hasattr(kind, "tolist"):  # pandas
         values = zip(column.tolist(), column.isna().tolist(), strict=True)
@@ -173,7 +173,7 @@ def _values(column: Any) -> Iterable[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A number or list of Python for one of numpy; arrays of vectors stay, since they are read as they are."""
+    """A Python number or list for one of numpy; arrays of vectors stay."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray) and (value.ndim == 1 or value.dtype.kind not in "biufc"):
@@ -181,20 +181,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _of_columns(names: list[Any], columns: list[Any], where: str) -> Iterator[dict[str, Any]]:
+def _of_columns(names: Iterable[Any], columns: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
     names = _checked(names, where)
-    columns = [
-        list(items_of(column, f"{where}, column {name!r}", "values"))
-        for name, column in zip(names, columns, strict=True)
-    ]
-    lengths = {name: len(column) for name, column in zip(names, columns, strict=True)}
+    pairs = zip(names, columns, strict=True)
+    values = {name: list(items_of(column, f"{where}, column {name!r}", "values")) for name, column in pairs}
+    lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
         one, other = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
         raise ValueError(
-            f"{where}: expected columns of one length, got {lengths[one]} values in {one!r} and {lengths[other]} in {other!r}; "
-            "make them as long"
+            f"{where}: expected columns of one length, got {lengths[one]} values in {one!r} and {lengths[other]} in "
+            f"{other!r}; make them as long"
         )
-    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+    return (dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True))
 
 
 def _of_batches(batches: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
@@ -207,14 +205,14 @@ def _dicts(rows: Iterable[Any], where: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise TypeError(
-                f"{where}, row {number}: expected a dict with a value for each column, got {describe(row)}; give a table, or "
-                'rows as in {"text": ..., "label": ...}'
+                f"{where}, row {number}: expected a dict with a value for each column, got {describe(row)}; give a "
+                'table, or rows as in {"text": ..., "label": ...}'
             )
         yield {name: _plain(value) for name, value in zip(_checked(list(row), where), row.values(), strict=True)}
 
 
 def _checked(names: Iterable[Any], where: str) -> list[str]:
-    """The names of columns as text."""
+    """The names of columns as text, each different."""
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -158,7 +158,7 @@ def commands() -> list[tuple[str, str, str]]:
 def test_commands_are_seen():
     named = {name for _, name, _ in commands()}
     assert named >= {"embed.py", "training.py", "nanogpt.py", "quality.py", "observe.py", "attention.py"}
-    assert ("README.md", "nanogpt.py", " --nanogpt PATH") in commands()
+    assert ("results.md", "nanogpt.py", " --nanogpt PATH") in commands()
 
 
 @pytest.mark.parametrize("page, name, options", sorted(set(commands())))
@@ -178,10 +178,10 @@ def test_a_command_that_is_named_is_taken(page, name, options, run, monkeypatch,
 
 
 @pytest.mark.parametrize("result", ["training", "embed"])
-def test_tables_of_the_readme_are_those_of_the_results(result, run, capsys):
+def test_tables_of_the_docs_are_those_of_the_results(result, run, capsys):
     assert run("tables.py", "--only", result) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(rows) >= 5 and set(rows) <= set((ROOT / "README.md").read_text("utf-8").splitlines())
+    assert len(rows) >= 5 and set(rows) <= set((ROOT / "docs" / "results.md").read_text("utf-8").splitlines())
 
 
 # --- what they share ---------------------------------------------------------------------------------------------------------

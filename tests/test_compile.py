@@ -28,8 +28,8 @@ def test_attention():
     for lengths in packs():
         offsets = torch.tensor([0, *lengths]).cumsum(0)
         q = torch.randn(sum(lengths), 2, 8).requires_grad_()
-        found, expected = (torch.autograd.grad(how(q, offsets), q)[0] for how in (compiled, loss))
-        torch.testing.assert_close(found, expected)
+        result, expected = (torch.autograd.grad(function(q, offsets), q)[0] for function in (compiled, loss))
+        torch.testing.assert_close(result, expected)
 
 
 def test_sequences_made_and_read_inside():

@@ -1,4 +1,4 @@
-"""A table in memory is fitted, measured and answered for as the Parquet file of it is; what is no table is refused in every public function."""
+"""A table in memory gives the results of its Parquet file; what is no table is refused in every public function."""
 
 from pathlib import Path
 
@@ -25,7 +25,15 @@ DATA = {
     "stars": [i % 3 > 0 for i in range(60)],
 }
 FRAME = pandas.DataFrame(DATA, index=range(60, 0, -1))
-SMALL = {"encoder": "convolution", "width": 8, "layers": 1, "steps": 3, "progress": False, "text": "review", "label": "stars"}  # fmt: skip
+SMALL = {
+    "encoder": "convolution",
+    "width": 8,
+    "layers": 1,
+    "steps": 3,
+    "progress": False,
+    "text": "review",
+    "label": "stars",
+}
 
 
 class Dataset:
@@ -35,7 +43,10 @@ class Dataset:
     features = property(lambda self: {"stars": type("ClassLabel", (), {"names": ["False", "True"]})()})
 
     def __iter__(self):
-        return ({name: int(row) if name == "stars" else row for name, row in zip(DATA, rows, strict=True)} for rows in zip(*DATA.values(), strict=True))  # fmt: skip
+        return (
+            {name: int(row) if name == "stars" else row for name, row in zip(DATA, rows, strict=True)}
+            for rows in zip(*DATA.values(), strict=True)
+        )
 
 
 TABLES = {
@@ -78,8 +89,8 @@ def test_answers_are_in_the_order_of_the_rows(fitted):
     some = FRAME.sample(frac=1, random_state=0)
     expected = list(model.predict(some["review"].tolist()))
     columns = (some, some["review"], pandas.Index(some["review"]), polars.Series(some["review"].tolist()))
-    for given in (*columns, pyarrow.array(some["review"]), some["review"].to_numpy(), tuple(some["review"])):
-        assert list(model.predict(given)) == expected
+    for column in (*columns, pyarrow.array(some["review"]), some["review"].to_numpy(), tuple(some["review"])):
+        assert list(model.predict(column)) == expected
 
 
 def test_parts_may_be_tables(tmp_path):
@@ -92,8 +103,8 @@ def test_parts_may_be_tables(tmp_path):
 
 def test_encoders_are_compared_on_a_table(tmp_path):
     settings = {"steps": 2, "width": 8, "layers": 1, "text": "review", "label": "stars"}
-    found = sightline.compare(FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings)
-    assert [encoder["kind"] for encoder in found["encoders"]] == ["rnn"]
+    result = sightline.compare(FRAME, encoders=("rnn" for _ in range(1)), out=tmp_path / "runs", tell=str, **settings)
+    assert [encoder["kind"] for encoder in result["encoders"]] == ["rnn"]
 
 
 NO_DATA = {
@@ -104,10 +115,13 @@ NO_DATA = {
     "texts": (lambda: ["a", "b"], "table, row 1: expected a dict with a value for each column, got a str"),
     "a column": (lambda: FRAME["review"], "table, row 1: expected a dict"),
     "splits": (lambda: {"train": FRAME, "test": FRAME}, r"got several: train, test; give one, as in data\['train'\]"),
-    "one record": (lambda: {"review": "good", "stars": "1"}, "column 'review': expected an iterable of values, got one text"),
+    "one record": (
+        lambda: {"review": "good", "stars": "1"},
+        "column 'review': expected an iterable of values, got one text",
+    ),
     "no rows": (lambda: FRAME[:0], "table: expected at least one record"),
     "two of one name": (lambda: FRAME.rename(columns={"id": "review"}), "two of the name 'review'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", NO_DATA)
@@ -128,8 +142,11 @@ NO_RECORDS = {
     "a grid": (lambda: np.array([["a"], ["b"]]), r"got an array \[2, 1\]; give one column of it"),
     "one record": (lambda: {"review": "a"}, "got one dict; put it in a list"),
     "a number": (lambda: 3, "got an int; put it in a list"),
-    "a value that is missing": (lambda: FRAME["review"].where(FRAME["id"] > 1), "predict:1: expected a value in column 'review', got none"),
-}  # fmt: skip
+    "a value that is missing": (
+        lambda: FRAME["review"].where(FRAME["id"] > 1),
+        "predict:1: expected a value in column 'review', got none",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", NO_RECORDS)
@@ -141,7 +158,9 @@ def test_what_are_no_records(case, fitted):
 
 def test_ids_and_vectors_come_in_any_list_and_in_no_table():
     encoder = build("convolution", vocabulary=9, width=8, layers=1)
-    model = BertModel(BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).eval()  # fmt: skip
+    model = BertModel(
+        BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    ).eval()
     ids = [[1, 2, 3], [4, 5]]
     expected = run(model, ids).values, influence(encoder, ids).profile.total
     for column in (pandas.Series(ids, index=[7, 0]), polars.Series(ids), pyarrow.array(ids), iter(ids)):
@@ -155,7 +174,11 @@ def test_ids_and_vectors_come_in_any_list_and_in_no_table():
 
 
 def test_other_functions_that_take_lists():
-    ids = Tokenizer.train("words", pandas.Series(["a b a", "b b"], index=[4, 2])).encode(pandas.Series(["a b"], index=[7])).ids  # fmt: skip
+    ids = (
+        Tokenizer.train("words", pandas.Series(["a b a", "b b"], index=[4, 2]))
+        .encode(pandas.Series(["a b"], index=[7]))
+        .ids
+    )
     assert len(ids.values) == 2
     assert len(sightline.Sequences.from_list(torch.arange(3)[:i] for i in range(3))) == 3
     for use, expected in {

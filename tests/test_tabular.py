@@ -37,17 +37,23 @@ class Data:
 TABLES = {
     "pandas": lambda: pandas.DataFrame(DATA, index=[2, 0, 7]),
     "pandas, of Arrow": lambda: pandas.DataFrame(DATA).convert_dtypes(dtype_backend="pyarrow"),
-    "pandas, as it reads Parquet": lambda: pandas.DataFrame({**DATA, "words": [np.array(w, object) for w in DATA["words"]]}),
+    "pandas, as it reads Parquet": lambda: pandas.DataFrame(
+        {**DATA, "words": [np.array(w, object) for w in DATA["words"]]}
+    ),
     "polars": lambda: polars.DataFrame(DATA),
     "polars, lazy": lambda: polars.LazyFrame(DATA),
     "Arrow": lambda: pyarrow.table(DATA),
     "a batch": lambda: pyarrow.table(DATA).to_batches()[0],
     "batches": lambda: pyarrow.table(DATA).to_reader(1),
     "a dict": lambda: DATA,
-    "a dict of columns of all kinds": lambda: {"id": np.array([3, 1, 2]), "text": pandas.Series(DATA["text"], index=[5, 6, 5]), "words": pyarrow.array(DATA["words"])},
+    "a dict of columns of all kinds": lambda: {
+        "id": np.array([3, 1, 2]),
+        "text": pandas.Series(DATA["text"], index=[5, 6, 5]),
+        "words": pyarrow.array(DATA["words"]),
+    },
     "lent": Lent,
     "a data set": Data,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", TABLES)
@@ -73,15 +79,31 @@ def test_rows_of_other_kinds():
 
 
 BAD_TABLES = {
-    "two of one name": (lambda: pandas.DataFrame([["a", "b"]], columns=["text", "text"]), ValueError, "two of the name 'text'"),
+    "two of one name": (
+        lambda: pandas.DataFrame([["a", "b"]], columns=["text", "text"]),
+        ValueError,
+        "two of the name 'text'",
+    ),
     "Arrow, two of one name": (lambda: pyarrow.table([[1], [2]], names=["a", "a"]), ValueError, "two of the name 'a'"),
     "names that read alike": (lambda: {1: ["a"], "1": ["b"]}, ValueError, "two of the name '1'"),
     "unequal columns": (lambda: {"a": [1], "b": [1, 2]}, ValueError, "got 1 values in 'a' and 2 in 'b'"),
-    "splits": (lambda: {"train": Data(), "test": Data()}, TypeError, r"got several: train, test; give one, as in data\['train'\]"),
-    "one record": (lambda: {"text": "abc", "label": 1}, TypeError, "fit, column 'text': expected an iterable of values, got one text"),
-    "a list of texts": (lambda: ["a"], TypeError, "fit, row 1: expected a dict with a value for each column, got a str"),
+    "splits": (
+        lambda: {"train": Data(), "test": Data()},
+        TypeError,
+        r"got several: train, test; give one, as in data\['train'\]",
+    ),
+    "one record": (
+        lambda: {"text": "abc", "label": 1},
+        TypeError,
+        "fit, column 'text': expected an iterable of values, got one text",
+    ),
+    "a list of texts": (
+        lambda: ["a"],
+        TypeError,
+        "fit, row 1: expected a dict with a value for each column, got a str",
+    ),
     "a set of columns": (lambda: {"text": {"a", "b"}}, TypeError, "got a set, which has no order"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
@@ -136,8 +158,11 @@ NO_COLUMNS = {
     "no dimension": (lambda: np.array("a"), "got a numpy ndarray; put it in a list"),
     "number": (lambda: 3, "got an int; put it in a list"),
     "none": (lambda: None, "got a NoneType; put it in a list"),
-    "other columns": (lambda: polars.DataFrame({"x": [1]}), r"got a polars DataFrame with the columns x; .*table\['x'\]"),
-}  # fmt: skip
+    "other columns": (
+        lambda: polars.DataFrame({"x": [1]}),
+        r"got a polars DataFrame with the columns x; .*table\['x'\]",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", NO_COLUMNS)

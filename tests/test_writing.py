@@ -29,7 +29,7 @@ with locked(__import__("pathlib").Path(sys.argv[1])):
 """
 
 
-def said(call) -> str:
+def message_of(call) -> str:
     with pytest.raises(ValueError) as error:
         call()
     assert "\n" not in str(error.value)
@@ -42,8 +42,10 @@ def take(folder):
 
 
 @contextmanager
-def holder(folder, how="plain"):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder), how], stdout=subprocess.PIPE, text=True) as process:
+def holder(folder, mode="plain"):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), mode], stdout=subprocess.PIPE, text=True
+    ) as process:
         process.child = int(process.stdout.readline())
         try:
             yield process
@@ -51,13 +53,13 @@ def holder(folder, how="plain"):
             process.kill()
 
 
-# --- the lock -----------------------------------------------------------------------------------------------------------
+# --- the lock ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path):
     folder = tmp_path / "run"
     with holder(folder) as first:
-        message = said(lambda: take(folder))
+        message = message_of(lambda: take(folder))
         assert re.fullmatch(
             rf"{folder}: expected a folder that no other run uses, got one in use by process {first.pid} since "
             r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait until it ends, or name another folder",
@@ -65,7 +67,7 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path):
         )
         link = tmp_path / "link"
         link.symlink_to(folder)
-        assert f"in use by process {first.pid}" in said(lambda: take(link))  # by whatever name
+        assert f"in use by process {first.pid}" in message_of(lambda: take(link))  # by whatever name
         first.send_signal(signal.SIGKILL)
         first.wait()
         assert take(folder) == [files.LOCK]
@@ -107,7 +109,7 @@ def test_threads_exclude_each_other_and_one_process_locks_again_and_again(tmp_pa
     assert max(most) == 1 and refused
     assert take(tmp_path) == [files.LOCK] and take(tmp_path) == [files.LOCK]
     with files.locked(tmp_path):
-        assert "in use by this process" in said(lambda: take(tmp_path))
+        assert "in use by this process" in message_of(lambda: take(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -133,19 +135,19 @@ def test_a_lock_that_leads_elsewhere_is_not_written(tmp_path):
     run.mkdir()
     lock = run / files.LOCK
     lock.symlink_to(precious)
-    assert said(lambda: take(run)) == f"{lock}: expected a plain file, got a link; remove it"
+    assert message_of(lambda: take(run)) == f"{lock}: expected a plain file, got a link; remove it"
     lock.unlink()
     lock.symlink_to(tmp_path / "nowhere")
-    assert "got a link; remove it" in said(lambda: take(run))
+    assert "got a link; remove it" in message_of(lambda: take(run))
     lock.unlink()
     os.link(precious, lock)
-    assert said(lambda: take(run)) == f"{lock}: expected a lock of sightline, got another file; remove it"
+    assert message_of(lambda: take(run)) == f"{lock}: expected a lock of sightline, got another file; remove it"
     lock.unlink()
     os.mkfifo(lock)
-    assert "got another file; remove it" in said(lambda: take(run))
+    assert "got another file; remove it" in message_of(lambda: take(run))
     lock.unlink()
     lock.mkdir()
-    assert said(lambda: take(run)).startswith(f"{lock}: expected to write it, got: Is a directory; ")
+    assert message_of(lambda: take(run)).startswith(f"{lock}: expected to write it, got: Is a directory; ")
     assert precious.read_text() == "mine" and not (tmp_path / "nowhere").exists()
 
 
@@ -161,11 +163,13 @@ def test_file_systems_without_locks_and_that_are_read_only(tmp_path, monkeypatch
         take(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fails(errno.EROFS))
-        message = f"{tmp_path / files.LOCK}: expected to write it, got: Read-only file system; what was there before is whole; "
-        assert said(lambda: take(tmp_path)) == message + "name a place that can be written to"
+        assert message_of(lambda: take(tmp_path)) == (
+            f"{tmp_path / files.LOCK}: expected to write it, got: Read-only file system; "
+            "what was there before is whole; name a place that can be written to"
+        )
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def replaced(path, content):
@@ -233,7 +237,7 @@ def test_what_is_planted_is_replaced_and_never_written_through(tmp_path, plant, 
 def test_a_folder_in_the_place_of_a_file(tmp_path):
     (tmp_path / "a.json").mkdir()
     for writer in WRITERS.values():
-        message = said(lambda writer=writer: writer(tmp_path / "a.json", b"ours"))
+        message = message_of(lambda writer=writer: writer(tmp_path / "a.json", b"ours"))
         assert message.startswith(str(tmp_path)) and "older" in message  # "a folder", "move that folder away"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -263,7 +267,7 @@ def test_after_an_error_nothing_has_changed(tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
     try:
-        messages = [said(lambda w=w: w(path, b"x" * 200)) for w in WRITERS.values()]
+        messages = [message_of(lambda w=w: w(path, b"x" * 200)) for w in WRITERS.values()]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert all("got: File too large; " in m and m.endswith("make room and try again") for m in messages)
@@ -275,18 +279,18 @@ def test_after_an_error_nothing_has_changed(tmp_path):
 def test_a_path_that_the_user_named_may_be_a_link_or_a_pipe(tmp_path):
     (tmp_path / "link").symlink_to("real")
     os.mkfifo(tmp_path / "pipe")
-    got = []
-    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_bytes()))
+    actual = []
+    reader = threading.Thread(target=lambda: actual.append((tmp_path / "pipe").read_bytes()))
     reader.start()
     for name in ("link", "pipe"):
         with files.replacing(tmp_path / name, named=True) as file:
             file.write(b"ours")
     reader.join()
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == got[0] == b"ours"
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == actual[0] == b"ours"
     mode = (tmp_path / "real").stat().st_mode & 0o777
     os.umask(umask := os.umask(0))
     assert mode == 0o666 & ~umask
-    assert "got a folder; name a file in it" in said(lambda: files.replacing(tmp_path, named=True).__enter__())
+    assert "got a folder; name a file in it" in message_of(lambda: files.replacing(tmp_path, named=True).__enter__())
 
 
 def test_a_folder_inside_another_is_none_that_a_link_leads_to(tmp_path):
@@ -294,7 +298,9 @@ def test_a_folder_inside_another_is_none_that_a_link_leads_to(tmp_path):
     (tmp_path / "run").symlink_to("outside")  # the user named it
     (tmp_path / "outside" / "sub").symlink_to(tmp_path)
     for folder in ("sub", "sub/deeper"):
-        message = said(lambda folder=folder: files.make_folder(tmp_path / "run" / folder, inside=tmp_path / "run"))
+        message = message_of(
+            lambda folder=folder: files.make_folder(tmp_path / "run" / folder, inside=tmp_path / "run")
+        )
         assert message.startswith(f"{tmp_path / 'run' / 'sub'}: expected a folder, got a link, which leads out of")
     files.make_folder(tmp_path / "run" / "a" / "b", inside=tmp_path / "run")
     assert (tmp_path / "outside" / "a" / "b").is_dir()
@@ -310,7 +316,7 @@ def test_what_a_kill_left_is_swept_and_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.partial", "precious"]
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.timeout(20)
@@ -330,10 +336,10 @@ def test_what_is_no_json_is_said_in_a_sentence(tmp_path):
     for content, sentence in contents.items():
         path.write_bytes(content)
         most = 50 if b"[1]" in content else files.MOST_JSON
-        message = said(lambda most=most: files.read_json(path, most))
+        message = message_of(lambda most=most: files.read_json(path, most))
         assert message.startswith(f"{path}: ") and sentence in message
     path.unlink()
     os.mkfifo(path)
-    assert "got a folder, pipe or device" in said(lambda: files.read_json(path))
-    assert "got: Is a directory" in said(lambda: files.read_json(tmp_path))
-    assert "expected at most 1,000 bytes" in said(lambda: files.read_bytes("/proc/cpuinfo", 1000))
+    assert "got a folder, pipe or device" in message_of(lambda: files.read_json(path))
+    assert "got: Is a directory" in message_of(lambda: files.read_json(tmp_path))
+    assert "expected at most 1,000 bytes" in message_of(lambda: files.read_bytes("/proc/cpuinfo", 1000))

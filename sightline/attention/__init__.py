@@ -1,4 +1,7 @@
-"""Attention over packed sequences: one function, one definition (reference.py), other ways to compute the same."""
+"""Attention over packed sequences: one function (operator.py), one definition (reference.py), and fast backends.
+
+Begin with reference.py, then operator.py; `Request` is what a backend and a watcher receive.
+"""
 
 from sightline.attention.operator import Attended, attention, watching
 from sightline.attention.origin import Origin

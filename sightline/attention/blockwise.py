@@ -1,14 +1,14 @@
-"""Attention by tiles of scores, in plain PyTorch: on any device, for what the fast kernels refuse (dropout, float32 on a GPU).
+"""Attention by tiles of scores, in plain PyTorch, on any device: for what the fast kernels refuse.
 
-A block of queries meets its keys tile by tile. Whenever a larger score m appears, the sums made so far are rescaled, so
-that one tile of scores is all that is ever held, and the result is exact:
+A block of queries meets its keys tile by tile. When a larger score m appears, the sums so far are rescaled, so that
+only one tile of scores is in memory, and the result is exact:
 
     m' = max(m, max_j s_ij)
     l' = l exp(m - m') + sum_j exp(s_ij - m')           in the end lse = m + log l
     o' = o exp(m - m') + sum_j exp(s_ij - m') v_j       in the end out = o / l
 
-The way back makes each tile's weights again, from lse. Sums run in float32 or wider, whatever the input. Softcap and bias
-are applied to the tile; a bias is read where it lies and never copied whole.
+Backward computes each tile's weights again, from lse. Sums run in float32 or wider, whatever the input. Softcap and
+bias are applied to the tile; a bias is read in place and never copied whole.
 Source: Milakov & Gimelshein 2018 (the rescaling); Dao et al. 2022, algorithms 1 and 4 (forward and backward).
 """
 
@@ -30,8 +30,7 @@ def refuses(request: Request) -> str | None:
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**62, (), device="cpu")) if request.dropout else 0
-    rest = request._replace(q=None, k=None, v=None, bias=None)
-    return Attend.apply(*_tensors(request), rest, seed)
+    return Attend.apply(*_tensors(request), request.without_tensors(), seed)
 
 
 def _tensors(request: Request) -> tuple:
@@ -39,12 +38,12 @@ def _tensors(request: Request) -> tuple:
 
 
 class Attend(torch.autograd.Function):
-    """The loop over strips and tiles, and back. Gradients flow through out and lse; there is no double backward."""
+    """The loop over strips and tiles, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
     def forward(ctx, q, k, v, bias, rest: Request, seed: int):
         ctx.set_materialize_grads(False)
-        ctx.how = rest, seed
+        ctx.rest, ctx.seed = rest, seed
         request = rest._replace(q=q, k=k, v=v, bias=bias)
         out = q.new_zeros(*q.shape[:2], v.shape[2])
         lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.promote_types(q.dtype, torch.float32))
@@ -54,23 +53,20 @@ class Attend(torch.autograd.Function):
                 o, l = _mix(request, strip, dice)
                 strip.queries(out).copy_(o)
                 strip.queries(lse).copy_(l)
-        ctx.failed = exact.failed(out, lse, request, bias)
-        if ctx.failed is not None:
-            out, lse = exact.attend(out, lse, ctx.failed, request, seed)
+        out, lse, ctx.failed = exact.checked(out, lse, request, seed=seed)
         ctx.save_for_backward(q, k, v, bias, out, lse)
         return out, lse
 
     @once
     def backward(ctx, grad_out, grad_lse):
         *tensors, out, lse = ctx.saved_tensors
-        rest, seed = ctx.how
-        request = rest._replace(**dict(zip(("q", "k", "v", "bias"), tensors, strict=True)))
+        seed, request = ctx.seed, ctx.rest._replace(**dict(zip(("q", "k", "v", "bias"), tensors, strict=True)))
         grads = derive(grad_out, grad_lse, out, lse, request, ctx.needs_input_grad[3], seed)
-        return *exact.mended(grads, ctx.failed, lse, grad_out, grad_lse, request, seed), None, None
+        return *exact.corrected(grads, ctx.failed, lse, grad_out, grad_lse, request, seed), None, None
 
 
 def derive(grad_out, grad_lse, out, lse, request: Request, biased: bool = False, seed: int = 0):
-    """The gradients of q, k, v and (if `biased`) bias, whichever backend made out and lse; a gradient of None is zero."""
+    """The gradients of q, k, v and (if `biased`) bias, for out and lse of any backend; a gradient of None is zero."""
     q, k, v, bias = _tensors(request)
     dq = torch.zeros_like(q, memory_format=torch.contiguous_format)
     sums = (k, v, bias) if biased else (k, v)
@@ -97,7 +93,7 @@ def _mix(request: Request, strip: Strip, dice):
     for tile in strip.tiles:
         scores, _ = _scores(qs, request, strip, tile)
         higher = torch.maximum(peak, scores.amax(-1, keepdim=True))
-        base = higher.masked_fill(higher == -torch.inf, 0)  # nothing seen yet: -inf less -inf would be NaN
+        base = higher.masked_fill(higher == -torch.inf, 0)  # no key seen yet: -inf - -inf is NaN
         weights, shrink = (scores - base).exp_(), (peak - base).exp_()
         total = total * shrink + weights.sum(-1, keepdim=True)
         if request.dropout:
@@ -109,11 +105,12 @@ def _mix(request: Request, strip: Strip, dice):
 
 
 def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, db: Tensor | None = None):
-    """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values; that of
-    bias is added to `db` [count or 1, H or 1, queries, m].
+    """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values;
+    that of bias is added to `db` [count or 1, H or 1, queries, m].
 
     With w the weights, z the dropout's 0 or 1 / (1 - p) and t the tanh of a softcap:  dv = (w z)^T grad,
-    ds = w (z (grad v^T) - sum(grad out) + grad_lse) = dbias,  and with ds (1 - t^2) for ds:  dq = scale ds k,  dk = scale ds^T q.
+    ds = w (z (grad v^T) - sum(grad out) + grad_lse) = dbias,  and with ds (1 - t^2) for ds:  dq = scale ds k,
+    dk = scale ds^T q.
     """
     q, k, v, *_ = request
     groups, wide = k.shape[1], lse.dtype
@@ -148,7 +145,7 @@ def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, d
 
 
 def _scores(qs: Tensor, request: Request, strip: Strip, tile: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Scores [count, G, H / G * queries, keys] of scaled queries, -inf where hidden; and the tanh of a softcap, likewise."""
+    """Scores [count, G, H / G * queries, keys] of scaled queries, -inf where hidden; and the tanh of a softcap."""
     pattern, softcap, bias = request.pattern, request.softcap, request.bias
     scores, tanh = qs @ strip.keys(request.k, tile).to(qs.dtype).mT, None
     if softcap is not None:
@@ -167,7 +164,7 @@ def _scores(qs: Tensor, request: Request, strip: Strip, tile: tuple[int, int]) -
 
 
 def _grouped(t: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
-    """[count, H, queries, D] -> [count, G, H / G * queries, D]: all queries that share a key head stand together."""
+    """[count, H, queries, D] -> [count, G, H / G * queries, D]: queries that share a key head side by side."""
     return t.to(dtype).unflatten(1, (groups, -1)).flatten(2, 3)
 
 

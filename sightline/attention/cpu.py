@@ -1,8 +1,7 @@
-"""Attention on the CPU: PyTorch's own flash kernel, called once for many sequences at a time, on views where it can.
+"""Attention on the CPU: PyTorch's own flash kernel, called once for many sequences at a time, mostly without copies.
 
-The kernel takes dense rectangles [count, queries, keys]; `rectangles.py` decides which, and what touches tensors is a loop over
-them. A bias is handed to the kernel as views too, which is why it may not be learned: the kernel has no gradient for it.
-Memory is linear in the rows.
+The kernel takes dense rectangles [count, queries, keys]; `rectangles.py` plans them, and this file loops over the plan.
+A bias may not be learned, since the kernel has no gradient for it. Memory is linear in the rows.
 
 The kernel: `aten::_scaled_dot_product_flash_attention_for_cpu`. Source: Dao et al. 2022, algorithm 1.
 """
@@ -19,15 +18,14 @@ from sightline.attention import exact
 from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
-from sightline.attention.request import Request, positive_scale
+from sightline.attention.request import Request, positive_scale, refusal
 from sightline.attention.single_backward import once
 
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-SMALL = (
-    2**-11
-)  # a score, times eps, below which the kernel's exponential for 16 bits errs by more (2^-14) than the bits do
-# older kernels want k as wide as q
+# Below this, a score times eps is less than the kernel's exponential errs in 16 bits (2^-14).
+SMALL = 2**-11
+# Older kernels need as many key heads as query heads.
 GROUPED = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
 
 
@@ -35,13 +33,9 @@ def refuses(request: Request) -> str | None:
     q, bias = request.q, request.bias
     if q.device.type != "cpu":
         return f"cpu: expected tensors on the CPU, got {q.device}; move them, or leave the backend to be chosen"
-    if request.dropout:
-        return "cpu: has no dropout on weights; set dropout=0, or use backend='blockwise'"
-    if request.softcap is not None:
-        return "cpu: has no softcap; leave it out, or use backend='blockwise'"
     if bias is not None and bias.requires_grad and torch.is_grad_enabled():
         return "cpu: has no gradient of bias; detach it, or use backend='blockwise'"
-    return None
+    return refusal("cpu", request, "dropout", "softcap")
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
@@ -54,80 +48,82 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     if width != q.shape[2]:  # the kernel wants one width; columns of zeros change nothing
         widest = max(width, q.shape[2])
         q, k, v = (pad(t, (0, widest - t.shape[2])) for t in (q, k, v))
-    q, k, v = map(_in_a_row, (q, k, v))
+    q, k, v = map(_contiguous_heads, (q, k, v))
     if not GROUPED and q.shape[1] != k.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    rest = request._replace(q=None, k=None, v=None, bias=None, sink=None, scale=scale)
+    rest = request.without_tensors()._replace(scale=scale)
     out, lse = Attend.apply(q, k, v, bias, rectangles, rest)
     return out[..., :width].to(dtype), lse
 
 
 class Attend(torch.autograd.Function):
-    """The loop over a plan, and back. Gradients flow through out and lse; there is no double backward."""
+    """The loop over a plan, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
     def forward(ctx, q, k, v, bias, plan: Plan, rest: Request):
         ctx.set_materialize_grads(False)
-        ctx.plan, ctx.rest, ctx.how = plan, rest, (rest.pattern, rest.scale)
+        ctx.plan, ctx.rest, options = plan, rest, (rest.pattern, rest.scale)
         stage = []
-        if len(plan.direct) == 1 and not (plan.staged or plan.blind):  # one dense array: nothing to put together
+        if len(plan.direct) == 1 and not (plan.staged or plan.blind):  # one dense array
             out, lse = (
                 t.transpose(1, 2).flatten(0, 1)
-                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], bias, *ctx.how)
+                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], bias, *options)
             )
         else:
             out = q.new_empty(q.shape)
             lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
             if plan.blind:
                 out.zero_(), lse.fill_(-torch.inf)
-            _compute_into(out, lse, q, k, v, plan.direct, bias, *ctx.how)
+            _compute_into(out, lse, q, k, v, plan.direct, bias, *options)
             if plan.staged:
                 stage = [t.index_select(0, plan.source) for t in (q, k, v)]
                 stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
-                _compute_into(*stage[3:], *stage[:3], plan.staged, None, *ctx.how)
+                _compute_into(*stage[3:], *stage[:3], plan.staged, None, *options)
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
-        # Zeros are the kernel's answer where few scores are all NaN or -inf.
-        ctx.failed = exact.failed(out, lse, rest, bias, zeros=True)
-        if ctx.failed is not None:
-            out, lse = exact.attend(out, lse, ctx.failed, rest._replace(q=q, k=k, v=v, bias=bias))
+        # Where all of a few scores are NaN or -inf, the kernel returns zeros.
+        request = rest._replace(q=q, k=k, v=v, bias=bias)
+        out, lse, ctx.failed = exact.checked(out, lse, request, zeros=True)
         ctx.save_for_backward(q, k, v, bias, out, lse, *stage)
         return out, lse
 
     @once
     def backward(ctx, grad_out, grad_lse):
         q, k, v, bias, out, lse, *stage = ctx.saved_tensors
-        grads = _gradients(ctx.plan, ctx.how, grad_out, grad_lse, q, k, v, bias, out, lse, *stage)
+        options = ctx.rest.pattern, ctx.rest.scale
+        grads = _gradients(ctx.plan, options, grad_out, grad_lse, q, k, v, bias, out, lse, *stage)
         request = ctx.rest._replace(q=q, k=k, v=v, bias=bias)
-        grads = exact.mended([*grads, None], ctx.failed, lse, grad_out, grad_lse, request)
+        grads = exact.corrected([*grads, None], ctx.failed, lse, grad_out, grad_lse, request)
         return *grads, None, None
 
 
-def _gradients(plan: Plan, how, grad_out, grad_lse, q, k, v, bias, out, lse, *stage) -> list[Tensor]:
+def _gradients(plan: Plan, options, grad_out, grad_lse, q, k, v, bias, out, lse, *stage) -> list[Tensor]:
     """The gradients of q, k and v, by the kernel."""
-    grad_out = torch.zeros_like(out) if grad_out is None else _in_a_row(grad_out)
+    grad_out = torch.zeros_like(out) if grad_out is None else _contiguous_heads(grad_out)
     if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
         operands = map(_rows, (grad_out, q, k, v, out, lse))
-        grads = _derive(*operands, plan.direct[0], bias, *how)
+        grads = _derive(*operands, plan.direct[0], bias, *options)
         return [g.transpose(1, 2).flatten(0, 1) for g in grads]
     sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
     grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
     for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
         grad.zero_()
-    _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *how)
+    _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *options)
     if plan.staged:
-        given = [
+        upstream = [
             g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
             for g in (grad_out, grad_lse)
         ]
         staged = [torch.empty_like(t) for t in stage[:3]]
-        _derive_into(staged, *given, *stage, plan.staged, False, None, *how)
+        _derive_into(staged, *upstream, *stage, plan.staged, False, None, *options)
         grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
     return [g.to(q.dtype) for g in grads]
 
 
-def _in_a_row(t: Tensor) -> Tensor:
-    """t with each head's numbers side by side and rows that do not overlap: the kernel takes the one for granted and would read
-    beyond them, and refuses the other for 16 bits."""
+def _contiguous_heads(t: Tensor) -> Tensor:
+    """t with each head's numbers side by side and rows that do not overlap.
+
+    The kernel would read out of bounds without the first, and in 16 bits refuses without the second.
+    """
     return t if t.stride(-1) == 1 and t.stride(0) >= t.shape[2] else t.contiguous()
 
 
@@ -154,15 +150,15 @@ def _mask(r: Rectangle, bias: Tensor | None, pattern: Pattern, dtype: torch.dtyp
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
     if bias is None:
         return mask
-    its_bias = bias if len(bias) == 1 else bias[r.sequence : r.sequence + r.count]
-    its_bias = its_bias[:, :, r.i : r.i + r.queries, r.j : r.j + r.keys]
-    if its_bias.dtype != dtype:  # the kernel takes float32 besides, but would misread it beside float64
-        its_bias = its_bias.to(torch.promote_types(dtype, torch.float32))
+    own_bias = bias if len(bias) == 1 else bias[r.sequence : r.sequence + r.count]
+    own_bias = own_bias[:, :, r.i : r.i + r.queries, r.j : r.j + r.keys]
+    if own_bias.dtype != dtype:  # the kernel would misread float32 beside float64
+        own_bias = own_bias.to(torch.promote_types(dtype, torch.float32))
     if r.mask == "band":  # a hidden number may be NaN
-        return its_bias.masked_fill(~seen, -torch.inf)
+        return own_bias.masked_fill(~seen, -torch.inf)
     if mask is not None:
-        return its_bias + mask
-    return its_bias.contiguous() if its_bias.stride(3) > 1 else its_bias
+        return own_bias + mask
+    return own_bias.contiguous() if own_bias.stride(3) > 1 else own_bias
 
 
 def _compute(q, k, v, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
@@ -188,15 +184,15 @@ def _compute_into(out, lse, q, k, v, rectangles, bias, pattern, scale):
 
 def _derive(grad, q, k, v, out, lse, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
     q, lse, causal = q(r), lse(r), r.mask == "causal"
-    if bias is not None:  # back to what the kernel said
+    if bias is not None:  # as the kernel returned it
         lse = lse.masked_fill(lse == -torch.inf, 0)
     operands = (grad(r), q, k(r, True), v(r, True), out(r), lse)
     return kernel_backward(*operands, 0.0, causal, attn_mask=_mask(r, bias, pattern, q.dtype), scale=scale)
 
 
 def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, bias, pattern, scale):
-    """With ds = w * (grad . v - sum(grad * out) + grad_lse): an extra column that is 0 in v, 1 in grad and -grad_lse in
-    out adds just the last term, so that the kernel need not know of it."""
+    """ds = w * (grad . v - sum(grad * out) + grad_lse): the kernel lacks the last term, which is added by a column that
+    is 0 in v, 1 in grad and -grad_lse in out."""
     width = q.shape[2]
     if grad_lse is not None:
         q, k, v, out, grad = (pad(t, (0, 1)) for t in (q, k, v, out, grad))

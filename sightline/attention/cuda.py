@@ -1,8 +1,8 @@
-"""Attention on an NVIDIA GPU: PyTorch's own flash kernels for packed sequences, those under `torch.nn.attention.varlen`.
+"""Attention on an NVIDIA GPU: PyTorch's flash kernels for packed sequences, those of `torch.nn.attention.varlen`.
 
-The kernels take the pack as it lies, with the offsets on the device, and place the last query at the last key, as we do.
-They are called below `varlen_attn`, whose gradient leaves lse out; here it has one. What they refuse (other dtypes, wide
-heads, dropout, softcap, bias) is refused here with a sentence, and the backend `blockwise` comes next.
+The kernels read the pack in place, with the offsets on the device, and put the last query at the last key, as we do.
+They are called directly, since `varlen_attn` has no gradient through lse. What they lack (other dtypes, wide heads,
+dropout, softcap, bias) is refused here with a sentence, and the backend `blockwise` is tried next.
 Source: Dao 2023, FlashAttention-2.
 """
 
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from sightline.attention import blockwise
 from sightline.attention.pattern import Pattern
-from sightline.attention.request import Request, positive_scale
+from sightline.attention.request import Request, positive_scale, refusal
 from sightline.attention.single_backward import once
 from sightline.sequences import Layout
 
@@ -44,13 +44,7 @@ def refuses(request: Request) -> str | None:
         return f"cuda: expected heads no wider than {WIDEST}, got {width}; use more heads, or backend='blockwise'"
     if abs(request.scale) > STEEPEST:
         return f"cuda: expected a scale from -{STEEPEST} to {STEEPEST}, got {request.scale}; use backend='blockwise'"
-    if request.dropout:
-        return "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"
-    if request.softcap is not None:
-        return "cuda: has no softcap; leave it out, or use backend='blockwise'"
-    if request.bias is not None:
-        return "cuda: has no bias; leave it out, or use backend='blockwise'"
-    return None
+    return refusal("cuda", request, "dropout", "softcap", "bias")
 
 
 def attend(request: Request) -> tuple[Tensor, Tensor]:
@@ -64,9 +58,9 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
 
 
 def _loadable(t: Tensor, width: int) -> Tensor:
-    """t with columns of zeros up to the width, which change nothing, and with each head at a multiple of 16 bytes.
+    """t with columns of zeros up to the width, which change nothing, and each head at a multiple of 16 bytes.
 
-    The kernel does not check: it would stop the device. A copy is made only where needed.
+    The kernel does not check this, and would crash the device. Copies only where needed.
     """
     if t.shape[2] < width:
         return pad(t, (0, width - t.shape[2]))
@@ -82,7 +76,7 @@ def _bounds(layout: Layout, device: torch.device) -> Tensor:
 
 
 def _arguments(q: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern) -> tuple[tuple, dict]:
-    """What the kernels want to know: (offsets, key offsets, longest, longest keys), and the window."""
+    """The kernels' arguments after q, k and v, and the window."""
     bounds, key_bounds = (o.cached(_bounds, q.device) for o in (layout, key_layout))
     longest = layout.longest
     # A side without limit becomes `most_keys` where the other has one. With more queries than keys that hides keys from
@@ -96,13 +90,13 @@ def _arguments(q: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern) 
 
 
 class Attend(torch.autograd.Function):
-    """One call for the whole pack, and one back. Gradients flow through out and lse; there is no double backward."""
+    """One call for the whole pack, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
     def forward(ctx, q, k, v, layout: Layout, key_layout: Layout, pattern: Pattern, scale: float):
         ctx.set_materialize_grads(False)
         ctx.request = layout, key_layout, pattern, scale
-        if len(q) == 0 or len(k) == 0:  # nobody sees anything; the kernel cannot be launched for nobody
+        if len(q) == 0 or len(k) == 0:  # the kernel cannot be launched without rows
             out = torch.zeros_like(q, memory_format=torch.contiguous_format)
             lse = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)
             ctx.save_for_backward(q, k, v, out, lse.T)
@@ -111,7 +105,7 @@ class Attend(torch.autograd.Function):
         out, level, *_ = kernel(q, k, v, *numbers, False, scale=scale, **window)
         ctx.save_for_backward(q, k, v, out, level)
         lse = level.T.clone(memory_format=torch.contiguous_format)  # level [H, T] is the kernel's own
-        if key_layout is not layout:  # it says +inf where nothing is seen
+        if key_layout is not layout:  # it returns +inf for a query that sees no key
             lse = lse.masked_fill_(lse.isinf(), -torch.inf)
         return out, lse
 
@@ -137,8 +131,8 @@ class Attend(torch.autograd.Function):
 
 
 def _with_lse(q, k, v, out, grad_out, grad_lse):
-    """With ds = w (grad . v - sum(grad out) + grad_lse): columns that are 0 in v, 1 in grad and hold -grad_lse in out add just
-    the last term, so that the kernel need not know of it. Two columns hold it, a number and what its rounding left."""
+    """ds = w (grad . v - sum(grad out) + grad_lse): the kernel lacks the last term, which is added by columns that are
+    0 in v, 1 in grad and hold -grad_lse in out: one the rounded number, one the rest."""
     q, k, v, out, grad_out = (pad(t, (0, STEP)) for t in (q, k, v, out, grad_out))
     coarse = grad_lse.to(out.dtype)
     out[..., -1], out[..., -2] = -coarse, coarse.to(grad_lse.dtype) - grad_lse

@@ -1,8 +1,9 @@
-"""The exact slow way for what a fast way computes wrong: hidden numbers that are NaN or infinite, and scores too large for it.
+"""Computes exactly, and slowly, the sequences that a fast backend computes wrong.
 
-A fast way multiplies what is hidden by 0, which makes NaN of NaN and of infinity, and it begins its way back from a rounded lse,
-which moves a weight by as much as lse was rounded. So each looks at what it made, which costs little, and where that shows such a
-number its whole sequence is computed here: in float64, tile by tile, with products that leave out what is hidden.
+A fast backend multiplies what is hidden by 0, which makes NaN of NaN and of infinity, and its backward pass begins with
+a rounded lse, which changes a weight by as much as lse was rounded. So each backend inspects its own results, at little
+cost. A sequence whose results show such a number is computed here: in float64, tile by tile, with products that leave
+out what is hidden.
 """
 
 from __future__ import annotations
@@ -14,24 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from sightline.attention.masked_products import weighted_sum
 from sightline.attention.reference import visible
 from sightline.attention.request import Request
-from sightline.attention.seen import weighted_sum
 from sightline.attention.strips import Strip, dropout_mask, plan
 
 LARGEST = torch.finfo(torch.float64).max
 
 
-# --- where it is needed: bool [S], or None for nowhere ------------------------------------------------------------------
+# --- which sequences need it: bool [S], or None for none ------------------------------------------------------------
 
 
-def failed(
-    out: Tensor, lse: Tensor, request: Request, bias: Tensor | None = None, zeros: bool = False
-) -> Tensor | None:
-    """The sequences in whose out or lse NaN or an overflow shows; `zeros`: a row of zeros with lse = 0 shows one too.
-
-    Of the request only the offsets and the pattern are looked at.
-    """
+def failed(out: Tensor, lse: Tensor, request: Request, zeros: bool = False) -> Tensor | None:
+    """The sequences with NaN or an overflow in out or lse; with `zeros`, a row of zeros with lse = 0 counts as one."""
     if not _can_be_read(out) or lse.numel() == 0:
         return None
     low, high = (t.item() for t in lse.aminmax())
@@ -41,16 +37,15 @@ def failed(
     nothing = lse == -torch.inf
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
     if nothing.any():
-        rows |= (nothing & _sees(request._replace(q=out, bias=bias), _sequences(nothing.any(1), request.offsets))).any(
-            1
-        )
+        sees = _sees(request, _sequences(nothing.any(1), request.offsets))
+        rows |= (nothing & sees).any(1)
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
 
 
 def failed_back(grads: Sequence[Tensor | None], request: Request) -> Tensor | None:
-    """The sequences in whose gradients NaN shows."""
+    """The sequences with NaN in a gradient."""
     if not any(_has_nan(t) for t in grads):
         return None
     bad, (*rows, bias) = None, grads
@@ -62,7 +57,7 @@ def failed_back(grads: Sequence[Tensor | None], request: Request) -> Tensor | No
 
 
 def rounded(lse: Tensor, request: Request) -> Tensor | None:
-    """The sequences with an lse so large that weights made from it again would be off by more than 2^-13."""
+    """The sequences with an lse so large that weights computed from it would be off by more than 2^-13."""
     if not _can_be_read(lse) or lse.numel() == 0:
         return None
     limit = 2**-13 / torch.finfo(lse.dtype).eps
@@ -73,19 +68,19 @@ def rounded(lse: Tensor, request: Request) -> Tensor | None:
 
 
 def _has_nan(t: Tensor | None) -> bool:
-    """A sum tells most often."""
+    """Mostly needs one sum, which is finite."""
     return _can_be_read(t) and not math.isfinite(t.sum().item()) and bool(t.isnan().any())
 
 
 def _can_be_read(t: Tensor | None) -> bool:
-    """Whether there are numbers, and they may be waited for."""
+    """Whether t has numbers that may be read now."""
     if t is None or type(t) not in (Tensor, Parameter):
         return False
     return t.is_cpu or (t.is_cuda and not torch.cuda.is_current_stream_capturing())
 
 
 def _sequences(rows: Tensor, offsets: Tensor) -> Tensor | None:
-    """Those that have one of the rows, bool [T]."""
+    """The sequences that have one of the rows, bool [T]."""
     rows = rows.nonzero().flatten().cpu()
     if len(rows) == 0:
         return None
@@ -109,11 +104,17 @@ def _sees(request: Request, chosen: Tensor) -> Tensor:
     return sees
 
 
-# --- there and back -----------------------------------------------------------------------------------------------------
+# --- forward and backward -------------------------------------------------------------------------------------------
+
+
+def checked(out: Tensor, lse: Tensor, request: Request, zeros: bool = False, seed: int = 0):
+    """Out and lse, the sequences that failed computed anew, and which those are; `seed` as in `attend`."""
+    bad = failed(out, lse, request, zeros)
+    return (out, lse, None) if bad is None else (*attend(out, lse, bad, request, seed), bad)
 
 
 def attend(out: Tensor, lse: Tensor, chosen: Tensor, request: Request, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Out and lse, with those of the chosen sequences made here; with a dropout, `seed` draws what `blockwise` draws."""
+    """Out and lse, those of the chosen sequences computed anew; `seed` draws the same dropout as in `blockwise`."""
     q, v = request.q, request.v
     wide = q.new_zeros(*q.shape[:2], v.shape[2], dtype=torch.float64)
     levels = q.new_full(q.shape[:2], -torch.inf, dtype=torch.float64)
@@ -141,14 +142,15 @@ def derive(
     request: Request,
     seed: int = 0,
 ):
-    """The gradients of q, k, v and, if there is one, bias, with those of the chosen sequences made here.
+    """The gradients of q, k, v and, if there is one, bias, those of the chosen sequences computed anew.
 
-    With w the weights, z the dropout's 0 or 1 / (1 - p) and d the derivative of a score by its product:  dv = (w z)^T grad,
-    ds = w (z grad v^T - sum_j w z grad v^T + grad_lse) = dbias,  dq = scale d ds k,  dk = scale (d ds)^T q.
+    With w the weights, z the dropout's 0 or 1 / (1 - p), and d the derivative of a score by its product:
+    dv = (w z)^T grad,  ds = w (z grad v^T - sum_j w z grad v^T + grad_lse) = dbias,  dq = scale d ds k,
+    dk = scale (d ds)^T q.
     """
     q, k, v, bias = *request[:3], None if grads[3] is None else request.bias
     through_out = grad_out is not None
-    if not through_out:  # nothing flows through out, whatever the values are
+    if not through_out:
         grad_out, v = q.new_zeros(1).expand(*q.shape[:2], v.shape[2]), torch.zeros_like(v)
     tensors = (q, k, v) if bias is None else (q, k, v, bias)
     dq, dk, dv, *db = (torch.zeros(t.shape, dtype=torch.float64, device=t.device) for t in tensors)
@@ -160,8 +162,8 @@ def derive(
             slope, drawn = torch.zeros_like(total), dice.get_state()
             for tile in strip.tiles:
                 weights, seen, *_ = _weights(request, strip, tile, base, total)
-                moved = (grad @ _keys(v, request, strip, tile).mT).masked_fill(~seen, 0)
-                slope += (weights * moved * _kept(weights, request, dice)).sum(-1, keepdim=True)
+                changes = (grad @ _keys(v, request, strip, tile).mT).masked_fill(~seen, 0)
+                slope += (weights * changes * _kept(weights, request, dice)).sum(-1, keepdim=True)
             if grad_lse is not None:
                 slope -= strip.queries(grad_lse).double()[..., None]
             dice.set_state(drawn)
@@ -181,31 +183,31 @@ def derive(
     rows, keys = (_rows(chosen, o, q.device)[..., None] for o in (request.offsets, request.key_offsets))
     shared = torch.ones(1, dtype=torch.bool)
     where = [rows, keys, keys, *((shared if len(t) == 1 else chosen).to(q.device)[:, None, None, None] for t in db)]
-    made = dq * request.scale, dk * request.scale, dv, *db
-    made = [torch.where(w, new.to(old.dtype), old) for w, new, old in zip(where, made, grads, strict=False)]
-    return made if db else [*made, None]
+    exact = dq * request.scale, dk * request.scale, dv, *db
+    merged = [torch.where(w, new.to(old.dtype), old) for w, new, old in zip(where, exact, grads, strict=False)]
+    return merged if db else [*merged, None]
 
 
-def mended(grads, failed: Tensor | None, lse: Tensor, grad_out, grad_lse, request: Request, seed: int = 0):
-    """The gradients that a fast way made, with those made here where it failed before, where it does now, or where lse is too large."""
+def corrected(grads, failed: Tensor | None, lse: Tensor, grad_out, grad_lse, request: Request, seed: int = 0):
+    """The gradients of a fast backend, computed anew where forward failed, NaN shows, or lse is too large."""
     bad = either(failed, either(rounded(lse, request), failed_back(grads, request)))
     return grads if bad is None else derive(grads, bad, grad_out, grad_lse, request, seed)
 
 
 def _strips(request: Request, chosen: Tensor, bias: Tensor | None = None) -> Iterable[Strip]:
-    """Strips of the chosen sequences, one by one; all strips, where weights are dropped in their order or a bias is shared."""
+    """Strips of the chosen sequences, one by one; all strips if dropout follows their order or they share a bias."""
     if request.dropout or (bias is not None and len(bias) == 1):
         return plan(request)
     return (one for strip in plan(request) for one in strip.each(chosen))
 
 
 def _rows(chosen: Tensor, offsets: Tensor, device) -> Tensor:
-    """Whether a row is one of a chosen sequence, bool [T, 1]."""
+    """Whether a row belongs to a chosen sequence, bool [T, 1]."""
     return chosen.repeat_interleave(offsets.diff())[:, None].to(device)
 
 
 def _level(request: Request, strip: Strip) -> tuple[Tensor, Tensor]:
-    """The largest score of each query, or 0, and the sum of exp(score - that), which is 0 where nothing is seen: [count, H, n, 1]."""
+    """The largest score of each query, or 0, and the sum of exp(score - largest), 0 without keys: [count, H, n, 1]."""
     shape = strip.count, request.q.shape[1], strip.stop - strip.start, 1
     peak = torch.full(shape, -torch.inf, dtype=torch.float64, device=request.q.device)
     total = torch.zeros_like(peak)
@@ -219,13 +221,13 @@ def _level(request: Request, strip: Strip) -> tuple[Tensor, Tensor]:
 
 
 def _weights(request: Request, strip: Strip, tile: tuple[int, int], base: Tensor, total: Tensor):
-    """Weights [count, H, n, m] before dropout; and what is seen, whether a score moves with its product and bias, and how steeply."""
+    """Weights [count, H, n, m] before dropout, and all that `_scores` returns after the scores."""
     scores, *rest = _scores(request, strip, tile)
     return (scores - base).exp() / total.masked_fill(total == 0, 1), *rest
 
 
 def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
-    """Scores [count, H, n, m], -inf where hidden; what is seen; where a score is within the numbers there are; and the derivative
+    """Scores [count, H, n, m], -inf where hidden; what is seen; which scores are in float64's range; and the derivative
     of a score by its product."""
     scores = strip.queries(request.q).double() @ _keys(request.k, request, strip, tile).mT * request.scale
     steep = 1.0
@@ -235,7 +237,7 @@ def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
     seen = _seen(request, strip, tile)
     if request.bias is not None:
         scores = scores + strip.pairs(request.bias, tile)
-    moves = ~(scores.abs() > LARGEST)  # nor is NaN hidden here
+    moves = ~(scores.abs() > LARGEST)  # true of NaN too
     return scores.clamp(-LARGEST, LARGEST).masked_fill(~seen, -torch.inf), seen, moves, steep
 
 

@@ -1,7 +1,7 @@
-"""The door to attention: checks the request, chooses a backend or says why none fits, and lets watchers look.
+"""The public function `attention`: checks the request, chooses a backend or says why none fits, and calls watchers.
 
-A backend is a module with two functions: `refuses(request)` gives a sentence or None, and `attend(request)` gives (out, lse).
-Backends compute the same thing as `reference.py`, but for the sink, which follows from any (out, lse) and is added here; one
+A backend is a module with two functions: `refuses(request)` returns a sentence or None, `attend(request)` (out, lse).
+Backends compute what `reference.py` defines, except the sink, which follows from any (out, lse) and is added here. One
 is chosen before anything runs and is never replaced after an error.
 """
 
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from sightline.attention import blockwise, cpu, cuda, native, reference
+from sightline.attention.masked_products import has_tangent
 from sightline.attention.origin import Origin
 from sightline.attention.pattern import FULL, Pattern
 from sightline.attention.request import Request
-from sightline.attention.seen import has_tangent
 from sightline.sequences import Layout
 
 BACKENDS = {
@@ -35,7 +35,7 @@ BACKENDS = {
 
 
 class Attended(NamedTuple):
-    """What attention gives: out [T, H, Dv], and lse [T, H] in nats, from which any weight can be had exactly."""
+    """The result: out [T, H, Dv], and lse [T, H] in nats, from which any weight follows exactly."""
 
     out: Tensor
     lse: Tensor
@@ -60,19 +60,22 @@ def attention(
     """Attention inside each sequence of a pack, exact, without padding.
 
     Shapes: q [T, H, D], k [R, G, D], v [R, G, Dv] with H a multiple of G; offsets [S + 1] over the T rows and
-    key_offsets [S + 1] over the R rows (None: the same; then R = T). Where a sequence has more keys than queries, its
-    last query stands at its last key.
-    `scale` is 1 / sqrt(D) unless given, and any finite number; `dropout` is the probability with which a weight is dropped; with a `softcap` c, scores
-    become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of sequence s meets key j at
-    bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the longest, any strides do. `sink` [H]
-    is the score of one more key, whose value is zero, and lse counts it. `origin` tells watchers who asks.
-    What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out nor lse nor a
-    gradient of what does not see it. Only the backend "cuda" does not look for them, so as not to wait for the GPU: there NaN may show
-    in other rows of its own sequence. A NaN that is seen shows; a score beyond the largest number of its dtype counts as that number.
+    key_offsets [S + 1] over the R rows (None: the same; then R = T), as int64 tensors or as `Sequences.layout`, which
+    is not checked again in every layer. Where a sequence has more keys than queries, its last query stands at its last
+    key.
+    `scale` is any finite number (None: 1 / sqrt(D)); `dropout` is the probability that a weight is dropped; with a
+    `softcap` c, scores become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of
+    sequence s meets key j at bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the
+    longest, any strides do. `sink` [H] is the score of one more key, whose value is zero, and lse counts it.
+    `origin` tells watchers which module and layer calls.
+    What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out
+    nor lse nor the gradient of a row that does not see it. Only the backend "cuda" does not search for NaN, since that
+    waits for the GPU: there it may spread to other rows of its own sequence. A visible NaN shows; a score beyond the
+    largest number of its dtype counts as that number.
     Returns: out [T, H, Dv] in the input's dtype and lse [T, H] in nats, float32 or wider; a query with no visible key
-    has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink; second
-    derivatives are refused, but by the backend "reference", the one that has forward derivatives too.
-    Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the backend asked for refuses.
+    has out = 0 and lse = -inf (with a sink, its score). Gradients flow through both, to q, k, v, bias and sink; only
+    the backend "reference" has second and forward derivatives, the others refuse them.
+    Raises: ValueError or TypeError for shapes, dtypes or offsets that do not fit, or if the named backend refuses.
     Source: Vaswani et al. 2017, equation 1; for softcap, bias and sink see `reference.py`.
 
     >>> q = k = v = torch.eye(3)[:, None]                   # three rows, one head of width 3
@@ -97,7 +100,7 @@ def attention(
         _check_scores(request)
     chosen = _choose(backend, request)
     attended = Attended(*chosen.attend(request))
-    if sink is not None and chosen is not reference:  # there it is written out
+    if sink is not None and chosen is not reference:  # which includes it
         attended = _with_sink(*attended, sink)
     for look in _watchers.get():
         look(request._replace(origin=origin), attended)
@@ -111,11 +114,11 @@ def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     """One more key, whose value is zero: lse' = log(exp(lse) + exp(sink)), out' = out exp(lse - lse')."""
     sink = sink.to(lse.dtype).clamp(max=torch.finfo(lse.dtype).max).expand_as(lse)
     unseen = (lse == -torch.inf)[..., None]
-    nothing = unseen[..., 0] & (sink == -torch.inf)  # neither a key nor a sink: as without one
-    lse, sink = lse.masked_fill(nothing, 0), sink.masked_fill(nothing, 0)
+    blind = unseen[..., 0] & (sink == -torch.inf)  # neither a key nor a sink: as without one
+    lse, sink = lse.masked_fill(blind, 0), sink.masked_fill(blind, 0)
     share = (lse - sink).sigmoid()  # exp(lse - lse'), and 0 with a gradient of 0 where lse = -inf
-    whole = torch.logaddexp(lse, sink).masked_fill(nothing, -torch.inf)
-    return Attended((out * share[..., None]).masked_fill(unseen, 0).to(out.dtype), whole)
+    with_sink = torch.logaddexp(lse, sink).masked_fill(blind, -torch.inf)
+    return Attended((out * share[..., None]).masked_fill(unseen, 0).to(out.dtype), with_sink)
 
 
 _watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())
@@ -154,7 +157,7 @@ def _choose(name: str | None, request: Request):
 
 
 def _finite(name: str, number, instead: str) -> float:
-    """A finite number as a float, from Python, numpy or a tensor without axes. Raises: TypeError or ValueError for what is none."""
+    """A finite number as a float, from Python, numpy or a tensor without axes. Raises: TypeError or ValueError."""
     if type(number) is float and math.isfinite(number):
         return number
     if isinstance(number, Tensor) and number.requires_grad:
@@ -174,20 +177,19 @@ def _finite(name: str, number, instead: str) -> float:
     return plain
 
 
+_QKV = "q [T, H, D], k [R, G, D] and v [R, G, Dv]"
+
+
 def _check(q: Tensor, k: Tensor, v: Tensor, offsets, key_offsets, pattern, dropout: float) -> tuple[Layout, Layout]:
     """Raises if the request makes no sense; gives the layouts of queries and keys."""
+    shapes = [list(t.shape) for t in (q, k, v)]
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
-        shapes = [list(t.shape) for t in (q, k, v)]
-        raise ValueError(
-            f"attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv], got {shapes}; split the heads off the width"
-        )
-    (_, heads, width), (rows, groups, key_width), (value_rows, value_groups, _) = q.shape, k.shape, v.shape
+        raise ValueError(f"attention: expected {_QKV}, got {shapes}; split the heads off the width")
+    (_, heads, width), (rows, groups, key_width), (value_rows, value_groups, _) = shapes
     alike = width == key_width and rows == value_rows and groups == value_groups
     if not alike or groups == 0 or heads % groups:
-        shapes = [list(t.shape) for t in (q, k, v)]
-        raise ValueError(
-            f"attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got {shapes}; make the widths and heads agree"
-        )
+        fits = f"{_QKV} with H a multiple of G"
+        raise ValueError(f"attention: expected {fits}, got {shapes}; make the widths and heads agree")
     if not (q.dtype == k.dtype == v.dtype and q.dtype.is_floating_point and q.device == k.device == v.device):
         kinds = ", ".join(f"{t.dtype} on {t.device}" for t in (q, k, v))
         raise TypeError(
@@ -195,7 +197,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, offsets, key_offsets, pattern, dropo
         )
     if not isinstance(pattern, Pattern):
         raise TypeError(
-            f"attention: expected a Pattern, got {type(pattern).__name__}; for everything leave it out, or CAUSAL, or Pattern(left, right)"
+            f"attention: expected a Pattern, got {type(pattern).__name__}; for everything leave it out, or CAUSAL, or "
+            "Pattern(left, right)"
         )
     if not 0 <= dropout < 1:
         raise ValueError(
@@ -211,7 +214,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, offsets, key_offsets, pattern, dropo
     key_layout = _layout("key_offsets", key_offsets, len(k))
     if len(key_layout) != len(layout):
         raise ValueError(
-            f"attention: expected offsets and key_offsets of the same sequences, got {len(layout)} and {len(key_layout)}; give one key range for each"
+            f"attention: expected offsets and key_offsets of the same sequences, got {len(layout)} and "
+            f"{len(key_layout)}; give one key range for each"
         )
     return layout, key_layout
 
@@ -221,7 +225,8 @@ def _check_scores(request: Request) -> None:
     q, softcap, bias, sink = request.q, request.softcap, request.bias, request.sink
     if softcap is not None and softcap <= 0:
         raise ValueError(
-            f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as they are"
+            f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as "
+            "they are"
         )
     for name, shape, t in (("bias", "[S or 1, H or 1, N, M]", bias), ("sink", "[H]", sink)):
         if t is not None and not (isinstance(t, Tensor) and t.is_floating_point() and t.device == q.device):
@@ -240,13 +245,13 @@ def _check_scores(request: Request) -> None:
     fits = bias.dim() == 4 and bias.shape[0] in (1, sequences) and bias.shape[1] in (1, heads)
     if not (fits and bias.shape[2] >= n and bias.shape[3] >= m):
         raise ValueError(
-            f"attention: expected bias [{sequences} or 1, {heads} or 1, {n} or more, {m} or more], got {list(bias.shape)}; "
-            f"give one number for each query and key of the longest sequence"
+            f"attention: expected bias [{sequences} or 1, {heads} or 1, {n} or more, {m} or more], got "
+            f"{list(bias.shape)}; give one number for each query and key of the longest sequence"
         )
 
 
 def _layout(name: str, offsets: Tensor | Layout, rows: int) -> Layout:
-    """A layout as it is, or that of bare offsets. Raises: TypeError or ValueError where they do not fit so many rows."""
+    """The layout, or that of bare offsets. Raises: TypeError or ValueError where they do not fit so many rows."""
     if isinstance(offsets, Layout):
         layout = offsets
     elif not isinstance(offsets, Tensor):
@@ -258,7 +263,8 @@ def _layout(name: str, offsets: Tensor | Layout, rows: int) -> Layout:
         layout = Layout.of(offsets, f"attention: expected {name}")
     if layout.rows != rows:
         raise ValueError(
-            f"attention: expected {name} that end at {rows} rows, got {layout.rows}; use Sequences, which checks them once"
+            f"attention: expected {name} that end at {rows} rows, got {layout.rows}; use Sequences, which checks them "
+            "once"
         )
     return layout
 

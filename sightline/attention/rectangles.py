@@ -1,8 +1,8 @@
-"""Which dense rectangles [count, queries, keys] give all of attention, for a kernel that takes nothing else: pure functions.
+"""Plans the dense rectangles [count, queries, keys] that cover all of attention, for a kernel that takes nothing else.
 
-Equal lengths that lie side by side are one rectangle, seen through strides without a copy; lonely lengths are first brought
-together on a stage, sorted and padded a little where that costs less than one more call; a window is cut into blocks of
-queries with just the keys they see.
+Neighbours of equal length are one rectangle, read by strides without a copy. Single lengths are first copied to a
+stage, sorted, and padded a little, where that costs less than one more call. A window is cut into blocks of queries
+with only the keys that they see.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request
 from sightline.sequences import Layout, equal_runs
 
-# What things cost on a CPU with 512-bit vectors, in nanoseconds, forward and backward together: only their ratios matter.
+# Costs on a CPU with 512-bit vectors, in nanoseconds, forward and backward together: only their ratios matter.
 CALL = 250_000  # one more call
 PAIR, PAIR_WIDTH = 4, 1 / 6  # one query-key pair of one head, and as much for each number of the head's width
 TAIL = 15  # one exponential beyond the last 16 in a row, which the kernel computes one by one
@@ -27,11 +27,11 @@ BLOCK = 256  # a window's queries at once: its mask is BLOCK x (BLOCK + window)
 
 @dataclass(frozen=True)
 class Rectangle:
-    """`count` equal blocks of queries with the keys they see: where the first of each begins, and the step to the next.
+    """`count` equal blocks of queries with the keys they see: the first row of each, and the step to the next.
 
     `mask` is "none", "causal" (query i sees keys up to i), "band" (the pattern, query i standing at key i + behind) or
-    "pad" (`hidden` [count, 1, 1, keys] is -inf at the keys that only fill up). A bias finds its place by `sequence`, the
-    first of the `count`, and by `i` and `j`, the first query and key in each.
+    "pad" (`hidden` [count, 1, 1, keys] is -inf at padding). A bias is indexed by `sequence`, the first of the `count`,
+    and by `i` and `j`, the first query and key in each.
     """
 
     count: int
@@ -51,8 +51,8 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rectangles on the pack as it lies, and rectangles on a stage: there slot i holds row `source[i]` of the pack, row
-    `rows[i]` stands at slot `slots[i]`, and the slots `spare` only fill up."""
+    """Rectangles on the pack itself, and on a stage: slot i of the stage holds row `source[i]` of the pack, row
+    `rows[i]` has slot `slots[i]`, and the slots `spare` are padding."""
 
     direct: tuple[Rectangle, ...]
     staged: tuple[Rectangle, ...]
@@ -126,7 +126,7 @@ def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple]:
 
 
 def _merged(rectangles: list[Rectangle]) -> tuple[Rectangle, ...]:
-    """Single blocks of one shape at equal distances, as a window makes them in a long sequence, become one rectangle."""
+    """Joins single blocks of one shape at equal distances, such as a window's in a long sequence, to one rectangle."""
     merged: list[Rectangle] = []
     for r in rectangles:
         if merged and r.count == 1:
@@ -145,9 +145,9 @@ def _merged(rectangles: list[Rectangle]) -> tuple[Rectangle, ...]:
 
 
 def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[tuple]]:
-    """Runs (length, first row, count), sorted, put where they cost least: under 0 those left as they lie, one call each;
-    under a length those that are padded to it on the stage, one call in all. The cheapest cut of the distinct lengths,
-    by dynamic programming.
+    """Runs (length, first row, count), grouped at least cost: under 0 those read in place, one call each; under a
+    length those padded to it on the stage, one call in all. Finds the best cut of the distinct lengths by dynamic
+    programming.
     """
     if not squares:
         return {}
@@ -183,7 +183,7 @@ def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[t
 
 
 def _stage(groups: dict[int, list[tuple]], mask: str) -> tuple[tuple[Rectangle, ...], tuple[Tensor, ...]]:
-    """Each group (runs under the length they are padded to) one rectangle; and the slots, as `Plan` has them."""
+    """One rectangle for each group (runs under the length they are padded to); and the slots, as in `Plan`."""
     rectangles, source, spare, room = [], [], [], 0
     for padded, squares in groups.items():
         first = np.concatenate([q0 + n * np.arange(count) for n, q0, count in squares])

@@ -1,5 +1,7 @@
-"""A gradient that has none itself says so at once: PyTorch's `once_differentiable` loses the second derivative in silence wherever
-it is asked for by another tensor than the one that the gradient is of."""
+"""Backward passes without a second derivative, which raise where one is asked for.
+
+PyTorch's `once_differentiable` silently loses the second derivative with respect to any other tensor.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,14 @@ import torch
 
 
 def once(backward: Callable) -> staticmethod:
-    """Marks the backward of a `torch.autograd.Function`. Raises: RuntimeError where a graph of it is asked for."""
+    """Marks the backward of a `torch.autograd.Function`. Raises: RuntimeError where its graph would be needed."""
 
     @wraps(backward)
     def first(ctx, *grads):
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "sightline: expected create_graph=False, since this gradient has none itself; attention has all derivatives with "
-                "backend='reference'"
+                "sightline: expected create_graph=False, since this gradient has no derivative itself; attention has "
+                "derivatives of every order with backend='reference'"
             )
         return backward(ctx, *grads)
 

@@ -1,4 +1,4 @@
-"""Strips: some queries of equal sequences, and the tiles of keys that they see, for what computes attention tile by tile: pure functions."""
+"""Strips: queries of equal sequences, and the tiles of keys that they see, for backends that work tile by tile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sightline.attention.request import Request
 from sightline.sequences import Layout, equal_runs
 
 BLOCK = 256  # queries of one sequence at a time, and the fewest keys in a tile that is not the last
-TILE = 2**21  # scores held at once, over all heads and sequences that go together
+TILE = 2**21  # scores in memory at once, over all heads and sequences of a strip
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Strip:
 
     def pairs(self, bias: Tensor, tile: tuple[int, int]) -> Tensor:
         """A view [count or 1, H or 1, queries, keys] of bias [S or 1, H or 1, N, M]."""
-        mine = bias if len(bias) == 1 else bias[self.sequence : self.sequence + self.count]
-        return mine[:, :, self.start : self.stop, slice(*tile)]
+        own = bias if len(bias) == 1 else bias[self.sequence : self.sequence + self.count]
+        return own[:, :, self.start : self.stop, slice(*tile)]
 
     def each(self, chosen: Tensor) -> Iterator[Strip]:
         """The same queries of one sequence at a time, of those that are chosen, bool [S]."""

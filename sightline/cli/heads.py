@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli.app import app
+from sightline.cli.settings import takes_settings
 
 
 @app.command(short_help="Find out which head of a model does what on a corpus.")
+@takes_settings("encoding")
 def heads(
     model: Annotated[
         str,
@@ -29,9 +31,6 @@ def heads(
     kind: Annotated[
         str | None, typer.Option(help="dependencies, coreference, links or text.  [default: as the files say]")
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of the files, as latin-1.  [default: UTF-8, or as a file's own mark says]")
-    ] = None,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="Also switch the best heads off; for a model fitted to scope.")
     ] = False,
@@ -40,6 +39,7 @@ def heads(
         typer.Option(help="The folder or heads.json of another model's report on the same words, to compare with."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: runs/heads-MODEL]")] = None,
+    **settings,
 ) -> None:
     """Find out which head of a model does what: for each relation between words the head that finds it best.
 
@@ -62,8 +62,7 @@ def heads(
 
     other = None if beside is None else read_report(beside)
     source = corpus[0] if len(corpus) == 1 else corpus
-    options = {"kind": kind, "encoding": encoding, "ablate": ablate}
-    roles = run(model, source, report, **options, out=out, progress=True, beside=other)
+    roles = run(model, source, report, kind=kind, ablate=ablate, out=out, progress=True, beside=other, **settings)
     if processes().is_main_process:  # of those that torchrun started
         _show(roles, other, (out or folder_for(roles["model"])) / "heads.html")
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
+from sightline.cli.settings import takes_settings
 from sightline.textfiles import printable_path
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The folder of a model, or its name on the hub.")]
@@ -27,9 +28,6 @@ Keep = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="A column to keep beside text and vector, in .parquet; may be repeated."),
 ]
-Encoding = Annotated[
-    str | None, typer.Option(help="Of the file, such as latin-1 or cp1252.  [default: utf-8, or as the file says]")
-]
 Pooling = Annotated[
     str | None,
     typer.Option(
@@ -44,13 +42,13 @@ Normalize = Annotated[
 
 
 @app.command(short_help="Vectors of texts by any Hugging Face model, without padding.")
+@takes_settings("encoding")
 def embed(
     model: Model,
     file: File,
     out: Out,
     text: Text = None,
     keep: Keep = None,
-    encoding: Encoding = None,
     pooling: Pooling = None,
     normalize: Normalize = None,
     truncate: Annotated[
@@ -60,6 +58,7 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     tokens: Tokens = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that exists.")] = False,
+    **settings,
 ) -> None:
     """Vectors of texts by any Hugging Face model, without padding: one for each line or record, in their order.
 
@@ -85,7 +84,7 @@ def embed(
             f"{out}: expected another file to write than the one to read, got the same; name another --out"
         )
     keep = [name.strip() for names in keep or () for name in names.split(",")]
-    texts = _Texts(file, text, keep, encoding)
+    texts = _Texts(file, text, keep, **settings)
     from sightline.huggingface.vector_files import embed_to_file
 
     with _progress(file) as advance:
@@ -149,14 +148,14 @@ def quiet() -> None:
 class _Texts:
     """The texts of a file, each with its file and line, and the values of the columns that are kept."""
 
-    def __init__(self, file: str, column: str | None, keep: list[str], encoding: str | None):
+    def __init__(self, file: str, column: str | None, keep: list[str], encoding: str | None = None):
         self.file, self.column, self.keep, self.encoding = file, column, keep, encoding
 
     def __iter__(self) -> Iterator[tuple]:
         from sightline.tasks import read_records
 
-        column, options = self.column, {"encoding": self.encoding} if self.encoding else {}
-        for record in read_records(self.file, **options):
+        column = self.column
+        for record in read_records(self.file, self.encoding):
             for name in self.keep:
                 if name not in record.fields:
                     record.get(name)  # raises

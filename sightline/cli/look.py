@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import app
+from sightline.cli.settings import takes_settings
 from sightline.textfiles import printable_path, read_text
 
 LISTED = 5  # heads, of those that join two words
@@ -17,6 +18,7 @@ FILES = (".txt", ".md", ".rst", ".py", ".csv", ".tsv", ".json", ".jsonl", ".html
 
 
 @app.command(short_help="See what each head of a model looks at in a text.")
+@takes_settings("encoding")
 def look(
     model: Annotated[
         str,
@@ -33,9 +35,7 @@ def look(
         bool, typer.Option("--serve", help="Serve the page to a browser on this machine; for long texts.")
     ] = False,
     port: Annotated[int | None, typer.Option(help="Of the server.  [default: any that is free]")] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Of a file, such as latin-1.  [default: utf-8, or as its mark says]")
-    ] = None,
+    **settings,
 ) -> None:
     """See what each head of a model looks at in a text: one HTML file that needs no network.
 
@@ -53,31 +53,26 @@ def look(
     if port is not None and not serve:
         raise ValueError(f"look: expected --serve with --port, got --port {port} alone; add --serve")
     from sightline.cli.huggingface import quiet
+    from sightline.lens import look as run
+    from sightline.lens import write_page
+    from sightline.lens.server import serve as run_server
 
     quiet()
     options = {"link": link, "layer": layer, "head": head}
     if serve:
-        from sightline.lens.server import serve as run
-
-        progress = sys.stderr.isatty()
-        return run(model, _read(text, encoding), **options, port=port or 0, progress=progress, announce=_print_address)
-    _write(model, text, Path("look.html") if out is None else out, options, encoding)
-
-
-def _print_address(address: str) -> None:
-    print(f"The page: {address}\nCtrl-C ends it.", flush=True)
-
-
-def _write(model: str, text: str, out: Path, options: dict, encoding: str | None) -> None:
-    from sightline.lens import look as run
-    from sightline.lens import write_page
-
+        text, progress = _read(text, **settings), sys.stderr.isatty()
+        return run_server(model, text, **options, port=port or 0, progress=progress, announce=_print_address)
+    out = out or Path("look.html")
     check_page(out, "--out")  # not after the seconds this takes
-    data = run(model, _read(text, encoding), **options)
+    data = run(model, _read(text, **settings), **options)
     if data["link"]:
         _print_link(data)
     out.parent.mkdir(parents=True, exist_ok=True)
     print(f"The page: {write_page(data, out)}")
+
+
+def _print_address(address: str) -> None:
+    print(f"The page: {address}\nCtrl-C ends it.", flush=True)
 
 
 def check_page(path: Path, option: str) -> None:
@@ -96,7 +91,7 @@ def check_page(path: Path, option: str) -> None:
         ) from None
 
 
-def _read(text: str, encoding: str | None) -> str:
+def _read(text: str, encoding: str | None = None) -> str:
     """The text itself, that of a file, or that of standard input."""
     try:
         is_name = text == "-" or Path(text).exists() and (os.sep in text or not Path(text).is_dir())

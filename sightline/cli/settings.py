@@ -23,14 +23,15 @@ Others = Annotated[
 
 
 def takes_settings(*names: str) -> Callable:
-    """Marks a function with `**settings` as one to which options of these names are added when its command is called.
+    """Marks a function with `**settings`: options of these names are added when its command is called.
 
-    A parameter of such a name, which must be positional, becomes an argument with the help of the setting.
+    A positional parameter of such a name becomes an argument with the help of the setting.
     """
 
     def mark(function: Callable) -> Callable:
         function.setting_names = names
-        _set_parameters(function, list(signature(function, eval_str=True).parameters.values()))
+        own = signature(function, eval_str=True).parameters.values()
+        _set_parameters(function, [parameter for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD])
         return function
 
     return mark
@@ -41,34 +42,34 @@ def with_settings(command: Any, name: str) -> Any:
     function = getattr(command.callback, "__wrapped__", None)
     if not hasattr(function, "setting_names"):
         return command
-    from sightline.training.config import DEFAULTS, setting_fields
-
-    fields, defaults = setting_fields(), DEFAULTS.get(name, {})
-    own = signature(function).parameters
-    positional = {key: own[key] for key in own if own[key].kind is not Parameter.KEYWORD_ONLY}
-    settings = {}
-    for setting in function.setting_names:
-        field = fields["kind" if setting == "encoder" else setting]
-        default, text = defaults.get(setting, field.default), field.description.replace(" [default", "  [default")
-        if setting in positional:
-            annotation = Annotated[_type(field.annotation), typer.Argument(help=text)]
-            positional[setting] = positional[setting].replace(annotation=annotation)
-            continue
-        if default is not None:
-            text += f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
-        annotation = Annotated[_type(field.annotation) | None, typer.Option(help=text)]
-        settings[setting] = Parameter(setting, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-    others = [own[key] for key in own if key not in positional and key not in settings]
-    _set_parameters(function, [*positional.values(), *settings.values(), *others])
+    own = {parameter.name: parameter for parameter in signature(function).parameters.values()}
+    positional = [key for key in own if own[key].kind is not Parameter.KEYWORD_ONLY]
+    settings = {key: _parameter(key, name, key in positional) for key in function.setting_names}
+    order = dict.fromkeys([*positional, *settings, *own])  # keyword-only ones of the function's own come last
+    _set_parameters(function, [(own | settings)[key] for key in order])
     single = typer.Typer(rich_markup_mode=None, add_completion=False)
     single.command(name)(function)
     return typer.main.get_command(single)
 
 
 def _set_parameters(function: Callable, parameters: list[Parameter]) -> None:
-    """Sets what typer takes for the parameters of a function: those that have a name of their own."""
-    named = [parameter for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD]
-    function.__signature__ = signature(function).replace(parameters=named)
+    function.__signature__ = signature(function).replace(parameters=parameters)  # typer reads it
+
+
+def _parameter(setting: str, command: str, is_argument: bool) -> Parameter:
+    """The parameter of a function that typer makes an option (or an argument) of, from the field of a setting."""
+    from sightline.training.config import DEFAULTS, setting_fields
+
+    field = setting_fields()["kind" if setting == "encoder" else setting]
+    text = field.description.replace(" [default", "  [default")
+    if is_argument:
+        annotation = Annotated[_type(field.annotation), typer.Argument(help=text)]
+        return Parameter(setting, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
+    default = DEFAULTS.get(command, {}).get(setting, field.default)
+    if default is not None:
+        text += f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
+    annotation = Annotated[_type(field.annotation) | None, typer.Option(help=text)]
+    return Parameter(setting, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _type(annotation: Any) -> type:

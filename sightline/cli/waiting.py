@@ -16,7 +16,7 @@ IDLE, BUSY = "10000", "1000"  # turns; OpenMP's own 300,000 leave a thirtieth of
 
 
 def limit_waiting() -> None:
-    """Sets GOMP_SPINCOUNT for this process and its children, unless the user has, or torch, which reads it, is loaded."""
+    """Sets GOMP_SPINCOUNT for this process and its children, unless the user has, or its reader, torch, is loaded."""
     if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} and "torch" not in sys.modules:
         os.environ["GOMP_SPINCOUNT"] = BUSY if is_busy() else IDLE
 

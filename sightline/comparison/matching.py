@@ -50,8 +50,7 @@ def matched(encoder: EncoderConfig, vocabulary: int | None, target: int, largest
                 return fitting
     raise ValueError(
         f"compare: expected a {encoder.kind} encoder within {TOLERANCE:.0%} of {target:,} parameters, got none of "
-        "width "
-        f"{encoder.width} or less; make the encoders wider, or leave {encoder.kind} out"
+        f"width {encoder.width} or less; make the encoders wider, or leave {encoder.kind} out"
     )
 
 

@@ -68,20 +68,16 @@ def _about(scoped: bool, data: Data, encoders: list[dict]) -> list[str]:
     sizes = [e["parameters"] for e in encoders]
     conditions = (
         "All have the same frame and differ in the part that looks across a sequence; the width of the layers between "
-        "was "
-        f"set so that all are of one size, {min(sizes):,} to {max(sizes):,} parameters. Each saw the same data in the "
-        "same "
-        "order, with the same budget, one after the other on one machine."
+        f"was set so that all are of one size, {min(sizes):,} to {max(sizes):,} parameters. Each saw the same data in "
+        "the same order, with the same budget, one after the other on one machine."
     )
     if not scoped:
         return [f"{data.note[0].upper()}{data.note[1:]}.", conditions]
     return [
-        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn anew "
-        "for "
-        "each function, so that spelling gives nothing away. For each use of a name the encoder is asked what it "
-        "stands "
-        "for: a parameter, a local, something imported in the function, or something from outside. The answer is often "
-        "decided by one token far back.",
+        "Every function of Python's own library is a sequence of tokens. Its names are replaced by numbers drawn "
+        "anew for each function, so that spelling gives nothing away. For each use of a name the encoder is asked "
+        "what it stands for: a parameter, a local, something imported in the function, or something from outside. "
+        "The answer is often decided by one token far back.",
         conditions,
     ]
 

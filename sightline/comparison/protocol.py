@@ -72,9 +72,8 @@ def trained(config: RunConfig, data: Data, place: Path, progress: bool) -> tuple
     last = model.history[-1] if model.history else {"step": 0}
     if last["step"] != model.results["steps"]:  # where the curves, the seconds and the tokens are read
         raise ValueError(
-            f"{place / METRICS}: expected the lines of the run up to its last step, {model.results['steps']}, got "
-            "them up "
-            f"to {last['step']}; move {place} away to repeat the run"
+            f"{place / METRICS}: expected the lines of the run up to its last step, {model.results['steps']}, got them "
+            f"up to {last['step']}; move {place} away to repeat the run"
         )
     return model, {
         "kind": kind,

@@ -106,8 +106,7 @@ def _spread(values: list[float | None]) -> dict | None:
 def sentences(
     encoders: list[dict], measure: dict, baselines: list[dict], budget: str, shared: int, unit: str = "distance"
 ) -> list[str]:
-    """The numbers in words: which encoder is best at the end, at equal tokens, at each distance, against which
-    baseline.
+    """The numbers in words: the best encoder at the end, at equal tokens, at each distance, and against baselines.
 
     `unit` is that of the buckets (`Examples.unit`).
     """
@@ -193,12 +192,9 @@ def notes(encoders: list[dict], measure: dict, budget: str, shared: int, tested:
     lines = [
         f"The last columns are measured after {budget}, on {data}, with the weights that were best on validation.",
         f"At equal tokens: the {measure['name']} when an encoder had seen {_count(shared)} tokens, as many as "
-        f"{slowest} "
-        f"saw in all; on a fixed sample of the validation data ({sample:,} tokens at most), between two milestones on "
-        "the "
-        "line that joins them. A faster encoder was then in the middle of its schedule, with a learning rate that had "
-        "yet "
-        "to fall.",
+        f"{slowest} saw in all; on a fixed sample of the validation data ({sample:,} tokens at most), between two "
+        "milestones on the line that joins them. A faster encoder was then in the middle of its schedule, with a "
+        "learning rate that had yet to fall.",
     ]
     apart = [bucket for bucket in buckets(encoders) if not bucket[0].isdigit()]
     if apart:

@@ -1,4 +1,7 @@
-"""The five encoders behind one interface: `build` names them; each mixer has a file of its own."""
+"""Five encoders behind one interface: `build` makes them by name; each mixer has a file of its own.
+
+Begin with encoder.py, then self_attention.py; readouts.py turns encodings into scores.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ def build(
     dilation: str = "plain",
     **mixer,
 ) -> Encoder:
-    """An encoder of one of the five kinds, or with your own class of mixer, for token ids (`vocabulary`) or vectors (`features`).
+    """An encoder of one of the five kinds, or of your own class of mixer, for token ids or vectors.
 
     `hidden` is the width inside each block's mlp (None: four times the width). `dilation` is "plain" (all 1) or
-    "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`, `key_heads`,
-    `window`, `rotary` (self-attention), `kernel` (convolution), `largest`, `rank`, `heads` (fully-connected).
+    "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`,
+    `key_heads`, `window`, `rotary` (self-attention), `kernel` (convolution), `largest`, `rank`, `heads`
+    (fully-connected).
     Raises: ValueError for an unknown kind or dilation, or where not exactly one of vocabulary and features is given;
     TypeError for an option the mixer does not have.
 
@@ -41,7 +45,8 @@ def build(
     """
     if (vocabulary is None) == (features is None):
         raise ValueError(
-            f"build: expected either vocabulary or features, got {vocabulary} and {features}; name the one that the input has"
+            f"build: expected either vocabulary or features, got {vocabulary} and {features}; name the one that the "
+            "input has"
         )
     if dilation not in ("plain", "dilated"):
         raise ValueError(f"build: expected dilation plain or dilated, got {dilation!r}; choose one")

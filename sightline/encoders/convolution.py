@@ -2,9 +2,8 @@
 
     y[i] = b + sum over taps j of W[j] x[i + shift[j]]     rows outside the sequence count as zero
 
-All windows of all sequences are gathered side by side, [T, taps * E], and met by one matrix product; a row whose
-neighbour lies in another sequence gets zeros instead, so nothing needs padding between them. The gradient is again a
-gather, with the shifts turned round, and two products.
+The windows of all rows are gathered to [T, taps * E] and multiplied by one matrix; a neighbour that lies in another
+sequence is replaced by zeros, so nothing is padded. The gradient is a gather with the negated shifts, and two products.
 """
 
 from __future__ import annotations
@@ -39,7 +38,8 @@ class Convolution(Mixer):
             )
         if kernel % 2 == 0 and not causal:
             raise ValueError(
-                f"convolution: expected an odd kernel, to have a middle, got {kernel}; take {kernel + 1}, or causal=True"
+                f"convolution: expected an odd kernel, to have a middle, got {kernel}; take {kernel + 1}, or "
+                "causal=True"
             )
         self.causal = causal
         first = 1 - kernel if causal else -(kernel // 2)
@@ -49,8 +49,8 @@ class Convolution(Mixer):
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
     def forward(self, x: Sequences) -> Sequences:
-        turned = tuple(-shift for shift in self.shifts)
-        seen, seen_by = (x.layout.cached(window_index, s, x.values.device) for s in (self.shifts, turned))
+        both = self.shifts, tuple(-shift for shift in self.shifts)
+        seen, seen_by = (x.layout.cached(window_index, shifts, x.values.device) for shifts in both)
         return x.with_values(Convolve.apply(x.values, self.weight, self.bias, seen, seen_by))
 
     def start(self, count: int) -> tuple[Tensor, int]:

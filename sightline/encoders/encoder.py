@@ -1,4 +1,4 @@
-"""The encoder every rival shares: embedding, blocks, one slot for the mixer; a comparison thus compares the mixer.
+"""The encoder that all mixers share: embedding, blocks, one slot for the mixer; a comparison compares only that.
 
     x = embedding(tokens or vectors)          [T, E]
     for each block:
@@ -6,8 +6,8 @@
         x = x + mlp(norm(x))                  row by row
     encodings = norm(x)                       [T, E], same offsets
 
-Source: the pre-norm residual block of Xiong et al. 2020, with GELU. A `Mixer` is an interface; what implements it is
-finished and nobody overrides it.
+Source: the pre-norm residual block of Xiong et al. 2020, with GELU. A `Mixer` is an interface; its implementations are
+final.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Mixer(nn.Module):
     def start(self, count: int) -> Any:
         """The state before the first row, for `count` sequences generated side by side."""
         raise TypeError(
-            f"{type(self).__name__}: expected a causal mixer to generate with, got one that is not; build it with causal=True"
+            f"{type(self).__name__}: expected a causal mixer to generate with, got one that is not; build it with "
+            "causal=True"
         )
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -63,7 +64,8 @@ class TokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         if ids.dim() != 1 or ids.dtype not in (torch.int64, torch.int32):
             raise TypeError(
-                f"encoder: expected token ids as integers [T], got {ids.dtype} {list(ids.shape)}; build it with features= for vectors"
+                f"encoder: expected token ids as integers [T], got {ids.dtype} {list(ids.shape)}; build it with "
+                "features= for vectors"
             )
         return self.table(ids)
 
@@ -78,7 +80,8 @@ class VectorEmbedding(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         if vectors.dim() != 2 or vectors.shape[1] != self.project.in_features:
             raise ValueError(
-                f"encoder: expected vectors [T, {self.project.in_features}], got {list(vectors.shape)}; pass rows of as many features as it was built for"
+                f"encoder: expected vectors [T, {self.project.in_features}], got {list(vectors.shape)}; pass rows of "
+                "as many features as it was built for"
             )
         return self.project(vectors.to(self.project.weight.dtype))
 
@@ -127,7 +130,8 @@ class Encoder(nn.Module):
     def forward(self, x: Sequences) -> Sequences:
         if not isinstance(x, Sequences):
             raise TypeError(
-                f"encoder: expected Sequences, got {type(x).__name__}; make them with Sequences.from_list or from_padded"
+                f"encoder: expected Sequences, got {type(x).__name__}; make them with Sequences.from_list or "
+                "from_padded"
             )
         x = x.with_values(self.dropout(self.embedding(x.values)))
         for block in self.blocks:

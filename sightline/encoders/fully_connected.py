@@ -1,9 +1,9 @@
-"""Full connection as a mixer: every row sees every other in one step, by weights that hang on the places alone.
+"""Full connection as a mixer: every row sees every other in one step, by weights that depend on positions alone.
 
-    y[i] = sum over rows j of W[i, j] x[j]          W is learned, one matrix for each head, and the same for all inputs
+    y[i] = sum over rows j of W[i, j] x[j]          W is learned, one matrix for each head, the same for all inputs
 
 A sequence of n rows uses W[:n, :n], so W fixes a largest length. Rows of zeros add nothing to the sum: sequences of
-similar lengths are gathered into one grid, zeros below the shorter ones, and met by one product, exactly.
+similar lengths are gathered into one grid, zeros below the shorter ones, and multiplied at once, exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class FullyConnected(Mixer):
     Shapes: [T, E] -> [T, E]; W [H, largest, largest], or A B^T with A and B [H, largest, rank]; head h mixes its part
     of E / H numbers of each row. If causal, W is lower triangular.
     Raises: ValueError where the width does not divide into heads, and for a sequence longer than `largest`.
-    Source: the token mixing of Tolstikhin et al. 2021, without its second layer; W starts so that a row's variance stays
-    near its inputs' at any length: W[i, j] ~ N(0, 1 / (1 + max(i, j))).
+    Source: the token mixing of Tolstikhin et al. 2021, without its second layer; W starts so that a row's variance
+    stays near its inputs' at any length: W[i, j] ~ N(0, 1 / (1 + max(i, j))).
 
     >>> mixer = FullyConnected(16, largest=8)
     >>> mixer(Sequences(torch.randn(5, 16), [0, 2, 5])).values.shape
@@ -34,7 +34,8 @@ class FullyConnected(Mixer):
         super().__init__()
         if width % heads:
             raise ValueError(
-                f"fully-connected: expected a width that is a multiple of heads, got {width} and {heads}; change one of them"
+                f"fully-connected: expected a width that is a multiple of heads, got {width} and {heads}; change one "
+                "of them"
             )
         self.causal = causal
         self.width, self.largest, self.heads = width, largest, heads
@@ -72,8 +73,8 @@ class FullyConnected(Mixer):
     def _check(self, length: int) -> None:
         if length > self.largest:
             raise ValueError(
-                f"fully-connected: a sequence of {length} rows is longer than the largest length {self.largest} this encoder was "
-                f"built for; build it with largest={length} or cut the sequence"
+                f"fully-connected: a sequence of {length} rows is longer than the largest length {self.largest} this "
+                f"encoder was built for; build it with largest={length} or cut the sequence"
             )
 
     def start(self, count: int) -> tuple[Tensor, Tensor, int]:

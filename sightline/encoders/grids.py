@@ -1,7 +1,7 @@
-"""Grids: sequences of similar lengths set side by side, for mixers whose products want one length.
+"""Grids: sequences of similar lengths side by side, for mixers whose products need one length.
 
-A grid is [n, count, E]: one column for each sequence, its rows from the top, zeros below the shorter ones. Mixers use it
-only where those zeros add nothing (a sum over rows) or come too late to matter (a recurrence), so that it is exact.
+A grid is [n, count, E]: one column for each sequence, its rows from the top, zeros below the shorter ones. It is exact
+where those zeros add nothing (a sum over rows) or come after the last step (a recurrence).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def grids_of(layout: Layout, reverse: bool, device: torch.device) -> Grids:
     """The grids of a layout; all layers of an encoder share them by `layout.cached(grids_of, ...)`.
 
     The longest sequences come first; a grid takes the next shorter one as long as that fills three quarters of it, or
-    all but eight rows. `reverse` turns each sequence round, its last row on top.
+    all but eight rows. `reverse` puts each sequence's last row on top.
     """
     bounds, lengths, total = layout.starts, np.diff(layout.starts), layout.rows
     longest_first = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
@@ -65,7 +65,7 @@ def grids_of(layout: Layout, reverse: bool, device: torch.device) -> Grids:
 
 
 class Fill(torch.autograd.Function):
-    """Rows [T, E] to all places of the grids [places, E]; the gradient reads them back, a plain gather too."""
+    """Rows [T, E] to all places of the grids [places, E]; the gradient is the reverse gather."""
 
     @staticmethod
     def forward(ctx, x: Tensor, rows: Tensor, places: Tensor) -> Tensor:

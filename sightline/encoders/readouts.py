@@ -34,7 +34,7 @@ class Readout(nn.Module):
         self.pool = pool
         self.scores = nn.Linear(width, outputs)
         if pool == "attention":
-            self.query = nn.Parameter(torch.zeros(width))  # starts as the mean
+            self.query = nn.Parameter(torch.zeros(width))  # zeros: starts as the mean
 
     def forward(self, x: Sequences) -> Tensor:
         if self.pool is None:

@@ -1,13 +1,13 @@
-"""Recurrence as a mixer: what a row knows of the others came through every row between them, in a state of fixed size.
+"""Recurrence as a mixer: a row sees the others through every row between them, in a state of fixed size.
 
     LSTM   i, f, o = sigmoid(W x[t] + U h[t-1] + b)   three parts of one product
            g = tanh(W x[t] + U h[t-1] + b)            the fourth
            c[t] = f c[t-1] + i g,   h[t] = o tanh(c[t])
     RNN    h[t] = tanh(W x[t] + U h[t-1] + b)
 
-Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; Elman 1990. The cells are PyTorch's, called
-on grids of sequences of similar lengths, each direction by itself and the second on sequences turned round: the zeros
-of a grid then come after a sequence's last step, and change nothing.
+Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; Elman 1990. The cells are PyTorch's,
+called on grids of sequences of similar lengths, each direction by itself and the second on reversed sequences: the
+zeros of a grid then come after a sequence's last step, and change nothing.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class Recurrent(Mixer):
         kind = nn.LSTM if cell == "lstm" else nn.RNN  # both start uniform within 1 / sqrt(hidden)
         self.directions = nn.ModuleList(kind(width, hidden) for _ in range(1 if causal else 2))
         if cell == "lstm":
-            for direction in self.directions:  # remember at first: Jozefowicz et al. 2015
+            for direction in self.directions:  # the forget gate starts open: Jozefowicz et al. 2015
                 nn.init.ones_(direction.bias_ih_l0.data[hidden : 2 * hidden])
                 nn.init.zeros_(direction.bias_hh_l0.data[hidden : 2 * hidden])
 
     def forward(self, x: Sequences) -> Sequences:
         if len(x.values) == 0:
             return x
-        turned = (False, True)[: len(self.directions)]
-        orders = [x.layout.cached(grids_of, reverse, x.values.device) for reverse in turned]
+        count = len(self.directions)
+        orders = [x.layout.cached(grids_of, reverse, x.values.device) for reverse in (False, True)[:count]]
         if isinstance(self.directions[0], nn.LSTM) or not x.values.is_cpu:
             cells = zip(self.directions, orders, strict=True)
             states = [[cell(grid)[0] for grid in order.fill(x.values)] for cell, order in cells]
-        else:  # PyTorch has a fused LSTM for the CPU but no such RNN
+        else:  # PyTorch has a fused LSTM for the CPU but no fused RNN
             states = self._by_steps(x.values, orders)
         rows = [order.read(grids) for order, grids in zip(orders, states, strict=True)]
         return x.with_values(torch.cat(rows, 1))

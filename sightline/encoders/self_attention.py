@@ -1,4 +1,4 @@
-"""Self-attention as a mixer: any two rows of a sequence meet in one step, with weights made from the rows themselves."""
+"""Self-attention as a mixer: any two rows of a sequence meet in one step, with weights computed from the rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class SelfAttention(Mixer):
     `window` is how many rows are seen to each side besides the row itself; None sees all. `rotary` is the share of each
     head that carries positions; the rest compares content alone.
     Raises: ValueError where the width does not divide into heads, or the heads into key heads.
-    Every second key head begins with queries and keys as one orthogonal projection, so that a row first looks at rows like
-    itself; the others begin as any layer, free to look by place. Recall needs both (docs/log.md).
+    Every second key head starts with one orthogonal projection for queries and keys, so that a row first attends to
+    rows like itself; the others start at random, free to attend by position. Recall needs both (docs/log.md).
     Source: Vaswani et al. 2017, section 3.2.2 (multi-head); Su et al. 2021, equation 34 (rotary); Ainslie et al. 2023
-    (grouped key heads); Trockman and Kolter 2023, section 4 (alike queries and keys at the start; only that half of it).
+    (grouped key heads); Trockman and Kolter 2023, section 4 (equal queries and keys at the start; only that half).
 
     >>> mixer = SelfAttention(16, heads=4, key_heads=2, causal=True)
     >>> mixer(Sequences(torch.randn(5, 16), [0, 2, 5])).values.shape
@@ -44,12 +44,13 @@ class SelfAttention(Mixer):
         key_heads = heads if key_heads is None else key_heads
         if not 0 <= rotary <= 1:
             raise ValueError(
-                f"self-attention: expected rotary from 0 to 1, the share of each head that turns, got {rotary}; change it"
+                f"self-attention: expected rotary from 0 to 1, the share of each head that turns, got {rotary}; change "
+                "it"
             )
         if heads < 1 or key_heads < 1 or width % heads or heads % key_heads:
             raise ValueError(
-                f"self-attention: expected a width that is a multiple of heads, and heads a multiple of key_heads, got width {width}, "
-                f"heads {heads}, key_heads {key_heads}; change one of them"
+                "self-attention: expected a width that is a multiple of heads, and heads a multiple of key_heads, got "
+                f"width {width}, heads {heads}, key_heads {key_heads}; change one of them"
             )
         self.causal = causal
         self.heads, self.key_heads, self.head_width = heads, key_heads, width // heads
@@ -68,14 +69,14 @@ class SelfAttention(Mixer):
     def forward(self, x: Sequences) -> Sequences:
         rows = self.project_in(x.values)
         if self.project_in._forward_hooks or self.project_in._backward_hooks:
-            rows = rows.clone()  # they have seen it, and it is rotated in place
+            rows = rows.clone()  # hooks may keep it, and it is rotated in place
         rows = rows.view(len(x.values), self.heads + 2 * self.key_heads, self.head_width)
         q, k, v = self._rotated(rows, x.positions).split([self.heads, self.key_heads, self.key_heads], 1)
         mixed = attention(q, k, v, x.layout, self.pattern, origin=Origin(self)).out
         return x.with_values(self.project_out(mixed.flatten(1)))
 
     def _rotated(self, rows: Tensor, positions: Tensor) -> Tensor:
-        """Turns pairs of the first `rotary_width` numbers of each query and key by an angle that grows with position."""
+        """Rotates pairs of the first `rotary_width` numbers of each query and key by an angle growing with position."""
         if self.rotary_width == 0:
             return rows
         turning = self.heads + self.key_heads
@@ -116,7 +117,7 @@ class SelfAttention(Mixer):
 
 
 class Rotate(torch.autograd.Function):
-    """Turns neighbouring pairs of the leading numbers of the leading heads, in place: one complex product, no copies."""
+    """Rotates neighbouring pairs of the first numbers of the first heads, in place: one complex product, no copies."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:

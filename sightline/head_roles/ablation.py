@@ -54,8 +54,8 @@ class Switched:
     def __init__(self, model, corpus: Corpus):
         is_folder = isinstance(model, (str, Path)) and (Path(model) / "task.json").is_file()
         model = Model.load(model) if is_folder else model
-        of_scope = isinstance(model, Model) and isinstance(model.task, Tag)
-        if not of_scope or model.task.labels != tuple(scope.ROLES):
+        task = model.task if isinstance(model, Model) else None
+        if not isinstance(task, Tag) or task.labels != tuple(scope.ROLES):
             raise ValueError(
                 "heads: expected with ablate a model fitted to scope, whose task shows what a head is good for, "
                 "got another; fit one (sightline fit scope), or leave ablate out"

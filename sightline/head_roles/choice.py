@@ -78,7 +78,7 @@ def choose(
                 f"{list(array.shape)}; give the arrays of one model, each with its own corpus"
             )
     offsets, offsets_there = baselines.at_offsets(chosen_on), baselines.at_offsets(reported_on)
-    model_free = baselines.nearest(reported_on), baselines.same_word(reported_on)
+    nearest, same_word = baselines.nearest(reported_on), baselines.same_word(reported_on)
     resamples = _Resamples(reported_on)
     findings = []
     for name, here in chosen_on.groups.items():
@@ -92,14 +92,24 @@ def choose(
         if random is not None:
             control = _mean(_flat(random[1])[there, int(_flat(random[0])[here].mean(0).argmax())])
         interval, ahead, documents = resamples.intervals(there, hits, by_offset)
-        findings.append(
-            Finding(
-                name, *divmod(best, answers.shape[2]), (len(here), len(there)), float(rates[best]),
-                _mean(hits), interval, int(baselines.OFFSETS[offset]), _mean(by_offset), ahead,
-                *(_mean(baseline[there]) for baseline in model_free), control,
-                by_distance(reported_on.distance[there], hits), _note(len(here), len(there), documents),
-            )
-        )  # fmt: skip
+        finding = Finding(
+            relation=name,
+            layer=best // answers.shape[2],
+            head=best % answers.shape[2],
+            counts=(len(here), len(there)),
+            chosen_at=float(rates[best]),
+            accuracy=_mean(hits),
+            interval=interval,
+            offset=int(baselines.OFFSETS[offset]),
+            by_offset=_mean(by_offset),
+            ahead=ahead,
+            by_nearest=_mean(nearest[there]),
+            by_same_word=_mean(same_word[there]),
+            random=control,
+            distances=by_distance(reported_on.distance[there], hits),
+            note=_note(len(here), len(there), documents),
+        )
+        findings.append(finding)
     return findings
 
 

@@ -146,8 +146,8 @@ def _add(sentence: _Sentence, row: conllu.Row) -> None:
         first, last = int(match[1]) - 1, int(match[2]) - 1
         if first != count or last < first or sentence.ranges and first <= sentence.ranges[-1][1]:
             raise ValueError(
-                f"{where}: expected the range of a multiword token to begin at the next word, {count + 1}, got {row.id}; "
-                "put it before its words, and let no two overlap"
+                f"{where}: expected the range of a multiword token to begin at the next word, {count + 1}, "
+                f"got {row.id}; put it before its words, and let no two overlap"
             )
         sentence.ranges.append((first, last, row.form, blank))
 
@@ -165,8 +165,8 @@ def _check(sentence: _Sentence) -> None:
         if head >= count or head == at:
             what = "itself" if head == at else f"{head + 1} in a sentence of {count} words"
             raise ValueError(
-                f"{sentence.name}:{sentence.words[at].line}: expected as HEAD another word of the sentence, or 0 for the "
-                f"root, got {what}; correct it"
+                f"{sentence.name}:{sentence.words[at].line}: expected as HEAD another word of the sentence, or 0 for "
+                f"the root, got {what}; correct it"
             )
 
 
@@ -182,8 +182,8 @@ def _check_tree(sentence: _Sentence) -> None:
             circle = [*path]
             circle = [*circle[circle.index(at) :], at]
             raise ValueError(
-                f"{sentence.name}:{sentence.words[at].line}: expected a tree, got words that are heads of each other in "
-                f"a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
+                f"{sentence.name}:{sentence.words[at].line}: expected a tree, got words that are heads of each other "
+                f"in a circle ({' <- '.join(str(word + 1) for word in circle)}); correct HEAD"
             )
         rooted.update(path)
 

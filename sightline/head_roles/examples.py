@@ -17,7 +17,7 @@ import torch
 from numpy import ndarray
 
 from sightline.batching import sorted_batches
-from sightline.head_roles.forward_pass import Tap
+from sightline.head_roles.forward_pass import ForwardPass
 from sightline.head_roles.gold import Corpus, Document
 from sightline.head_roles.measuring import Measured
 from sightline.models.opening import OpenModel
@@ -79,7 +79,7 @@ def _rows(model: OpenModel, corpus: Corpus, places: list[tuple[int, int, int]]) 
     """The weights [W] of the query's word on the words, for each (question, layer, head) that the model can read."""
     if not places:
         return {}
-    tap, rows = Tap(model), {}
+    forward, rows = ForwardPass(model), {}
     numbers = sorted({int(corpus.document[question]) for question, _, _ in places})
     reads = dict(zip(numbers, model.read_words([corpus.documents[i] for i in numbers]), strict=True))
     numbers = [i for i in numbers if 0 < len(reads[i].ids) <= (model.longest or len(reads[i].ids))]
@@ -102,7 +102,7 @@ def _rows(model: OpenModel, corpus: Corpus, places: list[tuple[int, int, int]]) 
                         weights = _averaged(piece, pieces)
                         rows[question, layer, head] = np.bincount(read.word, weights[read.pieces], read.words)
 
-        tap.run(Sequences(ids, np.cumsum([0, *lengths]).tolist()), each)
+        forward.run(Sequences(ids, np.cumsum([0, *lengths]).tolist()), each)
     return rows
 
 

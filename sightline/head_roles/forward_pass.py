@@ -1,7 +1,7 @@
 """One forward pass of a pack of documents: each call of attention is observed, and its weights are added to the sums.
 
-Pack     documents sorted by length -> one forward, or several of equal lengths, where a model cannot be packed
-Tap      a call of attention -> its layer and documents -> sums and answers
+Pack          documents sorted by length -> one forward, or several of equal lengths where a model cannot be packed
+ForwardPass   a call of attention -> its layer and documents -> sums and answers
 """
 
 from __future__ import annotations
@@ -60,51 +60,39 @@ class _LastLayer(Exception):
     """Stops a forward pass after the last layer of attention."""
 
 
-class Tap:
-    """Runs packs through a subject, and adds the calls of each layer to sums.
+class ForwardPass:
+    """Runs packs through a model, and adds the weights of each layer to sums.
 
     `layers` and `heads` are those of the model, from a pass of a few tokens.
     Raises: ValueError where no attention is seen, or layers have different numbers of heads.
     """
 
-    def __init__(self, subject: OpenModel):
-        self.subject = subject
-        self._layer = self._passed = self._next = 0
+    def __init__(self, model: OpenModel):
+        self.model = model
         seen: list[tuple[int, int]] = []
-        ids = torch.tensor([*subject.before, 0, *subject.after], device=subject.device)
-
-        def note(layer: int, start: int, call: Call) -> None:
-            seen.append((layer, call.q.shape[1]))
-
-        self.run(Sequences(ids, [0, len(ids)]), note)
-        kinds = sorted({heads for _, heads in seen})
+        ids = torch.tensor([*model.before, 0, *model.after], device=model.device)
+        self.run(Sequences(ids, [0, len(ids)]), lambda layer, start, call: seen.append((layer, call.q.shape[1])))
         if not seen:
             raise ValueError(
-                f"{subject.name}: expected attention that can be seen, got none that goes through transformers' "
+                f"{model.name}: expected attention that can be seen, got none that goes through transformers' "
                 f"interface; {INFLUENCE}"
             )
-        if len(kinds) > 1:
+        heads = sorted({heads for _, heads in seen})
+        if len(heads) > 1:
             raise ValueError(
-                f"{subject.name}: expected as many heads in each layer, got {' and '.join(map(str, kinds))}; "
+                f"{model.name}: expected as many heads in each layer, got {' and '.join(map(str, heads))}; "
                 "use another model"
             )
-        self.layers, self.heads = 1 + max(layer for layer, _ in seen), kinds[0]
+        self.layers, self.heads = 1 + max(layer for layer, _ in seen), heads[0]
 
     def __call__(self, pack: Pack, sums: Sums, answers: Tensor) -> None:
         """Adds the weights of every head in a pack to sums, and its answers to answers, uint8 [questions, L, H]."""
         done = 0
 
-        def each(layer: int, start: int, call: Call) -> None:
+        def add(layer: int, start: int, call: Call) -> None:
             nonlocal done
-            count = len(call.offsets) - 1
-            expected = pack.sequences.lengths[start : start + count]
-            whole = torch.equal(call.offsets.diff(), expected) and torch.equal(call.key_offsets, call.offsets)
-            if layer >= self.layers or not whole:
-                raise ValueError(
-                    f"{self.subject.name}: expected {self.layers} layers that attend within whole documents, got "
-                    "calls of attention over other pieces of them, or over keys that are no pieces; use another model"
-                )
-            documents = start, start + count
+            self._check(layer, start, call, pack)
+            documents = start, start + len(call.offsets) - 1
             if layer == 0:
                 sums.count(pack.layout(*documents).counts)
             if head_sums.fits(call):
@@ -113,31 +101,42 @@ class Tap:
             else:
                 add_sums(call, pack.runs(*documents, self.heads), sums.layer(layer), answers[:, layer])
             if layer == self.layers - 1:
-                done += count
+                done += len(call.offsets) - 1
                 if done == len(pack.items):
                     raise _LastLayer
 
-        self.run(pack.sequences, each)
+        self.run(pack.sequences, add)
 
-    def run(self, sequences: Sequences, each: Callable[[int, int, Call], None]) -> None:
+    def _check(self, layer: int, start: int, call: Call, pack: Pack) -> None:
+        """Raises ValueError unless a call is of a known layer, over whole documents."""
+        expected = pack.sequences.lengths[start : start + len(call.offsets) - 1]
+        whole = torch.equal(call.offsets.diff(), expected) and torch.equal(call.key_offsets, call.offsets)
+        if layer >= self.layers or not whole:
+            raise ValueError(
+                f"{self.model.name}: expected {self.layers} layers that attend within whole documents, got calls of "
+                "attention over other pieces of them, or over keys that are no pieces; use another model"
+            )
+
+    def run(self, sequences: Sequences, each: Callable[[int, int, Call], object]) -> None:
         """Calls `each` for each call of attention in a pass, with its layer and the first of its sequences."""
-        self._layer, self._passed, self._next = -1, 0, 0
-        callers = Callers(self.subject.encoder)
+        layer, first, stop = -1, 0, 0  # of the running forward: its layer, its first sequence and the last one's end
+        encoder = self.model.encoder
+        callers = Callers(encoder)
 
         def observe(request: Request, attended: Attended) -> None:
+            nonlocal layer, first, stop
             caller = callers.caller(request)
             if caller is None:
                 return  # another model's
-            if caller.first_of_pass:  # of the documents after those of the last
-                self._layer, self._passed = -1, self._next
-            self._layer += caller.first_of_layer
-            start = self._passed + (caller.origin.sequence or 0)
-            self._next = max(self._next, start + len(request.offsets) - 1)
-            each(self._layer, start, call_of(request, attended.lse))
+            if caller.first_of_pass:  # of the documents after those of the previous one
+                layer, first = -1, stop
+            layer += caller.first_of_layer
+            start = first + (caller.origin.sequence or 0)
+            stop = max(stop, start + len(request.offsets) - 1)
+            each(layer, start, call_of(request, attended.lse))
 
         try:
-            model = self.subject.encoder
-            with torch.no_grad(), evaluating(model), forwards_noted(model), watching(observe):
-                self.subject.encode(sequences)
+            with torch.no_grad(), evaluating(encoder), forwards_noted(encoder), watching(observe):
+                self.model.encode(sequences)
         except _LastLayer:
             pass

@@ -10,6 +10,7 @@ word are one question with several right answers; `relation` is `link` by defaul
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,10 +67,10 @@ def _link(link: object, document: Document, where: str) -> tuple[str, int, int]:
     relation = link.get("relation", "link")
     if not isinstance(relation, str) or not relation.strip():
         raise ValueError(f"{where}: expected the name of a relation, got {relation!r}; write a word")
-    return relation, *(_word(link[end], end, document, where) for end in ("from", "to"))
+    return relation, _word(link["from"], "from", document, where), _word(link["to"], "to", document, where)
 
 
-def _word(stretch: object, end: str, document: Document, where: str) -> int:
+def _word(stretch: Any, end: str, document: Document, where: str) -> int:
     size = len(document.text)
     is_pair = isinstance(stretch, list) and len(stretch) == 2 and all(type(place) is int for place in stretch)
     if not is_pair or not 0 <= stretch[0] < stretch[1] <= size:

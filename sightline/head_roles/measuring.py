@@ -27,7 +27,7 @@ from safetensors import torch as safetensors
 
 from sightline.batching import sorted_batches
 from sightline.files import replacing
-from sightline.head_roles.forward_pass import Pack, Tap, backend
+from sightline.head_roles.forward_pass import ForwardPass, Pack, backend
 from sightline.head_roles.gold import Corpus
 from sightline.head_roles.layout import NO_QUESTIONS, Item, questions_of
 from sightline.head_roles.totals import COUNTS, HEADS, Sums
@@ -75,7 +75,7 @@ def measure(
     Raises: ValueError where the folder holds another run, or the model's attention cannot be seen.
     """
     process = processes()
-    tap = Tap(model)
+    forward = ForwardPass(model)
     corpus, note = cut_to_length(model, corpus)
     counts = word_counts(corpus)
     tokens = tokens or (1536 if model.device.type == "cpu" else 16_384)
@@ -85,30 +85,30 @@ def measure(
         count = stop = 0
         for count, documents in enumerate(windows(corpus.documents, WINDOW, lambda one: len(one.text)), 1):
             start, stop = stop, stop + len(documents)
-            content = partial(_window, tap, corpus, start, stop, counts, tokens)
+            content = partial(_window, forward, corpus, start, stop, counts, tokens)
             run.compute(count - 1, [b"%d-%d" % (start, stop)], content)
             advance(len(documents))
         process.wait_for_everyone()
         paths = run.paths(count)
         if process.is_main_process:
-            _join(paths, len(corpus), tap, run.result)
+            _join(paths, len(corpus), forward, run.result)
         process.wait_for_everyone()
-    sums, unread, skipped = Sums.empty(tap.layers, tap.heads), 0, []
+    sums, unread, skipped = Sums.empty(forward.layers, forward.heads), 0, []
     for path in paths:  # in order, so that the same windows give the same bits
         one = safetensors.load(read_window(path))
         sums, unread = sums + Sums.of(one), unread + int(one["unread"])
         skipped += [corpus.documents[i].name for i in one["skipped"].tolist()]
     answers = np.load(run.result, mmap_mode="r" if len(corpus) else None)
-    return Measured(corpus, answers, sums, repeated(tap), unread, tuple(skipped), note)
+    return Measured(corpus, answers, sums, repeated(forward), unread, tuple(skipped), note)
 
 
-def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> bytes:
+def _window(forward: ForwardPass, corpus: Corpus, start: int, stop: int, counts: Counter[str], tokens: int) -> bytes:
     """The sums and answers of some documents, as a safetensors file."""
-    model, documents = tap.subject, corpus.documents[start:stop]
+    model, documents = forward.model, corpus.documents[start:stop]
     reads = model.read_words(documents)
     first, past = np.searchsorted(corpus.document, (start, stop)).tolist()
-    sums = Sums.empty(tap.layers, tap.heads, model.device)
-    answers = torch.zeros(past - first, tap.layers, tap.heads, dtype=torch.uint8, device=model.device)
+    sums = Sums.empty(forward.layers, forward.heads, model.device)
+    answers = torch.zeros(past - first, forward.layers, forward.heads, dtype=torch.uint8, device=model.device)
     lengths, skipped = np.array([len(read.ids) for read in reads], np.int64), []
     questions, unread = questions_of(corpus, start, stop, reads)
     items = [
@@ -119,19 +119,21 @@ def _window(tap: Tap, corpus: Corpus, start: int, stop: int, counts: Counter[str
         fits = [i for i in batch if 0 < lengths[i] <= (model.longest or lengths[i])]
         skipped += [start + i for i in batch if i not in fits]
         if fits:
-            tap(Pack([items[i] for i in fits], model.device), sums, answers)
+            forward(Pack([items[i] for i in fits], model.device), sums, answers)
             _trim()
-    packed = np.packbits(answers.cpu().numpy().astype(bool).reshape(past - first, tap.layers * tap.heads), axis=1)
+    packed = np.packbits(
+        answers.cpu().numpy().astype(bool).reshape(past - first, forward.layers * forward.heads), axis=1
+    )
     rest = {"unread": torch.tensor(unread), "skipped": torch.tensor(sorted(skipped), dtype=torch.int64)}
     return checkpoint.as_bytes(sums.tensors | rest | {"answers": torch.from_numpy(packed)})
 
 
-def repeated(tap: Tap) -> Sums:
+def repeated(forward: ForwardPass) -> Sums:
     """The sums over sequences of random ids that come twice; no id comes twice in one half.
 
     Source: Olsson et al. 2022, "Prefix matching score".
     """
-    model, sums = tap.subject, Sums.empty(tap.layers, tap.heads, tap.subject.device)
+    model, sums = forward.model, Sums.empty(forward.layers, forward.heads, forward.model.device)
     around = len(model.before) + len(model.after)
     room = HALF if model.longest is None else (model.longest - around) // 2
     half = min(HALF, room, len(model.ordinary))
@@ -144,8 +146,8 @@ def repeated(tap: Tap) -> Sums:
         read = WordPieces.from_pairs(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
         items.append(Item(read, np.zeros(0, bool), -1, NO_QUESTIONS))
     if items:
-        answers = torch.zeros(0, tap.layers, tap.heads, dtype=torch.uint8, device=model.device)
-        tap(Pack(items, model.device), sums, answers)
+        answers = torch.zeros(0, forward.layers, forward.heads, dtype=torch.uint8, device=model.device)
+        forward(Pack(items, model.device), sums, answers)
     return sums
 
 
@@ -158,15 +160,15 @@ def _trim() -> None:
 # --- the folder of a run ---------------------------------------------------------------------------------------------
 
 
-def _join(paths: list[Path], questions: int, tap: Tap, result: Path) -> None:
+def _join(paths: list[Path], questions: int, forward: ForwardPass, result: Path) -> None:
     """Writes the answers of all windows into one file, a window at a time."""
-    header = {"descr": "|b1", "fortran_order": False, "shape": (questions, tap.layers, tap.heads)}
+    header = {"descr": "|b1", "fortran_order": False, "shape": (questions, forward.layers, forward.heads)}
     with replacing(result) as file:  # a memory map would count as memory
         np.lib.format.write_array_header_1_0(file, header)
         for path in paths:
             answers = safetensors.load(read_window(path))["answers"].numpy()
             if len(answers):
-                file.write(np.unpackbits(answers, axis=1, count=tap.layers * tap.heads).tobytes())
+                file.write(np.unpackbits(answers, axis=1, count=forward.layers * forward.heads).tobytes())
 
 
 def _note(model: OpenModel, corpus: Corpus, tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:

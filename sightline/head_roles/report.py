@@ -109,8 +109,9 @@ def heads(
 
 
 def _write(folder: Path, model: OpenModel, done: Sequence[Measured], words: str, switched: Switched | None) -> None:
-    here, there, *control = done
-    findings = choose(here.corpus, here.answers, there.corpus, there.answers, tuple(one.answers for one in control))
+    here, there, here_random, there_random = done
+    random = here_random.answers, there_random.answers
+    findings = choose(here.corpus, here.answers, there.corpus, there.answers, random)
     document = _document(model, here, there, findings)
     document["corpus"] = words
     document["ablation"] = switched and switched.off([(f.relation, f.layer, f.head) for f in findings])
@@ -127,7 +128,8 @@ def folder_for(model: str) -> Path:
 def _parts(corpus, report_on, kind: str | None, encoding: str | None) -> tuple[Corpus, Corpus]:
     chosen_on = corpus if isinstance(corpus, Corpus) else corpus_of(corpus, kind, encoding)
     if report_on is None:
-        return tuple(map(chosen_on.take, chosen_on.halves()))
+        here, there = chosen_on.halves()
+        return chosen_on.take(here), chosen_on.take(there)
     return chosen_on, report_on if isinstance(report_on, Corpus) else corpus_of(report_on, kind, encoding)
 
 

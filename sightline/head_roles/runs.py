@@ -88,7 +88,8 @@ class Strip:
         ids, keys = self.run.ids, torch.arange(self.run.n, device=self.run.device)
         same = ids[:, self.rows, None] == ids[:, None, :]
         same &= (keys < self.rows[:, None]) & self.run.is_query[:, self.rows, None]
-        return same.nonzero(as_tuple=True)
+        s, row, key = same.nonzero(as_tuple=True)
+        return s, row, key
 
     @cached_property
     def after_same(self) -> tuple[Tensor, Tensor, Tensor]:

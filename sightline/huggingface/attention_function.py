@@ -297,7 +297,7 @@ def _rows_without_mask(grid: Grid, packing: Packing | None, causal: bool, window
 def _packing(
     grid: Grid, plan: MaskPlan | None, no_mask: bool, offsets: tuple[Tensor, Tensor] | None, positions: Tensor | None
 ) -> Packing | None:
-    """The packing of a call; None where the input is not packed, or the mask's rule knows of it. The first that applies:
+    """The packing of a call, or None where input is not packed or the mask's rule knows of it. The first that applies:
 
     - the packing of `run` or `unpad`, where one is in use;
     - that of the offsets, where the call has cu_seq_lens_q;

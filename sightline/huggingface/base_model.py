@@ -147,7 +147,7 @@ def rows_of_equal_lengths(base: PreTrainedModel, batch: Sequences) -> Tensor:
 
 @contextmanager
 def using_packing(batch: Sequences, rows: Tensor | None = None) -> Iterator[None]:
-    """Within it, attention of models in this thread takes its rows to be those of this batch; `rows` as in `Packing`."""
+    """Within it, attention in this thread takes its rows to be those of this batch; `rows` as in `Packing`."""
     token = packing_in_use.set(Packing(batch.offsets, batch.offsets, rows))
     try:
         yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def fits(call) -> bool:
     return call.bias is None and call.softcap is None and is_readable(call) and library(HEAD_SUMS) is not None
 
 
-def add(call, layout: Mapping[str, np.ndarray | float], sums: Mapping[str, Tensor], answers: Tensor) -> None:
+def add(call, layout: dict[str, Any], sums: dict[str, Tensor], answers: Tensor) -> None:
     """Adds to SUMS [H, ...] and answers [questions, H] what the weights of one layer are in the documents of a layout.
 
     `layout` has the arrays of `head_roles.layout.Layout`, `edges` (the number of bins) and `sink_weight`.

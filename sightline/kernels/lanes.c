@@ -1,5 +1,5 @@
-/* What every reading of weights in C begins with: vectors of as many lanes as the processor has, e^x, and the product of some
-   queries with some keys. Included by the other sources here; compiled with each. */
+/* What every kernel for weights includes: vectors of as many lanes as the processor has, e^x, and the product of some
+   queries with some keys. */
 
 #include <math.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ typedef float loose __attribute__((vector_size(LANES * sizeof(float)), may_alias
 typedef int32_t whole __attribute__((vector_size(LANES * sizeof(int32_t)), may_alias));
 typedef uint32_t bits __attribute__((vector_size(LANES * sizeof(uint32_t)), may_alias));
 
-static const float HIDDEN = -1e30f; /* as in calls.py */
+static const float HIDDEN = -1e30f; /* as in observe/calls.py */
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -39,7 +39,8 @@ static inline float total(lanes x) {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* e^x to about one unit in the last place; 0 below the normal numbers, NaN of NaN. Source: Cephes, expf: x = n ln 2 + r. */
+/* e^x to about one unit in the last place; 0 below the normal numbers, NaN of NaN.
+   Source: Cephes, expf: x = n ln 2 + r. */
 static inline lanes exponential(lanes x) {
     const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest whole number in the last bits */
     whole none = x < -87.33654f;
@@ -55,13 +56,14 @@ static inline lanes exponential(lanes x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    bits power = (bits)shifted << 23; /* of the added number nothing is left up there */
-    lanes made = p * (lanes)(power + (127u << 23));
-    return (lanes)(~none & (whole)made);
+    bits power = (bits)shifted << 23; /* the shift drops the bits of the added number */
+    lanes result = p * (lanes)(power + (127u << 23));
+    return (lanes)(~none & (whole)result);
 }
 
 /* Scores of GROUP queries against PANEL keys, less a level for each query, into rows `pitch` apart. */
-static void product(const float *restrict q, const float *restrict k, int64_t width, const float *level, float *restrict into, int64_t pitch) {
+static void product(const float *restrict q, const float *restrict k, int64_t width, const float *level,
+    float *restrict into, int64_t pitch) {
     lanes sum[GROUP][WIDE];
     for (int r = 0; r < GROUP; r++)
         for (int v = 0; v < WIDE; v++) sum[r][v] = (lanes){0};
@@ -72,14 +74,15 @@ static void product(const float *restrict q, const float *restrict k, int64_t wi
         for (int v = 0; v < WIDE; v++) ((lanes *)(into + r * pitch))[v] = sum[r][v] - level[r];
 }
 
-/* Brings queries i to stop, or keys, together by `side`: [rows / side, width, side], zeros beyond the last. */
-static void lay_out(const float *from, int64_t row, int64_t one, int64_t rows, int64_t width, int64_t side, float scale, float *into) {
+/* Transposes rows in groups of `side`: [rows / side, width, side], zeros beyond the last. */
+static void lay_out(const float *from, int64_t row, int64_t one, int64_t rows, int64_t width, int64_t side,
+    float scale, float *into) {
     for (int64_t first = 0; first < rows; first += side, into += width * side) {
         int64_t real = least(side, rows - first);
         if (real < side) memset(into, 0, width * side * sizeof(float));
         for (int64_t r = 0; r < real; r++) {
-            const float *mine = from + (first + r) * row;
-            for (int64_t d = 0; d < width; d++) into[d * side + r] = mine[d * one] * scale;
+            const float *start = from + (first + r) * row;
+            for (int64_t d = 0; d < width; d++) into[d * side + r] = start[d * one] * scale;
         }
     }
 }

@@ -1,8 +1,8 @@
-"""What is written in C, where the system has a compiler: compiled once into the user's cache, and opened.
+"""Compiles sources in C once into the user's cache, and loads them, where the system has a compiler.
 
-There is always a way in PyTorch besides, taken where there is no compiler, or it fails, or the environment variable
-SIGHTLINE_NATIVE is 0. The cached library carries in its name what it was made from (source, flags, compiler, processor) and a
-digest of itself, without which none is loaded; it is written aside and renamed.
+Without a compiler, if it fails, or if the environment variable SIGHTLINE_NATIVE is 0, PyTorch computes the same. The
+cached library's name carries a digest of what it was compiled from (source, flags, compiler, processor) and a digest of
+the library itself, without which none is loaded; it is written aside and renamed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from sightline.kernels.locks import ForkSafeLock
 
 KERNELS = Path(__file__).parent
 LANES = KERNELS / "lanes.c"  # which every source includes
@@ -27,31 +28,21 @@ PATIENCE = 30.0  # seconds a compiler may take
 
 
 class Source(NamedTuple):
-    """A file of C, and its one function with what that takes, which gives 0 if all went well."""
+    """A file of C, and its one function with the types of its arguments; it returns 0 on success."""
 
     file: Path
     function: str
-    takes: tuple[type, ...]
+    arguments: tuple[type, ...]
 
 
-_one_at_a_time = threading.Lock()
-
-
-def _unlock() -> None:
-    """In a forked child nobody is left who would open the lock that another thread had closed."""
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+_compiling = ForkSafeLock()
 
 
 def library(source: Source) -> ctypes.CDLL | None:
-    """What a source compiles to, or None: no compiler, or it fails, or the environment says SIGHTLINE_NATIVE=0."""
+    """The compiled source; None without a compiler, if it fails, or with SIGHTLINE_NATIVE=0 in the environment."""
     if os.environ.get("SIGHTLINE_NATIVE") == "0":
         return None
-    with _one_at_a_time:
+    with _compiling.lock:
         return _library(source)
 
 
@@ -63,12 +54,16 @@ def _library(source: Source) -> ctypes.CDLL | None:
     try:
         name, folder = _name(compiler, source), _folder()
         return _cached(source, folder, name) or _compiled(source, compiler, folder, name)
-    except (OSError, AttributeError, subprocess.SubprocessError):  # a file that cannot be, or lacks the function
+    except (
+        OSError,
+        AttributeError,
+        subprocess.SubprocessError,
+    ):  # no such file can be written or loaded, or it lacks the function
         return None
 
 
 def _name(compiler: str, source: Source) -> str:
-    """What the library is made from, in a few letters."""
+    """A digest of all that the library is compiled from."""
     binary = Path(compiler).resolve()
     cpuinfo = Path("/proc/cpuinfo")
     processor = {platform.machine(), platform.processor()}
@@ -82,7 +77,7 @@ def _name(compiler: str, source: Source) -> str:
 
 
 def _folder() -> Path | None:
-    """The cache, made if need be; None where it cannot be written, or somebody else could write it too."""
+    """The cache's folder, created if missing; None if it cannot be written, or another user could write it."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightline" / "native"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,42 +89,42 @@ def _folder() -> Path | None:
 
 
 def _cached(source: Source, folder: Path | None, name: str) -> ctypes.CDLL | None:
-    """What an earlier process left, if it is whole; a damaged one is taken away."""
+    """The library that an earlier process cached, if it is whole; a damaged one is removed."""
     for file in sorted(folder.glob(f"{name}-*.so")) if folder else ():
         if file.stem == f"{name}-{_digest(file)}":
-            return _opened(source, file)
+            return _loaded(source, file)
         file.unlink(missing_ok=True)
     return None
 
 
 def _compiled(source: Source, compiler: str, folder: Path | None, name: str) -> ctypes.CDLL | None:
-    """Compiles aside, and leaves the library in the cache if there is one."""
+    """Compiles aside, and moves the library into the cache if there is one."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as aside:
-        made = Path(aside) / "made.so"
-        command = [compiler, *FLAGS, f"-I{LANES.parent}", "-o", str(made), str(source.file), "-lm"]
+        built = Path(aside) / "built.so"
+        command = [compiler, *FLAGS, f"-I{LANES.parent}", "-o", str(built), str(source.file), "-lm"]
         nothing = subprocess.DEVNULL
         with subprocess.Popen(
             command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
         ) as process:
             try:
                 failed = process.wait(PATIENCE)
-            except BaseException:  # it hangs, or the user has had enough: with all that it started
+            except BaseException:  # a timeout or an interrupt: ends the compiler and its children
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         if failed:
             return None
-        opened = _opened(source, made)
+        loaded = _loaded(source, built)
         if folder is not None:
-            os.replace(made, folder / f"{name}-{_digest(made)}.so")
-        return opened
+            os.replace(built, folder / f"{name}-{_digest(built)}.so")
+        return loaded
 
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
-def _opened(source: Source, file: Path) -> ctypes.CDLL:
-    opened = ctypes.CDLL(str(file))
-    function = getattr(opened, source.function)
-    function.argtypes, function.restype = source.takes, ctypes.c_int
-    return opened
+def _loaded(source: Source, file: Path) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(file))
+    function = getattr(loaded, source.function)
+    function.argtypes, function.restype = source.arguments, ctypes.c_int
+    return loaded

@@ -14,6 +14,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import matplotlib
 import torch
@@ -27,6 +28,7 @@ from matplotlib.path import Path
 from torch import Tensor
 
 from sightline.models import Text, text_of
+from sightline.observe import Layer
 from sightline.observe.distances import bins_within, by_bin
 
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#3c3f44")  # Okabe and Ito's
@@ -43,7 +45,7 @@ MOST_CELLS = 512  # to a side of a matrix
 LEAST = 0.01  # a weight below draws no line
 TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.5, 1)  # of the bar beside a matrix
 STRIP = 512  # queries at once
-SAVED = {"pdf.fonttype": 42, "svg.fonttype": "none"}  # letters stay letters
+SAVED: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none"}  # letters stay letters
 DOTS = 192  # to an inch in a notebook, twice those of a screen
 
 
@@ -66,7 +68,7 @@ class Drawn(Figure):
 class _Shown:
     """What a figure shows: one sequence in one layer, some heads, and its words."""
 
-    layer: object
+    layer: Layer
     name: str
     heads: list[int]
     sequence: int
@@ -225,7 +227,7 @@ def matrix(shown: _Shown) -> Drawn:
     map = shown.words[0] if worded else shown.layer.tile(head, None, None, shown.sequence, (at, at)).mean.cpu()
     side = min(LARGEST, max(1.2, PITCH * len(map))) if worded else WIDE
     drawn = Drawn(figsize=(side, side))
-    axes = drawn.add_axes([0, 0, 1, 1])
+    axes = drawn.add_axes((0, 0, 1, 1))
     end = (len(words) if worded else shown.count) - 0.5
     shades = axes.imshow(
         map.numpy(), cmap=SHADES, norm=PowerNorm(0.5, 0, max(float(map.max()), LEAST)), interpolation="none",
@@ -253,7 +255,7 @@ def matrix(shown: _Shown) -> Drawn:
 def _draw_scale(drawn: Drawn, shades, side: float) -> None:
     """The bar beside a matrix that says which shade is which weight."""
     ticks = [tick for tick in TICKS if tick <= shades.norm.vmax]
-    place = drawn.add_axes([1 + 0.08 / side, 0, 0.1 / side, 1])
+    place = drawn.add_axes((1 + 0.08 / side, 0, 0.1 / side, 1))
     bar = drawn.colorbar(shades, cax=place, ticks=ticks, format=lambda weight, _: f"{100 * weight:g}%")
     bar.set_label("weight", fontsize=SMALL, color=QUIET)
     bar.ax.tick_params(labelsize=SMALL, length=2)
@@ -272,7 +274,7 @@ def profile(shown: _Shown) -> Drawn:
     first, last = (int(used.min()), int(used.max())) if len(used) else (middle, middle)
     places = range(first - middle, last - middle + 1)
     drawn = Drawn(figsize=(WIDE, HIGH))
-    axes = drawn.add_axes([0, 0, 1, 1])
+    axes = drawn.add_axes((0, 0, 1, 1))
     for head, row, hue, marker in zip(shown.heads, shares, HUES, MARKERS, strict=False):
         row = row[first : last + 1].tolist()
         axes.plot(places, row, color=hue, marker=marker, ms=3.5, lw=1.1, label=f"head {head}", clip_on=False)
@@ -296,12 +298,12 @@ def profile(shown: _Shown) -> Drawn:
 def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
     """The share in each bin, and the share on special keys, which is in none."""
     n, special = shown.count, torch.tensor(shown.text.special)
-    sums, lost = 0, 0.0
+    sums, lost = torch.zeros(len(bins_within(n)), dtype=torch.float64), 0.0
     for rows in torch.arange(n).split(STRIP):
         strip = range(int(rows[0]), int(rows[-1]) + 1)
         weights = shown.layer.tile(head, strip, None, shown.sequence).mean.cpu().double()
         lost += float(weights[:, special].sum())
-        sums = sums + by_bin(weights.masked_fill(special, 0), rows)
+        sums += by_bin(weights.masked_fill(special, 0), rows)
     return sums / n, lost / n
 
 
@@ -311,7 +313,7 @@ def _shares(shown: _Shown, head: int) -> tuple[Tensor, float]:
 def _canvas(width: float, height: float) -> tuple[Drawn, Axes]:
     """A figure in inches from its upper left corner."""
     drawn = Drawn(figsize=(width, height))
-    axes = drawn.add_axes([0, 0, 1, 1])
+    axes = drawn.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     return drawn, axes

@@ -72,9 +72,6 @@ def influence_data(shares: Tensor, rows: Tensor, probes: int, text: Text) -> dic
     }
 
 
-profiled = influence_data  # alias
-
-
 def estimate_map(model: nn.Module, ids: Tensor, width: int | None) -> tuple[Tensor, str]:
     """The whole map of shares [n, n], and a sentence on how exact it is.
 

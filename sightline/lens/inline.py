@@ -135,12 +135,12 @@ class Maps:
             self.pieces[view] = as_bytes(weights)
             self.words[view] = as_bytes(member.T @ (weights @ member) / counts[:, None])
 
-        total, heads = None, []
+        total, heads = torch.zeros(()), []
         for number, weights in enumerate(layers):
             self.heads = check_heads([*heads, len(weights)])
             heads.append(self.heads)
             mean = weights.mean(0)
-            total = mean if total is None else total + mean
+            total = total + mean
             keep(str(number), mean)
             for head, map in enumerate(weights):
                 keep(f"{number}.{head}", map)

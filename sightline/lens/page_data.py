@@ -154,9 +154,6 @@ def look_data(seen, text: Text, name: str, pair: tuple[int, int] | None, layer: 
     }
 
 
-looked = look_data  # alias
-
-
 # --- what is shown first ------------------------------------------------------------------------------------------
 
 

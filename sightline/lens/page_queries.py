@@ -105,7 +105,7 @@ class Answers:
 
     # --- questions ------------------------------------------------------------------------------------------------
 
-    def answer(self, name: str, params: dict) -> bytes:
+    def answer(self, name: str | None, params: dict) -> bytes:
         """The answer to one question.
 
         Raises: ValueError for a question that is none, or about what is not there.

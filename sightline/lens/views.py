@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from sightline.attention import Pattern
 from sightline.observe import Layer, Pyramid
+from sightline.observe.calls import Piece
 from sightline.observe.tiles import Tile, tile_of
 
 SAMPLED = 2**25  # weights that a first picture is made of; of a text whose map has no more, all
@@ -29,6 +31,7 @@ class View:
 
     def __init__(self, layer: Layer, heads: list[int]):
         self.call = layer.mapped(0)
+        self.q, self.k = cast(Tensor, self.call.q), cast(Tensor, self.call.k)
         self.places = [layer.heads.index(head) for head in heads]
         self.n, self.m = (int(o[1] - o[0]) for o in (self.call.offsets, self.call.key_offsets))
         if self.n != self.m:
@@ -59,19 +62,20 @@ class View:
     def weights(self, rows: Tensor, a: int = 0, b: int | None = None) -> Tensor:
         """The weights of some queries on the keys a to b. Shapes: rows [r] -> [r, keys]."""
         b = self.m if b is None else b
-        total = None
-        for weights in self.each(rows, a, b):
-            total = weights if total is None else total.add_(weights)
+        heads = self.each(rows, a, b)
+        total = next(heads)
+        for weights in heads:
+            total.add_(weights)
         return total if len(self.places) == 1 else total.div_(len(self.places))
 
     def each(self, rows: Tensor, a: int, b: int) -> Iterator[Tensor]:
-        """The same head by head."""
+        """The same for each head."""
         for number, place in enumerate(self.places):
             yield self._logs(place, number, rows, a, b).exp_()
 
     def _logs(self, place: int, number: int, rows: Tensor, a: int, b: int) -> Tensor:
         call, level = self.call, self.level[rows, number, None]
-        q = call.q[rows, place].to(level.dtype) * call.scale
+        q = self.q[rows, place].to(level.dtype) * call.scale
         k = self._keys[:, a:b] if len(self.places) == 1 else self._columns(place)[:, a:b]
         if call.softcap is None and call.bias is None:
             logs = torch.addmm(level.neg(), q, k)
@@ -93,7 +97,7 @@ class View:
 
     def _columns(self, place: int) -> Tensor:
         """Keys as columns. Shapes: [D, m]."""
-        return self.call.k[: self.m, int(self.call.groups[place])].to(self.level.dtype).T
+        return self.k[: self.m, int(self.call.groups[place])].to(self.level.dtype).T
 
     @cached_property
     def _keys(self) -> Tensor:
@@ -124,7 +128,7 @@ class GrowingMap:
     """
 
     def __init__(self, view: View):
-        self.pyramid = pyramid = Pyramid(view, CELLS)
+        self.pyramid = pyramid = Pyramid(cast(Piece, view), CELLS)
         self.at, self.lengths = pyramid.at, pyramid.rows.bounds.diff().float()
         rows = sampled_rows(view.n, len(view.places))
         mean, peak = [], []
@@ -166,7 +170,7 @@ class GrowingMap:
 def exact_tile(view: View, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tile:
     """Cells of any zoom, from and to in both directions."""
     bounds = (torch.arange(start, stop + 1).mul(at).clamp_max(view.n) for start, stop in (rows, columns))
-    return tile_of(view, *bounds)
+    return tile_of(cast(Piece, view), *bounds)
 
 
 def _halved(t: Tensor, join) -> Tensor:

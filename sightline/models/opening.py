@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from sightline.models.word_pieces import WordPieces
 from sightline.models.words import Text, cut
 from sightline.observe import untrained
 from sightline.sequences import Sequences
-from sightline.tasks import Language, Tag, scope
+from sightline.tasks import Language, Tag, Tokenizer, scope
 from sightline.training import Model
 from sightline.training.model import CONFIG, TASK
 
@@ -45,9 +45,9 @@ class OpenModel:
     name: str
     model: nn.Module
     encoder: nn.Module
-    forward: Callable[[nn.Module, Sequences], object]
+    forward: Callable[[Any, Sequences], Any]
+    read_text: Callable[[str], tuple[Text, Tensor]]
     read_words: Callable[[Sequence], list[WordPieces]]
-    read_text: Callable[[str], tuple[Text, Tensor]] | None = None
     longest: int | None = None
     width: int | None = None
     blind: str | None = None
@@ -60,7 +60,7 @@ class OpenModel:
     def device(self) -> torch.device:
         return next(self.encoder.parameters()).device
 
-    def encode(self, ids: Sequences):
+    def encode(self, ids: Sequences) -> Any:
         """Runs the encoder on sequences of ids [T]; a fitted model gives their encodings."""
         return self.forward(self.encoder, ids.to(self.device))
 
@@ -180,14 +180,14 @@ def _fitted(model: Model, name: str) -> OpenModel:
     if isinstance(task, Tag) and task.labels == tuple(scope.ROLES):
         read_text, read_words = function_text, _functions
     elif isinstance(task, Tag):
-        read_words = _by_word(model)
+        read_words = _by_word(tokenizer)
     return OpenModel(
         name,
         model,
         model.encoder,
         lambda encoder, ids: encoder(ids),
-        read_words,
         read_text,
+        read_words,
         longest=encoder.largest,
         width=encoder.width,
         blind=None if encoder.kind == "self-attention" else f"an encoder of kind {encoder.kind} has none",
@@ -209,11 +209,11 @@ def _functions(documents: Sequence) -> list[WordPieces]:
     return read
 
 
-def _by_word(model: Model) -> Callable[[Sequence], list[WordPieces]]:
+def _by_word(tokenizer: Tokenizer) -> Callable[[Sequence], list[WordPieces]]:
     """Cuts each word by itself, as a model that tags words was fitted."""
 
     def read_words(documents: Sequence) -> list[WordPieces]:
-        encoded = model.tokenizer.encode([list(document.words) for document in documents])
+        encoded = tokenizer.encode([list(document.words) for document in documents])
         ids, words, offsets = encoded.ids.values.numpy(), encoded.words.numpy(), encoded.ids.offsets.tolist()
         return [
             WordPieces.plain(ids[start:stop], words[start:stop], len(document.words))
@@ -257,8 +257,8 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
         model,
         base,
         lambda model, ids: run(model, ids, tokens=max(len(ids.values), 1)),
-        _word_reader(tokenize, separators),
         _text_reader(tokenize, tokenizer.unk_token_id),
+        _word_reader(tokenize, separators),
         longest=most_positions(base, packability),
         width=getattr(base.config.get_text_config(), "hidden_size", None),
         blind=blind,
@@ -269,7 +269,7 @@ def _from_huggingface(source, tokenizer) -> OpenModel:
     )
 
 
-def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
+def _loaded(source, tokenizer) -> tuple[str, Any, Any]:
     """The name, the model and its tokenizer: a loaded pair as it is, else loaded to the accelerator."""
     if not isinstance(source, (str, Path)):
         if not hasattr(tokenizer, "convert_ids_to_tokens"):
@@ -286,9 +286,9 @@ def _loaded(source, tokenizer) -> tuple[str, nn.Module, object]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model, tokenizer = load_with_tokenizer(str(source))
-    model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    folder = Path(source)
-    return "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(source), model, tokenizer
+    folder, device = Path(source), torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else str(source)
+    return name, nn.Module.to(model, device), tokenizer
 
 
 def _special_tokens(tokenizer, base) -> tuple[ndarray, tuple[int, ...], tuple[int, ...]]:

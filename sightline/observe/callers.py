@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Callers:
         self._last: tuple[str, int] | None = None  # layer and sequence of the last call
 
     def caller(self, request: Request) -> Caller | None:
-        """Raises nothing; None for a call that this model does not make."""
+        """Who makes this call; None for a call that the model does not make."""
         running = [forward for forward in _running.get() or () if id(forward.module) in self._names]
         origin = request.origin or Origin()
         module = origin.module
@@ -97,8 +97,29 @@ class Callers:
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 _running: ContextVar[tuple[Forward, ...] | None] = ContextVar("running", default=None)  # None: nobody watches here
-_lock = threading.Lock()
-_hooked: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # module -> [number of watchers, handles]
+
+
+class WhileWatched:
+    """Changes a module for its first watcher and undoes the change after its last one, in whatever threads."""
+
+    def __init__(self, change: Callable[..., Callable[[], None]]):
+        """`change(module, ...)` gives what undoes it."""
+        self._change, self._lock = change, threading.Lock()
+        self._watched: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # module -> [number of watchers, undo]
+
+    @contextmanager
+    def __call__(self, module: nn.Module, *arguments) -> Iterator[None]:
+        with self._lock:
+            if module not in self._watched:
+                self._watched[module] = [0, self._change(module, *arguments)]
+            self._watched[module][0] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched[module][0] -= 1
+                if self._watched[module][0] == 0:
+                    self._watched.pop(module)[1]()
 
 
 @contextmanager
@@ -109,8 +130,7 @@ def forwards_noted(model: nn.Module) -> Iterator[None]:
         token = _running.set(_running.get() or ())
         stack.callback(_running.reset, token)
         for module, embeds in modules.items():
-            _hook(module, embeds)
-            stack.callback(_unhook, module)
+            stack.enter_context(_hooked(module, embeds))
         yield
 
 
@@ -138,24 +158,15 @@ def _embedding(whole: nn.Module) -> nn.Module | None:
         return None
 
 
-def _hook(module: nn.Module, embeds: bool) -> None:
-    with _lock:
-        if module not in _hooked:
-            handles = [
-                module.register_forward_pre_hook(_begin_endless if embeds else _begin, with_kwargs=True, prepend=True)
-            ]
-            if not embeds:
-                handles.append(module.register_forward_hook(_end, with_kwargs=True, always_call=True))
-            _hooked[module] = [0, handles]
-        _hooked[module][0] += 1
+def _hook(module: nn.Module, embeds: bool) -> Callable[[], None]:
+    begin = _begin_endless if embeds else _begin
+    handles = [module.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)]
+    if not embeds:
+        handles.append(module.register_forward_hook(_end, with_kwargs=True, always_call=True))
+    return lambda: [handle.remove() for handle in handles]
 
 
-def _unhook(module: nn.Module) -> None:
-    with _lock:
-        _hooked[module][0] -= 1
-        if _hooked[module][0] == 0:
-            for handle in _hooked.pop(module)[1]:
-                handle.remove()
+_hooked = WhileWatched(_hook)
 
 
 @torch._disable_dynamo

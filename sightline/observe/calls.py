@@ -152,7 +152,7 @@ class Piece:
 
     @cached_property
     def _queries(self) -> Tensor:
-        """Scaled queries [items, n, D], with one more column, -lse, if nothing changes a score before lse is subtracted."""
+        """Scaled queries [items, n, D], with one more column, -lse, if nothing else changes a score before that."""
         q = self.rows(self.call.q, 0, self.n)
         queries = self.level.new_empty(self.items, self.n, q.shape[3] + self._plain)
         self.by_sequence(queries)[..., : q.shape[3]].copy_(q).mul_(self.call.scale)
@@ -172,7 +172,7 @@ class Piece:
         return keys
 
     def logs(self, i: int, stop: int, a: int, b: int, room: Tensor | None = None) -> Tensor:
-        """The logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b; HIDDEN where hidden.
+        """Logarithms [items, queries, keys] of the weights of queries i to stop on keys a to b; HIDDEN where hidden.
 
         They are written to `room`, if given, since fresh memory costs more than the product.
         """

@@ -3,7 +3,8 @@
     ...  -8..-5  -4..-3  -2  -1  0  1  2  3..4  5..8  ...      bin BINS holds distance 0
 
 `statistics.py` streams over a map that is never held; here are rows of weights that exist: those of a short text, of
-queries that are sampled, or shares of influence. `kernels/statistics.c` and `kernels/triton_statistics.py` count with the same bins.
+queries that are sampled, or shares of influence. `kernels/statistics.c` and `kernels/triton_statistics.py` count with
+the same bins.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def _add_batch(totals: Tensor, run: Differentiable, x: Sequences, rows: int, pro
 
 
 def _strength(entered: Tensor, outputs: Tensor, rows: Tensor, probes: int | None, generator) -> Tensor:
-    """|J_ij|^2 for output rows i of `rows`, one in each sequence, and all input rows j of that sequence: float64 [T]."""
+    """|J_ij|^2 for output rows i of `rows`, one in each sequence, and all its input rows j: float64 [T]."""
     if not outputs.requires_grad:
         raise ValueError("influence: expected outputs with a gradient, got none; use another model")
     width = outputs.shape[1]

@@ -1,4 +1,4 @@
-"""Recording: calls of attention become layers; finds which rows are real, and which steps of `generate` belong together."""
+"""Recording: calls of attention become layers, of real rows alone, and of all steps of one `generate`."""
 
 from __future__ import annotations
 

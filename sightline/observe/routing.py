@@ -1,21 +1,16 @@
-"""Routing: a Hugging Face model has the attention "sightline" while anybody watches it, and its own again afterwards."""
+"""Routing: a Hugging Face model has the attention "sightline" while anybody watches it, and its own afterwards."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from sightline.encoders import SelfAttention
-from sightline.observe.callers import forwards_noted, is_huggingface
+from sightline.observe.callers import WhileWatched, forwards_noted, is_huggingface
 
 INFLUENCE = "sightline.observe.influence shows what moves its outputs without attention weights"
-
-_lock = threading.Lock()
-_watched: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # model -> [number of watchers, attention before]
 
 
 @contextmanager
@@ -34,40 +29,32 @@ def routed(model: nn.Module) -> Iterator[None]:
         )
     with ExitStack() as stack:
         for part in parts:
-            _switch(part)
-            stack.callback(_switch_back, part)
+            stack.enter_context(_switched(part))
         stack.enter_context(forwards_noted(model))
         yield
 
 
-def _switch(model: nn.Module) -> None:
+def _switch(model: nn.Module) -> Callable[[], None]:
     from sightline.huggingface.attention_function import NAME  # a model of transformers has imported that already
 
-    with _lock:
-        if model not in _watched:
-            before = [(config, config._attn_implementation) for config in _configs(model)]
-            if model.config._attn_implementation != NAME:
-                model.set_attn_implementation(NAME)
-            if model.config._attn_implementation != NAME:
-                _restore(before)
-                raise ValueError(
-                    f"watch: expected attention through transformers' interface, but {type(model).__name__} "
-                    f"computes its own; {INFLUENCE}"
-                )
-            _watched[model] = [0, before]
-        _watched[model][0] += 1
+    before = [(config, config._attn_implementation) for config in _configs(model)]
+
+    def restore() -> None:
+        for config, implementation in before:
+            config._attn_implementation = implementation
+
+    if model.config._attn_implementation != NAME:
+        model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        restore()
+        raise ValueError(
+            f"watch: expected attention through transformers' interface, but {type(model).__name__} "
+            f"computes its own; {INFLUENCE}"
+        )
+    return restore
 
 
-def _switch_back(model: nn.Module) -> None:
-    with _lock:
-        _watched[model][0] -= 1
-        if _watched[model][0] == 0:
-            _restore(_watched.pop(model)[1])
-
-
-def _restore(before: list) -> None:
-    for config, implementation in before:
-        config._attn_implementation = implementation
+_switched = WhileWatched(_switch)
 
 
 def _configs(model: nn.Module) -> list:

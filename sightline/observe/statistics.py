@@ -203,7 +203,9 @@ def _best(logs: Tensor, first: int, links: int, before: tuple[Tensor, Tensor] | 
     if links == 0:
         return logs[..., :0], logs[..., :0].long()
     few = wide // BLOCK**2
-    if few < 2 * links:
+    if links == 1:
+        values, keys = logs.max(-1, keepdim=True)
+    elif few < 2 * links:
         values, keys = logs.topk(min(links, wide), -1)
     else:  # twice: block b is the places b, b + blocks, b + 2 blocks, ..., so that a maximum goes down the columns
         many = few * BLOCK

@@ -1,10 +1,8 @@
-"""What is learned from which data: one call reads a file, picks the task, trains the tokenizer and makes examples.
+"""What is learned from which data: `load` reads a file, picks the task, trains the tokenizer and makes examples.
 
-readers    files -> records, each with file and line        examples   sequences and targets, in memory
-columns    records -> which task, which columns             task       the interface of what is learned
-encoding   records -> examples                              classify, regress, tag, language
-tokenizing text -> ids                                      scope      the data set that is built in
-data       all of these in one call, `load`              generated  tasks drawn by lot, with known answers and chance
+From a file to examples, in this order: `readers` (records with file and line), `columns` (which task, which columns),
+`tokenizing`, `encoding`, `examples`. The tasks: `task` (their interface), classify, regress, tag, language. Built-in
+data: `scope` (Python's own library) and `synthetic` (drawn at random, with known answers). Begin with `data`.
 """
 
 from typing import Any
@@ -30,9 +28,9 @@ __all__ = [
 
 
 def task_from_json(saved: Any) -> Task:
-    """The task that `Task.to_json` saved.
+    """The task from the output of `Task.to_json`.
 
-    Raises: ValueError where it is not one.
+    Raises: ValueError for anything else.
 
     >>> task_from_json(Classify("text", "label", ("a", "b")).to_json()).labels
     ('a', 'b')

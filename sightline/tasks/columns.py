@@ -84,8 +84,8 @@ def choose(records: Sequence[Record], task: str | None, text: str | None, label:
     holds = {"words": "words", "vectors": "vectors", "numbers": "vectors"}.get(kinds[text], "text")
     if task == "language":
         if label is not None or holds == "vectors":
-            got = f"--label {label}" if label is not None else "vectors"
-            raise ValueError(f"{file}: expected a text and no label for language, got {got}; leave it out")
+            actual = f"--label {label}" if label is not None else "vectors"
+            raise ValueError(f"{file}: expected a text and no label for language, got {actual}; leave it out")
         return Choice(task, text, None, holds, "as --task says")
     label = label or _label(file, kinds, text)
     if label is None:
@@ -110,11 +110,11 @@ def _text(records: Sequence[Record], kinds: dict[str, str], label: str | None) -
     sizes = {c: sum(_characters(r.fields.get(c)) for r in records) for c in candidates}
     first, second = (sorted(candidates, key=lambda c: -sizes[c]) + [None, None])[:2]
     if first is None:
-        got = named(f"{column} ({kind})" for column, kind in kinds.items())
+        actual = named(f"{column} ({kind})" for column, kind in kinds.items())
         advice = "name one with --text"
         if "objects" in kinds.values():
             advice += "; records are objects one a line, or in one array, as pandas writes them with orient='records'"
-        raise ValueError(f"{records[0].file}: expected a column of text, got {got}; {advice}")
+        raise ValueError(f"{records[0].file}: expected a column of text, got {actual}; {advice}")
     if second is None or sizes[first] >= 2 * sizes[second]:
         return first
     if kinds[first] == kinds[second] == "words":
@@ -226,14 +226,14 @@ def _refuse_lists(column: Column, task: str | None) -> None:
             advice = "tags with blanks between, or lists" if tags else "lists of numbers"
             raise ValueError(f"{where}, got lists as text, such as {first}; give {advice} in JSON Lines")
         return
-    got = short(next((value for value in values if len(value) != 1), values[0]))
+    actual = short(next((value for value in values if len(value) != 1), values[0]))
     if binary and all(sum(map(number_of, value)) == 1 and len(value) > 1 for value in values):
         raise ValueError(
-            f"{where}, got a row with one 1, such as {got}; give the number of the class, its argmax, instead"
+            f"{where}, got a row with one 1, such as {actual}; give the number of the class, its argmax, instead"
         )
     raise ValueError(
-        f"{where}, got a list of them, such as {got}; several labels for a text are not learned at once: keep one, or "
-        "fit a model for each label, with a column of true and false"
+        f"{where}, got a list of them, such as {actual}; several labels for a text are not learned at once: keep one, "
+        "or fit a model for each label, with a column of true and false"
     )
 
 
@@ -281,10 +281,10 @@ def _no_label(column: Column, many: int) -> str:
 
 def _no_column(file: str, kinds: dict[str, str], text: str, what: str, language: bool) -> str:
     empty = [column for column in kinds if column != text]
-    got = f"only {text!r}" + (f", with nothing in {named(empty)}" if empty else "")
+    actual = f"only {text!r}" + (f", with nothing in {named(empty)}" if empty else "")
     advice = ["add one"]
     if file.lower().endswith((".csv", ".tsv")) and not empty:
         advice.append("say what parts the columns with --separator")
     if language:
         advice.append("ask for --task language to learn the text itself")
-    return f"{file}: expected a column of labels for {what}, got {got}; {', or '.join(advice)}"
+    return f"{file}: expected a column of labels for {what}, got {actual}; {', or '.join(advice)}"

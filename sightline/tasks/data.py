@@ -83,7 +83,7 @@ def load(
     synthetic task such as `parity` or `mqar:length=128,pairs=16` (`sightline.tasks.synthetic`); write `./scope` for a
     file of that name. An .npz holds sequences of vectors: `values` [T, F], the rows of all, `offsets` [S + 1], where
     each begins, and under any name a label for each sequence [S] or row [T]. `valid` and `test` are files. Each may
-    also be a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as a Parquet file.
+    also be a table in memory: a DataFrame, an Arrow table, a dict of columns or a list of dicts, read as Parquet.
     The columns decide on `task`, `text` and `label` if these are None. `tokenizer` is bytes, characters, words, bpe or
     the path of a tokenizer.json (None: characters for language, else words), trained to at most `vocabulary` ids.
     `context` (tokens) cuts what language modelling reads. `encoding` is that of text (None: UTF-8), `separator` that of

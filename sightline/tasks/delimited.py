@@ -143,10 +143,10 @@ def _rows(start: Start, separator: str | None, tabs: bool) -> tuple[str, bool, R
             others.append(f"{described}, by which line {odd[0]} has {len(odd[1])} and not {len(rows[0][1])}")
     if len(consistent) == 1:
         return next(iter(consistent.values()))
-    got = " and ".join(consistent) or "none: " + "; ".join(others)
+    actual = " and ".join(consistent) or "none: " + "; ".join(others)
     raise ValueError(
         f"{start.name}:{number}: expected one separator by which all rows have as many fields as the header, got "
-        f"{got}; name it, as in --separator ';'"
+        f"{actual}; name it, as in --separator ';'"
     )
 
 
@@ -226,9 +226,9 @@ def _header(rows: Rows, name: str) -> tuple[list[str], set[str]]:
     header, where = [cell.strip() for cell in cells], f"{name}:{line}"
     twice = sorted(column for column, count in Counter(header).items() if column and count > 1)
     if twice or not any(header):
-        got = f"{', '.join(map(repr, twice[:5]))} twice" if twice else "no names"
+        actual = f"{', '.join(map(repr, twice[:5]))} twice" if twice else "no names"
         raise ValueError(
-            f"{where}: expected a header in which each column has a name of its own, got {got}; rename the columns"
+            f"{where}: expected a header in which each column has a name of its own, got {actual}; rename the columns"
         )
     if again := [number for number, fields in rest if fields == cells]:
         raise ValueError(f"{name}:{again[0]}: expected a record, got the header of line {line} once more; take it out")

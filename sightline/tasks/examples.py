@@ -76,15 +76,17 @@ class Examples:
     def take(self, indices: list[int] | Tensor) -> "Examples":
         """The sequences of these numbers, in this order."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        of_tokens = {"targets": self.per_token, "distances": self.per_token, "links": True}
-
-        def rows(name: str, column: Tensor) -> Tensor:
-            if of_tokens[name]:
-                return self.inputs.with_values(column)[chosen].values
-            return column[chosen.to(column.device)]
-
+        lengths = self.inputs.lengths[chosen]
+        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        first = self.inputs.offsets[:-1][chosen]
+        rows = torch.arange(int(offsets[-1])) + (first - offsets[:-1]).repeat_interleave(lengths)
+        picked = {"targets": rows if self.per_token else chosen, "links": rows}
+        picked["distances"] = picked["targets"]
+        inputs = Sequences(self.inputs.values[rows.to(self.inputs.values.device)], offsets)
         texts = None if self.texts is None else [self.texts[i] for i in chosen.tolist()]
-        return replace(self, inputs=self.inputs[chosen], texts=texts, **self._columns(rows))
+        columns = self._columns(lambda name, column: column[picked[name].to(column.device)])
+        return replace(self, inputs=inputs, texts=texts, **columns)
 
     def to(self, device) -> "Examples":
         """The same examples with their tensors on a device."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sightline.files import unique_names
 from sightline.tasks.records import Record
 
 DEEPEST = 16
@@ -19,6 +20,7 @@ TOO_DEEP = f"too deep a recursion: more than {DEEPEST} lists in lists"
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 BRACKETS = re.compile(r"[\[\]{}]")
 BLANKS = re.compile(r"[ \t\r\n]*")
+DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def objects(lines: Iterable[str], name: str) -> Iterator[Record]:
@@ -88,17 +90,6 @@ def _value(text: str, start: int, name: str, number: int) -> tuple[Any, int]:
 def _depth(source: str) -> int:
     signs = BRACKETS.findall(STRINGS.sub("", source))
     return max(itertools.accumulate(1 if sign in "[{" else -1 for sign in signs))
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} twice in one object")
-    return fields
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _record(value: Any, name: str, number: int, listed: bool = False) -> Record:

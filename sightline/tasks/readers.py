@@ -55,7 +55,7 @@ ADVICE |= dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save the table as .
 def read_records(source: Any, encoding: str | None = None, separator: str | None = None) -> Iterator[Record]:
     """The records of a file, of standard input (`-`) or of a table in memory; the suffix says the format.
 
-    `encoding` is that of text (None: UTF-8), `separator` that of the columns of a .csv or .tsv (None: the file decides).
+    `encoding` is that of text (None: UTF-8), `separator` that of a .csv or .tsv (None: the file decides).
 
     Raises: ValueError with file and line at the first fault.
 
@@ -115,8 +115,8 @@ def hub(name: str) -> dict[str, Iterator[Record]]:
         from datasets import load_dataset  # an optional dependency
     except ImportError:
         raise ValueError(
-            f"{expected}, with `datasets` installed, the name of a dataset on the hub; got no such file; check the path "
-            "or install sightline[hub]"
+            f"{expected}, with `datasets` installed, the name of a dataset on the hub; got no such file; check the "
+            "path or install sightline[hub]"
         ) from None
     try:
         splits = load_dataset(*name.split(":", 1))

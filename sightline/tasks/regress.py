@@ -85,7 +85,7 @@ class Regress(Task):
         """The mean of the training data as the answer to all; 1 - mse / (this mse) is the usual R squared."""
         return self.measures(torch.zeros_like(examples.targets), examples)
 
-    def answers(self, scores: Tensor, examples: Examples) -> list[dict]:
+    def answers(self, scores: Tensor, examples: Examples | None = None) -> list[dict]:
         values = (scores.cpu().double() * _row(self.deviation) + _row(self.mean)).tolist()
         return [{"value": row[0] if self.outputs == 1 else row} for row in values]
 

@@ -1,25 +1,25 @@
-"""Tells what each name in a Python function stands for, by the language's own rules: gold that no one had to annotate.
+"""The role of each name in a Python function, by the rules of the language: gold without annotators.
 
     def area ( side , unit ) : NEWLINE INDENT from math import pi NEWLINE total = side * pi NEWLINE ...
                BIND   BIND                         MODULE      BIND         BIND    USE    USE
                                                                                     |      imported here, link to `pi`
                                                                                     parameter, link to `side`
 
-The rules, in the order in which they are applied:
+The rules, in the order of their application:
 
-1. Every function of a module is a sequence of its own, methods, async and nested functions too. Decorators are left out.
-2. A function that opens an inner scope (def, class, lambda, comprehension, type parameters or alias), be it in a
-   default value, is left out: in what remains every name belongs to one scope. The syntax tree decides, since `symtable`
-   stopped showing the scopes of inlined comprehensions in Python 3.12.
-3. Comments, blank lines and docstrings are dropped. NEWLINE, INDENT and DEDENT stay, as tokens. A string is one token,
-   an f-string too: names inside f-strings are not seen.
-4. A *name* is an identifier that the language resolves by scope. Identifiers that it does not (attributes, keywords of a
-   call, module paths, the function's own name) are placeholders.
+1. Every function of a module is a sequence, methods, async and nested functions too. Decorators are left out.
+2. A function with an inner scope (def, class, lambda, comprehension, type parameters or alias), even in a default
+   value, is left out: in the others every name belongs to one scope. The syntax tree decides, since `symtable` does not
+   show the scopes of inlined comprehensions (Python 3.12 and later).
+3. Comments, blank lines and docstrings are dropped. NEWLINE, INDENT and DEDENT are tokens. A string is one token, an
+   f-string too, with the names inside it.
+4. A *name* is an identifier that the language resolves by scope. The others (attributes, keywords of a call, module
+   paths, the function's own name) are placeholders.
 5. A name is a parameter if the signature binds it; else imported here if an import binds it; else local if anything
-   binds it; else, or if declared `global` or `nonlocal`, it is from outside. Defaults and annotations of the signature
-   are evaluated outside the function, and so is every name in them.
-6. Only a use (a load) has a role. What binds, deletes, declares or adds to (`x += 1`) is not a use. A use links to
-   the first token that binds its name, if that stands before it.
+   binds it; else, or if declared `global` or `nonlocal`, it is from outside. So are all names in defaults and
+   annotations of the signature, which are evaluated outside the function.
+6. Only a use (a load) has a role; binding, deleting, declaring and `x += 1` are not uses. A use links to the first
+   token that binds its name, if that stands before it.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def _definitions(body: list, prefix: str) -> Iterator[tuple[str, ast.FunctionDef
 
 
 class _Names:
-    """What the syntax tree of one function says about its names: `marks` by position, and the scope as sets of names."""
+    """The names of one function in its syntax tree: `marks` by position, and the scope as sets of names."""
 
     def __init__(self, function: ast.FunctionDef):
-        self.marks: dict[tuple[int, int], str] = {}  # (line, column in bytes) -> what stands there
+        self.marks: dict[tuple[int, int], str] = {}  # by (line, column in bytes)
         self.parameters, self.bound, self.imported, self.declared = set(), set(), set(), set()
         self.inner_scope = bool(getattr(function, "type_params", ()))
         a = function.args
@@ -149,7 +149,7 @@ class _Names:
             self.marks[node.lineno, node.col_offset] = kind
 
     def _plain_names(self, node: ast.AST) -> None:
-        """Names that are plain strings in the tree; where it has no position for them, `_tokens` reads it off the words."""
+        """Names that are plain strings in the tree; those without a position are recognised in `_kind_beside`."""
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             self.marks[node.lineno, node.col_offset] = IMPORT
             for alias in node.names:
@@ -189,7 +189,7 @@ def _tokens(function: ast.FunctionDef, marks: dict, lines: list[str]) -> tuple[l
     spelling, kinds, statement, indents, separator = [], [], None, 0, False
     for type_, string, (row, column), _, _ in _raw_tokens(text):
         if type_ in DROPPED or not (kinds or type_ == NAME):
-            continue  # what stands before the first name is the indentation of the whole function
+            continue  # before the first name: the indentation of the whole function
         if not ascii_only and row <= len(text):
             column = len(text[row - 1][:column].encode())
         at = (row + function.lineno - 1, column)
@@ -220,7 +220,7 @@ def _tokens(function: ast.FunctionDef, marks: dict, lines: list[str]) -> tuple[l
 
 
 def _kind_beside(previous: str, string: str, statement: str | None) -> str:
-    """What an identifier is that has no position in the syntax tree, by the word before it and the statement it is in."""
+    """The kind of an identifier without a position in the syntax tree, by the word before it and its statement."""
     if statement == IMPORT:
         return BIND if previous == "as" else "MODULE"
     if statement == MENTION:  # global, nonlocal
@@ -235,7 +235,7 @@ def _kind_beside(previous: str, string: str, statement: str | None) -> str:
 
 
 def _raw_tokens(text: list[str]) -> Iterator[tuple]:
-    """The tokens of `tokenize`, an f-string as one of type STRING, as it was before Python 3.12."""
+    """The tokens of `tokenize`; an f-string is one STRING, as before Python 3.12."""
     tokens = tokenize.generate_tokens(iter(text).__next__)
     return _joined_f_strings(tokens, text) if F_STRING_START else tokens
 
@@ -258,7 +258,7 @@ def _joined_f_strings(tokens: Iterator, text: list[str]) -> Iterator[tuple]:
 
 
 def _docstring(function: ast.FunctionDef) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(line, column) where the function's docstring begins and where it has ended; the same place twice if it has none."""
+    """(line, column) of the docstring's begin and end; twice the same place without one."""
     node = function.body[0]
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
@@ -266,7 +266,7 @@ def _docstring(function: ast.FunctionDef) -> tuple[tuple[int, int], tuple[int, i
 
 
 def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kinds: list[str]) -> Function:
-    """Puts the two halves together: the scope says the role of each use, the order of the tokens its link."""
+    """Joins both halves: the scope gives the role of each use, the order of the tokens its link."""
     words, roles, links, bindings = [], [], [], {}
     for position, (name, kind) in enumerate(zip(spelling, kinds, strict=True)):
         role = link = -1
@@ -284,10 +284,9 @@ def _resolved(qualname: str, line: int, names: _Names, spelling: list[str], kind
 
 
 def words_and_spaces(tokens: list[str], kinds: list[str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words of a function and what stands before each, so that together they are Python once more.
+    """The words of a function and the blanks before each; together they are Python.
 
-    `kinds` tell the end of a line, which is a word here, from a name that is spelled NEWLINE; the beginning and the end of a
-    block are words with nothing in them.
+    `kinds` distinguish the end of a line, which is a word, from a name spelled NEWLINE. INDENT and DEDENT are empty.
 
     >>> tokens = ["def", "f", "(", "INDENT", ")", ":", "NEWLINE", "INDENT", "return", "INDENT", "NEWLINE"]
     >>> words, spaces = words_and_spaces(tokens, [*tokens[:3], "name0", *tokens[4:9], "name0", "NEWLINE"])

@@ -1,17 +1,17 @@
-"""The data set that is always at hand: the functions of the running Python's own library, and what their names stand for.
+"""The built-in data set: the functions of the running Python's library, and the role of each name in them.
 
-Which name is a parameter, which a local, which was imported here and which comes from outside? `roles.py` answers by
-the language's rules. A model sees the tokens with every name replaced by an id that is drawn anew for each function, so
-spelling gives nothing away: it has to find where else the same id stands, often hundreds of tokens before.
+Which name is a parameter, a local, imported here, or from outside? `roles.py` answers by the language's rules. A model
+sees the tokens with every name replaced by an id that is drawn at random for each function, so spelling does not help:
+it must find the other places of the same id, often hundreds of tokens before.
 
     def area ( side ) : NEWLINE INDENT return side * side NEWLINE DEDENT         as written
     def FUNCTION ( name7 ) : NEWLINE INDENT return name7 * name7 NEWLINE DEDENT  as the model reads it
                                                    parameter   parameter         as it should answer
 
-Which functions: all modules of the library but its tests, in sorted order; of these the functions that `roles.py` keeps
-(a function that opens an inner scope is left out), with at least one use of a name, at most LONGEST tokens and at most
-NAMES different names. Of functions that are alike but for their names only the first is kept, so none is both learned
-and tested. A module goes whole into train, valid or test, by a hash of its name. The same Python gives the same data.
+Which functions: of all modules of the library but its tests, in sorted order, the functions that `roles.py` keeps
+(without inner scopes), with at least one use of a name, at most LONGEST tokens and at most NAMES different names. Of
+functions that differ only in names the first is kept, so none is both learned and tested. A module goes whole into
+train, valid or test, by a hash of its name. The same Python gives the same data.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ ROLES = roles.ROLES
 VOCABULARY = (*roles.WORDS, *(f"name{i}" for i in range(NAMES)))
 FIRST_NAME = len(roles.WORDS)  # ids from here on are names
 WORD_IDS = {word: i for i, word in enumerate(roles.WORDS)}
-NOT_READ = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib-dynload"}
+SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "lib-dynload"}
 
 
 class Place(NamedTuple):
-    """Where a function stands in the library; `spelling` reads it there."""
+    """The place of a function in the library, where `spelling` reads it."""
 
     module: str
     qualname: str
@@ -57,11 +57,11 @@ class Place(NamedTuple):
 
 
 def load() -> dict[str, Examples]:
-    """The data set as {"train", "valid", "test"}: ids of VOCABULARY, and of every use of a name the role, an index into ROLES.
+    """The data set as {"train", "valid", "test"}: ids of VOCABULARY; the target of each use of a name is its role.
 
-    `links` holds where in its function a used name is bound (-1: outside, or not before the use), `distances` how many
-    tokens before the use that is, `texts` the Place of each function. The first call in a Python version reads the
-    library, in a few seconds; the result is kept in the user's cache folder.
+    `links` are the positions where used names are bound (-1: outside, or not before the use), `distances` the tokens
+    between, `texts` the Place of each function. The first call in a Python version reads the library, in a few seconds;
+    the result is kept in the user's cache folder.
 
     Raises: ValueError where Python was installed without the source of its library.
 
@@ -69,25 +69,25 @@ def load() -> dict[str, Examples]:
     >>> [VOCABULARY[i] for i in data["test"].inputs[0].tolist()][:3]
     ['def', 'FUNCTION', '(']
     """
-    everything = _load_cache() or _save_cache(_extract())
+    whole = _load_cache() or _save_cache(_extract())
     numbers = {"train": [], "valid": [], "test": []}
-    for i, place in enumerate(everything.texts):
+    for i, place in enumerate(whole.texts):
         numbers[split_of(place.module)].append(i)
-    return {split: everything.take(chosen) for split, chosen in numbers.items()}
+    return {part: whole.take(chosen) for part, chosen in numbers.items()}
 
 
 def split_of(module: str) -> str:
-    """Which of train, valid and test a module belongs to.
+    """The part of a module: train, valid or test.
 
     >>> split_of("ast"), split_of("bisect")
     ('valid', 'train')
     """
-    lot = int.from_bytes(hashlib.blake2b(module.encode(), digest_size=8).digest()) % 10
-    return {0: "valid", 1: "test"}.get(lot, "train")
+    tenth = int.from_bytes(hashlib.blake2b(module.encode(), digest_size=8).digest()) % 10
+    return {0: "valid", 1: "test"}.get(tenth, "train")
 
 
 def spelling(place: Place) -> list[str]:
-    """The tokens of a function as they are written in the library, one for each row of its sequence.
+    """The tokens of a function as written in the library, one for each row of its sequence.
 
     Raises: ValueError where the library has no such function.
     """
@@ -103,7 +103,7 @@ def spelling(place: Place) -> list[str]:
     )
 
 
-# --- reading the library -------------------------------------------------------------------------------------------------
+# --- reading the library ----------------------------------------------------------------------------------------------
 
 
 def _library() -> Path:
@@ -112,7 +112,7 @@ def _library() -> Path:
 
 def _modules(library: Path) -> Iterator[tuple[str, Path]]:
     for folder, folders, files in os.walk(library):
-        folders[:] = sorted(f for f in folders if f not in NOT_READ and f.isidentifier())
+        folders[:] = sorted(f for f in folders if f not in SKIPPED and f.isidentifier())
         for file in sorted(f for f in files if f.endswith(".py")):
             path = Path(folder, file)
             parts = path.relative_to(library).with_suffix("").parts
@@ -129,10 +129,10 @@ def _extract() -> Examples:
     with _undisturbed():
         for module, path in _modules(_library()):
             try:
-                found = list(roles.functions(_read(path)))
+                functions = list(roles.functions(_read(path)))
             except (SyntaxError, ValueError):  # not for this Python, or not text
                 continue
-            for function in found:
+            for function in functions:
                 numbered = numbered_ids(function) if max(function.roles) >= 0 else None
                 if numbered is None or numbered in known:
                     continue
@@ -144,8 +144,8 @@ def _extract() -> Examples:
                 offsets.append(len(ids))
     if not places:
         raise ValueError(
-            f"scope: expected the source of Python's library in {_library()}, got no function from it; use a Python that "
-            "was installed with its .py files"
+            f"scope: expected the source of Python's library in {_library()}, got no function from it; use a Python "
+            "that was installed with its .py files"
         )
     return _examples(*map(torch.tensor, (ids, targets, links, offsets)), places)
 
@@ -158,8 +158,7 @@ def _examples(ids: Tensor, targets: Tensor, links: Tensor, offsets: Tensor, plac
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No warnings of what the library's source does, and no collector: syntax trees hold no cycles, and looking for some
-    costs a quarter of the time."""
+    """No warnings about the library's source, and no garbage collector, which takes a quarter of the time."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -184,17 +183,17 @@ def numbered_ids(function: roles.Function) -> tuple[int, ...] | None:
 
 
 def _redrawn(numbered: tuple[int, ...], place: Place) -> list[int]:
-    """The same with its names drawn by lot; the lot depends on nothing but the place."""
-    lots = hashlib.blake2b(json.dumps(place).encode(), digest_size=2 * NAMES).digest()
-    drawn = sorted(range(FIRST_NAME, len(VOCABULARY)), key=lambda i: lots[2 * (i - FIRST_NAME) :][:2])
+    """The same with its names drawn at random; the place is the seed."""
+    keys = hashlib.blake2b(json.dumps(place).encode(), digest_size=2 * NAMES).digest()
+    drawn = sorted(range(FIRST_NAME, len(VOCABULARY)), key=lambda i: keys[2 * (i - FIRST_NAME) :][:2])
     return [i if i < FIRST_NAME else drawn[i - FIRST_NAME] for i in numbered]
 
 
-# --- the cache: never needed, never trusted --------------------------------------------------------------------------------
+# --- the cache: never needed, never trusted ---------------------------------------------------------------------------
 
 
 def _cache_file() -> Path:
-    """Named by the Python, by where its library is, and by the rules: the text of the two files that hold them."""
+    """Its name is made of Python's version, the path of its library, and the text of the two files with the rules."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     rules = hashlib.blake2b(str(_library()).encode(), digest_size=8)
     for file in (__file__, roles.__file__):
@@ -226,14 +225,14 @@ def _save_cache(examples: Examples) -> Examples:
     return examples
 
 
-# --- the plain rule ------------------------------------------------------------------------------------------------------
+# --- the plain rule ---------------------------------------------------------------------------------------------------
 
 
 def rule(ids: Tensor) -> Tensor:
-    """The role of every name in one function by a plain rule, which is the score to beat.
+    """The role of every name in one function by a plain rule, the baseline of this data set.
 
-    A name is a parameter if it follows `(`, `,`, `*` or `**` in the signature; else imported if it stands in an import; else
-    local if it is followed by `=` or follows `for` or `as`; else from outside.
+    A name is a parameter if it follows `(`, `,`, `*` or `**` in the signature; else imported if it stands in an import;
+    else local if `=` follows it, or it follows `for` or `as`; else from outside.
 
     Shapes: ids [L]; roles [L], -1 where there is no name.
 
@@ -243,7 +242,7 @@ def rule(ids: Tensor) -> Tensor:
     """
     words = [VOCABULARY[i] for i in ids.tolist()]
     is_name = [i >= FIRST_NAME for i in ids.tolist()]
-    found: dict[str, int] = {}
+    roles_of: dict[str, int] = {}
     depth, signature, importing = 0, True, False
     for before, word, after, name in zip(["", *words[:-1]], words, [*words[1:], ""], is_name, strict=True):
         depth += (word in ("(", "[", "{")) - (word in (")", "]", "}"))
@@ -252,10 +251,10 @@ def rule(ids: Tensor) -> Tensor:
         if not name:
             continue
         if signature and depth == 1 and before in ("(", ",", "*", "**"):
-            found.setdefault(word, roles.PARAMETER)
+            roles_of.setdefault(word, roles.PARAMETER)
         elif importing:
-            found.setdefault(word, roles.IMPORTED)
+            roles_of.setdefault(word, roles.IMPORTED)
         elif after == "=" or before in ("for", "as"):
-            found.setdefault(word, roles.LOCAL)
-    guesses = [found.get(word, roles.OUTSIDE) if name else -1 for word, name in zip(words, is_name, strict=True)]
+            roles_of.setdefault(word, roles.LOCAL)
+    guesses = [roles_of.get(word, roles.OUTSIDE) if name else -1 for word, name in zip(words, is_name, strict=True)]
     return torch.tensor(guesses, dtype=torch.int64)

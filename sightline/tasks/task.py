@@ -166,9 +166,9 @@ class LabelTask(ClassTask):
                     "keep one"
                 )
         if len(first) < 2:
-            got = f"only {next(iter(first))!r}" if first else "none"
+            actual = f"only {next(iter(first))!r}" if first else "none"
             raise ValueError(
-                f"{records[0].file}: expected at least two different {cls.noun} in column {label!r}, got {got}; "
+                f"{records[0].file}: expected at least two different {cls.noun} in column {label!r}, got {actual}; "
                 "name another column"
             )
         return cls(text, label, tuple(sorted(first)))

@@ -67,7 +67,7 @@ class DataConfig(Section):
     tokenizer: str | None = setting(None, "bytes, characters, words, bpe, or a tokenizer.json. [default: by the task]")
     vocabulary: Count | None = setting(None, "Most tokens the tokenizer may know. [default: by its kind]")
     context: Count = setting(256, "language: tokens read at once.")
-    encoding: str | None = setting(None, "Of text files, as latin-1 or cp1252. [default: utf-8, or by the file's mark]")
+    encoding: str | None = setting(None, "Encoding of text files, as cp1252. [default: utf-8, or by the file's mark]")
     separator: str | None = setting(None, "Between columns of a .csv or .tsv: ';', tab, ... [default: by the file]")
 
 

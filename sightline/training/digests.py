@@ -27,8 +27,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def save(folder: Path, files: dict[str, bytes], present: Iterable[str] = ()) -> None:
-    """Writes files of a run, then their digests and those of some files that are present. Raises: ValueError as
-    `write`.
+    """Writes files of a run, then the digests of these and of those present. Raises: ValueError as `write_files`.
 
     The digest of a file that changes is removed first: a kill in between leaves a run to resume, not a damaged one.
     """

@@ -138,8 +138,7 @@ def _results(model: Model, data: Data, end: State) -> dict[str, Any]:
 def evaluate(
     model: Model | str | Path, data: Any, encoding: str | None = None, separator: str | None = None
 ) -> dict[str, float]:
-    """The measures of a model on labelled data: a file, a table, examples, or the test part of a folder or of built-in
-    data.
+    """The measures of a model on labelled data: a file, table, examples, or the test part of a folder or built-in data.
 
     If `data` is the file or table that the model was fitted on, evaluates only the held-out test part. `encoding`
     (UTF-8 if None) and `separator` (detected if None) are those of this file, whatever the model was fitted with.

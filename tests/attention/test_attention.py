@@ -66,9 +66,9 @@ def small_tiles(monkeypatch):
     """Tiles so small that the table's sequences have many."""
     monkeypatch.setattr(strips, "BLOCK", 32)
     monkeypatch.setattr(strips, "TILE", 2048)
-    sequences._remembered.cache_clear()
+    sequences._shared.cache_clear()
     yield
-    sequences._remembered.cache_clear()
+    sequences._shared.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

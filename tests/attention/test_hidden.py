@@ -24,8 +24,8 @@ def answers(q, k, v, pattern, backend, bias=None, grad=None):
     return out.detach(), lse.detach(), torch.autograd.grad([out, lse], (q, k, v), [grads, torch.ones_like(lse)])
 
 
-def same(found, right, rows):
-    torch.testing.assert_close(found[rows], right[rows], rtol=1e-4, atol=1e-5)
+def same(result, right, rows):
+    torch.testing.assert_close(result[rows], right[rows], rtol=1e-4, atol=1e-5)
 
 
 @backends
@@ -60,8 +60,8 @@ def test_what_a_bias_hides(backend, pattern):
     place = torch.arange(ROWS)
     if pattern.right is not None:
         bias = bias.masked_fill(place[None] > place[:, None] + pattern.right, torch.nan)
-    for found, wanted in zip(answers(q, k, v, pattern, backend, bias), right, strict=True):
-        for a, b in zip(found, wanted, strict=True) if isinstance(found, tuple) else ((found, wanted),):
+    for result, expected in zip(answers(q, k, v, pattern, backend, bias), right, strict=True):
+        for a, b in zip(result, expected, strict=True) if isinstance(result, tuple) else ((result, expected),):
             same(a, b, slice(None))
 
 
@@ -71,8 +71,8 @@ def test_a_gradient_of_a_row_goes_where_the_row_looks(backend):
     grad = torch.ones(ROWS, 2, 17)
     right = answers(q, k, v, CAUSAL, backend, grad=grad)
     grad[10] = torch.nan
-    found = answers(q, k, v, CAUSAL, backend, grad=grad)
-    for name, a, b in zip("qkv", found[2], right[2], strict=True):
+    result = answers(q, k, v, CAUSAL, backend, grad=grad)
+    for name, a, b in zip("qkv", result[2], right[2], strict=True):
         same(a, b, slice(11, None))
         assert a[10 if name == "q" else slice(0, 11)].isnan().any()
 
@@ -84,9 +84,9 @@ def test_only_the_sequence_that_has_nan_is_computed_another_way(backend):
     right = attention(q, k, v, offsets, CAUSAL, backend=backend)
     v = v.clone()
     v[25] = torch.nan
-    found = attention(q, k, v, offsets, CAUSAL, backend=backend)
+    result = attention(q, k, v, offsets, CAUSAL, backend=backend)
     for rows in (slice(0, 22), slice(33, None)):
-        assert torch.equal(found.out[rows], right.out[rows]) and torch.equal(found.lse[rows], right.lse[rows])
+        assert torch.equal(result.out[rows], right.out[rows]) and torch.equal(result.lse[rows], right.lse[rows])
 
 
 SCALES = (-0.2, 0.0, -0.0, -4.0, 30.0, -30.0, 1e-30, -1e-40, 2)
@@ -138,10 +138,10 @@ def test_rows_that_overlap(dtype):
     room = torch.randn(300, generator=torch.Generator().manual_seed(0)).to(dtype)
     windows = room.as_strided((13, 2, 33), (3, 33, 1))
     offsets, bias = torch.tensor([0, 13]), torch.zeros(1, 1, 13, 13, dtype=dtype)
-    found, right = (
+    result, right = (
         attention(t, t, t, offsets, Pattern(1), bias=bias, backend="cpu") for t in (windows, windows.clone())
     )
-    assert torch.equal(found.out, right.out) and torch.equal(found.lse, right.lse)
+    assert torch.equal(result.out, right.out) and torch.equal(result.lse, right.lse)
 
 
 @backends

@@ -58,7 +58,7 @@ def test_nothing_is_written_beside_the_rows():
     offsets = offsets_of((5, 3))
     q, k, v = (t.detach() for t in drawn(3, 8, 2, 5).unbind(0))
     room = torch.full((3, 8, 2, 7), 7.0)
-    inside = [t[..., 1:6].copy_(given) for t, given in zip(room, (q, k, v), strict=True)]
+    inside = [t[..., 1:6].copy_(source) for t, source in zip(room, (q, k, v), strict=True)]
     expected = attention(q, k, v, offsets, backend="native")
     assert torch.equal(attention(*inside, offsets, backend="native").out, expected.out)
     assert (room[..., 0] == 7).all() and (room[..., 6] == 7).all()
@@ -77,9 +77,9 @@ def test_scores_out_of_range(rows):
     q, k, v = (t.detach().clone() for t in drawn(3, 12, 2, 8).unbind(0))
     (q if rows else k)[3] = torch.inf
     offsets = offsets_of((6, 6))
-    found, wanted = (attention(q, k, v, offsets, backend=b) for b in ("native", "reference"))
-    assert torch.equal(found.out.isnan(), wanted.out.isnan())
-    torch.testing.assert_close(found.out, wanted.out, equal_nan=True)
+    result, expected = (attention(q, k, v, offsets, backend=b) for b in ("native", "reference"))
+    assert torch.equal(result.out.isnan(), expected.out.isnan())
+    torch.testing.assert_close(result.out, expected.out, equal_nan=True)
 
 
 def test_numbers_that_are_negative_only_by_a_mark():
@@ -87,12 +87,12 @@ def test_numbers_that_are_negative_only_by_a_mark():
     marked = torch.randn(6, 2, 16, dtype=torch.complex64).conj().imag
     assert marked.is_neg()
     offsets = torch.tensor([0, 4, 6])
-    found, right = (attention(q, q, q, offsets, backend="native") for q in (marked, marked.resolve_neg()))
-    assert torch.equal(found.out, right.out)
+    result, right = (attention(q, q, q, offsets, backend="native") for q in (marked, marked.resolve_neg()))
+    assert torch.equal(result.out, right.out)
     q = torch.randn(6, 2, 16, requires_grad=True)
     out = attention(q, q, q, offsets, backend="native").out
-    found, right = (torch.autograd.grad(out, q, g, retain_graph=True)[0] for g in (marked, marked.resolve_neg()))
-    assert torch.equal(found, right)
+    result, right = (torch.autograd.grad(out, q, g, retain_graph=True)[0] for g in (marked, marked.resolve_neg()))
+    assert torch.equal(result, right)
 
 
 @pytest.mark.parametrize("level", [100.0, 1000.0])
@@ -105,10 +105,10 @@ def test_gradients_under_large_scores(level):
     offsets = torch.tensor([0, 60])
     right = torch.autograd.grad(attention(*operands, offsets, backend="reference").out.square().sum(), operands)
     narrow = [t.detach().float().requires_grad_() for t in operands]
-    found = torch.autograd.grad(attention(*narrow, offsets, backend="native").out.square().sum(), narrow)
+    result = torch.autograd.grad(attention(*narrow, offsets, backend="native").out.square().sum(), narrow)
     beside = torch.autograd.grad(attention(*narrow, offsets, backend="cpu").out.square().sum(), narrow)
-    for mine, its, exact in zip(found, beside, right, strict=True):
-        error, usual = ((t.double() - exact).norm() for t in (mine, its))
+    for ours, theirs, exact in zip(result, beside, right, strict=True):
+        error, usual = ((t.double() - exact).norm() for t in (ours, theirs))
         assert error <= 4 * usual + 1e-6 * exact.norm()
 
 

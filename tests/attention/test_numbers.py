@@ -86,8 +86,8 @@ def test_a_number_that_is_none(fault):
     "scale", [2, np.float64(0.5), np.int32(3), np.array(0.25), torch.tensor(-0.5), torch.tensor(2)]
 )
 def test_a_scale_is_any_kind_of_number(scale):
-    found, right = (attention(Q, K, K, OFFSETS, scale=s) for s in (scale, float(scale)))
-    assert torch.equal(found.out, right.out)
+    result, right = (attention(Q, K, K, OFFSETS, scale=s) for s in (scale, float(scale)))
+    assert torch.equal(result.out, right.out)
 
 
 @pytest.mark.parametrize("seen", [FULL, CAUSAL, Pattern(1, 0)])

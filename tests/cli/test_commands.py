@@ -301,7 +301,7 @@ def test_the_probability_of_every_tag_of_every_word(here):
         ("evaluate_every=true", "a share or a number with its unit"),
         ("betas=[0.9]", "two numbers, as in [0.9, 0.99]"),
         ("tokens=1e30", "a whole number below 1099511627776"),
-        ("encoding=7", "a text: of text files"),
+        ("encoding=7", "a text: encoding of text files"),
     ],
 )
 def test_a_setting_says_what_it_takes(fitted, here, setting, takes):

@@ -20,7 +20,8 @@ def watched(name, *rest):
 builtins.__import__ = watched
 exec(sys.argv[1])
 import subprocess
-child = subprocess.run([sys.executable, "-c", "import os; print(os.environ.get('GOMP_SPINCOUNT'))"], capture_output=True, text=True)
+code = "import os; print(os.environ.get('GOMP_SPINCOUNT'))"
+child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 print("torch" in sys.modules, *seen, child.stdout.strip())
 """
 

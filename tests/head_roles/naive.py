@@ -30,8 +30,12 @@ def encoder(layers=2, heads=3, **options):
 def subject(reads, model=None, longest=None, run=None):
     """A subject that reads the document named i as reads[i]."""
     model = encoder() if model is None else model
+
+    def read_words(documents):
+        return [reads[int(document.name)] for document in documents]
+
     return OpenModel(
-        "toy", model, model, run or (lambda model, ids: model(ids)), lambda documents: [reads[int(one.name)] for one in documents],
+        "toy", model, model, run or (lambda model, ids: model(ids)), None, read_words,
         longest=longest, ordinary=np.arange(SPECIAL), before=(SPECIAL,), after=(SPECIAL + 1,),
     )  # fmt: skip
 

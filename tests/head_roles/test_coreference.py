@@ -144,7 +144,8 @@ ROWS = [
     "1 the _ DET _ _ 2 det _ Entity=(e1-person-2-", "2 head _ NOUN _ _ 5 nsubj _ _", "3 of _ ADP _ _ 4 case _ _",
     "4 Rome _ PROPN _ _ 2 nmod _ Entity=(e2-place-1-)e1)", "5 came _ VERB _ _ 0 root _ SpaceAfter=No", "",
     "1-2 del _ _ _ _ _ _ _ _",
-    "1 de _ ADP _ _ 3 case _ _", "2 él _ PRON _ _ 3 x _ Entity=(e1-person-1-)", "2.1 _ _ _ _ _ _ _ _ Entity=(e2-place-1-)",
+    "1 de _ ADP _ _ 3 case _ _", "2 él _ PRON _ _ 3 x _ Entity=(e1-person-1-)",
+    "2.1 _ _ _ _ _ _ _ _ Entity=(e2-place-1-)",
     "3 su _ DET _ _ 4 det _ Entity=(e9-x-2-(e2-place-1-)", "4 dog _ NOUN _ _ 0 root _ Entity=e9)", "",
     "# newdoc", "1 it _ PRON _ _ 0 root _ Entity=(e9-x-1-)", "",
 ]

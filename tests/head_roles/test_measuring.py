@@ -40,11 +40,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(several, tmp_path, monke
     whole = measure(toy, corpus, tmp_path / "whole")
     ran = []
 
-    def some(tap, corpus, start, *rest):
+    def some(forward, corpus, start, *rest):
         ran.append(start)
         if len(ran) == 3:
             raise KeyboardInterrupt
-        return window(tap, corpus, start, *rest)
+        return window(forward, corpus, start, *rest)
 
     window = measuring._window
     monkeypatch.setattr(measuring, "_window", some)
@@ -139,9 +139,9 @@ def test_what_is_left_is_dealt_out_to_all_processes(several, tmp_path, monkeypat
             if self.waited == 3:
                 files[0].write_bytes(kept)
 
-    def one(tap, corpus, start, *rest):
+    def one(forward, corpus, start, *rest):
         ran.append(start)
-        return window(tap, corpus, start, *rest)
+        return window(forward, corpus, start, *rest)
 
     window = measuring._window
     monkeypatch.setattr(measuring, "_window", one)

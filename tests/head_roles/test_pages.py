@@ -35,7 +35,8 @@ def test_every_number_is_that_of_its_head():
 def test_relations_come_by_their_questions_and_of_both_models():
     other = report("other", relations=("det", "mine"), layers=1, heads=2)
     data = report_page(report(), other)
-    assert [one["name"] for one in data["relations"]] == ["nsubj", "mine", "nsubj<-", "det", "coref:pronoun", "vocative"]  # fmt: skip
+    names = [one["name"] for one in data["relations"]]
+    assert names == ["nsubj", "mine", "nsubj<-", "det", "coref:pronoun", "vocative"]
     rows = {one["name"]: one["models"] for one in data["relations"]}
     assert rows["mine"][0] is None and rows["nsubj"][1] is None and None not in rows["det"]
     measure = next(measure for measure in data["measures"] if measure["name"] == "mine")

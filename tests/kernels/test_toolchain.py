@@ -40,8 +40,8 @@ def answers():
     """Attention is right, whoever makes it."""
     offsets = offsets_of((19, 0, 5))
     q, k, v = torch.randn(3, 24, 2, 8, generator=torch.Generator().manual_seed(0))
-    found, right = (attention(q, k, v, offsets, CAUSAL, backend=backend) for backend in (None, "reference"))
-    torch.testing.assert_close(found.out, right.out)
+    result, right = (attention(q, k, v, offsets, CAUSAL, backend=backend) for backend in (None, "reference"))
+    torch.testing.assert_close(result.out, right.out)
 
 
 def test_it_can_be_switched_off(monkeypatch):
@@ -154,7 +154,7 @@ def test_a_child_forked_while_another_thread_asks_does_not_wait_for_it():
 import os
 from sightline.attention import native
 from sightline.kernels import toolchain as compiling
-with compiling._one_at_a_time:  # as by a thread that is not there in the child
+with compiling._compiling.lock:  # as by a thread that is not there in the child
     child = os.fork()
     if child == 0:
         compiling.library(native.SOURCE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.lens import inline
-from sightline.lens.page_data import looked
+from sightline.lens.page_data import look_data
 from tests.lens.observed import long, plain, seen, text, weights
 
 
@@ -35,7 +35,7 @@ def by_words(w: torch.Tensor, word_of: list[int]) -> np.ndarray:
 
 def test_whole_maps_of_a_short_text():
     w = weights(2, 3, 16)
-    data = looked(seen(w), text(), "made up", None, None, None)
+    data = look_data(seen(w), text(), "made up", None, None, None)
     assert json.loads(json.dumps(data)) is not None and data["links"] == 0
     assert sum(name.startswith("map/") for name in data["blocks"]) == len(inline.views(2, 3)) == 9
     for view, expected in {"1.2": w[1, 2], "0": w[0].mean(0), "all": w.mean((0, 1))}.items():
@@ -51,7 +51,7 @@ def test_links_where_maps_do_not_fit(monkeypatch):
     w = weights(2, 3, len(whole.pieces))
     monkeypatch.setattr(inline, "LINKS", (4,))
     monkeypatch.setattr(inline.blocks, "__defaults__", (55_000,))
-    data = looked(seen(w), whole, "made up", None, None, None)
+    data = look_data(seen(w), whole, "made up", None, None, None)
     assert data["links"] == 4 and sum(map(len, data["blocks"].values())) <= 55_000
     linked = [view for view in inline.views(2, 3) if f"words/{view}" in data["blocks"]]
     assert 0 < len(linked) < 9 and not any(f"map/{view}" in data["blocks"] for view in linked)
@@ -72,7 +72,7 @@ def test_links_where_maps_do_not_fit(monkeypatch):
 
 def test_statistics_are_those_of_the_definition():
     w = weights(2, 3, 16).double()
-    data = looked(seen(w.float()), text(), "made up", None, None, None)
+    data = look_data(seen(w.float()), text(), "made up", None, None, None)
     place = np.arange(16)
     expected = {
         "entropy": -(w * w.log()).sum(-1).mean(-1),
@@ -94,7 +94,7 @@ def test_heads_that_join_two_words_are_ranked():
     w = weights(2, 3, 16)
     whole = text()
     there, back = whole.pair("its:1:unbelievable"), whole.pair("unbelievable:its:1")
-    data = looked(seen(w), whole, "made up", there, None, None)
+    data = look_data(seen(w), whole, "made up", there, None, None)
     for ranked, (q, k) in ((data["link"]["there"], there), (data["link"]["back"], back)):
         expected = {f"{i}.{h}": by_words(w[i, h], whole.word_of)[q, k] for i in range(2) for h in range(3)}
         assert [view for view, _ in ranked] == sorted(expected, key=lambda view: -expected[view])
@@ -104,20 +104,20 @@ def test_heads_that_join_two_words_are_ranked():
 
 def test_opens_with_what_is_asked():
     w = weights(2, 3, 16)
-    assert looked(seen(w), text(), "made up", None, 1, 2)["start"]["view"] == "1.2"
-    assert looked(seen(w), text(), "made up", None, 0, None)["start"]["view"] == "0"
+    assert look_data(seen(w), text(), "made up", None, 1, 2)["start"]["view"] == "1.2"
+    assert look_data(seen(w), text(), "made up", None, 0, None)["start"]["view"] == "0"
     for layer, head, message in (
         (2, None, "layer from 0 to 1, got 2"),
         (0, 3, "head from 0 to 2, got 3"),
         (None, 1, "a layer for head 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            looked(seen(w), text(), "made up", None, layer, head)
+            look_data(seen(w), text(), "made up", None, layer, head)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 41, 97])
 def test_any_length(n):
-    data = looked(seen(weights(1, 2, n)), plain(n), "made up", None, None, None)
+    data = look_data(seen(weights(1, 2, n)), plain(n), "made up", None, None, None)
     assert data["size"] == min(n, 40) and len(data["words"]) == n
     assert sum(np.array(data["profile"])[0, 0]) == pytest.approx(1, abs=0.01)
 
@@ -127,9 +127,9 @@ def test_what_cannot_be_laid_out_is_refused():
         uneven = seen(weights(2, 3, 16))
         layer = uneven.layer
         uneven.layer = lambda i: layer(i) if i == 0 else seen(weights(2, 2, 16)).layer(1)
-        looked(uneven, text(), "made up", None, None, None)
+        look_data(uneven, text(), "made up", None, None, None)
     with pytest.raises(ValueError, match="a text's 16 pieces to each other, got .15, 15. in layer 0"):
-        looked(seen(weights(2, 2, 15)), text(), "made up", None, None, None)
+        look_data(seen(weights(2, 2, 15)), text(), "made up", None, None, None)
     maps = inline.Maps(plain(60), weights(3, 3, 60))
     with pytest.raises(ValueError, match="fits into one page, got 60 pieces under 13 views"):
         inline.blocks(maps, [], limit=20_000)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sightline.lens import inline, read_page, render, write_page
-from sightline.lens.page_data import looked
+from sightline.lens.page_data import look_data
 from sightline.models import Text, Unit
 from tests.lens.browser import needs_browser, opened
 from tests.lens.observed import SENTENCE, long, seen, text, weights
@@ -24,7 +24,7 @@ def page_of(pair=None, whole=None, **options) -> dict:
     w[1, 2, pronoun] = 0.1 / (w.shape[-1] - 2)
     w[1, 2, pronoun, 2], w[1, 2, pronoun, 0] = 0.7, 0.2
     w[0, 0], w[0, 0, :, 0] = 0.1 / (w.shape[-1] - 1), 0.9
-    return looked(seen(w), whole, "made/up", pair, options.get("layer"), options.get("head"))
+    return look_data(seen(w), whole, "made/up", pair, options.get("layer"), options.get("head"))
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_nothing_in_the_data_is_run(browser, tmp_path):
         *(Unit(" ", f"</title><script>window.evil={i}</script>") for i in range(6)),
     ]
     whole = Text(units, units, list(range(8)), [False] * 8, [(3, 1)])
-    data = copy.deepcopy(looked(seen(weights(2, 2, 8)), whole, EVIL, (3, 1), None, None))
+    data = copy.deepcopy(look_data(seen(weights(2, 2, 8)), whole, EVIL, (3, 1), None, None))
     with shown(browser, write_page(data, tmp_path / "evil <b>.html")) as (page, seen_):
         click(page, ".unit[data-i='0']")
         page.locator("#map canvas").hover()

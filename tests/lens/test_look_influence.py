@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sightline.lens import write_page
-from sightline.lens.influence_profile import Shares, profiled
-from sightline.lens.page_data import looked
+from sightline.lens.influence_profile import Shares, influence_data
+from sightline.lens.page_data import look_data
 from tests.lens.browser import needs_browser
 from tests.lens.observed import seen, text, weights
 from tests.lens.test_look import SHADES, click, page_of, shown
@@ -17,14 +17,14 @@ NOTE = "No attention weights are shown: <b>an encoder of kind lstm has none.</b>
 def beside() -> dict:
     """The page of `test_look`, with influence beside its weights."""
     shares = weights(1, 1, 16, sharp=2.0)[0, 0]
-    return page_of() | {"influence": profiled(shares, torch.arange(16), 3, text()), "notes": [NOTE]}
+    return page_of() | {"influence": influence_data(shares, torch.arange(16), 3, text()), "notes": [NOTE]}
 
 
 def alone() -> dict:
     """Influence and nothing else: the first `its` (word 7) is moved by Law (word 2) most."""
     shares = weights(1, 1, 16, sharp=1.0)
     shares[0, 0, 9], shares[0, 0, 9, 2] = 0.3 / 15, 0.7
-    return looked(Shares(shares), text(), "made/up", text().pair("its:1:Law"), None, None) | {
+    return look_data(Shares(shares), text(), "made/up", text().pair("its:1:Law"), None, None) | {
         "shows": "influence",
         "notes": [NOTE],
     }
@@ -100,4 +100,4 @@ def test_a_page_of_influence_alone_speaks_of_influence(browser, tmp_path, contex
 
 def test_maps_at_hand_stand_for_an_observation():
     w = weights(2, 3, 16)
-    assert looked(Shares(w), text(), "x", None, 1, 2) == looked(seen(w), text(), "x", None, 1, 2)
+    assert look_data(Shares(w), text(), "x", None, 1, 2) == look_data(seen(w), text(), "x", None, 1, 2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sightline.lens import look, write_page
-from sightline.lens.page_data import looked
+from sightline.lens.page_data import look_data
 from sightline.sequences import Sequences
 from sightline.tasks import Classify, Language, Regress, Tag, Tokenizer
 from tests.lens.browser import needs_browser, opened
@@ -73,30 +73,30 @@ def test_a_page_says_why_it_opens_where_it_does():
     whole = text()
     inputs = torch.full((2, 2, 16, 16), 1e-3)
     inputs[1, 0, 9, 2] = 0.8  # "its" to "Law"
-    data = looked(observed(inputs), whole, "made up", None, None, None)
+    data = look_data(observed(inputs), whole, "made up", None, None, None)
     assert data["start"]["view"] == "1.0"
     assert (
         data["opens"]
         == "The page opens on the strongest link between words that are 3 to 25 words apart: its \u2192 Law."
     )
-    data = looked(observed(inputs), whole, "made up", None, 0, 1)
+    data = look_data(observed(inputs), whole, "made up", None, 0, 1)
     assert (
         data["opens"].startswith("The page opens on the strongest link")
         and ", in the head that was asked for: " in data["opens"]
     )
-    data = looked(observed(inputs), whole, "made up", (7, 2), None, None)
+    data = look_data(observed(inputs), whole, "made up", (7, 2), None, None)
     assert (
         data["opens"]
         == "The page opens on the two words that were asked for, and the head that joins them most: its \u2192 Law."
     )
     short = text("Law is", [(0, 3), (4, 6)])
-    data = looked(observed(weights(1, 1, 4)), short, "made up", None, None, None)
+    data = look_data(observed(weights(1, 1, 4)), short, "made up", None, None, None)
     assert data["opens"] == "The page opens on the first word; no two words are far apart and linked."
 
 
 @needs_browser
 def test_the_reason_stands_there_until_something_else_is_chosen(browser, tmp_path):
-    data = looked(observed(weights(2, 3, 16)), text(), "made up", None, None, None)
+    data = look_data(observed(weights(2, 3, 16)), text(), "made up", None, None, None)
     with opened(browser, write_page(data, tmp_path / "look.html"), DRAWN) as (page, _):
         assert page.inner_text("#opens") == data["opens"]
         page.keyboard.press("]")

@@ -4,7 +4,7 @@ import pytest
 
 from sightline.head_roles.page_data import report_page as paged
 from sightline.lens import write_page
-from sightline.lens.page_data import looked
+from sightline.lens.page_data import look_data
 from sightline.models import WORD, cut, text_of
 from tests.lens.browser import needs_browser, opened
 from tests.lens.fabricated_heads import report
@@ -26,7 +26,7 @@ def written(sentence: str):
 
 
 def page_of(text) -> dict:
-    return looked(observed(weights(2, 3, len(text.pieces))), text, "made up", None, None, None)
+    return look_data(observed(weights(2, 3, len(text.pieces))), text, "made up", None, None, None)
 
 
 def shown(browser, tmp_path, data, **context):

@@ -1,4 +1,4 @@
-"""The GPU's kernels: on a GPU as they are; without one in Triton's interpreter, and compiled for one that is not there."""
+"""The Triton kernels: on a GPU; without one in Triton's interpreter, and compiled for a GPU that is not there."""
 
 import os
 import subprocess

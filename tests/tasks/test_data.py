@@ -1,4 +1,4 @@
-"""From files to examples: what is picked, what is asked for, what is set aside; on files made here and, if there, real ones."""
+"""Files to examples: the choice of columns, what is refused, what is set aside; on own and, if there, real files."""
 
 import json
 import os
@@ -31,7 +31,7 @@ WORDS = [["the", "duck"], ["a", "goose"], ["some", "birds"]]
 
 
 @pytest.mark.parametrize(
-    "columns, given, expected",
+    "columns, options, expected",
     [
         ({"t": SENTENCES, "y": ["1", "2", "3"]}, {}, ("classify", "t", "y", "text")),
         ({"t": SENTENCES, "y": [True, False, True]}, {}, ("classify", "t", "y", "text")),
@@ -53,13 +53,13 @@ WORDS = [["the", "duck"], ["a", "goose"], ["some", "birds"]]
         ({"t": SENTENCES, "y": [None, "a", "b"]}, {}, ("classify", "t", "y", "text")),
     ],
 )
-def test_the_task_is_picked_from_the_columns(columns, given, expected):
-    choice = choose(rows(**columns), *(given.get(name) for name in ("task", "text", "label")))
+def test_the_task_is_picked_from_the_columns(columns, options, expected):
+    choice = choose(rows(**columns), *(options.get(name) for name in ("task", "text", "label")))
     assert choice[:4] == expected
 
 
 @pytest.mark.parametrize(
-    "columns, given, message",
+    "columns, options, message",
     [
         ({"t": SENTENCES}, {"task": "sing"}, "--task: expected one of classify, regress, tag, language, got 'sing'"),
         ({"t": SENTENCES}, {"task": "tag"}, "expected a column of labels for tag, got only 't'"),
@@ -91,12 +91,12 @@ def test_the_task_is_picked_from_the_columns(columns, given, expected):
         ({"v": [np.eye(2)] * 3}, {"task": "language"}, "expected a text and no label for language, got vectors"),
     ],
 )
-def test_what_the_columns_leave_open_is_asked_for(columns, given, message):
+def test_what_the_columns_leave_open_is_asked_for(columns, options, message):
     with pytest.raises(ValueError, match=message):
-        choose(rows(**columns), *(given.get(name) for name in ("task", "text", "label")))
+        choose(rows(**columns), *(options.get(name) for name in ("task", "text", "label")))
 
 
-# --- splitting ----------------------------------------------------------------------------------------------------------
+# --- splitting --------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.text(max_size=2), min_size=2), st.integers(0, 3), st.randoms())
@@ -121,7 +121,7 @@ def test_another_seed_is_another_split():
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 20
 
 
-# --- loading ------------------------------------------------------------------------------------------------------------
+# --- loading ----------------------------------------------------------------------------------------------------------
 
 
 def table(path, number, extra=""):
@@ -202,8 +202,8 @@ def test_tagging_from_conllu_with_any_column_as_the_tag(tmp_path):
     data = load(tmp_path / "a.conllu", label="XPOS", tokenizer="bpe")
     assert data.task.labels == ("X", "Y") and data.task.name == "tag"
     assert (data.train.targets >= 0).sum() < len(data.train.targets)
-    (asked,) = questions([Record({"text": "one unheard of"}, "standard input", 1)], data.task, data.tokenizer)
-    assert (asked.targets == 0).sum() == 3 and asked.texts == [["one", "unheard", "of"]]
+    (question,) = questions([Record({"text": "one unheard of"}, "standard input", 1)], data.task, data.tokenizer)
+    assert (question.targets == 0).sum() == 3 and question.texts == [["one", "unheard", "of"]]
     with pytest.raises(ValueError, match=r"a\.conllu: expected at least two different tags in column 'UPOS'"):
         load(tmp_path / "a.conllu")
 
@@ -249,8 +249,8 @@ def test_scope_is_at_hand():
     assert len(load_test("scope", data.task, data.tokenizer)) == len(data.test)
     with pytest.raises(ValueError, match="scope: expected the symbols and labels that the model has learned"):
         load_test("scope", Classify("text", "label", ("a", "b")), data.tokenizer)
-    (asked,) = questions([Record({"tokens": ["def", "name0", "oops"]}, "a.jsonl", 1)], data.task, data.tokenizer)
-    assert asked.inputs.values[2] == data.tokenizer.unknown
+    (question,) = questions([Record({"tokens": ["def", "name0", "oops"]}, "a.jsonl", 1)], data.task, data.tokenizer)
+    assert question.inputs.values[2] == data.tokenizer.unknown
     with pytest.raises(ValueError, match="scope: expected no tokenizer, since this data set has its own, got bpe"):
         load("scope", tokenizer="bpe")
     with pytest.raises(ValueError, match="scope: expected no task, since this data set has its own, got language"):

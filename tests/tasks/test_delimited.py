@@ -1,4 +1,4 @@
-"""Tables of text as people have them: what parts the columns, which quotes are quotes, and whether there is a header."""
+"""Tables of text as people have them: separators, quotes, and whether there is a header."""
 
 import io
 import time
@@ -80,7 +80,8 @@ REFUSED = [
     ),
     (
         "text,more;label\na;neg\nb,y;p;q\n",
-        r"a\.csv:1: expected one separator .* none: comma \(','\), by which line 2 has 1 and not 2; semicolon \(';'\), by which line 3 has 3",
+        r"a\.csv:1: expected one separator .* none: comma \(','\), by which line 2 has 1 and not 2; "
+        r"semicolon \(';'\), by which line 3 has 3",
     ),
     (
         "text,label\na,neg\nb, really,pos\n",
@@ -89,7 +90,8 @@ REFUSED = [
     ("text;label\na;neg\nb\n", r"a\.csv:3: expected 2 fields, .* got 1; quote a field that holds a semicolon"),
     (
         "neg,so so\npos,fine\nneg,no\n",
-        r"a\.csv:1: expected a line with the names of the columns, got 'neg', which is a value of its column in 1 of 2 rows",
+        r"a\.csv:1: expected a line with the names of the columns, got 'neg', which is a "
+        "value of its column in 1 of 2 rows",
     ),
     ("so so;0.5\nfine;1.5\n", r"a\.csv:1: .* got '0\.5', a number above a column of numbers; write one above it"),
     (

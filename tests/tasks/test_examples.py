@@ -29,9 +29,9 @@ def test_take_is_indexing_a_list(lengths, data):
 
 def test_to_moves_every_tensor():
     rows = torch.arange(3)
-    moved = Examples(Sequences(rows, [0, 3]), rows, True, rows, rows, ["text"]).to("meta")
-    assert {moved.inputs.values.device.type, moved.targets.device.type, moved.links.device.type} == {"meta"}
-    assert moved.texts == ["text"] and moved.inputs.offsets.device.type == "cpu"
+    on_device = Examples(Sequences(rows, [0, 3]), rows, True, rows, rows, ["text"]).to("meta")
+    assert {on_device.inputs.values.device.type, on_device.targets.device.type, on_device.links.device.type} == {"meta"}
+    assert on_device.texts == ["text"] and on_device.inputs.offsets.device.type == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files as people bring them: the task that all records decide, what is no label, and what would cost memory or end in a traceback."""
+"""Files as people bring them: the task by all records, what is no label, and what would cost memory or crash."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def json_of(tmp_path, values):
     return tmp_path / "a.jsonl"
 
 
-# --- the task -----------------------------------------------------------------------------------------------------------
+# --- the task ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_regress_says_which_value_is_no_number(tmp_path):
             load(path, task="regress")
 
 
-# --- tags ---------------------------------------------------------------------------------------------------------------
+# --- tags -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_tag_is_not_asked_for(tmp_path):
@@ -165,8 +165,8 @@ def test_an_unknown_tag_is_not_asked_for(tmp_path):
     (tmp_path / "a.conllu").write_text("".join("".join(row) + "\n" for row in rows))
     data = load(tmp_path / "a.conllu")
     assert data.task.labels == ("NOUN", "VERB")
-    asked = data.train.targets >= 0
-    assert int(asked.sum()) == 2 * len(data.train)
+    question = data.train.targets >= 0
+    assert int(question.sum()) == 2 * len(data.train)
     scores = torch.zeros(len(data.train.targets), 2)
     assert (
         data.task.loss(scores, data.train)[1]
@@ -182,15 +182,15 @@ def test_an_unknown_tag_is_not_asked_for(tmp_path):
 def test_predicted_tags_come_with_their_words():
     task, tokenizer = Tag("words", "tags", ("a", "b")), Tokenizer.train("bytes", [])
     rows = [Record({"words": "two words"}, "a", 1), Record({"words": "x"}, "a", 2)]
-    (asked,) = questions(rows, task, tokenizer)
-    scores = torch.zeros(len(asked.inputs.values), 2)
-    assert task.answers(scores, asked) == [
+    (question,) = questions(rows, task, tokenizer)
+    scores = torch.zeros(len(question.inputs.values), 2)
+    assert task.answers(scores, question) == [
         {"words": ["two", "words"], "tags": ["a", "a"]},
         {"words": ["x"], "tags": ["a"]},
     ]
     vectors = [Record({"words": [[0.5], [1.5]]}, "a", 1)]
-    (asked,) = questions(vectors, task, None)
-    assert task.answers(torch.zeros(2, 2), asked) == [{"tags": ["a", "a"]}]
+    (question,) = questions(vectors, task, None)
+    assert task.answers(torch.zeros(2, 2), question) == [{"tags": ["a", "a"]}]
 
 
 @pytest.mark.parametrize("value", ["a\ud800", ["a", "\udcff"]])
@@ -205,7 +205,7 @@ def test_half_a_surrogate_pair_is_no_text(value):
         )
 
 
-# --- JSON ---------------------------------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,10 @@ def test_half_a_surrogate_pair_is_no_text(value):
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "ndjson"])
 def test_json_is_objects_a_line_or_an_array(tmp_path, content, lines, suffix):
     (tmp_path / f"a.{suffix}").write_text(content)
-    got = list(read_records(tmp_path / f"a.{suffix}"))
-    assert [record.fields for record in got] == [{"a": 1}, {"a": 2}][: len(lines)] and [r.line for r in got] == lines
+    actual = list(read_records(tmp_path / f"a.{suffix}"))
+    assert [record.fields for record in actual] == [{"a": 1}, {"a": 2}][: len(lines)] and [
+        r.line for r in actual
+    ] == lines
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_json_that_is_no_record(tmp_path, content, message):
         list(read_records(tmp_path / "a.jsonl"))
 
 
-# --- arrays and Parquet -------------------------------------------------------------------------------------------------
+# --- arrays and Parquet -----------------------------------------------------------------------------------------------
 
 V, O, Y = np.arange(12.0).reshape(6, 2), np.array([0, 2, 3, 6]), np.array([0, 1, 0])
 
@@ -268,9 +270,9 @@ V, O, Y = np.arange(12.0).reshape(6, 2), np.array([0, 2, 3, 6]), np.array([0, 1,
 )
 def test_arrays_of_every_kind_of_number(tmp_path, saved, fields):
     np.savez_compressed(tmp_path / "a.npz", **saved)
-    got = list(read_records(tmp_path / "a.npz"))
-    assert [record.fields["y"] for record in got] == fields
-    assert np.array_equal(np.concatenate([r.fields["values"] for r in got]), saved["values"].astype(V.dtype))
+    actual = list(read_records(tmp_path / "a.npz"))
+    assert [record.fields["y"] for record in actual] == fields
+    assert np.array_equal(np.concatenate([r.fields["values"] for r in actual]), saved["values"].astype(V.dtype))
 
 
 @pytest.mark.parametrize(
@@ -286,11 +288,13 @@ def test_arrays_of_every_kind_of_number(tmp_path, saved, fields):
         ({"values": V, "offsets": np.array(0)}, "Sequences: expected offsets as one row of integers"),
         (
             {"values": np.array(3.0), "offsets": O},
-            r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values=np\.concatenate\(list\)",
+            r"expected the arrays values \[T, F\] .*, got values \[\], .*numpy\.savez\(file, values="
+            r"np\.concatenate\(list\)",
         ),
         (
             {"X": np.array([V, V[:2]], dtype=object), "y": Y},
-            r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths .*pack a list of arrays by numpy\.savez",
+            r"expected an \.npz of plain arrays, got Python objects in X, such as arrays of unequal lengths "
+            r".*pack a list of arrays by numpy\.savez",
         ),
     ],
 )
@@ -327,12 +331,12 @@ def test_an_archive_that_unpacks_to_far_more_than_it_is_is_not_unpacked(tmp_path
 
 
 def test_parquet_as_it_comes(tmp_path):
-    def got(**columns):
+    def actual(**columns):
         pa.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
         return [tuple(record.fields.values()) for record in read_records(tmp_path / "a.parquet")]
 
-    assert got(text=[b"caf\xc3\xa9"], y=[b"\xff"]) == [("café", b"\xff")]
-    assert got(text=["a"], y=pa.array(["b"]).dictionary_encode()) == [("a", "b")]
+    assert actual(text=[b"caf\xc3\xa9"], y=[b"\xff"]) == [("café", b"\xff")]
+    assert actual(text=["a"], y=pa.array(["b"]).dictionary_encode()) == [("a", "b")]
     table = pa.table([["a"], [1], [2]], names=["text", "y", "y"])
     pa.parquet.write_table(table, tmp_path / "b.parquet")
     with pytest.raises(

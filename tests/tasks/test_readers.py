@@ -41,9 +41,9 @@ def records(tmp_path, name, content):
     ],
 )
 def test_text_formats(tmp_path, name, content, expected):
-    got = records(tmp_path, name, content)
-    assert [(record.line, *record.fields.values()) for record in got] == expected
-    assert all(record.where == f"{tmp_path / name}:{record.line}" for record in got)
+    actual = records(tmp_path, name, content)
+    assert [(record.line, *record.fields.values()) for record in actual] == expected
+    assert all(record.where == f"{tmp_path / name}:{record.line}" for record in actual)
 
 
 def test_conllu(tmp_path):
@@ -60,10 +60,10 @@ def test_npz(tmp_path):
     np.savez(
         tmp_path / "a.npz", values=values, offsets=[0, 2, 2, 3], labels=["a", "b", "c"], rows=[5, 6, 7], y=np.eye(3)
     )
-    got = list(read_records(tmp_path / "a.npz"))
-    assert [record.fields["values"].tolist() for record in got] == [[[0, 1], [2, 3]], [], [[4, 5]]]
-    assert [record.fields["labels"] for record in got] == ["a", "b", "c"]
-    assert got[2].fields["y"] == [0, 0, 1] and got[2].line == 3
+    actual = list(read_records(tmp_path / "a.npz"))
+    assert [record.fields["values"].tolist() for record in actual] == [[[0, 1], [2, 3]], [], [[4, 5]]]
+    assert [record.fields["labels"] for record in actual] == ["a", "b", "c"]
+    assert actual[2].fields["y"] == [0, 0, 1] and actual[2].line == 3
     np.savez(tmp_path / "b.npz", values=np.arange(3.0), offsets=[0, 1, 3], rows=[5, 6, 7])
     one = list(read_records(tmp_path / "b.npz"))
     assert one[1].fields["rows"] == [6, 7] and one[1].fields["values"].shape == (2, 1)
@@ -72,10 +72,10 @@ def test_npz(tmp_path):
 def test_parquet(tmp_path):
     table = pa.table({"text": ["a", None], "tags": [["X"], []]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    got = list(read_records(tmp_path / "a.parquet"))
-    assert got[0].fields == {"text": "a", "tags": ["X"]} and got[1].line == 2
+    actual = list(read_records(tmp_path / "a.parquet"))
+    assert actual[0].fields == {"text": "a", "tags": ["X"]} and actual[1].line == 2
     with pytest.raises(ValueError, match="a.parquet:2: expected a value in column 'text', got none"):
-        got[1].get("text")
+        actual[1].get("text")
 
 
 def test_standard_input_is_json_lines_or_text_and_read_as_it_comes(monkeypatch):

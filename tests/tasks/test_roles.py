@@ -1,4 +1,4 @@
-"""Each construct of the language that binds or uses a name, with the answer drawn beside it; and `symtable` as second opinion."""
+"""Each construct that binds or uses a name, with the answer drawn beside it; `symtable` is the second opinion."""
 
 import importlib
 import inspect
@@ -12,7 +12,7 @@ from sightline.tasks.roles import ROLES, WORDS, functions
 
 
 def drawn(source: str) -> str:
-    """The only function of a source, token by token: a use as name:role, with @link; any other mention of a name as [name]."""
+    """The only function of a source by tokens: a use as name:role, with @link; another mention of a name as [name]."""
     [function] = functions(textwrap.dedent(source))
     tokens = []
     for spelled, word, role, link in zip(
@@ -57,7 +57,8 @@ CASES = {
         "def f():\n for a, *b in a: pass\n with b as c, d() as (e, f.g): c, e",
         START
         + "for [a] , * [b] in a:local@8 : pass NEWLINE "
-        + "with b:local@11 as [c] , d:outside ( ) as ( [e] , f:outside . ATTRIBUTE ) : c:local@20 , e:local@27 NEWLINE DEDENT",
+        + "with b:local@11 as [c] , d:outside ( ) as ( [e] , f:outside . ATTRIBUTE ) : "
+        + "c:local@20 , e:local@27 NEWLINE DEDENT",
     ),
     "except": (
         "def f():\n try: pass\n except E as e: e\n except (A, B) as e: raise e",
@@ -112,10 +113,12 @@ CASES = {
         "( KEYWORD = type:parameter@5 , ** _:outside . ATTRIBUTE ) . ATTRIBUTE NEWLINE DEDENT",
     ),
     "match": (
-        "def f(x):\n match x:\n  case [A.b, *c] | {'k': d, **e}: c, d, e\n  case P(1, q, case=s) as t if q: t\n  case _: x\n"
+        "def f(x):\n match x:\n  case [A.b, *c] | {'k': d, **e}: c, d, e\n"
+        "  case P(1, q, case=s) as t if q: t\n  case _: x\n"
         "  case y: y",
         X + "match x:parameter@3 : NEWLINE INDENT "
-        "case [ A:outside . ATTRIBUTE , * [c] ] | { STRING : [d] , ** [e] } : c:local@20 , d:local@26 , e:local@29 NEWLINE "
+        "case [ A:outside . ATTRIBUTE , * [c] ] | { STRING : [d] , ** [e] } : "
+        "c:local@20 , d:local@26 , e:local@29 NEWLINE "
         "case P:outside ( NUMBER , [q] , KEYWORD = [s] ) as [t] if q:local@43 : t:local@50 NEWLINE "
         "case _ : x:parameter@3 NEWLINE case [y] : y:local@62 NEWLINE DEDENT DEDENT",
     ),
@@ -223,8 +226,8 @@ def test_names_are_qualified_and_in_the_order_of_the_text():
         case 1:
             def i(): 1
     """
-    found = [(f.qualname, f.line) for f in functions(textwrap.dedent(source))]
-    assert found == [("a", 2), ("B.c", 4), ("B.D.e", 7), ("B.D.e", 9), ("g", 11), ("h", 13), ("i", 16)]
+    functions_there = [(f.qualname, f.line) for f in functions(textwrap.dedent(source))]
+    assert functions_there == [("a", 2), ("B.c", 4), ("B.D.e", 7), ("B.D.e", 9), ("g", 11), ("h", 13), ("i", 16)]
 
 
 MODULES = [

@@ -1,4 +1,4 @@
-"""The built-in data: the same every time, without spelling, split by module; and its cache, which may fail in any way."""
+"""The built-in data: the same every time, without spelling, split by module; and its cache, which may fail."""
 
 import ast
 import gc
@@ -67,7 +67,7 @@ def test_a_function_reads_as_drawn(library):
 
 
 def test_links_and_distances_agree_with_the_tokens(sample):
-    found = Counter()
+    actual = Counter()
     spelling = {
         (
             ".".join(path.relative_to(sample).with_suffix("").parts).removesuffix(".__init__"),
@@ -92,10 +92,10 @@ def test_links_and_distances_agree_with_the_tokens(sample):
             if link >= 0:
                 assert ids[link] == token and targets[link] == -100 and link < i
                 assert ROLES[target] != "outside"
-            found[target] += 1
+            actual[target] += 1
         assert len(set(id_of.values())) == len(id_of) <= NAMES  # two names, two ids
     assert scope.spelling(place) == spelled
-    assert set(found) == {-100, 0, 1, 2, 3}
+    assert set(actual) == {-100, 0, 1, 2, 3}
 
 
 SOURCE = """
@@ -140,7 +140,7 @@ def test_spelling_does_not_matter(library, seed):
         "type",
     ]
     random.Random(seed).shuffle(names)
-    (library / "a.py").write_text(re.sub(r"a(\d+)", lambda found: names[int(found[1])], SOURCE), "utf-8")
+    (library / "a.py").write_text(re.sub(r"a(\d+)", lambda actual: names[int(actual[1])], SOURCE), "utf-8")
     scope._cache_file().unlink()
     after = [rows for _, *rows in everything(scope.load())]
     assert len(before) == 2 and after == before
@@ -212,9 +212,9 @@ def test_which_functions_are_left_out(library):
         "inner": "def inner(x): return [y for y in x]",
     }
     (library / "a.py").write_text("\n".join(lines.values()))
-    found = {place.qualname: len(ids) for place, ids, *_ in everything(scope.load())}
-    assert set(found) == {name for name in lines if name.startswith("kept")}
-    assert found["kept_longest"] == LONGEST
+    actual = {place.qualname: len(ids) for place, ids, *_ in everything(scope.load())}
+    assert set(actual) == {name for name in lines if name.startswith("kept")}
+    assert actual["kept_longest"] == LONGEST
 
 
 def test_alike_in_two_modules_is_kept_once_so_never_in_two_splits(library):

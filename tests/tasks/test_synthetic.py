@@ -85,9 +85,11 @@ def test_chance_follows_the_settings():
     assert synthetic_task("mqar:values=10").chance == synthetic_task("modular:modulus=10").chance == 0.1
     for depth in (1, 2, 6):
         examples = few(f"listops:depth={depth}", 8000).parts()["train"]
-        found = examples.targets[examples.targets != NO_TARGET].bincount(minlength=10) / len(examples)
-        said = torch.from_numpy(answer_shares(depth)[-1])
-        assert said.sum() == pytest.approx(1) and (found - said).abs().max() < 4 * math.sqrt(0.11 / len(examples))
+        actual = examples.targets[examples.targets != NO_TARGET].bincount(minlength=10) / len(examples)
+        calculated = torch.from_numpy(answer_shares(depth)[-1])
+        assert calculated.sum() == pytest.approx(1) and (actual - calculated).abs().max() < 4 * math.sqrt(
+            0.11 / len(examples)
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,11 +114,11 @@ def test_every_difficulty_is_reached(name, expected):
     drawn = few(name, 2000)
     examples = drawn.parts()["train"]
     measures = drawn.task.measures(torch.zeros(len(examples.targets), drawn.task.outputs), examples)
-    found = {key.partition("@")[2]: count for key, (_, count) in measures.items() if "@" in key}
-    reached = {bucket for bucket, count in found.items() if count > 0}
+    actual = {key.partition("@")[2]: count for key, (_, count) in measures.items() if "@" in key}
+    reached = {bucket for bucket, count in actual.items() if count > 0}
     assert reached == expected
-    asked = int((examples.targets != NO_TARGET).sum())  # of numbers, all are
-    assert sum(found.values()) == asked
+    target_count = int((examples.targets != NO_TARGET).sum())  # of numbers, all are
+    assert sum(actual.values()) == target_count
 
 
 def test_test_data_may_be_harder_than_what_is_learned():
@@ -127,8 +129,8 @@ def test_test_data_may_be_harder_than_what_is_learned():
     ):
         parts = few(name, 300).parts()
         for part, expected in {"train": train, "valid": train, "test": test}.items():
-            asked = parts[part].targets != NO_TARGET
-            assert set(parts[part].distances[asked].tolist()) == expected
+            has_target = parts[part].targets != NO_TARGET
+            assert set(parts[part].distances[has_target].tolist()) == expected
 
 
 def test_lengths_of_one_where_there_are_any_and_none_of_nought():
@@ -144,15 +146,15 @@ def test_measures_split_by_what_the_examples_say():
     task = Regress("values", "sum", (0.0,), (2.0,), pool="last")
     examples = Examples(inputs, torch.zeros(3, 1), distances=torch.tensor([0, 3, 9]), unit="depth")
     measures = task.measures(torch.tensor([[1.0], [2.0], [3.0]]), examples.take([2, 0, 1]))  # deviation 2
-    found = {name: value for name, value in measures.items() if "@" in name and value[1]}
-    assert found == {"mse@8+": (4, 1), "mse@0": (16, 1), "mse@3": (36, 1)}
+    actual = {name: value for name, value in measures.items() if "@" in name and value[1]}
+    assert actual == {"mse@8+": (4, 1), "mse@0": (16, 1), "mse@3": (36, 1)}
     assert task_from_json(json.loads(json.dumps(task.to_json()))) == task
     assert examples.take([1]).unit == examples.to("cpu").unit == "depth"
     with pytest.raises(ValueError, match=r"one row of distances for each sequence \(3\), got 6"):
         Examples(inputs, torch.zeros(3, 1), distances=torch.zeros(6))
 
 
-# --- from the command line's side ---------------------------------------------------------------------------------------
+# --- from the command line's side -------------------------------------------------------------------------------------
 
 
 def test_load_says_what_it_is():
@@ -273,8 +275,8 @@ def test_many_keys_as_in_the_paper():
 
 def test_pairs_of_each_sequence_are_at_most_a_third_of_it():
     examples = few("mqar:length=3-12,pairs=1-3,keys=4,values=4", 4000).parts()["train"]
-    asked = torch.zeros(len(examples), dtype=torch.long)
-    asked.index_add_(0, examples.inputs.sequence_ids, (examples.targets != NO_TARGET).long())
+    target_counts = torch.zeros(len(examples), dtype=torch.long)
+    target_counts.index_add_(0, examples.inputs.sequence_ids, (examples.targets != NO_TARGET).long())
     for length in range(3, 13):
-        many = asked[examples.lengths == length]
+        many = target_counts[examples.lengths == length]
         assert many.unique().tolist() == list(range(1, min(3, length // 3) + 1))

@@ -13,8 +13,8 @@ from sightline.tasks.synthetic.agreement import NOUNS
 
 
 def copy(words):
-    told = words[: words.count("?")]
-    return {len(words) - len(told) + i: (w, len(words) - len(told), len(told)) for i, w in enumerate(told)}
+    symbols = words[: words.count("?")]
+    return {len(words) - len(symbols) + i: (w, len(words) - len(symbols), len(symbols)) for i, w in enumerate(symbols)}
 
 
 def reversal(words):
@@ -23,10 +23,10 @@ def reversal(words):
 
 
 def selective_copy(words):
-    told = [(i, w) for i, w in enumerate(words) if w not in ".?"]
+    symbols = [(i, w) for i, w in enumerate(words) if w not in ".?"]
     slots = [i for i, w in enumerate(words) if w == "?"]
-    assert len(slots) == len(told) and slots[-1] == len(words) - 1
-    return {slot: (w, slot - i, slots[0]) for slot, (i, w) in zip(slots, told, strict=True)}
+    assert len(slots) == len(symbols) and slots[-1] == len(words) - 1
+    return {slot: (w, slot - i, slots[0]) for slot, (i, w) in zip(slots, symbols, strict=True)}
 
 
 def mqar(words):
@@ -133,16 +133,16 @@ def test_every_task_is_checked():
 @pytest.mark.parametrize("name", NAIVE)
 def test_answers_are_right(name):
     vocabulary, labels = synthetic_task(name).vocabulary, synthetic_task(name).labels
-    for way, by in enumerate(synthetic_task(name).units, 1):
+    for column, by in enumerate(synthetic_task(name).units, 1):
         for examples in synthetic_task(f"{name},by={by}").parts().values():
             columns = [examples.inputs.values, examples.targets, examples.distances]
             columns = zip(*(examples.inputs.with_values(c).to_list() for c in columns), strict=True)
             assert examples.unit == by
             for ids, targets, measured in columns:
                 expected = NAIVE[name]([vocabulary[i] for i in ids.tolist()])
-                found = {i: labels[t] for i, t in enumerate(targets.tolist()) if t != -100}
-                assert found == {i: answer[0] for i, answer in expected.items()}
-                assert {i: int(measured[i]) for i in found} == {i: answer[way] for i, answer in expected.items()}
+                actual = {i: labels[t] for i, t in enumerate(targets.tolist()) if t != -100}
+                assert actual == {i: answer[0] for i, answer in expected.items()}
+                assert {i: int(measured[i]) for i in actual} == {i: answer[column] for i, answer in expected.items()}
 
 
 def test_adding_is_right():

@@ -1,4 +1,4 @@
-"""An easy setting of every generated task is learned from end to end, by self-attention and by an LSTM; but for two, see below."""
+"""An easy setting of every synthetic task is learned by self-attention and by an LSTM, but for two, see below."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One table examines all tasks: targets from records, sums that add up, answers for each sequence, JSON there and back."""
+"""One table examines all tasks: targets from records, sums that add up, answers for each sequence, JSON and back."""
 
 import json
 import math
@@ -68,9 +68,9 @@ def test_loss_and_measures_are_sums_that_add_up(task):
 @each_task
 def test_answers_are_json_one_for_each_record_and_need_no_label(task):
     bare = [Record({task.text: row.fields[task.text]}, row.file, row.line) for row in ROWS]
-    (asked,) = questions(bare, task, BYTES)
-    answers = task.answers(scored(task, asked), asked)
-    assert len(answers) == len(asked.texts) == len(ROWS)
+    (question,) = questions(bare, task, BYTES)
+    answers = task.answers(scored(task, question), question)
+    assert len(answers) == len(question.texts) == len(ROWS)
     json.dumps(answers, allow_nan=False)
     if task.name == "tag":
         assert [len(answer["tags"]) for answer in answers] == [len(words) for words in TEXTS]
@@ -139,8 +139,8 @@ def test_language_asks_for_each_token_once():
     assert examples.targets.tolist() == [*ids, 1, 1]
     chunks = stream.stream_examples(torch.tensor(ids))
     assert [x.tolist() for x in chunks.inputs] == [ids[:4], ids[4:5]] and chunks.targets.tolist() == ids[1:]
-    (asked,) = questions(rows, stream, BYTES)
-    assert [x.tolist() for x in asked.inputs] == [ids[:-1], []] and asked.targets.tolist() == ids[1:]
+    (question,) = questions(rows, stream, BYTES)
+    assert [x.tolist() for x in question.inputs] == [ids[:-1], []] and question.targets.tolist() == ids[1:]
     nats, count = task.measures(scored(task, examples), examples)["loss"]
     assert task.measures(scored(task, examples), examples)["bits per byte"] == (nats / math.log(2), count)
     assert task.prompt(torch.tensor(ids)).tolist() == [1, *ids] and stream.prompt(torch.tensor(ids)).tolist() == ids
@@ -153,8 +153,8 @@ def test_questions_stream():
             n += 1
             yield Record({"text": "x"}, "standard input", n)
 
-    asked = questions(endless(), TASKS[0], BYTES)
-    assert len(next(asked)) == len(next(asked)) == 1024
+    question = questions(endless(), TASKS[0], BYTES)
+    assert len(next(question)) == len(next(question)) == 1024
     assert list(questions([], TASKS[0], BYTES)) == []
 
 

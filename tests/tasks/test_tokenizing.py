@@ -40,9 +40,9 @@ def test_each_kind(kind, tmp_path):
 
 
 def test_words_of_a_text_and_words_of_a_list():
-    told = Tokenizer.train("words", ["The duck's 2 ducks...", "the DUCK ..."])
-    assert set(told.engine.get_vocab()) == {UNKNOWN, END, "the", "duck", "..."}
-    assert told.decode(told.encode(["THE duck..."]).ids[0]) == "the duck ..."
+    literal = Tokenizer.train("words", ["The duck's 2 ducks...", "the DUCK ..."])
+    assert set(literal.engine.get_vocab()) == {UNKNOWN, END, "the", "duck", "..."}
+    assert literal.decode(literal.encode(["THE duck..."]).ids[0]) == "the duck ..."
     listed = Tokenizer.train("words", [["The", "duck's"], ["The", "duck's", "New York", "New York"]])
     encoded = listed.encode([["The", "the", "", "duck's", "New York"], ["The"]])
     assert encoded.words.tolist() == [0, 1, 2, 3, 4, 4, 0] and encoded.ids.offsets.tolist() == [0, 6, 7]

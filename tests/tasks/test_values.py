@@ -124,7 +124,7 @@ def test_what_a_column_holds(kind, values):
     assert column_kind(values) == column_kind(reversed(values)) == kind
 
 
-# --- one label from every format ----------------------------------------------------------------------------------------
+# --- one label from every format --------------------------------------------------------------------------------------
 
 
 def as_csv(path, values):
@@ -146,21 +146,43 @@ def as_parquet(path, values):
 BOOLS, INTS = [False, True] * 20, [0, 1] * 20
 DATES = [datetime.date(2024, 1, 1), datetime.date(2024, 2, 1)] * 20
 SAME = {
-    "booleans": (("false", "true"), [
-        (as_csv, BOOLS), (as_csv, [str(b).upper() for b in BOOLS]), (as_csv, [str(b).lower() for b in BOOLS]),
-        (as_json, BOOLS), (as_json, [str(b) for b in BOOLS]), (as_parquet, BOOLS),
-        (as_parquet, pa.array([str(b) for b in BOOLS]).dictionary_encode()),
-    ]),
-    "numbers": (("0", "1"), [
-        (as_csv, INTS), (as_csv, ["0.0", "1.0"] * 20), (as_json, INTS), (as_json, [0, 1.0, 0.0, 1] * 10), (as_json, ["0", 1] * 20),
-        (as_parquet, INTS), (as_parquet, pa.array(INTS, pa.float32())), (as_parquet, [decimal.Decimal(i).quantize(decimal.Decimal("0.01")) for i in INTS]),
-        (as_parquet, pa.array([b"0", b"1"] * 20)),
-    ]),
-    "dates": (("2024-01-01", "2024-02-01"), [
-        (as_csv, DATES), (as_csv, [f"{d} 00:00:00" for d in DATES]), (as_json, [f"{d}T00:00:00.000" for d in DATES]),
-        (as_parquet, DATES), (as_parquet, pa.array([datetime.datetime(d.year, d.month, 1) for d in DATES])),
-    ]),
-}  # fmt: skip
+    "booleans": (
+        ("false", "true"),
+        [
+            (as_csv, BOOLS),
+            (as_csv, [str(b).upper() for b in BOOLS]),
+            (as_csv, [str(b).lower() for b in BOOLS]),
+            (as_json, BOOLS),
+            (as_json, [str(b) for b in BOOLS]),
+            (as_parquet, BOOLS),
+            (as_parquet, pa.array([str(b) for b in BOOLS]).dictionary_encode()),
+        ],
+    ),
+    "numbers": (
+        ("0", "1"),
+        [
+            (as_csv, INTS),
+            (as_csv, ["0.0", "1.0"] * 20),
+            (as_json, INTS),
+            (as_json, [0, 1.0, 0.0, 1] * 10),
+            (as_json, ["0", 1] * 20),
+            (as_parquet, INTS),
+            (as_parquet, pa.array(INTS, pa.float32())),
+            (as_parquet, [decimal.Decimal(i).quantize(decimal.Decimal("0.01")) for i in INTS]),
+            (as_parquet, pa.array([b"0", b"1"] * 20)),
+        ],
+    ),
+    "dates": (
+        ("2024-01-01", "2024-02-01"),
+        [
+            (as_csv, DATES),
+            (as_csv, [f"{d} 00:00:00" for d in DATES]),
+            (as_json, [f"{d}T00:00:00.000" for d in DATES]),
+            (as_parquet, DATES),
+            (as_parquet, pa.array([datetime.datetime(d.year, d.month, 1) for d in DATES])),
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize("what", SAME)
@@ -203,8 +225,8 @@ def test_a_missing_label_is_left_out_of_training_and_refused_in_a_test(tmp_path,
         ValueError, match=rf":{line}: expected a label in column 'y', got none, as in 4 of 40 records; fill them in"
     ):
         load_test(path, data.task, data.tokenizer)
-    given = write(tmp_path / "b", ["ab"[i % 2] for i in range(40)])
-    parts = load(given, valid=path, test=path)
+    training = write(tmp_path / "b", ["ab"[i % 2] for i in range(40)])
+    parts = load(training, valid=path, test=path)
     assert (len(parts.train), len(parts.valid), len(parts.test)) == (40, 36, 36)
     with pytest.raises(ValueError, match="got only 'text', with nothing in y; add one"):
         load(write(tmp_path / "c", pa.array([None] * 40, pa.string()) if write is as_parquet else [hole] * 40))

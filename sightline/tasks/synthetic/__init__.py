@@ -49,10 +49,10 @@ def synthetic_task(data: str) -> SyntheticTask | None:
         setting, equals, value = pair.partition("=")
         setting = setting.strip()
         if not equals or setting not in known or setting in settings:
-            got = f"{setting} twice" if setting in settings else pair.strip()
+            actual = f"{setting} twice" if setting in settings else pair.strip()
             raise ValueError(
                 f"{name}: expected settings as in {name}:{family.harder}={getattr(family, family.harder)}, each of "
-                f"{', '.join(known)} at most once, got {got}; correct it"
+                f"{', '.join(known)} at most once, got {actual}; correct it"
             )
         settings[setting] = _value(name, setting, value.strip(), getattr(family, setting))
     return family(**settings)

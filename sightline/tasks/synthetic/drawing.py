@@ -148,7 +148,8 @@ class SyntheticTask(ABC):
         """`counts` sequences for each part, from one stream of random numbers."""
         rng = np.random.default_rng([self.seed, stream, zlib.crc32(self.name.encode())])
         at_once, attempts = max(MAX_CELLS // self.max_length, 1), 100 + 100 * sum(counts.values())
-        packs: dict[str, list[Examples]] = {part: [] for part in counts}
+        unit = self.by or self.units[0]
+        arrays: dict[str, list[tuple[np.ndarray, ...]]] = {part: [] for part in counts}
         missing = dict(counts)
         while any(missing.values()):
             count = min(at_once, 16 + max(11 * many // len(TENTHS[part]) for part, many in missing.items()))
@@ -156,14 +157,14 @@ class SyntheticTask(ABC):
             tenths = tenth_of(drawn)
             for part, many in missing.items():
                 rows = np.flatnonzero((tenths >= TENTHS[part][0]) & (tenths <= TENTHS[part][-1]))[:many]
-                packs[part].append(_examples(drawn, rows, self.by or self.units[0]))
+                arrays[part].append(_rows(drawn, rows, unit))
                 missing[part] -= len(rows)
             if attempts < 0 and any(missing.values()):
                 raise ValueError(
                     f"{self.name}: expected enough different sequences to keep some for each part of the data alone, "
                     f"got too few with {self.harder} {getattr(self, self.harder)}; raise {self.harder}"
                 )
-        return {part: _joined(some) for part, some in packs.items()}
+        return {part: _examples(several, unit) for part, several in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -198,23 +199,19 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _examples(drawn: Drawn, rows: np.ndarray, unit: str) -> Examples:
-    """The sequences of these rows, without the cells that are not kept."""
+def _rows(drawn: Drawn, rows: np.ndarray, unit: str) -> tuple[np.ndarray, ...]:
+    """Values, lengths, targets and distances of these sequences, without the cells that are not kept."""
     kept, targets, distances = drawn.kept[rows], drawn.targets[rows], drawn.units[unit][rows]
-    per_token = targets.dtype == np.int64
-    if per_token:
+    if targets.dtype == np.int64:
         targets = targets[kept]
         distances = np.broadcast_to(distances[:, None] if distances.ndim == 1 else distances, kept.shape)[kept]
-    inputs = packed(torch.from_numpy(drawn.values[rows][kept]), torch.from_numpy(kept.sum(1)))
-    return Examples(inputs, torch.from_numpy(targets), per_token, torch.from_numpy(distances), unit=unit)
+    return drawn.values[rows][kept], kept.sum(1), targets, distances
 
 
-def _joined(packs: list[Examples]) -> Examples:
-    if len(packs) == 1:
-        return packs[0]
-    inputs = packed(torch.cat([e.inputs.values for e in packs]), torch.cat([e.lengths for e in packs]))
-    targets, distances = (torch.cat([getattr(e, name) for e in packs]) for name in ("targets", "distances"))
-    return Examples(inputs, targets, packs[0].per_token, distances=distances, unit=packs[0].unit)
+def _examples(arrays: list[tuple[np.ndarray, ...]], unit: str) -> Examples:
+    columns = (torch.from_numpy(np.concatenate(column)) for column in zip(*arrays, strict=True))
+    values, lengths, targets, distances = columns
+    return Examples(packed(values, lengths), targets, targets.dtype == torch.int64, distances, unit=unit)
 
 
 # --- for the tasks beside this file -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""Products over visible pairs only: a hidden number changes nothing, NaN and infinity included, where a plain product adds 0 times NaN.
+"""Products over visible pairs only: a hidden number changes nothing, be it NaN or infinite.
 
-Both are bilinear, and the derivatives of each are products of the same two kinds, so that derivatives of every order hide too.
+A plain product adds 0 times NaN. Both products are bilinear, and the derivatives of each are products of the same two
+kinds, so that derivatives of every order hide too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from torch.autograd import Function, forward_ad
 
 
 def weighted_sum(weights: Tensor, x: Tensor, seen: Tensor) -> Tensor:
-    """sum_j w_ij x_j over the visible j. Shapes: weights [..., n, m], x [..., m, D], seen bool [n, m] or wider -> [..., n, D]."""
+    """sum_j w_ij x_j over the visible j.
+
+    Shapes: weights [..., n, m], x [..., m, D], seen bool [n, m] or with more axes -> [..., n, D].
+    """
     weights = weights.masked_fill(~seen, 0)
     if bool(x.isfinite().all()):
         return weights @ x
@@ -33,7 +37,22 @@ def has_tangent(*tensors: Tensor | None) -> bool:
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
-class WeightedSum(Function):
+class _Bilinear(Function):
+    """What the two products share: they save their factors, and differentiate forward factor by factor."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @classmethod
+    def jvp(cls, ctx, first_dot, second_dot, _):
+        first, second, seen = ctx.saved_tensors
+        pairs = (first_dot, second), (first, second_dot)
+        return sum(cls.apply(a, b, seen) for a, b in pairs if a is not None and b is not None)
+
+
+class WeightedSum(_Bilinear):
     """`weighted_sum`, with derivatives of every order."""
 
     @staticmethod
@@ -42,28 +61,16 @@ class WeightedSum(Function):
             return weighted_sum(weights, x, seen)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx, grad):
         weights, x, seen = ctx.saved_tensors
         return Scores.apply(grad, x, seen), WeightedSum.apply(weights.mT, grad, seen.mT), None
 
-    @staticmethod
-    def jvp(ctx, weights_dot, x_dot, _):
-        weights, x, seen = ctx.saved_tensors
-        parts = []
-        if weights_dot is not None:
-            parts.append(WeightedSum.apply(weights_dot, x, seen))
-        if x_dot is not None:
-            parts.append(WeightedSum.apply(weights, x_dot, seen))
-        return sum(parts)
 
+class Scores(_Bilinear):
+    """x_i . y_j where i sees j, and 0 elsewhere.
 
-class Scores(Function):
-    """x_i . y_j where i sees j, and 0 elsewhere. Shapes: x [..., n, D], y [..., m, D], seen bool [n, m] or wider -> [..., n, m]."""
+    Shapes: x [..., n, D], y [..., m, D], seen bool [n, m] or with more axes -> [..., n, m].
+    """
 
     @staticmethod
     def forward(x, y, seen):
@@ -71,21 +78,6 @@ class Scores(Function):
             return (x @ y.mT).masked_fill(~seen, 0)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx, grad):
         x, y, seen = ctx.saved_tensors
         return WeightedSum.apply(grad, y, seen), WeightedSum.apply(grad.mT, x, seen.mT), None
-
-    @staticmethod
-    def jvp(ctx, x_dot, y_dot, _):
-        x, y, seen = ctx.saved_tensors
-        parts = []
-        if x_dot is not None:
-            parts.append(Scores.apply(x_dot, y, seen))
-        if y_dot is not None:
-            parts.append(Scores.apply(x, y_dot, seen))
-        return sum(parts)
