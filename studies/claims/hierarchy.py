@@ -78,7 +78,11 @@ def judge(results: Results) -> Judgement:
     behind = [o.study.name for o in learned if all(gap >= BEHIND for gap in _gaps(o).values())]
     rest = [o.study.name for o in learned if o.study.name not in behind]
     verdict = verdict_by_tasks(behind, learned)
-    first = {
+    return Judgement(verdict, [_first_sentence(verdict, behind, rest), *sentences], tables, pictures)
+
+
+def _first_sentence(verdict: str, behind: list[str], rest: list[str]) -> str:
+    return {
         "holds": (
             f"On {listed(behind)} the better recurrence is clearly behind self-attention, at equal time and also "
             "at equal tokens."
@@ -92,7 +96,6 @@ def judge(results: Results) -> Judgement:
             "at equal time and also at equal tokens."
         ),
     }[verdict]
-    return Judgement(verdict, [first, *sentences], tables, pictures)
 
 
 def _skills(o: Outcome) -> dict[str, list[Spread | None]]:
