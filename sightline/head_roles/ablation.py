@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sightline.encoders.self_attention import SelfAttention
 from sightline.head_roles.gold import Corpus
@@ -54,8 +54,7 @@ class Switched:
     def __init__(self, model, corpus: Corpus):
         is_folder = isinstance(model, (str, Path)) and (Path(model) / "task.json").is_file()
         model = Model.load(model) if is_folder else model
-        task = model.task if isinstance(model, Model) else None
-        if not isinstance(task, Tag) or task.labels != tuple(scope.ROLES):
+        if not isinstance(model, Model) or not isinstance(model.task, Tag) or model.task.labels != tuple(scope.ROLES):
             raise ValueError(
                 "heads: expected with ablate a model fitted to scope, whose task shows what a head is good for, "
                 "got another; fit one (sightline fit scope), or leave ablate out"
@@ -81,15 +80,18 @@ class Switched:
             relations.setdefault((layer, head), []).append(relation)
         rows = []
         for (layer, head), names in relations.items():
-            count = self.model.encoder.blocks[layer].mixer.heads
+            count = self._mixer(layer).heads
             others = [self._without((layer, other)) for other in range(count) if other != head]
             row = {"layer": layer, "head": head, "relations": names}
             rows.append(row | {"without": self._without((layer, head)), "others": _mean(others)})
         return {"measure": MEASURE, "texts": len(self.functions), "whole": self._without(None), "heads": rows}
 
+    def _mixer(self, layer: int) -> SelfAttention:
+        return cast(SelfAttention, self.model.encoder.blocks[layer].mixer)
+
     def _without(self, which: tuple[int, int] | None) -> dict[str, float]:
         if which not in self.measured:
-            with nullcontext() if which is None else off(self.model.encoder.blocks[which[0]].mixer, which[1]):
+            with nullcontext() if which is None else off(self._mixer(which[0]), which[1]):
                 measures = self.model.evaluate(self.functions)
             kept = {name: round(value, 6) for name, value in measures.items() if name.startswith(MEASURE)}
             self.measured[which] = kept

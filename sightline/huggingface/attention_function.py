@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -53,9 +54,10 @@ class MaskPlan:
 
     @cached_property
     def rows(self) -> Rows:
+        rule = cast(MaskRule, self.rule)  # no rows are asked of another mask
         if self.packing is not None:
-            return packed(self.packing, self.grid, self.rule)
-        return padded(self.rule, self.grid, self.keep, self.device)
+            return packed(self.packing, self.grid, rule)
+        return padded(rule, self.grid, self.keep, self.device)
 
     @cached_property
     def packed_input(self) -> PackedInput | None:
@@ -68,7 +70,8 @@ class MaskPlan:
 
     @cached_property
     def evaluated(self) -> Tensor:
-        return sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+        mask = sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+        return cast(Tensor, mask)  # nothing is skipped
 
 
 class StandIn(torch.Tensor):
@@ -111,7 +114,7 @@ def mask(
     kv_length: int,
     q_offset: int | Tensor = 0,
     kv_offset: int | Tensor = 0,
-    mask_function=None,
+    mask_function: Any = None,
     attention_mask: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -220,7 +223,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: T
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: Tensor, options: dict) -> Tensor:
     """Each sequence with its own piece of the bias, which the model computed for the batch with its padding."""
-    batch, queries, keys = origin.shape
+    batch, queries, keys = origin.shape  # pyright: ignore[reportGeneralTypeIssues]  # every call from here has one
     places = torch.arange(batch * queries, device=q.device) if rows.queries is None else rows.queries
     key_places = torch.arange(batch * keys, device=q.device) if rows.keys is None else rows.keys
     out = [q.new_zeros(0, q.shape[1], v.shape[2])]
@@ -306,8 +309,9 @@ def _packing(
 
     Raises: ValueError where the caller gave packed input that the model drops or cannot take, or a padding mask too.
     """
-    by_rule = no_mask or plan is not None and plan.keep is None and plan.rule is not None
-    numbered = by_rule and plan is not None and plan.rule.sequences is not None
+    rule = None if plan is None else plan.rule
+    by_rule = no_mask or plan is not None and plan.keep is None and rule is not None
+    numbered = by_rule and rule is not None and rule.sequences is not None
     masked = plan is not None and plan.arguments["attention_mask"] is not None
     packing = packing_in_use.get()
     caller = None if packing is not None or grid.queries == 1 else _untrusted_input(plan)

@@ -31,6 +31,7 @@ from sightline.huggingface.base_model import (
     rows_alone,
     rows_of_equal_lengths,
     steady_length,
+    uncompiled,
 )
 from sightline.huggingface.row_layout import NAME, proving
 from sightline.huggingface.structure import Structure
@@ -118,7 +119,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
-@torch.compiler.disable
+@uncompiled
 def prove(base: PreTrainedModel, structure: Structure) -> Packability:
     """The packability of a model with this structure, by trial unless a proof is there; its attention stays as it is.
 
