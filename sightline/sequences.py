@@ -91,8 +91,7 @@ def _runs(layout: Layout) -> list[tuple[int, int, int]]:
 
 
 def _sequence_ids(layout: Layout, device: torch.device) -> Tensor:
-    ids = np.repeat(np.arange(len(layout)), np.diff(layout.starts))
-    return torch.from_numpy(ids).to(device)
+    return torch.from_numpy(np.repeat(np.arange(len(layout)), np.diff(layout.starts))).to(device)
 
 
 def _positions(layout: Layout, device: torch.device) -> Tensor:
@@ -188,7 +187,7 @@ class Sequences:
         return iter(self.to_list())
 
     def __getitem__(self, index):
-        """An integer gives one sequence (a view); a slice, a list or a tensor of integers or booleans gives `Sequences`."""
+        """An integer gives one sequence (a view); a slice, list or tensor of integers or booleans gives `Sequences`."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:  # neighbours stay a view
@@ -206,9 +205,8 @@ class Sequences:
                 "sequences first, then their rows"
             ) from None
         if not -len(self) <= s < len(self):
-            raise IndexError(
-                f"Sequences: expected an index below {len(self)} sequences, got {s}; check the batch's length"
-            )
+            count = f"{len(self)} sequences"
+            raise IndexError(f"Sequences: expected an index below {count}, got {s}; check the batch's length")
         s %= len(self)
         return self.values[self.offsets[s] : self.offsets[s + 1]]
 
@@ -220,16 +218,14 @@ class Sequences:
             )
         if index.dtype == torch.bool:
             if len(index) != len(self):
+                count, size = f"{len(self)} sequences", len(index)
                 raise IndexError(
-                    f"Sequences: expected a boolean for each of {len(self)} sequences, got {len(index)}; make the mask "
-                    "as long"
+                    f"Sequences: expected a boolean for each of {count}, got {size}; make the mask as long"
                 )
             return index.nonzero().flatten()
         if len(index) and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
-            raise IndexError(
-                f"Sequences: expected indices below {len(self)} sequences, got {index.tolist()[:8]}; check the "
-                "batch's length"
-            )
+            count, some = f"{len(self)} sequences", index.tolist()[:8]
+            raise IndexError(f"Sequences: expected indices below {count}, got {some}; check the batch's length")
         return index.long() % max(len(self), 1)
 
     def _gather(self, index: Tensor) -> Sequences:
@@ -347,11 +343,7 @@ def _packed_order(batch_sizes: Tensor) -> Tensor:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Offsets [S + 1] of sequences of these lengths [S].
-
-    >>> offsets_of(torch.tensor([2, 0, 3]))
-    tensor([0, 2, 2, 5])
-    """
+    """Offsets [S + 1] of sequences of these lengths [S]."""
     return torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), lengths.long().cumsum(0)])
 
 

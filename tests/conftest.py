@@ -2,11 +2,14 @@
 
 import os
 
+import hypothesis
 import pytest
 import torch
 
 from tests.lens.browser import BROWSER, QUIET
 
+hypothesis.settings.register_profile("no deadline", deadline=None)  # other work may share the machine
+hypothesis.settings.load_profile("no deadline")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # a GPU refuses to be deterministic without it
 
 

@@ -1,4 +1,4 @@
-"""Origin: which module asks for attention and from which rows of a batch, handed on to watchers and read by no backend."""
+"""Origin: which module calls attention, and from which rows of a batch; for watchers, read by no backend."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class Origin(NamedTuple):
-    """Who asks, in terms of the batch that the asking module has; holds only what the module has computed anyway.
+    """The caller, in terms of the batch that it has; holds only what the module has computed anyway.
 
-    `queries` and `keys` are the rows that take part, of the B * Lq and B * Lk rows of a padded batch of `shape` (B, Lq, Lk);
-    None: all of them. A module that asks for one sequence at a time says which `sequence`, and its rows of queries, `own`.
-    `unpadded` are the rows of the caller's padded batch that the rows of a batch without padding were.
+    `queries` and `keys` are the rows that take part, of the B * Lq and B * Lk rows of a padded batch of `shape`
+    (B, Lq, Lk); None: all of them. A module that calls for one sequence at a time states which `sequence`, and its rows
+    of queries, `own`. `unpadded` are the rows in the caller's padded batch of the rows of a batch without padding.
     """
 
     module: nn.Module | None = None

@@ -28,8 +28,9 @@ def build(
     dilation: str = "plain",
     **mixer,
 ) -> Encoder:
-    """An encoder of one of the five kinds, or with your own class of mixer, for token ids (`vocabulary`) or vectors (`features`).
+    """An encoder of one of the five kinds, or of your own class of mixer, for token ids or vectors.
 
+    `vocabulary` is the number of token ids, `features` the width of the vectors; exactly one of them is set.
     `hidden` is the width inside each block's mlp (None: four times the width). `dilation` is "plain" (all 1) or
     "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`,
     `key_heads`, `window`, `rotary` (self-attention), `kernel` (convolution), `largest`, `rank`, `heads`

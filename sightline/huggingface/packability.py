@@ -11,8 +11,6 @@ model that has changed, and a copy, are tried again.
 
 from __future__ import annotations
 
-import os
-import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -36,6 +34,7 @@ from sightline.huggingface.base_model import (
 from sightline.huggingface.row_layout import NAME, proving
 from sightline.huggingface.structure import Structure
 from sightline.huggingface.twin import plain_class, try_on_twin
+from sightline.kernels.locks import ForkSafeLock
 from sightline.sequences import Sequences
 
 LENGTHS = (5, 5, 2, 7)  # of the trial; two are equal, and share a batch where nothing is packed
@@ -106,17 +105,7 @@ class Proof:
         return type(None), ()
 
 
-_one_at_a_time = threading.Lock()
-
-
-def _unlock() -> None:
-    """Resets the lock in a forked child, in which the thread that locked it does not exist."""
-    global _one_at_a_time
-    _one_at_a_time = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+_trials = ForkSafeLock()
 
 
 @uncompiled
@@ -132,7 +121,7 @@ def prove(base: PreTrainedModel, structure: Structure) -> Packability:
         )
     packability = _proved(base, structure)
     if packability is None:
-        with nullcontext() if proving.get() else _one_at_a_time:  # a trial has a thread of its own, and may come here
+        with nullcontext() if proving.get() else _trials.lock:  # a trial has a thread of its own, and may come here
             packability = _proved(base, structure)  # by another thread in the meantime
             if packability is None:
                 before = structure.snapshot()

@@ -24,7 +24,7 @@ from sightline.huggingface.packability import enable_packing, prove_packed
 from sightline.huggingface.structure import Structure, has_hooks
 from sightline.huggingface.twin import plain_class, try_on_twin
 from sightline.huggingface.unpadded import unpadded_class
-from sightline.sequences import Sequences
+from sightline.sequences import Sequences, offsets_of
 from sightline.tabular import items_of
 
 
@@ -61,7 +61,7 @@ def run(model: PreTrainedModel, sequences: Iterable | Sequences, *, tokens: int 
         nothing = torch.zeros(0, base.config.get_text_config().hidden_size, dtype=base.dtype, device=base.device)
         return inputs.with_values(nothing)
     lengths = inputs.lengths[order]
-    whole = Sequences(torch.cat(parts), torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))
+    whole = Sequences(torch.cat(parts), offsets_of(lengths))
     return whole[torch.tensor(order).argsort()]
 
 

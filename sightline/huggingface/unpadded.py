@@ -35,7 +35,7 @@ from sightline.huggingface.packability import prove_packed
 from sightline.huggingface.row_layout import NAME, packing_in_use
 from sightline.huggingface.structure import Structure
 from sightline.huggingface.twin import plain_class, try_on_twin
-from sightline.sequences import Sequences
+from sightline.sequences import Sequences, offsets_of
 
 OUTPUTS = {"last_hidden_state", "hidden_states"}  # beside a pooled one; all others fit the padded form only
 SETTINGS = {"output_hidden_states", "return_dict", "num_items_in_batch"}
@@ -126,7 +126,7 @@ def _packed_call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: 
     packed: dict[str, Any] = {name: _packed(name, arguments[name], rows, mask) for name in ROWS & arguments.keys()}
     if any(value is None for value in packed.values()):
         return None
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cpu().cumsum(0)])
+    offsets = offsets_of(mask.sum(1).cpu())
     texts = Sequences(packed["input_ids"][0] if "input_ids" in packed else rows, offsets)
     if packability.first is not None and "position_ids" not in packed:
         counted = packability if "input_ids" in packed else Packability(True, packability.first)

@@ -73,7 +73,7 @@ class Callers:
         self._last: tuple[str, int] | None = None  # layer and sequence of the last call
 
     def caller(self, request: Request) -> Caller | None:
-        """Raises nothing; None for a call that this model does not make."""
+        """Who makes this call; None for a call that the model does not make."""
         running = [forward for forward in _running.get() or () if id(forward.module) in self._names]
         origin = request.origin or Origin()
         module = origin.module
@@ -102,7 +102,7 @@ _running: ContextVar[tuple[Forward, ...] | None] = ContextVar("running", default
 
 
 class WhileWatched:
-    """Changes a module for its first watcher, and undoes the change after its last one, in whatever threads they are."""
+    """Changes a module for its first watcher and undoes the change after its last one, in whatever threads."""
 
     def __init__(self, change: Callable[..., Callable[[], object]]):
         """`change(module, ...)` gives what undoes it."""

@@ -125,7 +125,7 @@ def test_a_trial_beside_threads_that_are_inside_the_model():
 
 
 def test_a_child_forked_during_a_trial_does_not_wait_for_it():
-    with packability._one_at_a_time:  # as by a thread that is not there in the child
+    with packability._trials.lock:  # as by a thread that is not there in the child
         child = os.fork()
         if child == 0:
             signal.alarm(60)

@@ -1,4 +1,4 @@
-"""Masks of transformers, read as rules: each reading is what transformers itself evaluates, and what is not known is not guessed."""
+"""Masks of transformers as rules: each is what transformers itself evaluates, and an unknown mask has no rule."""
 
 import pytest
 import torch

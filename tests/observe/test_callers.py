@@ -1,4 +1,4 @@
-"""Who calls attention is known by origins and hooks: on a watched model only, for that time only, and harmless elsewhere."""
+"""Origins and hooks say who calls attention: on a watched model, while it is watched, and harmless elsewhere."""
 
 import copy
 import threading
@@ -58,18 +58,18 @@ def test_requests_state_their_origin():
 @pytest.mark.parametrize("name", ["ours", "bert"])
 def test_a_copy_of_a_watched_model_is_not_seen_and_works(name):
     model = (OURS | MODELS)[name]().eval()
-    given = {"x": packed()} if name == "ours" else batch(model)
+    inputs = {"x": packed()} if name == "ours" else batch(model)
     with torch.no_grad(), watch(model) as seen:
         other = copy.deepcopy(model)
-        other(**given)
+        other(**inputs)
         assert seen.layers == 0
-        model(**given)
+        model(**inputs)
         assert seen.layers == 2
         with watch(other) as seen_of_copy:
-            other(**given)
+            other(**inputs)
     assert torch.equal(seen_of_copy.layer(1).entropy, seen.layer(1).entropy)
     with torch.no_grad(), watch(other, special=[5, 6]) as seen_of_copy:
-        other(**given)
+        other(**inputs)
         assert seen.layers == seen_of_copy.layers == 2
     assert hooks(model) == 0
 
@@ -85,27 +85,27 @@ def test_a_copy_of_a_watched_model_runs_packed():
 
 def test_special_ids_of_a_model_without_padding():
     plain = drawn(MODELS["bert"]())
-    other, special, given = shf.unpad(copy.deepcopy(plain)), range(5, 20), batch(plain)
+    other, special, inputs = shf.unpad(copy.deepcopy(plain)), range(5, 20), batch(plain)
     with torch.no_grad(), watch(plain, special=special) as expected:
-        plain(**given)
+        plain(**inputs)
     with torch.no_grad(), watch(other, special=special) as seen:
-        other(**given)
+        other(**inputs)
     torch.testing.assert_close(seen.layer(1).special, expected.layer(1).special, atol=1e-5, rtol=1e-4)
-    embeds = other.get_input_embeddings()(given.pop("input_ids"))
+    embeds = other.get_input_embeddings()(inputs.pop("input_ids"))
     with torch.no_grad(), watch(other, special=special) as seen:
-        other(inputs_embeds=embeds, **given)
+        other(inputs_embeds=embeds, **inputs)
     with pytest.raises(ValueError, match="called with token ids, got none for these 17 keys"):
         _ = seen.layer(0).special
 
 
 def test_a_direct_forward_is_one_pass():
     model = drawn(AlbertModel(AlbertConfig(**SMALL, embedding_size=16)))
-    given = batch(model)
+    inputs = batch(model)
     with torch.no_grad(), watch(model, special=range(5, 20)) as expected:
-        model(**given)
+        model(**inputs)
     with torch.no_grad(), watch(model, special=range(5, 20)) as seen:
-        model.forward(**given)
-        model.forward(**given)
+        model.forward(**inputs)
+        model.forward(**inputs)
     assert seen.names == expected.names and len(seen.names) == 2
     for name in seen.names:
         assert torch.equal(seen.layer(name).special, expected.layer(name).special)
@@ -184,15 +184,15 @@ def test_another_thread_may_run_a_model_while_it_is_watched_for_a_moment():
 
 def test_an_exception_in_a_forward_ends_the_pass():
     model = drawn(MODELS["bart"]())
-    given = batch(model)
+    inputs = batch(model)
     handle = model.model.decoder.register_forward_pre_hook(lambda *_: {}["missing"])
     with torch.no_grad(), watch(model) as seen:
         with pytest.raises(KeyError, match="missing"):
-            model(**given)
+            model(**inputs)
         handle.remove()
-        model(**given)
+        model(**inputs)
     with torch.no_grad(), watch(model) as expected:
-        model(**given)
+        model(**inputs)
     assert seen.names == expected.names
     for name in seen.names:
         assert torch.equal(seen.layer(name).entropy, expected.layer(name).entropy)
@@ -203,13 +203,13 @@ def test_a_compiled_model_is_seen_as_it_is(name):
     torch._dynamo.reset()
     model = drawn(MODELS[name]())
     model.set_attn_implementation("sightline")
-    compiled, given, special = torch.compile(model, backend="eager"), batch(model), range(5, 20)
+    compiled, inputs, special = torch.compile(model, backend="eager"), batch(model), range(5, 20)
     with torch.no_grad():
-        plain = compiled(**given)[0]
+        plain = compiled(**inputs)[0]
         with watch(compiled, special=special) as outer, watch(model, special=special) as seen:
-            assert torch.equal(compiled(**given)[0], plain)
+            assert torch.equal(compiled(**inputs)[0], plain)
         with watch(model, special=special) as expected:
-            model(**given)
+            model(**inputs)
     assert seen.names == expected.names == [name.removeprefix("_orig_mod.") for name in outer.names]
     for name in seen.names:
         assert torch.equal(seen.layer(name).lse, expected.layer(name).lse)

@@ -1,4 +1,4 @@
-"""Any Hugging Face model that routes is seen as it is: real tokens only, named layers, whole texts out of steps, and nothing changed."""
+"""Any Hugging Face model that routes is seen: real tokens only, named layers, whole texts of steps, unchanged outputs."""
 
 import threading
 
