@@ -45,7 +45,7 @@ class MaskPlan:
     """
 
     grid: Grid
-    rule: MaskRule | None
+    rule: MaskRule | Any  # Any stands for None
     keep: Tensor | None
     packing: Packing | None
     every_row: bool
@@ -54,10 +54,9 @@ class MaskPlan:
 
     @cached_property
     def rows(self) -> Rows:
-        rule = cast(MaskRule, self.rule)  # no rows are asked of another mask
         if self.packing is not None:
-            return packed(self.packing, self.grid, rule)
-        return padded(rule, self.grid, self.keep, self.device)
+            return packed(self.packing, self.grid, self.rule)
+        return padded(self.rule, self.grid, self.keep, self.device)
 
     @cached_property
     def packed_input(self) -> PackedInput | None:
@@ -70,8 +69,7 @@ class MaskPlan:
 
     @cached_property
     def evaluated(self) -> Tensor:
-        mask = sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
-        return cast(Tensor, mask)  # nothing is skipped
+        return cast(Tensor, sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False))
 
 
 class StandIn(torch.Tensor):
@@ -309,9 +307,8 @@ def _packing(
 
     Raises: ValueError where the caller gave packed input that the model drops or cannot take, or a padding mask too.
     """
-    rule = None if plan is None else plan.rule
-    by_rule = no_mask or plan is not None and plan.keep is None and rule is not None
-    numbered = by_rule and rule is not None and rule.sequences is not None
+    by_rule = no_mask or plan is not None and plan.keep is None and plan.rule is not None
+    numbered = by_rule and plan is not None and getattr(plan.rule, "sequences", None) is not None
     masked = plan is not None and plan.arguments["attention_mask"] is not None
     packing = packing_in_use.get()
     caller = None if packing is not None or grid.queries == 1 else _untrusted_input(plan)

@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,8 +25,6 @@ _FORWARDS = (
     "forward",
     "wrapper",
 )  # torch's call of a module, the model's own, and transformers' around it
-
-Made = TypeVar("Made", bound=Packing | None)
 
 
 def packing_of_offsets(cu_q: Tensor, cu_k: Tensor) -> Packing:
@@ -65,7 +63,7 @@ def _state(*tensors: Tensor) -> tuple | None:
     return tuple((t.data_ptr(), t._version) for t in tensors)
 
 
-def _remembered(tensor: Tensor, state: tuple | None, make: Callable[[], Made]) -> Made:
+def _remembered(tensor: Tensor, state: tuple | None, make: Callable[[], Packing | None]) -> Any:
     """`make()`, kept on the tensor for as long as its state is the same."""
     known = getattr(tensor, "_sightline", None)
     if state is None or known is None or known[0] != state:

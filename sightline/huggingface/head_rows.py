@@ -119,9 +119,9 @@ def _keeps_padding(kept, mask: Tensor) -> bool:
 def _has_padding_tokens(model: PreTrainedModel, arguments: dict, mask: Tensor, ids: Tensor | None) -> bool:
     """Whether all padding is the padding token, by which heads find the end of a text."""
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
-    given = arguments.get("input_ids")
-    ids = given if ids is None else ids
-    if padding is None or not isinstance(given, Tensor) or ids is None or ids.numel() != mask.numel():
+    input_ids = arguments.get("input_ids")
+    ids = input_ids if ids is None else ids
+    if padding is None or not isinstance(input_ids, Tensor) or ids is None or ids.numel() != mask.numel():
         return False
     return bool((ids.reshape(mask.shape)[~mask] == padding).all())
 

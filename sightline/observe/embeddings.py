@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from sightline import encoders
 from sightline.sequences import Sequences
 from sightline.tabular import items_of
 
-Module = TypeVar("Module", bound=nn.Module)
 Differentiable = Callable[[Sequences], tuple[Tensor, Tensor]]  # ids or vectors -> (input rows, output rows)
 
 
@@ -48,8 +47,7 @@ def _differentiable_huggingface(model: nn.Module) -> Differentiable:
     from sightline.huggingface.base_model import TOLERANCES, arguments_for, base_of, hidden_of
 
     base = _twin(base_of(model))
-    name = type(base).__name__
-    table: Any = base.get_input_embeddings()
+    name, table = type(base).__name__, base.get_input_embeddings()
     if "inputs_embeds" not in inspect.signature(type(base).forward).parameters:
         raise ValueError(
             f"influence: expected a model that takes inputs_embeds, got {name}, which takes none; use another model"
@@ -108,7 +106,7 @@ def encoder_of(model: nn.Module) -> encoders.Encoder:
     return encoder
 
 
-def _twin(module: Module) -> Module:
+def _twin(module: Any) -> Any:
     """A copy of the modules over the same weights, in evaluation; the model does not change in any thread."""
     weights = [*module.parameters(), *module.buffers()]
     same = {id(t): nn.Parameter(t.detach(), False) if t.requires_grad else t for t in weights}

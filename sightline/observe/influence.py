@@ -200,18 +200,15 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if is_huggingface(model):
-            return _untrained_huggingface(model)
+            source = cast(Any, model)
+            kind = {"dtype": source.dtype, "attn_implementation": source.config._attn_implementation}
+            new = type(source)._from_config(copy.deepcopy(source.config), **kind)
+            return new.to(source.device).train(source.training)
         encoder = encoder_of(model)
         new = copy.deepcopy(encoder).cpu()
         new.zero_grad(set_to_none=True)
         _draw(new)
         return new.to(next(encoder.parameters()).device)
-
-
-def _untrained_huggingface(model: Any) -> nn.Module:
-    kind = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
-    new = type(model)._from_config(copy.deepcopy(model.config), **kind)
-    return new.to(model.device).train(model.training)
 
 
 def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -110,10 +110,8 @@ def train(
                 if evaluate and valid is not None:
                     with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    pause = torch.tensor(clock.last_pause, device=device)
-                    state.evaluation = float(
-                        cast(Tensor, broadcast(pause))
-                    )  # that of the main process, so that all end together
+                    pause = cast(Tensor, broadcast(torch.tensor(clock.last_pause, device=device)))
+                    state.evaluation = float(pause)  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):

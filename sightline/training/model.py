@@ -198,23 +198,16 @@ class Model(nn.Module):
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError("generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
         ids = task.prompt(tokenizer.encode([prompt]).ids.values).tolist()
-        return self._pieces(task, tokenizer, ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
+        return self._pieces(tokenizer, ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
 
     def _pieces(
-        self,
-        task: Language,
-        tokenizer: Tokenizer,
-        ids: list[int],
-        length: int,
-        temperature: float,
-        top_k: int | None,
-        random,
+        self, tokenizer: Tokenizer, ids: list[int], length: int, temperature: float, top_k: int | None, random
     ) -> Iterator[str]:
         """Decodes from a little before each new token, and holds text back while a character lacks bytes."""
         self.eval()
         decode, end = tokenizer.decode, tokenizer.end
         never = {tokenizer.unknown} - {end}  # is no text
-        if task.stream:  # of which no end was learned
+        if isinstance(self.task, Language) and self.task.stream:  # of which no end was learned
             never |= {end}
         shown = len(ids)
         begin = max(shown - 4, int(ids[0] == end), 0)  # the token that opens a text is no text
