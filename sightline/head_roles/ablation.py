@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sightline.encoders.self_attention import SelfAttention
 from sightline.head_roles.gold import Corpus
@@ -80,18 +80,15 @@ class Switched:
             relations.setdefault((layer, head), []).append(relation)
         rows = []
         for (layer, head), names in relations.items():
-            count = self._mixer(layer).heads
+            count = self.model.encoder.blocks[layer].mixer.heads
             others = [self._without((layer, other)) for other in range(count) if other != head]
             row = {"layer": layer, "head": head, "relations": names}
             rows.append(row | {"without": self._without((layer, head)), "others": _mean(others)})
         return {"measure": MEASURE, "texts": len(self.functions), "whole": self._without(None), "heads": rows}
 
-    def _mixer(self, layer: int) -> SelfAttention:
-        return cast(SelfAttention, self.model.encoder.blocks[layer].mixer)
-
     def _without(self, which: tuple[int, int] | None) -> dict[str, float]:
         if which not in self.measured:
-            with nullcontext() if which is None else off(self._mixer(which[0]), which[1]):
+            with nullcontext() if which is None else off(self.model.encoder.blocks[which[0]].mixer, which[1]):
                 measures = self.model.evaluate(self.functions)
             kept = {name: round(value, 6) for name, value in measures.items() if name.startswith(MEASURE)}
             self.measured[which] = kept

@@ -289,8 +289,7 @@ def _new_mixer(mixer: encoders.Mixer) -> encoders.Mixer | None:
             return encoders.SelfAttention(heads * width, heads, key_heads, causal, mixer.pattern.left, rotary)
         case encoders.Recurrent(causal=causal, directions=cells):
             cell = "lstm" if isinstance(cells[0], nn.LSTM) else "rnn"
-            width = cast(nn.RNNBase, cells[0]).hidden_size * len(cells)
-            return encoders.Recurrent(width, cell, causal)
+            return encoders.Recurrent(cells[0].hidden_size * len(cells), cell, causal)
         case encoders.Convolution(causal=causal, shifts=shifts):
             dilation = shifts[1] - shifts[0] if len(shifts) > 1 else 1
             return encoders.Convolution(mixer.weight.shape[1], len(shifts), dilation, causal)
