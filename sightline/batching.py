@@ -111,11 +111,11 @@ def _cut(cost: np.ndarray, tokens: int, walls: np.ndarray) -> list[int]:
 def _checked(where: str, lengths: Sequence[int], tokens: int) -> np.ndarray:
     if tokens < 1:
         raise ValueError(f"{where}: expected a budget of 1 token or more, got {tokens}")
-    lengths = np.asarray(lengths)
-    if lengths.ndim != 1 or lengths.size and lengths.dtype.kind not in "iu":
+    checked = np.asarray(lengths)
+    if checked.ndim != 1 or checked.size and checked.dtype.kind not in "iu":
         raise ValueError(
-            f"{where}: expected a list of whole-number lengths, got {lengths.dtype} of shape {lengths.shape}"
+            f"{where}: expected a list of whole-number lengths, got {checked.dtype} of shape {checked.shape}"
         )
-    if lengths.size and lengths.min() < 0:
-        raise ValueError(f"{where}: expected lengths of 0 or more, got {lengths.min()} at {lengths.argmin()}")
-    return lengths.astype(np.int64)
+    if checked.size and checked.min() < 0:
+        raise ValueError(f"{where}: expected lengths of 0 or more, got {checked.min()} at {checked.argmin()}")
+    return checked.astype(np.int64)

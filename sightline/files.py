@@ -6,6 +6,7 @@ may be a link or a device.
 """
 
 import errno
+import io
 import json
 import math
 import os
@@ -28,7 +29,7 @@ except ImportError:  # Windows: no lock
 LOCK = ".sightline.lock"
 ASIDE = re.compile(r".+\.([0-9a-f]{12}\.)?partial")  # earlier versions wrote without the random part
 MOST_JSON = 2**27  # bytes; the largest tokenizers have a quarter of that
-ADVICE = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and try again")
+ADVICE: dict[int | None, str] = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and try again")
 ADVICE |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "name a place that can be written to")
 ADVICE |= {errno.EISDIR: "move that folder away", errno.ENAMETOOLONG: "name a shorter one"}
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # some network file systems
@@ -296,7 +297,7 @@ def read_bytes(path: str | os.PathLike, most: int = 2**40) -> bytes:
 
 
 @contextmanager
-def open_plain(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_plain(path: str | os.PathLike) -> Iterator[io.BufferedReader]:
     """A plain file to read. Raises: ValueError where it does not exist or cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))

@@ -115,7 +115,7 @@ class Run:
             return False
         key = digest(texts)
         if path is not None:
-            if WINDOW.fullmatch(path.name)["texts"] != key:
+            if path.stem.split("-")[1] != key:
                 raise self._different_texts()
             if _intact(path) is not None:
                 return False
@@ -185,7 +185,7 @@ def read_window(path: Path) -> bytes:
 
 def _intact(path: Path) -> bytes | None:
     content = files.read_bytes(path, path.stat().st_size)
-    return content if WINDOW.fullmatch(path.name)["content"] == digest([content]) else None
+    return content if path.stem.split("-")[2] == digest([content]) else None
 
 
 def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # pyright: ignore[reportPrivateUsage]  # no public name imports so little
 from torch.nn.utils.rnn import PackedSequence
 
 from sightline.tabular import items_of
+
+Result = TypeVar("Result")
 
 
 class Layout:
@@ -38,7 +41,7 @@ class Layout:
         self.rows, self.longest = int(self.starts[-1]), int(lengths.max(initial=0))
         with torch.inference_mode(False):
             self.offsets, self.lengths = torch.from_numpy(self.starts.copy()), torch.from_numpy(lengths)
-        self._cache: dict[tuple, Any] = {}
+        self._cache: dict[tuple[Any, ...], Any] = {}
 
     @classmethod
     def of(cls, offsets: Tensor, name: str = "Layout: expected offsets") -> Layout:
@@ -47,7 +50,7 @@ class Layout:
         Raises: ValueError where they do not start at 0 or fall; `name` begins the message.
         """
         layout, fault = _shared(offsets.numpy().tobytes())
-        if fault:
+        if layout is None:
             raise ValueError(f"{name} {fault}; use Sequences, which checks them once")
         return layout
 
@@ -57,7 +60,7 @@ class Layout:
     def __reduce__(self):
         return Layout, (self.starts.tobytes(),)
 
-    def cached(self, make: Callable, *arguments):
+    def cached(self, make: Callable[..., Result], *arguments: Any) -> Result:
         """`make(self, *arguments)`, computed once for these arguments, outside of inference mode.
 
         Neither the result nor the arguments may refer to this layout, or it would outlive its batch.
@@ -74,7 +77,7 @@ class Layout:
         return self._cache[key]
 
 
-_untraced = torch._disable_dynamo(Layout.cached)  # a compiled graph breaks here: it depends on the offsets' values
+_untraced = _disable_dynamo(Layout.cached)  # a compiled graph breaks here: it depends on the offsets' values
 MOST_CACHED = 64  # results that a layout keeps
 
 
@@ -125,7 +128,7 @@ class Sequences:
     __slots__ = ("values", "layout")
 
     def __init__(self, values: Tensor, offsets: Tensor | Sequence[int]):
-        if not isinstance(values, Tensor) or values.dim() == 0:
+        if not isinstance(values, Tensor) or values.dim() == 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"Sequences: expected values as a tensor [T, ...], got {_kind(values)}; pass a tensor with rows"
             )
@@ -174,7 +177,7 @@ class Sequences:
         new.values, new.layout = values, self.layout
         return new
 
-    def to(self, *args, **kwargs) -> Sequences:
+    def to(self, *args: Any, **kwargs: Any) -> Sequences:
         """The same sequences with their values on another device or of another dtype, as `Tensor.to`."""
         return self.with_values(self.values.to(*args, **kwargs))
 
@@ -186,7 +189,11 @@ class Sequences:
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.to_list())
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: slice | list[int] | Tensor) -> Sequences: ...
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Tensor: ...
+    def __getitem__(self, index: Any) -> Any:
         """An integer gives one sequence (a view); a slice, list or tensor of integers or booleans gives `Sequences`."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
@@ -210,7 +217,7 @@ class Sequences:
         s %= len(self)
         return self.values[self.offsets[s] : self.offsets[s + 1]]
 
-    def _checked_index(self, index: list | Tensor) -> Tensor:
+    def _checked_index(self, index: list[int] | Tensor) -> Tensor:
         index = torch.as_tensor(index, device="cpu") if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
         if index.dim() != 1 or index.is_floating_point() or index.is_complex():
             raise TypeError(
@@ -254,7 +261,7 @@ class Sequences:
                 "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use "
                 "Sequences(values[:0], [0])"
             )
-        if not all(isinstance(t, Tensor) for t in tensors):
+        if not all(isinstance(t, Tensor) for t in tensors):  # pyright: ignore[reportUnnecessaryIsInstance]
             kinds = ", ".join(sorted({type(t).__name__ for t in tensors}))
             raise TypeError(f"Sequences.from_list: expected tensors, got {kinds}; make them with torch.tensor")
         shapes = {tuple(t.shape[1:]) for t in tensors}
@@ -371,7 +378,7 @@ def _checked_layout(offsets: Tensor | Sequence[int], rows: int) -> Layout:
     return Layout(starts.tobytes())
 
 
-_untraced_layout = torch._disable_dynamo(_checked_layout)
+_untraced_layout = _disable_dynamo(_checked_layout)
 
 
 def _fault(starts: np.ndarray, rows: int | None = None) -> tuple[str, str] | None:
@@ -387,7 +394,7 @@ def _fault(starts: np.ndarray, rows: int | None = None) -> tuple[str, str] | Non
     return None
 
 
-def _kind(thing) -> str:
+def _kind(thing: Any) -> str:
     if isinstance(thing, Tensor):
         return f"a tensor {list(thing.shape)} of {thing.dtype}"
     return type(thing).__name__

@@ -138,8 +138,7 @@ def _names(table: Any) -> list[Any]:
     if hasattr(type(table), "collect_schema"):  # reads no lazy table, and does not warn
         return list(table.collect_schema())
     names = next((getattr(table, name) for name in ("column_names", "columns") if hasattr(type(table), name)), None)
-    named = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
-    return list(names) if named else []
+    return list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else []
 
 
 def _refusal(column: Any, what: str) -> str | None:
@@ -187,7 +186,7 @@ def _of_columns(names: Iterable[Any], columns: Iterable[Any], where: str) -> Ite
     values = {name: list(items_of(column, f"{where}, column {name!r}", "values")) for name, column in pairs}
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
-        one, other = min(lengths, key=lengths.get), max(lengths, key=lengths.get)
+        one, other = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
         raise ValueError(
             f"{where}: expected columns of one length, got {lengths[one]} values in {one!r} and {lengths[other]} in "
             f"{other!r}; make them as long"

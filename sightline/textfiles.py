@@ -11,6 +11,7 @@ Refused     NUL bytes, archives and other files that are no text, folders.
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -74,7 +75,7 @@ def without_end(line: str) -> str:
     return line.rstrip("\r\n")
 
 
-def printable_path(path: str | Path) -> str:
+def printable_path(path: str | os.PathLike) -> str:
     """A path for messages and JSON: bytes of a name that are not UTF-8 are escaped.
 
     >>> printable_path("caf\\udce9.csv")
@@ -87,7 +88,7 @@ def printable_path(path: str | Path) -> str:
 
 
 @contextmanager
-def open_source(source: str | Path) -> Iterator[tuple[BinaryIO, str]]:
+def open_source(source: str | os.PathLike) -> Iterator[tuple[BinaryIO, str]]:
     """The bytes of a file, or of standard input (`-`), and its name in messages.
 
     Raises: ValueError where it does not exist or cannot be read.
@@ -165,7 +166,7 @@ def _codec(encoding: str | None, name: str) -> str:
 
 def _next_bytes(stream: BinaryIO) -> bytes:
     """As many bytes as a pipe has now, at most a CHUNK; none at the end."""
-    return (stream.read1 if hasattr(stream, "read1") else stream.read)(CHUNK)
+    return getattr(stream, "read1", stream.read)(CHUNK)
 
 
 def _start(stream: BinaryIO) -> bytes:

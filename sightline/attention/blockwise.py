@@ -14,14 +14,18 @@ Source: Milakov & Gimelshein 2018 (the rescaling); Dao et al. 2022, algorithms 1
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from sightline.attention import exact
 from sightline.attention.reference import visible
 from sightline.attention.request import Request
-from sightline.attention.single_backward import once
+from sightline.attention.single_backward import Grad, once
 from sightline.attention.strips import Strip, dropout_mask, plan
+
+Dice = torch.Generator
 
 
 def refuses(request: Request) -> str | None:
@@ -33,7 +37,7 @@ def attend(request: Request) -> tuple[Tensor, Tensor]:
     return Attend.apply(*_tensors(request), request.without_tensors(), seed)
 
 
-def _tensors(request: Request) -> tuple:
+def _tensors(request: Request) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     return request.q, request.k, request.v, request.bias
 
 
@@ -41,7 +45,9 @@ class Attend(torch.autograd.Function):
     """The loop over strips and tiles, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
-    def forward(ctx, q, k, v, bias, rest: Request, seed: int):
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, rest: Request, seed: int
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.rest, ctx.seed = rest, seed
         request = rest._replace(q=q, k=k, v=v, bias=bias)
@@ -58,18 +64,21 @@ class Attend(torch.autograd.Function):
         return out, lse
 
     @once
-    def backward(ctx, grad_out, grad_lse):
+    def backward(ctx: Any, grad_out: Grad, grad_lse: Grad) -> tuple[Any, ...]:
         *tensors, out, lse = ctx.saved_tensors
         seed, request = ctx.seed, ctx.rest._replace(**dict(zip(("q", "k", "v", "bias"), tensors, strict=True)))
         grads = derive(grad_out, grad_lse, out, lse, request, ctx.needs_input_grad[3], seed)
         return *exact.corrected(grads, ctx.failed, lse, grad_out, grad_lse, request, seed), None, None
 
 
-def derive(grad_out, grad_lse, out, lse, request: Request, biased: bool = False, seed: int = 0):
+def derive(
+    grad_out: Grad, grad_lse: Grad, out: Tensor, lse: Tensor, request: Request, biased: bool = False, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """The gradients of q, k, v and (if `biased`) bias, for out and lse of any backend; a gradient of None is zero."""
     q, k, v, bias = _tensors(request)
+    bias = bias if biased else None
     dq = torch.zeros_like(q, memory_format=torch.contiguous_format)
-    sums = (k, v, bias) if biased else (k, v)
+    sums = (k, v) if bias is None else (k, v, bias)
     dk, dv, *db = (torch.zeros(t.shape, dtype=lse.dtype, device=t.device) for t in sums)
     with torch.autocast(q.device.type, enabled=False):
         dice = torch.Generator(q.device).manual_seed(seed)
@@ -80,15 +89,15 @@ def derive(grad_out, grad_lse, out, lse, request: Request, biased: bool = False,
             for tile, gk, gv in zip(strip.tiles, *grads[1:], strict=True):
                 strip.keys(dk, tile).add_(gk)
                 strip.keys(dv, tile).add_(gv)
-    return dq, dk.to(k.dtype), dv.to(v.dtype), db[0].to(bias.dtype) if biased else None
+    return dq, dk.to(k.dtype), dv.to(v.dtype), None if bias is None else db[0].to(bias.dtype)
 
 
-def _mix(request: Request, strip: Strip, dice):
+def _mix(request: Request, strip: Strip, dice: Dice) -> tuple[Tensor, Tensor]:
     """out [count, H, queries, Dv] and lse [count, H, queries] of one strip."""
     q, _, v, *_ = request
     groups, wide = v.shape[1], torch.promote_types(q.dtype, torch.float32)
     qs = _grouped(strip.queries(q), groups, wide) * request.scale
-    peak = qs.new_full((*qs.shape[:3], 1), -torch.inf)
+    base = peak = qs.new_full((*qs.shape[:3], 1), -torch.inf)
     total, mixed = torch.zeros_like(peak), qs.new_zeros(*qs.shape[:3], v.shape[2])
     for tile in strip.tiles:
         scores, _ = _scores(qs, request, strip, tile)
@@ -104,7 +113,16 @@ def _mix(request: Request, strip: Strip, dice):
     return _ungrouped(out, q.shape[1]), _ungrouped(base + total.log(), q.shape[1])[..., 0]
 
 
-def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, db: Tensor | None = None):
+def _unmix(
+    grad_out: Grad,
+    grad_lse: Grad,
+    out: Tensor,
+    lse: Tensor,
+    request: Request,
+    strip: Strip,
+    dice: Dice,
+    db: Grad = None,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values;
     that of bias is added to `db` [count or 1, H or 1, queries, m].
 
@@ -122,7 +140,7 @@ def _unmix(grad_out, grad_lse, out, lse, request: Request, strip: Strip, dice, d
     slope = (grad * mixed).sum(-1, keepdim=True)
     if grad_lse is not None:
         slope = slope - _grouped(strip.queries(grad_lse)[..., None], groups, wide)
-    dq, dk, dv = torch.zeros_like(qs), [], []
+    dq, dk, dv = torch.zeros_like(qs), list[Tensor](), list[Tensor]()
     for tile in strip.tiles:
         scores, tanh = _scores(qs, request, strip, tile)
         weights = (scores - level).exp_()
@@ -169,5 +187,5 @@ def _grouped(t: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
 
 
 def _ungrouped(t: Tensor, heads: int) -> Tensor:
-    count, groups, _, width = t.shape
+    count, _, _, width = t.shape
     return t.reshape(count, heads, -1, width)

@@ -8,7 +8,8 @@ The kernel: `aten::_scaled_dot_product_flash_attention_for_cpu`. Source: Dao et 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from sightline.attention.pattern import Pattern
 from sightline.attention.rectangles import Plan, Rectangle, plan
 from sightline.attention.reference import visible
 from sightline.attention.request import Request, positive_scale, refusal
-from sightline.attention.single_backward import once
+from sightline.attention.single_backward import Grad, once
 
+Options = tuple[Tensor | None, Pattern, float]  # bias, pattern and scale
+Rows = Callable[..., Tensor]  # (rectangle, whether its keys are asked) -> the rows of a tensor under it
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 # Below this, a score times eps is less than the kernel's exponential errs in 16 bits (2^-14).
@@ -60,25 +63,26 @@ class Attend(torch.autograd.Function):
     """The loop over a plan, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
-    def forward(ctx, q, k, v, bias, plan: Plan, rest: Request):
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, plan: Plan, rest: Request
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.plan, ctx.rest, options = plan, rest, (rest.pattern, rest.scale)
-        stage = []
+        ctx.plan, ctx.rest, options = plan, rest, (bias, rest.pattern, rest.scale)
+        stage: list[Tensor] = []
         if len(plan.direct) == 1 and not (plan.staged or plan.blind):  # one dense array
-            out, lse = (
-                t.transpose(1, 2).flatten(0, 1)
-                for t in _compute(_rows(q), _rows(k), _rows(v), plan.direct[0], bias, *options)
-            )
+            dense = _compute(plan.direct[0], options, _rows(q), _rows(k), _rows(v))
+            out, lse = (t.transpose(1, 2).flatten(0, 1) for t in dense)
         else:
             out = q.new_empty(q.shape)
             lse = q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
             if plan.blind:
-                out.zero_(), lse.fill_(-torch.inf)
-            _compute_into(out, lse, q, k, v, plan.direct, bias, *options)
+                out.zero_()
+                lse.fill_(-torch.inf)
+            _compute_into(plan.direct, options, out, lse, q, k, v)
             if plan.staged:
                 stage = [t.index_select(0, plan.source) for t in (q, k, v)]
                 stage += [out.new_empty(stage[0].shape), lse.new_empty(stage[0].shape[:2])]
-                _compute_into(*stage[3:], *stage[:3], plan.staged, None, *options)
+                _compute_into(plan.staged, (None, *options[1:]), *stage[3:], *stage[:3])
                 out, lse = (_off_stage(t, rest, plan) for t, rest in zip(stage[3:], (out, lse), strict=True))
         # Where all of a few scores are NaN or -inf, the kernel returns zeros.
         request = rest._replace(q=q, k=k, v=v, bias=bias)
@@ -87,34 +91,33 @@ class Attend(torch.autograd.Function):
         return out, lse
 
     @once
-    def backward(ctx, grad_out, grad_lse):
+    def backward(ctx: Any, grad_out: Grad, grad_lse: Grad) -> tuple[Any, ...]:
         q, k, v, bias, out, lse, *stage = ctx.saved_tensors
-        options = ctx.rest.pattern, ctx.rest.scale
-        grads = _gradients(ctx.plan, options, grad_out, grad_lse, q, k, v, bias, out, lse, *stage)
+        options = bias, ctx.rest.pattern, ctx.rest.scale
+        grads = _gradients(ctx.plan, options, grad_out, grad_lse, q, k, v, out, lse, *stage)
         request = ctx.rest._replace(q=q, k=k, v=v, bias=bias)
         grads = exact.corrected([*grads, None], ctx.failed, lse, grad_out, grad_lse, request)
         return *grads, None, None
 
 
-def _gradients(plan: Plan, options, grad_out, grad_lse, q, k, v, bias, out, lse, *stage) -> list[Tensor]:
-    """The gradients of q, k and v, by the kernel."""
+def _gradients(plan: Plan, options: Options, grad_out: Grad, grad_lse: Grad, *tensors: Tensor) -> list[Tensor]:
+    """The gradients of q, k and v, by the kernel; `tensors` are q, k, v, out, lse and the stage."""
+    q, k, v, out, lse, *stage = tensors
     grad_out = torch.zeros_like(out) if grad_out is None else _contiguous_heads(grad_out)
     if len(plan.direct) == 1 and not (plan.staged or plan.blind or plan.overlap) and grad_lse is None:
         operands = map(_rows, (grad_out, q, k, v, out, lse))
-        grads = _derive(*operands, plan.direct[0], bias, *options)
+        grads = _derive(plan.direct[0], options, *operands)
         return [g.transpose(1, 2).flatten(0, 1) for g in grads]
     sums = torch.promote_types(k.dtype, torch.float32) if plan.overlap else k.dtype
     grads = [q.new_empty(q.shape), k.new_empty(k.shape, dtype=sums), v.new_empty(v.shape, dtype=sums)]
     for grad in grads[0 if plan.blind else 1 : 3 if plan.overlap else 1]:
         grad.zero_()
-    _derive_into(grads, grad_out, grad_lse, q, k, v, out, lse, plan.direct, plan.overlap, bias, *options)
+    _derive_into(grads, plan.direct, plan.overlap, options, grad_lse, grad_out, q, k, v, out, lse)
     if plan.staged:
-        upstream = [
-            g if g is None else g.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
-            for g in (grad_out, grad_lse)
-        ]
+        upstream = _on_stage(grad_out, plan)
+        grad_lse = None if grad_lse is None else _on_stage(grad_lse, plan)
         staged = [torch.empty_like(t) for t in stage[:3]]
-        _derive_into(staged, *upstream, *stage, plan.staged, False, None, *options)
+        _derive_into(staged, plan.staged, False, (None, *options[1:]), grad_lse, upstream, *stage)
         grads = [_off_stage(t, rest, plan) for t, rest in zip(staged, grads, strict=True)]
     return [g.to(q.dtype) for g in grads]
 
@@ -127,12 +130,16 @@ def _contiguous_heads(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 and t.stride(0) >= t.shape[2] else t.contiguous()
 
 
+def _on_stage(grad: Tensor, plan: Plan) -> Tensor:
+    return grad.index_select(0, plan.source).index_fill_(0, plan.spare, 0)
+
+
 def _off_stage(staged: Tensor, rest: Tensor, plan: Plan) -> Tensor:
     back = staged.index_select(0, plan.slots)
     return back if len(back) == len(rest) else rest.index_copy_(0, plan.rows, back.to(rest.dtype))
 
 
-def _rows(t: Tensor) -> Callable[[Rectangle, bool], Tensor]:
+def _rows(t: Tensor) -> Rows:
     """The rows of t under a rectangle's queries or keys, as a view [count, H, rows, D] (of lse: [count, H, rows])."""
     (row, head, *rest), (_, heads, *width), offset = t.stride(), t.shape, t.storage_offset()
 
@@ -144,7 +151,7 @@ def _rows(t: Tensor) -> Callable[[Rectangle, bool], Tensor]:
 
 
 def _mask(r: Rectangle, bias: Tensor | None, pattern: Pattern, dtype: torch.dtype) -> Tensor | None:
-    mask = None if r.hidden is None else r.hidden.to(dtype)
+    seen, mask = None, None if r.hidden is None else r.hidden.to(dtype)
     if r.mask == "band":
         seen = visible(r.queries, r.keys, r.behind, pattern)[None, None]
         mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
@@ -154,19 +161,19 @@ def _mask(r: Rectangle, bias: Tensor | None, pattern: Pattern, dtype: torch.dtyp
     own_bias = own_bias[:, :, r.i : r.i + r.queries, r.j : r.j + r.keys]
     if own_bias.dtype != dtype:  # the kernel would misread float32 beside float64
         own_bias = own_bias.to(torch.promote_types(dtype, torch.float32))
-    if r.mask == "band":  # a hidden number may be NaN
+    if seen is not None:  # a hidden number may be NaN
         return own_bias.masked_fill(~seen, -torch.inf)
     if mask is not None:
         return own_bias + mask
     return own_bias.contiguous() if own_bias.stride(3) > 1 else own_bias
 
 
-def _compute(q, k, v, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
-    """q, k and v as `_rows` gives them."""
-    q, causal = q(r), r.mask == "causal"
-    mask = _mask(r, bias, pattern, q.dtype)
-    out, lse = kernel(q, k(r, True), v(r, True), 0.0, causal, attn_mask=mask, scale=scale)
-    if bias is not None and not lse.all():  # where a bias of -inf hides all keys, the kernel says lse = 0
+def _compute(r: Rectangle, options: Options, q: Rows, k: Rows, v: Rows) -> tuple[Tensor, Tensor]:
+    (bias, pattern, scale), queries, causal = options, q(r), r.mask == "causal"
+    mask = _mask(r, bias, pattern, queries.dtype)
+    out, lse = kernel(queries, k(r, True), v(r, True), 0.0, causal, attn_mask=mask, scale=scale)
+    # Where a bias of -inf hides all keys, the kernel says lse = 0.
+    if bias is not None and mask is not None and not lse.all():
         hidden = mask == -torch.inf
         if causal:
             hidden = hidden | ~visible(r.queries, r.keys, 0, pattern)
@@ -174,25 +181,40 @@ def _compute(q, k, v, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale
     return out, lse
 
 
-def _compute_into(out, lse, q, k, v, rectangles, bias, pattern, scale):
-    out, lse, *operands = map(_rows, (out, lse, q, k, v))
+def _compute_into(rectangles: Iterable[Rectangle], options: Options, *tensors: Tensor) -> None:
+    """`tensors` are out, lse, q, k and v."""
+    out, lse, *operands = map(_rows, tensors)
     for r in rectangles:
-        o, l = _compute(*operands, r, bias, pattern, scale)
+        o, l = _compute(r, options, *operands)
         out(r).copy_(o)
         lse(r).copy_(l)
 
 
-def _derive(grad, q, k, v, out, lse, r: Rectangle, bias: Tensor | None, pattern: Pattern, scale: float):
-    q, lse, causal = q(r), lse(r), r.mask == "causal"
+def _derive(r: Rectangle, options: Options, *tensors: Rows) -> list[Tensor]:
+    """`tensors` are the rows of grad, q, k, v, out and lse."""
+    bias, pattern, scale = options
+    causal, by_key = r.mask == "causal", (False, False, True, True, False, False)
+    grad, q, k, v, out, lse = (rows(r, keys) for rows, keys in zip(tensors, by_key, strict=True))
     if bias is not None:  # as the kernel returned it
         lse = lse.masked_fill(lse == -torch.inf, 0)
-    operands = (grad(r), q, k(r, True), v(r, True), out(r), lse)
-    return kernel_backward(*operands, 0.0, causal, attn_mask=_mask(r, bias, pattern, q.dtype), scale=scale)
+    mask = _mask(r, bias, pattern, q.dtype)
+    return kernel_backward(grad, q, k, v, out, lse, 0.0, causal, attn_mask=mask, scale=scale)
 
 
-def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, bias, pattern, scale):
-    """ds = w * (grad . v - sum(grad * out) + grad_lse): the kernel lacks the last term, which is added by a column that
-    is 0 in v, 1 in grad and -grad_lse in out."""
+def _derive_into(
+    grads: list[Tensor],
+    rectangles: Iterable[Rectangle],
+    overlap: bool,
+    options: Options,
+    grad_lse: Grad,
+    *tensors: Tensor,
+) -> None:
+    """`tensors` are grad, q, k, v, out and lse.
+
+    ds = w * (grad . v - sum(grad * out) + grad_lse): the kernel lacks the last term, which is added by a column that is
+    0 in v, 1 in grad and -grad_lse in out.
+    """
+    grad, q, k, v, out, lse = tensors
     width = q.shape[2]
     if grad_lse is not None:
         q, k, v, out, grad = (pad(t, (0, 1)) for t in (q, k, v, out, grad))
@@ -200,7 +222,7 @@ def _derive_into(grads, grad, grad_lse, q, k, v, out, lse, rectangles, overlap, 
     operands = [_rows(t) for t in (grad, q, k, v, out, lse)]
     into = [_rows(t) for t in grads]
     for r in rectangles:
-        parts = _derive(*operands, r, bias, pattern, scale)
+        parts = _derive(r, options, *operands)
         if grad_lse is not None:
             parts = [part[..., :width] for part in parts]
         into[0](r).copy_(parts[0])

@@ -8,6 +8,8 @@ Source: Dao 2023, FlashAttention-2.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch.nn.functional import pad
 from sightline.attention import blockwise
 from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request, positive_scale, refusal
-from sightline.attention.single_backward import once
+from sightline.attention.single_backward import Grad, once
 from sightline.sequences import Layout
 
 kernel = torch.ops.aten._flash_attention_forward
@@ -75,7 +77,7 @@ def _bounds(layout: Layout, device: torch.device) -> Tensor:
     return torch.from_numpy(layout.starts.astype(np.int32)).to(device)
 
 
-def _arguments(q: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern) -> tuple[tuple, dict]:
+def _arguments(q: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern) -> tuple[Any, dict[str, int]]:
     """The kernels' arguments after q, k and v, and the window."""
     bounds, key_bounds = (o.cached(_bounds, q.device) for o in (layout, key_layout))
     longest = layout.longest
@@ -93,7 +95,9 @@ class Attend(torch.autograd.Function):
     """One call for the whole pack, forward and backward. Gradients flow through out and lse."""
 
     @staticmethod
-    def forward(ctx, q, k, v, layout: Layout, key_layout: Layout, pattern: Pattern, scale: float):
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, key_layout: Layout, pattern: Pattern, scale: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.request = layout, key_layout, pattern, scale
         if len(q) == 0 or len(k) == 0:  # the kernel cannot be launched without rows
@@ -110,7 +114,7 @@ class Attend(torch.autograd.Function):
         return out, lse
 
     @once
-    def backward(ctx, grad_out, grad_lse):
+    def backward(ctx: Any, grad_out: Grad, grad_lse: Grad) -> tuple[Any, ...]:
         q, k, v, out, level = ctx.saved_tensors
         layout, key_layout, pattern, scale = ctx.request
         if len(q) == 0 or len(k) == 0:
@@ -130,7 +134,7 @@ class Attend(torch.autograd.Function):
         return *(g[..., :width] for g in grads), None, None, None, None
 
 
-def _with_lse(q, k, v, out, grad_out, grad_lse):
+def _with_lse(q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor, ...]:
     """ds = w (grad . v - sum(grad out) + grad_lse): the kernel lacks the last term, which is added by columns that are
     0 in v, 1 in grad and hold -grad_lse in out: one the rounded number, one the rest."""
     q, k, v, out, grad_out = (pad(t, (0, STEP)) for t in (q, k, v, out, grad_out))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from torch.nn import Parameter
 from sightline.attention.masked_products import weighted_sum
 from sightline.attention.reference import visible
 from sightline.attention.request import Request
+from sightline.attention.single_backward import Grad
 from sightline.attention.strips import Strip, dropout_mask, plan
 
+Grads = Sequence[Grad]
+Scores = tuple[Tensor, Tensor, Tensor, Tensor | float]  # as `_scores` returns them
 LARGEST = torch.finfo(torch.float64).max
 
 
@@ -36,21 +40,21 @@ def failed(out: Tensor, lse: Tensor, request: Request, zeros: bool = False) -> T
         return None
     nothing = lse == -torch.inf
     rows = out.isnan().flatten(1).any(1) | ~(lse < torch.inf).all(1)
-    if nothing.any():
-        sees = _sees(request, _sequences(nothing.any(1), request.offsets))
-        rows |= (nothing & sees).any(1)
+    if (chosen := _sequences(nothing.any(1), request.offsets)) is not None:
+        rows |= (nothing & _sees(request, chosen)).any(1)
     if zeros:
         rows |= ((lse == 0) & (out == 0).all(-1)).any(1)
     return _sequences(rows, request.offsets)
 
 
-def failed_back(grads: Sequence[Tensor | None], request: Request) -> Tensor | None:
+def failed_back(grads: Grads, request: Request) -> Tensor | None:
     """The sequences with NaN in a gradient."""
     if not any(_has_nan(t) for t in grads):
         return None
     bad, (*rows, bias) = None, grads
     for t, offsets in zip(rows, (request.offsets, request.key_offsets, request.key_offsets), strict=True):
-        bad = either(bad, _sequences(t.isnan().flatten(1).any(1), offsets))
+        if t is not None:
+            bad = either(bad, _sequences(t.isnan().flatten(1).any(1), offsets))
     if bias is not None:
         bad = either(bad, bias.isnan().flatten(1).any(1).cpu().expand(len(request.layout)))
     return bad
@@ -72,7 +76,7 @@ def _has_nan(t: Tensor | None) -> bool:
     return _can_be_read(t) and not math.isfinite(t.sum().item()) and bool(t.isnan().any())
 
 
-def _can_be_read(t: Tensor | None) -> bool:
+def _can_be_read(t: Tensor | None) -> TypeGuard[Tensor]:
     """Whether t has numbers that may be read now."""
     if t is None or type(t) not in (Tensor, Parameter):
         return False
@@ -107,7 +111,9 @@ def _sees(request: Request, chosen: Tensor) -> Tensor:
 # --- forward and backward -------------------------------------------------------------------------------------------
 
 
-def checked(out: Tensor, lse: Tensor, request: Request, zeros: bool = False, seed: int = 0):
+def checked(
+    out: Tensor, lse: Tensor, request: Request, zeros: bool = False, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Out and lse, the sequences that failed computed anew, and which those are; `seed` as in `attend`."""
     bad = failed(out, lse, request, zeros)
     return (out, lse, None) if bad is None else (*attend(out, lse, bad, request, seed), bad)
@@ -134,14 +140,7 @@ def attend(out: Tensor, lse: Tensor, chosen: Tensor, request: Request, seed: int
     return torch.where(rows[..., None], wide.to(out.dtype), out), torch.where(rows, levels.to(lse.dtype), lse)
 
 
-def derive(
-    grads: Sequence[Tensor | None],
-    chosen: Tensor,
-    grad_out: Tensor | None,
-    grad_lse: Tensor | None,
-    request: Request,
-    seed: int = 0,
-):
+def derive(grads: Grads, chosen: Tensor, grad_out: Grad, grad_lse: Grad, request: Request, seed: int = 0) -> list[Grad]:
     """The gradients of q, k, v and, if there is one, bias, those of the chosen sequences computed anew.
 
     With w the weights, z the dropout's 0 or 1 / (1 - p), and d the derivative of a score by its product:
@@ -177,18 +176,21 @@ def derive(
                 ds = ds * steep
                 strip.queries(dq).add_(weighted_sum(ds, keys, seen))
                 parts = [(dk, ds.mT, queries), (dv, (weights * kept).mT, grad)]
-                for into, *sum_of in parts if through_out else parts[:1]:
-                    part = weighted_sum(*sum_of, seen.mT)
+                for into, left, right in parts if through_out else parts[:1]:
+                    part = weighted_sum(left, right, seen.mT)
                     strip.keys(into, tile).add_(part.unflatten(1, (k.shape[1], -1)).sum(2))
     rows, keys = (_rows(chosen, o, q.device)[..., None] for o in (request.offsets, request.key_offsets))
     shared = torch.ones(1, dtype=torch.bool)
     where = [rows, keys, keys, *((shared if len(t) == 1 else chosen).to(q.device)[:, None, None, None] for t in db)]
     exact = dq * request.scale, dk * request.scale, dv, *db
-    merged = [torch.where(w, new.to(old.dtype), old) for w, new, old in zip(where, exact, grads, strict=False)]
+    merged = zip(where, exact, grads, strict=False)
+    merged = [None if old is None else torch.where(w, new.to(old.dtype), old) for w, new, old in merged]
     return merged if db else [*merged, None]
 
 
-def corrected(grads, failed: Tensor | None, lse: Tensor, grad_out, grad_lse, request: Request, seed: int = 0):
+def corrected(
+    grads: Grads, failed: Tensor | None, lse: Tensor, grad_out: Grad, grad_lse: Grad, request: Request, seed: int = 0
+) -> Grads:
     """The gradients of a fast backend, computed anew where forward failed, NaN shows, or lse is too large."""
     bad = either(failed, either(rounded(lse, request), failed_back(grads, request)))
     return grads if bad is None else derive(grads, bad, grad_out, grad_lse, request, seed)
@@ -201,7 +203,7 @@ def _strips(request: Request, chosen: Tensor, bias: Tensor | None = None) -> Ite
     return (one for strip in plan(request) for one in strip.each(chosen))
 
 
-def _rows(chosen: Tensor, offsets: Tensor, device) -> Tensor:
+def _rows(chosen: Tensor, offsets: Tensor, device: torch.device) -> Tensor:
     """Whether a row belongs to a chosen sequence, bool [T, 1]."""
     return chosen.repeat_interleave(offsets.diff())[:, None].to(device)
 
@@ -209,7 +211,7 @@ def _rows(chosen: Tensor, offsets: Tensor, device) -> Tensor:
 def _level(request: Request, strip: Strip) -> tuple[Tensor, Tensor]:
     """The largest score of each query, or 0, and the sum of exp(score - largest), 0 without keys: [count, H, n, 1]."""
     shape = strip.count, request.q.shape[1], strip.stop - strip.start, 1
-    peak = torch.full(shape, -torch.inf, dtype=torch.float64, device=request.q.device)
+    base = peak = torch.full(shape, -torch.inf, dtype=torch.float64, device=request.q.device)
     total = torch.zeros_like(peak)
     for tile in strip.tiles:
         scores, *_ = _scores(request, strip, tile)
@@ -220,13 +222,13 @@ def _level(request: Request, strip: Strip) -> tuple[Tensor, Tensor]:
     return base, total
 
 
-def _weights(request: Request, strip: Strip, tile: tuple[int, int], base: Tensor, total: Tensor):
+def _weights(request: Request, strip: Strip, tile: tuple[int, int], base: Tensor, total: Tensor) -> Scores:
     """Weights [count, H, n, m] before dropout, and all that `_scores` returns after the scores."""
-    scores, *rest = _scores(request, strip, tile)
-    return (scores - base).exp() / total.masked_fill(total == 0, 1), *rest
+    scores, seen, moves, steep = _scores(request, strip, tile)
+    return (scores - base).exp() / total.masked_fill(total == 0, 1), seen, moves, steep
 
 
-def _scores(request: Request, strip: Strip, tile: tuple[int, int]):
+def _scores(request: Request, strip: Strip, tile: tuple[int, int]) -> Scores:
     """Scores [count, H, n, m], -inf where hidden; what is seen; which scores are in float64's range; and the derivative
     of a score by its product."""
     scores = strip.queries(request.q).double() @ _keys(request.k, request, strip, tile).mT * request.scale

@@ -6,6 +6,8 @@ kinds, so that derivatives of every order hide too.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
@@ -32,7 +34,7 @@ def weighted_sum(weights: Tensor, x: Tensor, seen: Tensor) -> Tensor:
 
 def has_tangent(*tensors: Tensor | None) -> bool:
     """Whether forward-mode differentiation follows one of them."""
-    if forward_ad._current_level < 0:
+    if forward_ad._current_level < 0:  # pyright: ignore[reportPrivateUsage]  # no public name
         return False
     return any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
@@ -41,12 +43,14 @@ class _Bilinear(Function):
     """What the two products share: they save their factors, and differentiate forward factor by factor."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
     @classmethod
-    def jvp(cls, ctx, first_dot, second_dot, _):
+    def jvp(  # pyright: ignore[reportIncompatibleMethodOverride]  # torch calls it on the class
+        cls, ctx: Any, first_dot: Tensor | None, second_dot: Tensor | None, _: None
+    ) -> Any:
         first, second, seen = ctx.saved_tensors
         pairs = (first_dot, second), (first, second_dot)
         return sum(cls.apply(a, b, seen) for a, b in pairs if a is not None and b is not None)
@@ -56,13 +60,13 @@ class WeightedSum(_Bilinear):
     """`weighted_sum`, with derivatives of every order."""
 
     @staticmethod
-    def forward(weights, x, seen):
+    def forward(weights: Tensor, x: Tensor, seen: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return weighted_sum(weights, x, seen)
 
     @staticmethod
-    def backward(ctx, grad):
-        weights, x, seen = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (weights, x, seen), (grad,) = ctx.saved_tensors, grads
         return Scores.apply(grad, x, seen), WeightedSum.apply(weights.mT, grad, seen.mT), None
 
 
@@ -73,11 +77,11 @@ class Scores(_Bilinear):
     """
 
     @staticmethod
-    def forward(x, y, seen):
+    def forward(x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return (x @ y.mT).masked_fill(~seen, 0)
 
     @staticmethod
-    def backward(ctx, grad):
-        x, y, seen = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (x, y, seen), (grad,) = ctx.saved_tensors, grads
         return WeightedSum.apply(grad, y, seen), WeightedSum.apply(grad.mT, x, seen.mT), None

@@ -7,7 +7,7 @@ result is computed by one thread, so it does not depend on how many there are; n
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn import Parameter
 
 from sightline.attention import exact
 from sightline.attention.request import Request
-from sightline.attention.single_backward import once
+from sightline.attention.single_backward import Grad, once
 from sightline.kernels.attention import SOURCE, parallel, run
 from sightline.kernels.toolchain import library
 from sightline.sequences import Layout
@@ -56,7 +56,7 @@ class Attend(torch.autograd.Function):
     """Forward, and backward with the weights computed again from lse. Gradients flow through out and lse."""
 
     @staticmethod
-    def forward(ctx, q, k, v, rest: Request):
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rest: Request) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.rest, request = rest, rest._replace(q=q, k=k, v=v)
         out, lse = q.new_empty(*q.shape[:2], v.shape[2]), q.new_empty(q.shape[:2])
@@ -67,7 +67,7 @@ class Attend(torch.autograd.Function):
         return out, lse
 
     @once
-    def backward(ctx, grad_out, grad_lse):
+    def backward(ctx: Any, grad_out: Grad, grad_lse: Grad) -> tuple[Any, ...]:
         q, k, v, lse = ctx.saved_tensors
         grad = q.new_zeros(1).expand(*q.shape[:2], v.shape[2]) if grad_out is None else grad_out.resolve_neg()
         if grad_lse is not None:

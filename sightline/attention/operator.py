@@ -8,15 +8,17 @@ is chosen before anything runs and is never replaced after an error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
+from torch._compile import _disable_dynamo  # pyright: ignore[reportPrivateUsage]  # no public name imports so little
 
 from sightline.attention import blockwise, cpu, cuda, native, reference
 from sightline.attention.masked_products import has_tangent
@@ -32,6 +34,8 @@ BACKENDS = {
     "blockwise": blockwise,
     "reference": reference,
 }  # in the order they are tried
+
+Layouts = tuple[Layout, Layout]
 
 
 class Attended(NamedTuple):
@@ -85,13 +89,13 @@ def attention(
             [0.5774]])
     """
     if torch.compiler.is_dynamo_compiling():
-        others = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend, "origin": origin}
+        others: dict[str, Any] = {"softcap": softcap, "bias": bias, "sink": sink, "backend": backend, "origin": origin}
         return _untraced(q, k, v, offsets, pattern, key_offsets=key_offsets, scale=scale, dropout=dropout, **others)
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if peek_interpreter_stack() is not None:  # pyright: ignore[reportUnnecessaryComparison]  # outside of it, it is
         raise TypeError(
             "attention: expected tensors outside torch.func, got its wrappers; use torch.autograd, or forward_ad"
         )
-    scale = max(1, q.shape[-1]) ** -0.5 if scale is None else _finite("scale", scale, "multiply q by it instead")
+    scale = float(max(1, q.shape[-1]) ** -0.5) if scale is None else _finite("scale", scale, "multiply q by it instead")
     dropout = _finite("dropout", dropout, "it is the share of weights dropped")
     softcap = None if softcap is None else _finite("softcap", softcap, "None leaves the scores as they are")
     layouts = _check(q, k, v, offsets, key_offsets, pattern, dropout)
@@ -107,7 +111,7 @@ def attention(
     return attended
 
 
-_untraced = torch._disable_dynamo(attention)  # a graph breaks here: what runs depends on the offsets' values
+_untraced = _disable_dynamo(attention)  # a graph breaks here: what runs depends on the offsets' values
 
 
 def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
@@ -121,11 +125,11 @@ def _with_sink(out: Tensor, lse: Tensor, sink: Tensor) -> Attended:
     return Attended((out * share[..., None]).masked_fill(unseen, 0).to(out.dtype), with_sink)
 
 
-_watchers: ContextVar[tuple[Callable, ...]] = ContextVar("watchers", default=())
+_watchers: ContextVar[tuple[Callable[..., Any], ...]] = ContextVar("watchers", default=())
 
 
 @contextmanager
-def watching(look: Callable) -> Iterator[None]:
+def watching(look: Callable[..., Any]) -> Generator[None]:
     """Calls `look(request, attended)` after each attention made in this context.
 
     Nested watchers all look; other threads are not seen.
@@ -156,7 +160,7 @@ def _choose(name: str | None, request: Request):
     raise ValueError(f"attention: {'; '.join(reasons)}")
 
 
-def _finite(name: str, number, instead: str) -> float:
+def _finite(name: str, number: Any, instead: str) -> float:
     """A finite number as a float, from Python, numpy or a tensor without axes. Raises: TypeError or ValueError."""
     if type(number) is float and math.isfinite(number):
         return number
@@ -180,7 +184,7 @@ def _finite(name: str, number, instead: str) -> float:
 _QKV = "q [T, H, D], k [R, G, D] and v [R, G, Dv]"
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, offsets, key_offsets, pattern, dropout: float) -> tuple[Layout, Layout]:
+def _check(q: Tensor, k: Tensor, v: Tensor, offsets: Any, key_offsets: Any, pattern: Any, dropout: float) -> Layouts:
     """Raises if the request makes no sense; gives the layouts of queries and keys."""
     shapes = [list(t.shape) for t in (q, k, v)]
     if q.dim() != 3 or k.dim() != 3 or v.dim() != 3:
@@ -228,7 +232,8 @@ def _check_scores(request: Request) -> None:
             f"attention: expected a softcap above 0, got {softcap}; scores stay below it, and None leaves them as "
             "they are"
         )
-    for name, shape, t in (("bias", "[S or 1, H or 1, N, M]", bias), ("sink", "[H]", sink)):
+    tensors: list[tuple[str, str, Any]] = [("bias", "[S or 1, H or 1, N, M]", bias), ("sink", "[H]", sink)]
+    for name, shape, t in tensors:
         if t is not None and not (isinstance(t, Tensor) and t.is_floating_point() and t.device == q.device):
             what = f"{t.dtype} on {t.device}" if isinstance(t, Tensor) else type(t).__name__
             raise TypeError(
@@ -250,7 +255,7 @@ def _check_scores(request: Request) -> None:
         )
 
 
-def _layout(name: str, offsets: Tensor | Layout, rows: int) -> Layout:
+def _layout(name: str, offsets: Any, rows: int) -> Layout:
     """The layout, or that of bare offsets. Raises: TypeError or ValueError where they do not fit so many rows."""
     if isinstance(offsets, Layout):
         layout = offsets

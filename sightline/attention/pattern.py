@@ -24,7 +24,7 @@ class Pattern:
 
     def __post_init__(self):
         for side, reach in (("left", self.left), ("right", self.right)):
-            if reach is not None and (not isinstance(reach, int) or reach < 0):
+            if not isinstance(reach, int | None) or (reach or 0) < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(
                     f"Pattern: expected {side} as a count from 0 up or None, got {reach!r}; None means all"
                 )

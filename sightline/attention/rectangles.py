@@ -22,6 +22,7 @@ CALL = 250_000  # one more call
 PAIR, PAIR_WIDTH = 4, 1 / 6  # one query-key pair of one head, and as much for each number of the head's width
 TAIL = 15  # one exponential beyond the last 16 in a row, which the kernel computes one by one
 COPY = 3  # one number of one row, brought onto the stage and back
+Run = tuple[int, int, int]  # length, first row, count
 BLOCK = 256  # a window's queries at once: its mask is BLOCK x (BLOCK + window)
 
 
@@ -80,14 +81,16 @@ def _plan(layout: Layout, key_layout: Layout | None, pattern: Pattern, heads: in
             if key_layout is None and mask != "band" and not biased:
                 squares.append((n, q0, count))
             else:
-                rows = q0 + i, n, k0 + j, m
-                direct.append(Rectangle(count, queries, keys, mask, *rows, behind, None, sequence, i, j))
+                rows = q0 + i, n, k0 + j, m, behind
+                direct.append(Rectangle(count, queries, keys, mask, *rows, sequence=sequence, i=i, j=j))
     mask = "causal" if pattern.right == 0 else "none"
     groups = _partition(sorted(squares), heads, width)
     direct += [Rectangle(count, n, n, mask, q0, n, q0, n) for n, q0, count in groups.pop(0, [])]
     staged, stage = _stage(groups, mask)
     once = _once(direct, stage[1].numpy(), key_starts[-1])
-    return Plan(tuple(direct) if biased else _merged(direct), staged, *stage, seeing < starts[-1], not once)
+    return Plan(
+        tuple(direct) if biased else _merged(direct), staged, *stage, blind=seeing < starts[-1], overlap=not once
+    )
 
 
 def _once(rectangles: list[Rectangle], staged: np.ndarray, keys: int) -> bool:
@@ -102,7 +105,7 @@ def _once(rectangles: list[Rectangle], staged: np.ndarray, keys: int) -> bool:
     return bool((times == 1).all())
 
 
-def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple]:
+def _blocks(n: int, m: int, pattern: Pattern) -> list[tuple[int, int, int, int, str, int]]:
     """One sequence of n queries and m keys, cut into (first query, queries, first key, keys, mask, behind)."""
     left = n + m if pattern.left is None else pattern.left
     right = n + m if pattern.right is None else pattern.right
@@ -144,7 +147,7 @@ def _merged(rectangles: list[Rectangle]) -> tuple[Rectangle, ...]:
     return tuple(merged)
 
 
-def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[tuple]]:
+def _partition(squares: list[Run], heads: int, width: int) -> dict[int, list[Run]]:
     """Runs (length, first row, count), grouped at least cost: under 0 those read in place, one call each; under a
     length those padded to it on the stage, one call in all. Finds the best cut of the distinct lengths by dynamic
     programming.
@@ -155,7 +158,7 @@ def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[t
     lengths, index = np.unique(runs, return_inverse=True)
     members, calls = np.bincount(index, count), np.bincount(index)
 
-    def compute(n):
+    def compute(n: np.ndarray) -> np.ndarray:
         return heads * n * (n * (PAIR + width * PAIR_WIDTH) + TAIL * (n % 16))
 
     aligned = -(-lengths // 16) * 16
@@ -176,13 +179,13 @@ def _partition(squares: list[tuple], heads: int, width: int) -> dict[int, list[t
         start, padded = cuts[stop]
         where.update(dict.fromkeys(lengths[start:stop].tolist(), padded))
         stop = start
-    groups: dict[int, list[tuple]] = {}
+    groups: dict[int, list[Run]] = {}
     for square in squares:
         groups.setdefault(where[square[0]], []).append(square)
     return groups
 
 
-def _stage(groups: dict[int, list[tuple]], mask: str) -> tuple[tuple[Rectangle, ...], tuple[Tensor, ...]]:
+def _stage(groups: dict[int, list[Run]], mask: str) -> tuple[tuple[Rectangle, ...], tuple[Tensor, ...]]:
     """One rectangle for each group (runs under the length they are padded to); and the slots, as in `Plan`."""
     rectangles, source, spare, room = [], [], [], 0
     for padded, squares in groups.items():

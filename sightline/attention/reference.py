@@ -26,7 +26,7 @@ from sightline.attention.pattern import Pattern
 from sightline.attention.request import Request
 
 
-def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None) -> Tensor:
+def visible(queries: int, keys: int, behind: int, pattern: Pattern, device: torch.device | None = None) -> Tensor:
     """bool [queries, keys]: does the query see the key, where query i stands at key `i + behind`."""
     place = torch.arange(queries, device=device)[:, None] + behind
     distance = torch.arange(keys, device=device) - place
@@ -39,7 +39,9 @@ def visible(queries: int, keys: int, behind: int, pattern: Pattern, device=None)
     return seen
 
 
-def scores_of(q: Tensor, k: Tensor, pattern: Pattern, scale: float, softcap=None, bias=None) -> Tensor:
+def scores_of(
+    q: Tensor, k: Tensor, pattern: Pattern, scale: float, softcap: float | None = None, bias: Tensor | None = None
+) -> Tensor:
     """The scores of one sequence, -inf where hidden.
 
     Shapes: q [n, H, D], k [m, G, D], bias [H or 1, N, M] -> [H, n, m].

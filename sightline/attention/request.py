@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from sightline.attention.origin import Origin
 from sightline.attention.pattern import Pattern
 from sightline.sequences import Layout
+
+Result = TypeVar("Result")
 
 
 class Request(NamedTuple):
@@ -40,7 +42,7 @@ class Request(NamedTuple):
         """What a backward pass keeps of the request beside the tensors that autograd saves."""
         return self._replace(q=None, k=None, v=None, bias=None, sink=None)
 
-    def plan(self, make: Callable, *arguments):
+    def plan(self, make: Callable[..., Result], *arguments: Any) -> Result:
         """`make(layout, key layout or None for the same, *arguments)`, computed once for the batch."""
         other = None if self.key_layout is self.layout else self.key_layout
         return self.layout.cached(make, other, *arguments)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
+from torch import Tensor
+
+Grad = Tensor | None  # the gradient of an output or an input; None is zero
 
 
-def once(backward: Callable) -> staticmethod:
+def once(backward: Callable[..., Any]) -> Any:
     """Marks the backward of a `torch.autograd.Function`. Raises: RuntimeError where its graph would be needed."""
 
     @wraps(backward)
-    def first(ctx, *grads):
+    def first(ctx: Any, *grads: Any) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "sightline: expected create_graph=False, since this gradient has no derivative itself; attention has "

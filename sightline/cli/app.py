@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -18,7 +19,7 @@ from typer.core import TyperGroup
 from sightline.cli.settings import with_settings
 from sightline.cli.waiting import limit_waiting
 
-CONTINUE = dict.fromkeys(("compare", "embed", "heads"), "the same command goes on where it was")
+CONTINUE: dict[str | None, str] = dict.fromkeys(("compare", "embed", "heads"), "the same command goes on where it was")
 CONTINUE["fit"] = "the same command with --resume goes on"
 NO_MEMORY = (
     "can't allocate memory",
@@ -34,14 +35,14 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx, args) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and with_settings(command, name), rest
+        return name, command and with_settings(command, name or ""), rest
 
     def make_context(self, *args, **options) -> Any:
         with errors_as_sentences():  # --version and --help print here
             return super().make_context(*args, **options)
 
     def invoke(self, ctx) -> Any:
-        if hasattr(sys.stdout, "reconfigure"):  # a terminal of few letters is no reason to fail
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal of few letters is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
         with errors_as_sentences():
             try:

@@ -38,7 +38,7 @@ def print_table(table: Any) -> Any:
 
 def utf8(stream: TextIO) -> TextIO:
     """A stream of UTF-8, which programs read, whatever the encoding of the terminal."""
-    if hasattr(stream, "reconfigure"):
+    if isinstance(stream, TextIOWrapper):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     return stream
 

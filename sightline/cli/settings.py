@@ -39,7 +39,7 @@ def takes_settings(*names: str) -> Callable:
 
 def with_settings(command: Any, name: str) -> Any:
     """The command with the options that its function was marked with; any other command as it is."""
-    function = getattr(command.callback, "__wrapped__", None)
+    function: Any = getattr(command.callback, "__wrapped__", None)
     if not hasattr(function, "setting_names"):
         return command
     own = {parameter.name: parameter for parameter in signature(function).parameters.values()}
@@ -61,7 +61,7 @@ def _parameter(setting: str, command: str, is_argument: bool) -> Parameter:
     from sightline.training.config import DEFAULTS, setting_fields
 
     field = setting_fields()["kind" if setting == "encoder" else setting]
-    text = field.description.replace(" [default", "  [default")
+    text = (field.description or "").replace(" [default", "  [default")
     if is_argument:
         annotation = Annotated[_type(field.annotation), typer.Argument(help=text)]
         return Parameter(setting, Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)

@@ -150,16 +150,21 @@ def layout(source: str, spelling: list[str]) -> list[str]:
         if token in GLYPHS:
             spaces.append("")
             continue
-        blank = BLANK.match(source, at)
-        while not source.startswith(token, blank.end()):  # a docstring, or the semicolon after it, is no token
-            skipped = STRING.match(source, blank.end()) or re.compile(";").match(source, blank.end())
+        end = _past_blanks(source, at)
+        while not source.startswith(token, end):  # a docstring, or the semicolon after it, is no token
+            skipped = STRING.match(source, end) or re.compile(";").match(source, end)
             if skipped is None:
-                text = source[blank.end() :][:20]
+                text = source[end:][:20]
                 raise ValueError(f"exhibit: expected {token!r} in the source, got {text!r}; it has changed")
-            blank = BLANK.match(source, skipped.end())
-        spaces.append(_without_comments(source[at : blank.end()], outer))
-        at = blank.end() + len(token)
+            end = _past_blanks(source, skipped.end())
+        spaces.append(_without_comments(source[at:end], outer))
+        at = end + len(token)
     return ["", *spaces[1:]]
+
+
+def _past_blanks(source: str, at: int) -> int:
+    match = BLANK.match(source, at)
+    return match.end() if match else at
 
 
 def _without_comments(blank: str, outer: int) -> str:

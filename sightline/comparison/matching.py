@@ -69,7 +69,7 @@ def _ranks(encoder: EncoderConfig, vocabulary: int | None, target: int) -> Itera
     if parameters(encoder, vocabulary) <= target:
         yield encoder
     rank = _solved(encoder.model_copy(update={"rank": 1}), "rank", vocabulary, target)
-    yield encoder.model_copy(update={"rank": min(max(rank, 1), encoder.largest)})
+    yield encoder.model_copy(update={"rank": min(max(rank, 1), encoder.largest or rank)})
 
 
 def _solved(encoder: EncoderConfig, name: str, vocabulary: int | None, target: int) -> int:

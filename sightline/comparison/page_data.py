@@ -128,7 +128,7 @@ def _widths(encoder: dict) -> str:
 
 def _exhibit(data: Data, runs: list[dict], encoders: list[dict]) -> dict | None:
     for e in encoders:
-        if e["kind"] == "self-attention":
+        if e["kind"] == "self-attention" and data.test is not None:
             shown = next(run for run in runs if run["kind"] == e["kind"] and run["seed"] == e["shown"])
             return exhibit(Model.load(shown["folder"]), data.valid, data.test)
     return None

@@ -95,9 +95,10 @@ def _entry(runs: list[dict], measure: dict, shared: int) -> dict:
 
 
 def _spread(values: list[float | None]) -> dict | None:
-    if not values or None in values:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    return {"median": median(values), "low": min(values), "high": max(values)}
+    return {"median": median(known), "low": min(known), "high": max(known)}
 
 
 # ---- sentences -------------------------------------------------------------------------------------------------------

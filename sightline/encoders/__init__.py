@@ -5,6 +5,8 @@ Begin with encoder.py, then self_attention.py; readouts.py turns encodings into 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sightline.encoders.convolution import Convolution
 from sightline.encoders.encoder import Block, Encoder, Mixer, TokenEmbedding, VectorEmbedding
 from sightline.encoders.fully_connected import FullyConnected
@@ -26,7 +28,7 @@ def build(
     dropout: float = 0.0,
     causal: bool = False,
     dilation: str = "plain",
-    **mixer,
+    **mixer: Any,
 ) -> Encoder:
     """An encoder of one of the five kinds, or of your own class of mixer, for token ids or vectors.
 
@@ -51,10 +53,10 @@ def build(
         )
     if dilation not in ("plain", "dilated"):
         raise ValueError(f"build: expected dilation plain or dilated, got {dilation!r}; choose one")
-    embedding = VectorEmbedding(features, width) if vocabulary is None else TokenEmbedding(vocabulary, width)
+    embedding = VectorEmbedding(features or 0, width) if vocabulary is None else TokenEmbedding(vocabulary, width)
 
     def new_mixer(layer: int) -> Mixer:
-        if isinstance(kind, type) and issubclass(kind, Mixer):
+        if isinstance(kind, type) and issubclass(kind, Mixer):  # pyright: ignore[reportUnnecessaryIsInstance]
             return kind(width, **mixer)
         match kind:
             case "self-attention":
@@ -65,7 +67,8 @@ def build(
                 return Convolution(width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer)
             case "fully-connected":
                 return FullyConnected(width, causal=causal, **mixer)
-        raise ValueError(f"build: expected one of {', '.join(KINDS)}, got {kind!r}; choose one")
+            case _:
+                raise ValueError(f"build: expected one of {', '.join(KINDS)}, got {kind!r}; choose one")
 
     hidden = 4 * width if hidden is None else hidden
     blocks = [Block(new_mixer(layer), width, hidden, dropout) for layer in range(layers)]

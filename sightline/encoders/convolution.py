@@ -8,6 +8,8 @@ sequence is replaced by zeros, so nothing is padded. The gradient is a gather wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -81,12 +83,12 @@ class Convolve(torch.autograd.Function):
     """y = windows of x times W, plus b: x [T, E], W [taps, E, F], b [F], both indices [T * taps] -> [T, F]."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, seen: Tensor, seen_by: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, seen: Tensor, seen_by: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, seen_by)
         return torch.addmm(bias, _windows(x, seen, len(weight)), weight.flatten(0, 1))
 
     @once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, seen_by = ctx.saved_tensors
         taps, width, out_width = weight.shape
         x, weight = x.to(grad.dtype), weight.to(grad.dtype)  # autocast computes in the narrower type

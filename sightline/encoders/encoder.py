@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # pyright: ignore[reportPrivateUsage]  # no public name imports so little
 
 from sightline.sequences import Sequences
 
@@ -50,7 +51,7 @@ def _mixed(mixer: Mixer, x: Sequences) -> Sequences:
     return _untraced(mixer, x) if torch.compiler.is_dynamo_compiling() else mixer(x)
 
 
-_untraced = torch._disable_dynamo(_mixed)  # a compiled graph breaks here: what a mixer does depends on the lengths
+_untraced = _disable_dynamo(_mixed)  # a compiled graph breaks here: what a mixer does depends on the lengths
 
 
 class TokenEmbedding(nn.Module):
@@ -117,7 +118,7 @@ class Encoder(nn.Module):
     def __init__(self, embedding: nn.Module, blocks: list[Block], width: int, dropout: float = 0.0):
         super().__init__()
         self.embedding = embedding
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks: Any = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.width = width
@@ -128,7 +129,7 @@ class Encoder(nn.Module):
         return all(block.mixer.causal for block in self.blocks)
 
     def forward(self, x: Sequences) -> Sequences:
-        if not isinstance(x, Sequences):
+        if not isinstance(x, Sequences):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"encoder: expected Sequences, got {type(x).__name__}; make them with Sequences.from_list or "
                 "from_padded"
@@ -138,17 +139,17 @@ class Encoder(nn.Module):
             x = block(x)
         return x.with_values(self.norm(x.values))
 
-    def start(self, count: int) -> list:
+    def start(self, count: int) -> list[Any]:
         """The state before the first token, for `count` sequences generated side by side."""
         return [block.mixer.start(count) for block in self.blocks]
 
-    def step(self, token: Tensor, state: list) -> tuple[Tensor, list]:
+    def step(self, token: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """The encoding of one new token (or vector) of each sequence, equal to the full pass.
 
         Shapes: token [S] or [S, F] -> [S, E].
         """
         x = self.dropout(self.embedding(token))
-        new = []
+        new: list[Any] = []
         for block, old in zip(self.blocks, state, strict=True):
             x, changed = block.step(x, old)
             new.append(changed)

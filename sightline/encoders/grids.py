@@ -7,6 +7,7 @@ where those zeros add nothing (a sum over rows) or come after the last step (a r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,12 +69,12 @@ class Fill(torch.autograd.Function):
     """Rows [T, E] to all places of the grids [places, E]; the gradient is the reverse gather."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
         return rows_or_zeros(x, rows)
 
     @once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return grad.index_select(0, *ctx.saved_tensors), None, None
 
 
@@ -81,12 +82,12 @@ class Read(torch.autograd.Function):
     """All places of the grids [places, F] back to rows [T, F]; the gradient fills the grids again."""
 
     @staticmethod
-    def forward(ctx, flat: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    def forward(ctx: Any, flat: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
         return flat.index_select(0, places)
 
     @once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return rows_or_zeros(grad, *ctx.saved_tensors), None, None
 
 

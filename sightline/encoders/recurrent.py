@@ -12,6 +12,8 @@ zeros of a grid then come after a sequence's last step, and change nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -44,7 +46,7 @@ class Recurrent(Mixer):
         self.causal = causal
         hidden = width if causal else width // 2
         kind = nn.LSTM if cell == "lstm" else nn.RNN  # both start uniform within 1 / sqrt(hidden)
-        self.directions = nn.ModuleList(kind(width, hidden) for _ in range(1 if causal else 2))
+        self.directions: Any = nn.ModuleList(kind(width, hidden) for _ in range(1 if causal else 2))
         if cell == "lstm":
             for direction in self.directions:  # the forget gate starts open: Jozefowicz et al. 2015
                 nn.init.ones_(direction.bias_ih_l0.data[hidden : 2 * hidden])
@@ -63,14 +65,14 @@ class Recurrent(Mixer):
         rows = [order.read(grids) for order, grids in zip(orders, states, strict=True)]
         return x.with_values(torch.cat(rows, 1))
 
-    def _by_steps(self, x: Tensor, orders: list[Grids]) -> list[tuple[Tensor, ...]]:
+    def _by_steps(self, x: Tensor, orders: list[Grids]) -> list[list[Tensor]]:
         """An RNN's states for each direction and grid [n, count, h], the steps of both directions taken together."""
         rows = [linear(x, cell.weight_ih_l0, cell.bias_ih_l0 + cell.bias_hh_l0) for cell in self.directions]
         wide = torch.promote_types(rows[0].dtype, torch.float32)
         inputs = zip(*(order.fill(r) for order, r in zip(orders, rows, strict=True)), strict=True)
         recurrent = torch.stack([cell.weight_hh_l0 for cell in self.directions]).to(wide)
         states = [RnnSteps.apply(torch.stack(grids, 1).to(wide), recurrent).to(x.dtype) for grids in inputs]
-        return list(zip(*(both.unbind(1) for both in states), strict=True))
+        return list(map(list, zip(*(both.unbind(1) for both in states), strict=True)))
 
     def start(self, count: int) -> tuple[Tensor, ...]:
         if not self.causal:
@@ -94,7 +96,7 @@ class RnnSteps(torch.autograd.Function):
     """h[t] = tanh(inputs[t] + U h[t-1]): inputs [n, D, count, h], overwritten by h, and U [D, h, h]."""
 
     @staticmethod
-    def forward(ctx, inputs: Tensor, recurrent: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, recurrent: Tensor) -> Tensor:
         steps = inputs.unbind(0)
         weight = recurrent.transpose(1, 2).contiguous()
         steps[0].tanh_()
@@ -105,7 +107,7 @@ class RnnSteps(torch.autograd.Function):
         return inputs
 
     @once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         states, recurrent = ctx.saved_tensors
         d_sums = grad.clone(memory_format=torch.contiguous_format)
         slopes = torch.ops.aten.tanh_backward(torch.ones_like(states), states)  # 1 - h h

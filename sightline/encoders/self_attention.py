@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +92,7 @@ class SelfAttention(Mixer):
         empty = self.project_in.weight.new_empty(count, 0, self.key_heads, self.head_width)
         return [empty, empty, 0]  # keys and values with room to grow [S, room, G, D], and how many rows there are
 
-    def step(self, x: Tensor, state: list) -> tuple[Tensor, list]:
+    def step(self, x: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         if not self.causal:
             return super().step(x, state)
         keys, values, length = state
@@ -120,14 +122,14 @@ class Rotate(torch.autograd.Function):
     """Rotates neighbouring pairs of the first numbers of the first heads, in place: one complex product, no copies."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, turn: Tensor, heads: int, width: int) -> Tensor:
         ctx.save_for_backward(turn)
         ctx.heads, ctx.width = heads, width
         ctx.mark_dirty(rows)
         return _turn(rows, turn, heads, width)
 
     @once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         (turn,) = ctx.saved_tensors
         return _turn(grad.clone(), turn.conj(), ctx.heads, ctx.width), None, None, None
 

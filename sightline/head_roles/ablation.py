@@ -54,8 +54,7 @@ class Switched:
     def __init__(self, model, corpus: Corpus):
         is_folder = isinstance(model, (str, Path)) and (Path(model) / "task.json").is_file()
         model = Model.load(model) if is_folder else model
-        task = model.task if isinstance(model, Model) else None
-        if not isinstance(task, Tag) or task.labels != tuple(scope.ROLES):
+        if not isinstance(model, Model) or not isinstance(model.task, Tag) or model.task.labels != tuple(scope.ROLES):
             raise ValueError(
                 "heads: expected with ablate a model fitted to scope, whose task shows what a head is good for, "
                 "got another; fit one (sightline fit scope), or leave ablate out"

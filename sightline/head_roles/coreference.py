@@ -126,7 +126,8 @@ def _stretch(line: str, document: Document, where: str) -> tuple[str, str, tuple
         raise ValueError(
             f"{where}: expected a line as in T1, tab, Person 0 5, tab, the text there; got {line[:60]!r}; correct it"
         )
-    place = tuple(tuple(map(int, piece.split())) for piece in match[3].split(";"))
+    bounds = (piece.split() for piece in match[3].split(";"))
+    place = tuple((int(start), int(end)) for start, end in bounds)
     for start, end in place:
         if not start < end <= len(document.text):
             raise ValueError(

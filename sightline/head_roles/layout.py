@@ -83,7 +83,7 @@ def questions_of(corpus: Corpus, start: int, stop: int, reads: Sequence[WordPiec
     of_candidates = _bounds(counts)[of_questions]
     arrays = (order, query[order], limited[order], counts)
     return [
-        Questions(*(a[q:q_stop] for a in arrays), word[c:c_stop], right[c:c_stop])
+        Questions(*(a[q:q_stop] for a in arrays), *(a[c:c_stop] for a in (word, right)))
         for q, q_stop, c, c_stop in zip(of_questions, of_questions[1:], of_candidates, of_candidates[1:], strict=False)
     ], unread
 

@@ -137,13 +137,13 @@ def repeated(forward: ForwardPass) -> Sums:
     around = len(model.before) + len(model.after)
     room = HALF if model.longest is None else (model.longest - around) // 2
     half = min(HALF, room, len(model.ordinary))
-    random, items = np.random.default_rng(0), []
+    random, items, nothing = np.random.default_rng(0), [], np.zeros(0, np.int64)
     for _ in range(REPEATED if half > 0 else 0):
         ids = random.choice(model.ordinary, half, replace=False)
         ids = np.array([*model.before, *ids, *ids, *model.after], np.int64)
         special = np.ones(len(ids), bool)
         special[len(model.before) : len(model.before) + 2 * half] = False
-        read = WordPieces.from_pairs(ids, special, np.zeros(len(ids), bool), *np.zeros((2, 0), np.int64), 0)
+        read = WordPieces.from_pairs(ids, special, np.zeros(len(ids), bool), nothing, nothing, 0)
         items.append(Item(read, np.zeros(0, bool), -1, NO_QUESTIONS))
     if items:
         answers = torch.zeros(0, forward.layers, forward.heads, dtype=torch.uint8, device=model.device)

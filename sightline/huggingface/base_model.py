@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ TOLERANCES = {
 }  # of the largest value
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
 @dataclass(frozen=True)
 class Packability:
     """How a model takes many sequences: in one row if `packed`, else in batches of equal lengths.
@@ -36,7 +40,7 @@ class Packability:
     padding: int | None = None
 
 
-def base_of(model: PreTrainedModel) -> PreTrainedModel:
+def base_of(model: nn.Module) -> PreTrainedModel:
     """The base of a model; of one with a decoder its encoder."""
     if not isinstance(model, PreTrainedModel):
         holds_one = isinstance(model, nn.Module) and any(isinstance(part, PreTrainedModel) for part in model.modules())
@@ -46,8 +50,8 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
         )
     base = model.base_model
     if model.config.is_encoder_decoder and (hasattr(model, "decoder") or hasattr(base, "decoder")):
-        return model.get_encoder()
-    return getattr(model, "model", model) if base is model else base
+        return cast(PreTrainedModel, model.get_encoder())
+    return cast(PreTrainedModel, getattr(model, "model", model) if base is model else base)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -110,7 +114,12 @@ def parameters_of(kind: type) -> frozenset[str]:
     return frozenset(inspect.signature(kind.forward).parameters)
 
 
-@torch.compiler.disable
+def uncompiled(function: Function) -> Function:
+    """`torch.compiler.disable`, which is not annotated: the function keeps its type."""
+    return cast(Function, torch.compiler.disable(function))
+
+
+@uncompiled
 def arguments_for(base: PreTrainedModel, arguments: dict) -> dict:
     """The arguments, without a cache if the model has one."""
     return {**arguments, "use_cache": False} if "use_cache" in parameters_of(type(base)) else arguments
@@ -158,7 +167,7 @@ def using_packing(batch: Sequences, rows: Tensor | None = None) -> Iterator[None
 def packed_positions(batch: Sequences, packability: Packability) -> Tensor:
     """The position of each token in its sequence [T]; `batch` holds ids where some of them are not counted."""
     if packability.padding is None:
-        return batch.positions + packability.first
+        return batch.positions + (packability.first or 0)
     real = (batch.values != packability.padding).long()  # as RoBERTa counts: a padding token has no number of its own
     count = torch.cat([real.new_zeros(1), real.cumsum(0)])
     before = count[batch.offsets[:-1].to(count.device)][batch.sequence_ids]

@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,13 +63,13 @@ def _state(*tensors: Tensor) -> tuple | None:
     return tuple((t.data_ptr(), t._version) for t in tensors)
 
 
-def _remembered(tensor: Tensor, state: tuple | None, make: Callable[[], Packing | None]) -> Packing | None:
+def _remembered(tensor: Tensor, state: tuple | None, make: Callable[[], Packing | None]) -> Any:
     """`make()`, kept on the tensor for as long as its state is the same."""
     known = getattr(tensor, "_sightline", None)
     if state is None or known is None or known[0] != state:
         known = state, make()
         if state is not None:
-            tensor._sightline = known
+            tensor._sightline = known  # pyright: ignore[reportAttributeAccessIssue]  # tensors take any attribute
     return known[1]
 
 
@@ -95,7 +96,7 @@ def packed_input() -> PackedInput | None:
     model, arguments = call
     offsets, positions = arguments.get("cu_seq_lens_q"), arguments.get("position_ids")
     axes = isinstance(positions, Tensor) and positions.dim() == 3
-    if axes:
+    if isinstance(positions, Tensor) and axes:
         positions = positions_of_text(positions)
     elif not isinstance(positions, Tensor) or positions.dim() != 2:
         positions = None

@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def check(model: PreTrainedModel) -> Checked:
         with evaluating(model):
             return Checked(tuple(_rows(_Trial(model))))
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(before)  # pyright: ignore[reportArgumentType]  # None is allowed
 
 
 def _rows(trial: _Trial) -> list[Row]:
@@ -103,7 +104,8 @@ class _Trial:
     """A model, a few sequences, and the error of each use on them."""
 
     def __init__(self, model: PreTrainedModel):
-        self.model, self.base = model, base_of(model)
+        self.model: Any = model  # not each has `generate`
+        self.base = base_of(model)
         self.tolerance = TOLERANCES.get(model.dtype, 1e-2)
         self.ids = ordinary_sequences(self.base, LENGTHS)
         self.remarks: dict[str, str] = {}  # of a use that is exact

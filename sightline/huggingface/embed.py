@@ -130,7 +130,7 @@ class Embedder:
             if device is None:
                 device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         try:
-            self.model.to(device or self.model.device)
+            self.model.to(device or self.model.device)  # pyright: ignore[reportArgumentType]  # transformers wraps it
         except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f"device: expected one that is here, got {device} ({one_line(error)}); leave it out"
@@ -146,7 +146,7 @@ class Embedder:
         except ValueError as error:
             raise ValueError(self._fault() or f"{self.source}: {error}") from None
         self.longest = longest_text(self.pooling, self.tokenizer, base, packability)
-        self.known = len(getattr(base.get_input_embeddings(), "weight", ())) or None
+        self.known = len(getattr(base.get_input_embeddings(), "weight", ()))  # token ids; 0: not known
         self.skip = 0 if self.pooling.prompt_counts else self._prompt_length()
 
     def check(self, named: Iterable[Named]) -> None:
@@ -159,12 +159,12 @@ class Embedder:
 
         Raises: ValueError that names the first text that is too long, or whose vector is not finite.
         """
-        ids, vectors = self._ids(named), None
+        ids, vectors = self._ids(named), torch.zeros(0, 0)
         try:
             with evaluating(self.model), self._exactly():
                 for part in sorted_batches([len(one) for one in ids], BATCHES * self.tokens):
                     rows = self._vectors([ids[i] for i in part])
-                    vectors = rows.new_empty(len(ids), rows.shape[1]) if vectors is None else vectors
+                    vectors = vectors if len(vectors) else rows.new_empty(len(ids), rows.shape[1])
                     vectors[part] = rows
                     advance(len(part))
         except torch.OutOfMemoryError:

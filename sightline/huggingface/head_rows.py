@@ -9,7 +9,7 @@ examined in every call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sightline.huggingface.base_model import base_of, device_of, mask_of_rows, real_rows, tensors_in
+from sightline.huggingface.base_model import base_of, device_of, mask_of_rows, real_rows, tensors_in, uncompiled
 from sightline.huggingface.caller_packing import outermost_call
 from sightline.huggingface.row_layout import NAME, proving
 from sightline.huggingface.twin import plain_class, try_on_twin
@@ -40,7 +40,7 @@ UNKNOWN = Head(whole_texts=True, reads_padding=True, known=False)
 _heads: dict[tuple, Head] = {}
 
 
-@torch.compiler.disable  # it depends on which tokens are real
+@uncompiled  # it depends on which tokens are real
 def needs_padding(mask: Tensor, ids: Tensor | None = None) -> bool:
     """Whether outputs of the running call may depend on the rows where mask [B, L] is 0.
 
@@ -119,8 +119,9 @@ def _keeps_padding(kept, mask: Tensor) -> bool:
 def _has_padding_tokens(model: PreTrainedModel, arguments: dict, mask: Tensor, ids: Tensor | None) -> bool:
     """Whether all padding is the padding token, by which heads find the end of a text."""
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
-    ids = arguments.get("input_ids") if ids is None else ids
-    if padding is None or not isinstance(arguments.get("input_ids"), Tensor) or ids.numel() != mask.numel():
+    input_ids = arguments.get("input_ids")
+    ids = input_ids if ids is None else ids
+    if padding is None or not isinstance(input_ids, Tensor) or ids is None or ids.numel() != mask.numel():
         return False
     return bool((ids.reshape(mask.shape)[~mask] == padding).all())
 
@@ -192,7 +193,7 @@ def _try(twin: PreTrainedModel, choices: int | None, embedded: bool, side: str, 
 
 
 def _with_two_fillings(
-    twin: PreTrainedModel, arguments: dict, parts: list[nn.Module], mask: Tensor
+    twin: PreTrainedModel, arguments: dict, parts: Sequence[nn.Module], mask: Tensor
 ) -> tuple[list[Tensor], list[Tensor]] | None:
     """The model's outputs under two fillings of rows of padding in the outputs of `parts`; None if it calls none."""
     results, calls = [], []

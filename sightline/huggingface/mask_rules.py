@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class MaskRule:
     pattern: Pattern = Pattern()
     sequences: Tensor | None = None
     chunk: int | None = None
-    padding: Tensor | None = None
+    padding: Tensor | Any = None  # Any stands for None, which there is only without a chunk
 
     def __and__(self, other: MaskRule) -> MaskRule | None:
         """What both say together; None where one rule cannot hold it."""

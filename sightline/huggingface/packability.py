@@ -29,6 +29,7 @@ from sightline.huggingface.base_model import (
     rows_alone,
     rows_of_equal_lengths,
     steady_length,
+    uncompiled,
 )
 from sightline.huggingface.row_layout import NAME, proving
 from sightline.huggingface.structure import Structure
@@ -107,7 +108,7 @@ class Proof:
 _trials = ForkSafeLock()
 
 
-@torch.compiler.disable
+@uncompiled
 def prove(base: PreTrainedModel, structure: Structure) -> Packability:
     """The packability of a model with this structure, by trial unless a proof is there; its attention stays as it is.
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -196,7 +197,7 @@ def _read_module(model: str, name: str, path: str) -> nn.Module:
             else:
                 layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
                 prefix = "linear."
-        weights = load_file(model_file(model, f"{path}/model.safetensors", needed=True))
+        weights = load_file(cast(Path, model_file(model, f"{path}/model.safetensors", needed=True)))
         if whole := [key for key, tensor in weights.items() if not tensor.is_floating_point()]:
             raise TypeError(f"{weights[whole[0]].dtype} in {whole[0]}")
         tensors = {key.removeprefix(prefix): tensor.float() for key, tensor in weights.items()}

@@ -112,7 +112,8 @@ def packing_of_numbers(numbers: Tensor) -> Packing:
 
 def whole_rows(grid: Grid, pattern: Pattern) -> Rows:
     """All rows: each row of the batch is a sequence."""
-    return Rows(*(torch.arange(grid.batch + 1) * n for n in (grid.queries, grid.keys)), pattern, aligned=True)
+    starts = torch.arange(grid.batch + 1)
+    return Rows(starts * grid.queries, starts * grid.keys, pattern, aligned=True)
 
 
 def padded(rule: MaskRule, grid: Grid, keep: Tensor | None, device: torch.device) -> Rows:
@@ -136,25 +137,28 @@ def padded(rule: MaskRule, grid: Grid, keep: Tensor | None, device: torch.device
     asking = torch.ones(grid.batch, grid.queries, dtype=torch.bool)
     if ordered and keep is not None:
         asking = _at_queries(kept, grid)
-    lengths = (asking.sum(1), kept.sum(1)) if rule.chunk is None else _chunk_lengths(rule, grid, asking, kept)
-    indices = (None if bool(m.all()) else m.flatten().nonzero().flatten().to(device) for m in (asking, kept))
+    lengths = asking.sum(1), kept.sum(1)
+    if rule.chunk is not None:
+        lengths = _chunk_lengths(rule.chunk, rule.padding, grid, asking, kept)
+    queries, keys = (None if bool(m.all()) else m.flatten().nonzero().flatten().to(device) for m in (asking, kept))
     aligned = rule.chunk is None and grid.shift == 0 and bool((kept[:, :-1] >= kept[:, 1:]).all())
-    return Rows(*map(offsets_of, lengths), rule.pattern, *indices, aligned=aligned)
+    return Rows(offsets_of(lengths[0]), offsets_of(lengths[1]), rule.pattern, queries, keys, aligned)
 
 
 def _at_queries(of_keys: Tensor, grid: Grid) -> Tensor:
     return of_keys[:, grid.shift : grid.shift + grid.queries]
 
 
-def _chunk_lengths(rule: MaskRule, grid: Grid, asking: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk_lengths(chunk: int, padding: Tensor, grid: Grid, asking: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """How many queries and keys each chunk of each row of the batch has."""
-    places = grid.first_key + torch.arange(grid.keys) - rule.padding.cpu()[:, None]
-    chunks = places.div(rule.chunk, rounding_mode="floor")
+    places = grid.first_key + torch.arange(grid.keys) - padding.cpu()[:, None]
+    chunks = places.div(chunk, rounding_mode="floor")
     chunks = chunks - chunks.min()
     chunks = chunks + torch.arange(grid.batch)[:, None] * (chunks.max() + 1)
     names, numbers = chunks.unique(return_inverse=True)
     parts = ((_at_queries(numbers, grid), asking), (numbers, kept))
-    return tuple(torch.bincount(of[mask], minlength=len(names)) for of, mask in parts)
+    queries, keys = (torch.bincount(of[mask], minlength=len(names)) for of, mask in parts)
+    return queries, keys
 
 
 def has_holes(kept: Tensor) -> bool:

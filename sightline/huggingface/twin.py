@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
 from types import MethodType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,11 @@ WIDENED = 2**30  # at most so many numbers of 16 bits are widened: 4 GiB
 NARROW = (torch.bfloat16, torch.float16)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
+Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
 
 
-def try_on_twin(module: nn.Module, trial: Callable[[nn.Module], Result], *, widen: bool = True) -> Result:
+def try_on_twin(module: Module, trial: Callable[[Module], Result], *, widen: bool = True) -> Result:
     """What `trial(twin)` returns or raises, in a thread of its own, on a twin of the module in evaluation.
 
     Raises: ValueError for a module that cannot be copied, or that draws random numbers in evaluation.
@@ -64,9 +65,9 @@ def module_of(hook: Callable) -> str:
     return getattr(hook, "__module__", None) or type(hook).__module__
 
 
-def _twin(module: nn.Module, widen: bool) -> nn.Module:
+def _twin(module: Module, widen: bool) -> Module:
     name, parts = plain_class(type(module)).__name__, list(module.modules())
-    memo = _weights(parts, widen)
+    memo: dict[int, Any] = _weights(parts, widen)
     for part in parts:
         for kind in HOOKS:  # those that compute a weight stay, such as weight_norm's
             hooks = dict(getattr(part, kind)).items()

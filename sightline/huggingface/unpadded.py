@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from sightline.huggingface.base_model import (
     arguments_for,
     ordinary_sequences,
     packed_positions,
+    uncompiled,
     using_packing,
 )
 from sightline.huggingface.caller_packing import arguments_by_name
@@ -97,12 +99,12 @@ def _call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: dict):
         return forward(base, *args, **kwargs)
     for name, value in rows.items():
         outputs[name] = _unpacked(value, call)
-    if pools:  # the packed call pooled the first token of the whole row
+    if pool is not None:  # the packed call pooled the first token of the whole row
         outputs["pooler_output"] = pool(base, outputs["last_hidden_state"])
     return outputs
 
 
-@torch.compiler.disable  # it depends on which tokens are real
+@uncompiled  # it depends on which tokens are real
 def _packed_call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: dict) -> PackedCall | None:
     if base.config._attn_implementation != NAME or packing_in_use.get() is not None:
         return None
@@ -121,7 +123,7 @@ def _packed_call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: 
     if packability is None or needs_padding(mask, arguments.get("input_ids")):
         return None
     rows = mask.flatten().nonzero().flatten()
-    packed = {name: _packed(name, arguments[name], rows, mask) for name in ROWS & arguments.keys()}
+    packed: dict[str, Any] = {name: _packed(name, arguments[name], rows, mask) for name in ROWS & arguments.keys()}
     if any(value is None for value in packed.values()):
         return None
     offsets = offsets_of(mask.sum(1).cpu())
@@ -129,7 +131,7 @@ def _packed_call(base: PreTrainedModel, forward: Callable, args: tuple, kwargs: 
     if packability.first is not None and "position_ids" not in packed:
         counted = packability if "input_ids" in packed else Packability(True, packability.first)
         packed["position_ids"] = packed_positions(texts, counted)[None]
-    return PackedCall(texts, rows, mask.shape, {**arguments, **packed})
+    return PackedCall(texts, rows, (mask.shape[0], mask.shape[1]), {**arguments, **packed})
 
 
 def _packability(base: PreTrainedModel) -> Packability | None:
@@ -199,7 +201,7 @@ POOLINGS = (  # of hidden states [B, L, E]; the second is ALBERT's
 _poolings: dict[tuple, Callable | None] = {}  # classes of the model and of its pooler -> the one of POOLINGS
 
 
-@torch.compiler.disable
+@uncompiled
 def _pooling(base: PreTrainedModel) -> Callable | None:
     """The one of POOLINGS that gives the pooled output, by trial; None: neither."""
     kinds = (plain_class(type(base)), *(type(getattr(base, name, None)) for name in ("pooler", "pooler_activation")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class Call(ctypes.Structure):
     ]
 
 
-def run(tensors: dict[str, Tensor | None], threads: int, sequences: int, **numbers) -> bool:
+def run(tensors: dict[str, Tensor | Any], threads: int, sequences: int, **numbers) -> bool:
     """Runs forward, or backward where `tensors` holds "grad"; results are written into tensors that the caller made.
 
     Shapes: as in `attention`, all float32 on the CPU. `numbers` are further fields of the call; offsets are addresses.
@@ -45,7 +46,8 @@ def run(tensors: dict[str, Tensor | None], threads: int, sequences: int, **numbe
     strides = [step for name in INPUTS if name in tensors for step in tensors[name].stride()]
     for name, step in zip(STRIDES, strides, strict=False):
         setattr(call, name, step)
-    if library(SOURCE).sightline_attend(ctypes.byref(call), parallel() if threads > 1 else None, threads):
+    attend = library(SOURCE).sightline_attend  # pyright: ignore[reportOptionalMemberAccess]  # `native.refuses` has it
+    if attend(ctypes.byref(call), parallel() if threads > 1 else None, threads):
         raise MemoryError("attention: expected memory for the scores of a few queries, got none; free some")
     return not call.inexact
 

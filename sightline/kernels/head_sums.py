@@ -42,7 +42,7 @@ def add(call, layout: dict[str, Any], sums: dict[str, Tensor], answers: Tensor) 
     values = of_call(call, layout["longest"]) | layout
     values |= {f"to_{name}": sums[name] for name in SUMS} | {"answers": answers, "answers_row": answers.stride(0)}
     fill(arguments := Call(), values)
-    function = library(HEAD_SUMS).sightline_head_sums
+    function = library(HEAD_SUMS).sightline_head_sums  # pyright: ignore[reportOptionalMemberAccess]  # `fits` has it
 
     def work(first: int, stop: int) -> None:
         if function(ctypes.byref(arguments), first, stop):

@@ -52,7 +52,8 @@ def statistics(call, links: int, special: Tensor | None, bins: int) -> dict[str,
 def _run(arguments: ctypes.Structure, offsets: np.ndarray, key_offsets: np.ndarray, received: Tensor) -> Tensor:
     """Gives each thread a run of small heads; of a large head each thread computes some queries. Returns the
     histogram."""
-    function, threads, heads = library(STATISTICS).sightline_statistics, torch.get_num_threads(), arguments.heads
+    function = library(STATISTICS).sightline_statistics  # pyright: ignore[reportOptionalMemberAccess]  # `fits` has it
+    threads, heads = torch.get_num_threads(), arguments.heads
     pairs = np.diff(offsets) * np.diff(key_offsets)
     parts = torch.zeros(threads, int(np.diff(key_offsets).max(initial=0)), dtype=torch.float64)  # of `received`
     histograms = torch.zeros(threads, heads, 2 * arguments.bins + 1, dtype=torch.float64)

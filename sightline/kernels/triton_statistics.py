@@ -12,6 +12,9 @@ bfloat16 are exact; all sums are float32, those of the histogram's parts float64
 another, so the same call gives the same bits.
 """
 
+# What a kernel takes and gives is Triton's, which its types do not say.
+# pyright: basic, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from functools import lru_cache

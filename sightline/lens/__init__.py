@@ -10,7 +10,13 @@ notebook       what was seen, in a cell               widget             answers
 figures        for papers
 """
 
+from typing import TYPE_CHECKING
+
 from sightline.lens.notebook import watch
+
+if TYPE_CHECKING:
+    from sightline.lens.page import read_page, render, write_page
+    from sightline.lens.page_data import look
 
 __all__ = ["look", "read_page", "render", "watch", "write_page"]
 

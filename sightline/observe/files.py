@@ -15,8 +15,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from sightline.attention import Pattern
 from sightline.files import make_folder, write_files
@@ -145,10 +145,9 @@ def _write(layer: Layer, name: str, file: Path) -> dict:
 def _read(tensors: dict, note: dict) -> Layer:
     statistics = Statistics(*(tensors[name] for name in STATISTICS))
     bias = tuple(tensors[f"bias.{s}"] for s in range(note["biases"])) or None
-    call = Call(
-        *(tensors.get(name) for name in ("q", "k", "lse", "offsets", "key_offsets")),
-        Pattern(*note["pattern"]), note["scale"], tensors.get("groups"), note["softcap"], bias,
-    )  # fmt: skip
+    own = {name: tensors.get(name) for name in ("q", "k", "lse", "offsets", "key_offsets", "groups")}
+    numbers = {name: note[name] for name in ("scale", "softcap")}
+    call = Call(**own, **numbers, pattern=Pattern(*note["pattern"]), bias=bias)
     return Layer(note["name"], note["heads"], call, lambda: statistics)
 
 

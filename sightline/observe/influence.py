@@ -17,6 +17,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -139,9 +140,9 @@ def influence(
         if int(inputs.lengths[batch].sum()):
             _add_batch(totals, run, inputs[batch], rows, probes, generator)
     pairs = _pairs(inputs.lengths, distance)
-    quarters = tuple(Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
+    one, two, three, four = (Profile(distance, *parts) for parts in zip(totals, pairs, strict=True))
     whole = Profile(distance, totals.sum(0), pairs.sum(0))
-    return Influence(whole, quarters, int(inputs.lengths.clamp(max=rows).sum()), len(inputs.values))
+    return Influence(whole, (one, two, three, four), int(inputs.lengths.clamp(max=rows).sum()), len(inputs.values))
 
 
 @torch.inference_mode(False)
@@ -167,7 +168,7 @@ def influence_on(
         raise ValueError(f"influence_on: expected probes of at least 1, got {probes}; None is exact")
     inputs, generator = as_sequences([sequence]), torch.Generator().manual_seed(seed)
     n, several = len(inputs.values), isinstance(row, Sequence)
-    rows = list(row) if several else [row]
+    rows = list(row) if isinstance(row, Sequence) else [row]
     for one in rows:
         if not -n <= one < n:
             raise ValueError(f"influence_on: expected a row of the sequence's {n}, got {one}; count from 0")
@@ -199,9 +200,10 @@ def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         if is_huggingface(model):
-            kind = {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
-            new = type(model)._from_config(copy.deepcopy(model.config), **kind)
-            return new.to(model.device).train(model.training)
+            source = cast(Any, model)
+            kind = {"dtype": source.dtype, "attn_implementation": source.config._attn_implementation}
+            new = type(source)._from_config(copy.deepcopy(source.config), **kind)
+            return new.to(source.device).train(source.training)
         encoder = encoder_of(model)
         new = copy.deepcopy(encoder).cpu()
         new.zero_grad(set_to_none=True)
@@ -214,8 +216,8 @@ def _stratified(lengths: Tensor, count: int, generator: torch.Generator) -> tupl
 
     A sequence of fewer rows gives all of them, and then rows that stand for none.
     """
-    number, count, n = torch.arange(count), lengths.clamp(max=count)[:, None], lengths[:, None]
-    first, end = (k.minimum(count) * n // count.clamp(min=1) for k in (number, number + 1))
+    number, most, n = torch.arange(count), lengths.clamp(max=count)[:, None], lengths[:, None]
+    first, end = (k.minimum(most) * n // most.clamp(min=1) for k in (number, number + 1))
     within = (torch.rand(first.shape, generator=generator, dtype=torch.float64) * (end - first)).long()
     return first + within.minimum(end - first - 1).clamp(min=0), end - first
 
@@ -270,12 +272,13 @@ def _draw(module: nn.Module) -> None:
         else:
             _draw(child)
     if next(module.parameters(recurse=False), None) is not None:
-        if not hasattr(module, "reset_parameters"):
+        reset = getattr(module, "reset_parameters", None)
+        if reset is None:
             raise ValueError(
                 f"untrained: expected modules whose weights can be drawn again, got {type(module).__name__}; "
                 "give it a reset_parameters()"
             )
-        module.reset_parameters()
+        reset()
 
 
 def _new_mixer(mixer: encoders.Mixer) -> encoders.Mixer | None:

@@ -148,12 +148,12 @@ def with_step(before: Call, known: Statistics, step: Call, more: Statistics) -> 
     missing = total.diff() - step.key_offsets.diff()  # keys that a sliding cache has lost
     shift = torch.repeat_interleave(missing, new)[:, None, None].to(more.keys)
     lost = (shift > 0)[:, 0].to(more.first.device)
-    replaced = {
+    names = ("entropy", "distance", "first", "special", "keys", "weights")
+    added: dict[str, Tensor] = {n: getattr(more, n) for n in names} | {
         "keys": torch.where(more.keys < 0, more.keys, more.keys + shift),
         "first": more.first.masked_fill(lost, 0),
     }
-    names = ("entropy", "distance", "first", "special", "keys", "weights")
-    rows = {n: interleaved([getattr(known, n), replaced.get(n, getattr(more, n))], offsets) for n in names}
+    rows = {n: interleaved([getattr(known, n), added[n]], offsets) for n in names}
     received = known.received.new_zeros(int(total[-1]), known.received.shape[1])
     lengths, step_lengths = before.key_offsets.diff(), step.key_offsets.diff()
     for starts, count, mass in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ class Links(NamedTuple):
     weights: Tensor
 
 
+_read = cast(Any, property)  # annotated by what it reads, since that is what a user gets
+
+
 class Layer:
     """What the heads of one attention layer looked at in one forward pass, or in all steps of one `generate`.
 
@@ -45,17 +48,17 @@ class Layer:
     def statistics(self) -> Statistics:
         return self._make()
 
-    offsets: Tensor = property(lambda self: self.kept.offsets)
-    key_offsets: Tensor = property(lambda self: self.kept.key_offsets)
-    pattern: Pattern = property(lambda self: self.kept.pattern)
-    scale: float = property(lambda self: self.kept.scale)
-    lse: Tensor = property(lambda self: self.kept.lse.float())
-    entropy: Tensor = property(lambda self: self.statistics.entropy)
-    distance: Tensor = property(lambda self: self.statistics.distance)
-    histogram: Tensor = property(lambda self: self.statistics.histogram)
-    received: Tensor = property(lambda self: self.statistics.received)
-    first: Tensor = property(lambda self: self.statistics.first)
-    special: Tensor = property(lambda self: self.statistics.special)
+    offsets: Tensor = _read(lambda self: self.kept.offsets)
+    key_offsets: Tensor = _read(lambda self: self.kept.key_offsets)
+    pattern: Pattern = _read(lambda self: self.kept.pattern)
+    scale: float = _read(lambda self: self.kept.scale)
+    lse: Tensor = _read(lambda self: self.kept.lse.float())
+    entropy: Tensor = _read(lambda self: self.statistics.entropy)
+    distance: Tensor = _read(lambda self: self.statistics.distance)
+    histogram: Tensor = _read(lambda self: self.statistics.histogram)
+    received: Tensor = _read(lambda self: self.statistics.received)
+    first: Tensor = _read(lambda self: self.statistics.first)
+    special: Tensor = _read(lambda self: self.statistics.special)
 
     @property
     def links(self) -> Links:

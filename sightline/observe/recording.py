@@ -64,7 +64,7 @@ class Recorder:
             return  # another model, or attention by itself
         if not caller.first_of_layer:  # one layer, sequence by sequence
             if self.pending is not None:
-                self.pending[2].append((caller.origin.sequence, self._call(request, lse, caller)))
+                self.pending[2].append((caller.origin.sequence or 0, self._call(request, lse, caller)))
             return
         self.finish_layer()
         if caller.first_of_pass:
@@ -121,7 +121,7 @@ class Recorder:
             parents = self._parents(record, call)
         if not cross:
             self.parents = parents
-        if parents is None:
+        if record is None or parents is None:
             record = self.records[key] = Record([call], cross, call)
         else:
             _append(record, call, parents, self.links)

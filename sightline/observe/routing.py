@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -34,7 +35,7 @@ def routed(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _switch(model: nn.Module) -> Callable[[], None]:
+def _switch(model: Any) -> Callable[[], None]:
     from sightline.huggingface.attention_function import NAME  # a model of transformers has imported that already
 
     before = [(config, config._attn_implementation) for config in _configs(model)]
@@ -57,9 +58,9 @@ def _switch(model: nn.Module) -> Callable[[], None]:
 _switched = WhileWatched(_switch)
 
 
-def _configs(model: nn.Module) -> list:
+def _configs(model: nn.Module) -> list[Any]:
     """The configs of a model and of its parts, which may have copies of their own; outer ones first."""
-    configs = [part.config for part in model.modules() if is_huggingface(part)]
+    configs: list[Any] = [part.config for part in model.modules() if is_huggingface(part)]
     for config in configs:  # grows meanwhile
         configs += [inner for name in config.sub_configs if (inner := getattr(config, name, None)) is not None]
     return list({id(config): config for config in configs}.values())

@@ -124,8 +124,9 @@ class _Sums:
             for a in range(lo, hi, KEYS):
                 b = min(a + KEYS, hi)
                 best = self._tile(piece, i, stop, a, b, sums[:, :, i:stop], received[:, a:b], by_distance, best)
-            kept = best[0].shape[2]
-            links[:, i:stop, :kept], keys[:, i:stop, :kept] = best
+            if best is not None:
+                kept = best[0].shape[2]
+                links[:, i:stop, :kept], keys[:, i:stop, :kept] = best
         keys = keys.masked_fill_(links < HIDDEN / 2, -1)
         rows = zip((self.entropy, self.distance, self.first, self.special), sums, strict=True)
         for into, t in (*rows, (self.keys, keys), (self.weights, links.exp_())):

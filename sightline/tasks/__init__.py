@@ -35,7 +35,7 @@ def task_from_json(saved: Any) -> Task:
     >>> task_from_json(Classify("text", "label", ("a", "b")).to_json()).labels
     ('a', 'b')
     """
-    kinds = {kind.name: kind for kind in (Classify, Regress, Tag, Language)}
+    kinds: dict[Any, Any] = {kind.name: kind for kind in (Classify, Regress, Tag, Language)}
     try:
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
         return kinds[fields.pop("task")](**fields)

@@ -16,7 +16,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ def sequences(stream: BinaryIO, name: str) -> Iterator[Record]:
             )
     listed = {key: _listed(array, key, name) for key, array in arrays.items()}
     for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        fields = {"values": values[start:stop]}
+        fields: dict[str, Any] = {"values": values[start:stop]}
         for key, rows in listed.items():
             fields[key] = rows[number] if len(rows) == count else rows[start:stop]
         yield Record(fields, name, number + 1)
@@ -86,7 +86,7 @@ def _arrays(stream: BinaryIO, name: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _array(file: BinaryIO, size: int, key: str, name: str) -> np.ndarray:
+def _array(file: IO[bytes], size: int, key: str, name: str) -> np.ndarray:
     """An array whose header claims as many bytes as there are."""
     try:
         first = np.lib.format.read_magic(file) == (1, 0)

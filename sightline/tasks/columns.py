@@ -179,8 +179,8 @@ def _task(column: Column) -> tuple[str, str, str]:
 
 
 def _are_numbered(values: list[Any], many: int) -> bool:
-    numbers = [number_of(value) for value in values]
-    if None in numbers:  # too large for one
+    numbers = [number for value in values if (number := number_of(value)) is not None]
+    if len(numbers) < len(values):  # too large for one
         return False
     least, most = min(numbers), max(numbers)
     return least in (0, 1) and many >= DENSE * (most - least + 1) and len(values) >= REPEATED * many
@@ -208,7 +208,8 @@ def _count(value: Any) -> int:
 
 def _refuse_lists(column: Column, task: str | None) -> None:
     """Raises where a label is several labels: lists that are neither tags nor quantities."""
-    kind, values, written = column.kind, column.values, column.kind == "list as text"
+    kind, written = column.kind, column.kind == "list as text"
+    values: list[Any] = column.values
     where, first = f"{column.records[0].where}: expected one label in column {column.name!r}", short(values[0])
     if written:
         values = [_as_list(value) for value in values]
@@ -227,7 +228,7 @@ def _refuse_lists(column: Column, task: str | None) -> None:
             raise ValueError(f"{where}, got lists as text, such as {first}; give {advice} in JSON Lines")
         return
     actual = short(next((value for value in values if len(value) != 1), values[0]))
-    if binary and all(sum(map(number_of, value)) == 1 and len(value) > 1 for value in values):
+    if binary and all(sum(number_of(x) or 0 for x in value) == 1 and len(value) > 1 for value in values):
         raise ValueError(
             f"{where}, got a row with one 1, such as {actual}; give the number of the class, its argmax, instead"
         )

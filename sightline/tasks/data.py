@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -121,11 +121,11 @@ def load(
         if tokenizer is None and (choice.task, choice.holds) == ("language", "text"):
             kind = "characters"
         trained = _tokenizer(texts(records["train"], choice.text, choice.task == "tag"), kind, vocabulary)
-    if choice.task == "language":
+    if choice.task == "language" and trained is not None:
         learned = _language(choice.text, trained, context, kind, stream=False)
     else:
         fitted_on = records["train"] if choice.task == "regress" else whole
-        learned = FITTED[choice.task].fit(fitted_on, choice.text, choice.label)
+        learned = FITTED[choice.task].fit(fitted_on, choice.text, choice.label or "")
     parts = {part: encode(records[part], learned, trained) for part in PARTS if records.get(part)}
     counts = _listed({part: len(records[part]) for part in parts})
     note = f"task: {choice.task} ({choice.reason}) from text {choice.text!r}; {counts}"
@@ -150,22 +150,22 @@ def load_test(
             raise ValueError(
                 f"{data}: expected the symbols and labels that the model has learned, got others; {advice}"
             )
-        return own.test
+        return cast(Examples, own.test)
     files = find(data, None, None)
     part = "train" if "train" in files and not Path(name).is_dir() else "test"
     file = files.get(part)
-    if isinstance(task, Language) and task.stream and _is_plain_text(file):
+    if isinstance(task, Language) and tokenizer and task.stream and file is not None and _is_plain_text(file):
         return task.stream_examples(tokenizer.encode_stream(_long_text(file, encoding)))
     records = _from_hub(name).get(part) if not files else []
     if part in files:
         records = list(read_records(file, encoding, separator))
     if not records:
         raise ValueError(f"{name}: expected at least one record to test on, got none; name a file that has some")
-    if any(task.label in record.fields for record in records):
-        empty = [record for record in records if is_blank(record.fields.get(task.label))]
+    if (label := task.label) is not None and any(label in record.fields for record in records):
+        empty = [record for record in records if is_blank(record.fields.get(label))]
         if empty:
             raise ValueError(
-                f"{empty[0].where}: expected a label in column {task.label!r}, got none, as in {len(empty):,} of "
+                f"{empty[0].where}: expected a label in column {label!r}, got none, as in {len(empty):,} of "
                 f"{len(records):,} records; fill them in or take them out"
             )
     return encode(records, task, tokenizer)
@@ -338,7 +338,7 @@ def _stream(
 # --- data that are built in -------------------------------------------------------------------------------------------
 
 
-def _built_in(name: str, synthetic: SyntheticTask | bool, options: dict) -> Data:
+def _built_in(name: str, synthetic: SyntheticTask | Any, options: dict) -> Data:
     """`scope`, or a synthetic task; both have their own columns, parts and symbols."""
     is_scope = name == "scope"
     task = SCOPE if is_scope else synthetic.task

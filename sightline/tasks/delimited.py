@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sightline.tasks.records import Record, short
 from sightline.tasks.values import number_of
@@ -157,9 +157,11 @@ def _separates(header: str, separator: str) -> bool:
         return False
 
 
-def _csv_reader(lines: Iterable[str], separator: str, quotes: bool = True) -> Iterator[list[str]]:
+def _csv_reader(lines: Iterable[str], separator: str, quotes: bool = True) -> Any:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))  # of the process, so it is only raised
-    style = {"strict": True, "skipinitialspace": separator != " "} if quotes else {"quoting": csv.QUOTE_NONE}
+    style: dict[str, Any] = (
+        {"strict": True, "skipinitialspace": separator != " "} if quotes else {"quoting": csv.QUOTE_NONE}
+    )
     return csv.reader(lines, delimiter=separator, **style)
 
 

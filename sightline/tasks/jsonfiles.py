@@ -40,23 +40,28 @@ def objects(lines: Iterable[str], name: str) -> Iterator[Record]:
     for number, line in itertools.chain([begin], numbered):
         if not line.strip():
             continue
-        value, end = _value(line, BLANKS.match(line).end(), name, number)
+        value, end = _value(line, _past_blanks(line, 0), name, number)
         if line[end:].strip():
             raise _fault(name, number, f"Extra data, column {end + 1}")
         yield _record(value, name, number)
+
+
+def _past_blanks(text: str, position: int) -> int:
+    match = BLANKS.match(text, position)
+    return match.end() if match else position
 
 
 def _array(text: str, name: str) -> Iterator[Record]:
     position = text.index("[") + 1
     number = 1 + text.count("\n", 0, position)
     while True:
-        start = BLANKS.match(text, position).end()
+        start = _past_blanks(text, position)
         number += text.count("\n", position, start)
         if text.startswith("]", start):
             break
         value, end = _value(text, start, name, number)
         yield _record(value, name, number, listed=True)
-        position = BLANKS.match(text, end).end()
+        position = _past_blanks(text, end)
         number += text.count("\n", start, position)
         if text.startswith(",", position):
             position += 1

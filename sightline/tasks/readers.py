@@ -48,7 +48,7 @@ JSON = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonfiles.objects)
 TEXT = {".csv": delimited.table, ".tsv": delimited.table} | JSON  # (lines, name) -> records
 TEXT |= {".txt": _plain_text, ".conllu": conllu.records, "-": _piped}
 SUFFIXES = (".csv", ".tsv", *JSON, ".parquet", ".txt", ".conllu", ".npz")
-ADVICE = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), "unpack it first")
+ADVICE: dict[str, str] = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), "unpack it first")
 ADVICE |= dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save the table as .csv")
 
 
@@ -112,7 +112,7 @@ def hub(name: str) -> dict[str, Iterator[Record]]:
     """
     expected = f"{name}: expected a file, a folder or"
     try:
-        from datasets import load_dataset  # an optional dependency
+        from datasets import load_dataset  # pyright: ignore[reportMissingImports]  # an optional dependency
     except ImportError:
         raise ValueError(
             f"{expected}, with `datasets` installed, the name of a dataset on the hub; got no such file; check the "

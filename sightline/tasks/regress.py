@@ -71,7 +71,7 @@ class Regress(Task):
     def measures(self, scores: Tensor, examples: Examples) -> Measures:
         error = (scores.detach().float() - examples.targets).cpu().double()
         in_units = error * _row(self.deviation)
-        measures = {
+        measures: Measures = {
             "loss": (float(error.square().sum()), error.numel()),
             "mse": (float(in_units.square().sum()), error.numel()),
             "mae": (float(in_units.abs().sum()), error.numel()),
@@ -110,8 +110,9 @@ def _all_numbers(records: Sequence[Record], column: str, count: int | None) -> l
 
 
 def _numbers(value: Any, record: Record, column: str) -> list[float]:
-    numbers = [number_of(number) for number in (value if isinstance(value, list) else [value])]
-    if not numbers or None in numbers:
+    values = value if isinstance(value, list) else [value]
+    numbers = [number for one in values if (number := number_of(one)) is not None]
+    if not numbers or len(numbers) < len(values):
         advice = "write it with digits and a point, as in 1000.5" if isinstance(value, str) else "correct it"
         raise ValueError(f"{record.where}: expected a finite number in column {column!r}, got {short(value)}; {advice}")
     if max(map(abs, numbers)) > LARGEST:

@@ -35,6 +35,7 @@ from tokenize import NAME, OP, STRING
 
 ROLES = ("parameter", "local", "imported", "outside")
 PARAMETER, LOCAL, IMPORTED, OUTSIDE = range(4)
+AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 
 USE, SIGNATURE_USE, BIND, MENTION = ("USE", "SIGNATURE_USE", "BIND", "MENTION")  # what an occurrence of a name does
 OCCURRENCES = frozenset((USE, SIGNATURE_USE, BIND, MENTION))
@@ -91,7 +92,7 @@ def functions(source: str) -> Iterator[Function]:
             yield _resolved(qualname, node.lineno, names, *_tokens(node, names.marks, lines))
 
 
-def _definitions(body: list, prefix: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+def _definitions(body: list, prefix: str) -> Iterator[tuple[str, AnyFunction]]:
     """(qualified name, node) of every function defined under these statements; definitions stand in statements only."""
     for node in body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -101,13 +102,13 @@ def _definitions(body: list, prefix: str) -> Iterator[tuple[str, ast.FunctionDef
             yield from _definitions(node.body, f"{prefix}{node.name}.")
         elif type(node) in WITH_BLOCKS:
             for block in ("body", "handlers", "cases", "orelse", "finalbody"):
-                yield from _definitions(getattr(node, block, ()), prefix)
+                yield from _definitions(getattr(node, block, []), prefix)
 
 
 class _Names:
     """The names of one function in its syntax tree: `marks` by position, and the scope as sets of names."""
 
-    def __init__(self, function: ast.FunctionDef):
+    def __init__(self, function: AnyFunction):
         self.marks: dict[tuple[int, int], str] = {}  # by (line, column in bytes)
         self.parameters, self.bound, self.imported, self.declared = set(), set(), set(), set()
         self.inner_scope = bool(getattr(function, "type_params", ()))
@@ -181,7 +182,7 @@ class _Names:
         return IMPORTED if name in self.imported else LOCAL if name in self.bound else OUTSIDE
 
 
-def _tokens(function: ast.FunctionDef, marks: dict, lines: list[str]) -> tuple[list[str], list[str]]:
+def _tokens(function: AnyFunction, marks: dict, lines: list[str]) -> tuple[list[str], list[str]]:
     """(spelling, kinds) of the function's tokens, `kinds` out of WORDS or one of USE, SIGNATURE_USE, BIND, MENTION."""
     text = lines[function.lineno - 1 : function.end_lineno]
     ascii_only = all(map(str.isascii, text))
@@ -257,11 +258,11 @@ def _joined_f_strings(tokens: Iterator, text: list[str]) -> Iterator[tuple]:
                 yield STRING, "".join(rows)[left:], first, token.end, ""
 
 
-def _docstring(function: ast.FunctionDef) -> tuple[tuple[int, int], tuple[int, int]]:
+def _docstring(function: AnyFunction) -> tuple[tuple[int, int], tuple[int, int]]:
     """(line, column) of the docstring's begin and end; twice the same place without one."""
     node = function.body[0]
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+        return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
     return (0, 0), (0, 0)
 
 

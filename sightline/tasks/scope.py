@@ -147,10 +147,10 @@ def _extract() -> Examples:
             f"scope: expected the source of Python's library in {_library()}, got no function from it; use a Python "
             "that was installed with its .py files"
         )
-    return _examples(*map(torch.tensor, (ids, targets, links, offsets)), places)
+    return _examples(places, *map(torch.tensor, (ids, targets, links, offsets)))
 
 
-def _examples(ids: Tensor, targets: Tensor, links: Tensor, offsets: Tensor, places: list[Place]) -> Examples:
+def _examples(places: list[Place], ids: Tensor, targets: Tensor, links: Tensor, offsets: Tensor) -> Examples:
     inputs = Sequences(ids, offsets)
     distances = torch.where(links < 0, -1, inputs.positions - links)
     return Examples(inputs, targets, per_token=True, distances=distances, links=links, texts=places)
@@ -206,7 +206,7 @@ def _load_cache() -> Examples | None:
         with safe_open(_cache_file(), "pt") as file:
             columns = [file.get_tensor(name).long() for name in ("ids", "targets", "links", "offsets")]
             places = [Place(*place) for place in json.loads(file.metadata()["places"])]
-        return _examples(*columns, places)
+        return _examples(places, *columns)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError):
         return None
 

@@ -86,7 +86,7 @@ class Task(ABC):
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"task": self.name, **asdict(self)}
+        return {"task": self.name, **asdict(self)}  # pyright: ignore[reportArgumentType]  # every task is a dataclass
 
 
 def distance_masks(examples: Examples) -> Iterator[tuple[str, Tensor]]:
@@ -128,7 +128,7 @@ class ClassTask(Task):
 
     def _measures(self, nats: float, hits: int, count: int) -> Measures:
         bits = {f"bits per {self.unit}": (nats / math.log(2), count)} if self.unit else {}
-        return {"loss": (nats, count), "accuracy": (hits, count)} | bits
+        return {"loss": (nats, count), "accuracy": (hits, count), **bits}
 
 
 @dataclass(frozen=True)

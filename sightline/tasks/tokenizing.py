@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
@@ -56,7 +56,7 @@ class Tokenizer:
         if engine.token_to_id(END) is None:
             engine.add_special_tokens([AddedToken(END, special=True)])
         self.engine = engine
-        self.end: int = engine.token_to_id(END)
+        self.end: int = engine.token_to_id(END)  # pyright: ignore[reportAttributeAccessIssue]  # it has one now
         unknown = engine.token_to_id(getattr(engine.model, "unk_token", None) or UNKNOWN)
         self.unknown: int = self.end if unknown is None else unknown
 
@@ -84,7 +84,7 @@ class Tokenizer:
             )
         texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
         listed = bool(texts) and not isinstance(texts[0], str)
-        strings = list(chain.from_iterable(texts)) if listed else texts
+        strings: list[Any] = list(chain.from_iterable(texts)) if listed else texts
         match kind:
             case "bytes":
                 return cls(_pieces(sorted(pre_tokenizers.ByteLevel.alphabet()), byte_level=True))
@@ -128,10 +128,10 @@ class Tokenizer:
 
     def encode(self, texts: list[str] | list[list[str]]) -> Encoded:
         """One sequence of ids for each text or list of words; a listed word that gives no piece becomes one unknown."""
-        texts = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
-        if texts and not isinstance(texts[0], str):
-            return self._encode_words(texts)
-        ids = _joined(self._ids(texts))
+        items: list[Any] = texts if isinstance(texts, list) else list(items_of(texts, "tokenizer"))
+        if items and not isinstance(items[0], str):
+            return self._encode_words(items)
+        ids = _joined(self._ids(items))
         return Encoded(ids, ids.positions)
 
     def _ids(self, texts: list[str]) -> Iterator[list[int]]:

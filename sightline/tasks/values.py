@@ -80,7 +80,7 @@ def label_of(value: Any) -> str | None:
     if isinstance(value, Decimal):
         value = format(value, "f")
     elif isinstance(value, MOMENTS):
-        value = value.isoformat() if hasattr(value, "isoformat") else str(value)
+        value = getattr(value, "isoformat", value.__str__)()
     return _label_of_text(value) if isinstance(value, str) else None
 
 
@@ -136,7 +136,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "vectors"
     if isinstance(value, (list, tuple)):
-        return _kind_of_list(value)
+        return _kind_of_list(list(value))
     if is_missing(value):
         return "nothing"
     if isinstance(value, (bool, np.bool_)):

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.batching import BatchPlan, share, sorted_batches
 from sightline.resumable import processes
@@ -75,7 +76,7 @@ def train(
     Raises: ValueError where a checkpoint cannot be read or written, or the loss is no longer a number.
     """
     process = processes()
-    main, device = process.is_main_process, process.device
+    main, device = process.is_main_process, cast(torch.device, process.device)
     plan = BatchPlan(data.lengths, config.tokens, config.seed)
     steps = config.steps or (config.epochs and math.ceil(plan.start(config.epochs) / config.accumulate))
     model.to(device).train()
@@ -106,11 +107,11 @@ def train(
             if evaluate or state.step % config.log_every == 0 or state.used == 1:
                 line = _line(state, since_line.tolist(), rate, record.history)
                 since_line.zero_()
-                if evaluate:
+                if evaluate and valid is not None:
                     with clock.paused():
                         line["valid"] = _validated(model, valid, config.tokens, process)
-                    pause = torch.tensor(clock.last_pause, device=device)
-                    state.evaluation = float(broadcast(pause))  # that of the main process, so that all end together
+                    pause = cast(Tensor, broadcast(torch.tensor(clock.last_pause, device=device)))
+                    state.evaluation = float(pause)  # that of the main process, so that all end together
                     state.evaluating += state.evaluation
                     state.used = state.share(config, steps, valid_tokens)
                     if not state.best or merit(model.task, line["valid"]) > merit(model.task, state.best):

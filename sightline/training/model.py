@@ -183,10 +183,9 @@ class Model(nn.Module):
         At temperature 0 the likeliest token is taken; `top_k` draws from that many likeliest ones.
         Raises: ValueError where the model did not learn language, or an option is out of range.
         """
-        if not isinstance(self.task, Language) or self.tokenizer is None:
-            raise ValueError(
-                f"generate: expected a model of language, got one of {self.task.name}; fit with task language"
-            )
+        task, tokenizer = self.task, self.tokenizer
+        if not isinstance(task, Language) or tokenizer is None:
+            raise ValueError(f"generate: expected a model of language, got one of {task.name}; fit with task language")
         if length < 0 or not 0 <= temperature < math.inf or (top_k is not None and top_k < 1):
             raise ValueError(
                 "generate: expected length and a finite temperature of 0 or more and top_k of 1 or more, got "
@@ -198,15 +197,17 @@ class Model(nn.Module):
             raise TypeError(f"generate: expected a text, got {describe(prompt)}; give one text")
         if any("\ud800" <= letter <= "\udfff" for letter in prompt):
             raise ValueError("generate: expected a text, got half of a surrogate pair in it; decode it anew as UTF-8")
-        ids = self.task.prompt(self.tokenizer.encode([prompt]).ids.values).tolist()
-        return self._pieces(ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
+        ids = task.prompt(tokenizer.encode([prompt]).ids.values).tolist()
+        return self._pieces(tokenizer, ids, length, temperature, top_k, torch.Generator().manual_seed(seed))
 
-    def _pieces(self, ids: list[int], length: int, temperature: float, top_k: int | None, random) -> Iterator[str]:
+    def _pieces(
+        self, tokenizer: Tokenizer, ids: list[int], length: int, temperature: float, top_k: int | None, random
+    ) -> Iterator[str]:
         """Decodes from a little before each new token, and holds text back while a character lacks bytes."""
         self.eval()
-        decode, end = self.tokenizer.decode, self.tokenizer.end
-        never = {self.tokenizer.unknown} - {end}  # is no text
-        if self.task.stream:  # of which no end was learned
+        decode, end = tokenizer.decode, tokenizer.end
+        never = {tokenizer.unknown} - {end}  # is no text
+        if isinstance(self.task, Language) and self.task.stream:  # of which no end was learned
             never |= {end}
         shown = len(ids)
         begin = max(shown - 4, int(ids[0] == end), 0)  # the token that opens a text is no text

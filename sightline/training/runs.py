@@ -124,7 +124,7 @@ def _trained(model: Model, data: Data, folder: Path, resume: bool, progress: boo
 
 def _results(model: Model, data: Data, end: State) -> dict[str, Any]:
     """The measures of the best step on the validation data and, if there is some, on the test data."""
-    valid = dict(end.best)  # not from the lines, of which a damaged metrics.jsonl may lack some
+    valid = dict(end.best or {})  # not from the lines, of which a damaged metrics.jsonl may lack some
     results = {
         "note": data.note,
         "parameters": sum(p.numel() for p in model.parameters()),

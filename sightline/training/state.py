@@ -42,7 +42,7 @@ class State:
 
     def passed(self, every: str) -> int:
         """Number of intervals completed, each like "10%", "500 steps", "100000 tokens" or "30 seconds"."""
-        number, unit = re.match(r"\s*([\d.]+)\s*(%|st|se|t)", every).groups()
+        number, unit = re.findall(r"^\s*([\d.]+)\s*(%|st|se|t)", every)[0]
         value = {"%": 100 * self.used, "st": self.step, "se": self.seconds, "t": self.tokens}[unit]
         return math.floor(value / float(number) + 1e-9)
 
@@ -57,9 +57,10 @@ class State:
         """The used share of the budget, of which evaluations that count reserve up to half for the last of them."""
         if steps:
             return min(1.0, self.step / steps)
-        last = min(self.next_evaluation(tokens), config.seconds / 2)
+        budget = config.seconds or math.inf  # there is one, without steps
+        last = min(self.next_evaluation(tokens), budget / 2)
         evaluating = self.evaluating + last if config.evaluation_counts else 0.0
-        return min(1.0, (self.seconds + evaluating) / config.seconds)
+        return min(1.0, (self.seconds + evaluating) / budget)
 
     def may_evaluate(self, config: TrainingConfig, tokens: int) -> bool:
         """Whether evaluations, where they count in a budget of seconds, leave two thirds of the time to training."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class SyntheticTask(ABC):
         """The answers, in the order of the targets."""
 
     @property
-    def vocabulary(self) -> list[str] | None:
+    def vocabulary(self) -> list[str] | Any:
         """What the model reads, in the order of the ids; None for vectors."""
         return [*self.labels, *self.signs]
 
