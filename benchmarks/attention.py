@@ -164,8 +164,8 @@ def main() -> None:
             batches = [lengths[::8] for lengths in batches] if given.smoke else batches
             rows += measure(mix, batches, dtype, given.repeats)
         show(
-            f"attention, {HEADS} heads of width {WIDTH}, {dtype}: milliseconds of ours, and how many times that others take "
-            f"(medians of {given.batches} batches); targets are for float32",
+            f"attention, {HEADS} heads of width {WIDTH}, {dtype}: milliseconds of ours, and how many times that "
+            f"others take (medians of {given.batches} batches); targets are for float32",
             ["mix", "", "tokens", "ours, ms", "padded", "nested", "one call each", "error"],
             [
                 [

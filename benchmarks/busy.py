@@ -1,11 +1,11 @@
-"""Says what one busy process costs fit, compare, embed and heads, with OpenMP's own waiting and with that of the commands.
+"""Measures what one busy process costs fit, compare, embed and heads, by OpenMP's waiting policy.
 
     python benchmarks/busy.py
     python benchmarks/busy.py --also 1000 50000 PASSIVE   # other numbers of turns, or OMP_WAIT_POLICY
 
 OpenMP's threads spin while they wait, by default 300,000 turns; `sightline.cli` sets GOMP_SPINCOUNT before torch is
-loaded. Each turn is a fresh Python that runs the four jobs, after a part of each that is not timed: A idle, A beside a busy
-process, B idle, B beside it, A idle, ... All must give the same values. Numbers are tokens/s; of heads, words/s.
+loaded. Each turn is a fresh Python that runs the four jobs, after a part of each that is not timed: A idle, A beside a
+busy process, B idle, B beside it, A idle, ... All must give the same values. Numbers are tokens/s; of heads, words/s.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ WORDS = "the cat that chased its tail was tired and slept on a warm red mat near
 SIZES = {"steps": 150, "texts": 1000, "documents": 150}
 # The commands import sightline.cli before torch, and so must this; `side_by_side` imports torch.
 AS_COMMANDS = (
-    "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+    "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; "
+    "sys.path.insert(0, os.path.dirname(sys.argv[0])); "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 SMALL = {"steps": 4, "texts": 30, "documents": 10}
 
 
-# --- in a fresh Python ----------------------------------------------------------------------------------------------------
+# --- in a fresh Python ----------------------------------------------------------------------------------------------
 
 
 def lines(count: int) -> list[str]:
@@ -102,7 +103,7 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
     return {name: dict(zip(("tokens", "seconds", "value"), job(), strict=True)) for name, job in jobs.items()}
 
 
-# --- the turns ------------------------------------------------------------------------------------------------------------
+# --- the turns ------------------------------------------------------------------------------------------------------
 
 
 def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, float]]:

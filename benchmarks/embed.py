@@ -3,10 +3,11 @@
     python benchmarks/embed.py
     python benchmarks/embed.py --profile    # where the time of ours goes
 
-The encoder is all-MiniLM-L6-v2; the 512 texts, of 3 to 512 tokens, come from the interpreter's own documentation. A side
-turns texts into vectors, tokenizer and pooling included. Before any speed, its vectors are compared with float64: to 1e-5
-in float32; in bfloat16 they may be twice as wrong as eager attention is. "The matrix products alone" are the floor: see
-`embed_rivals.Products`. Beside it stands a training step: see `finetuning.py`. On a GPU, sides are in bfloat16.
+The encoder is all-MiniLM-L6-v2; the 512 texts, of 3 to 512 tokens, come from the interpreter's own documentation. A
+side turns texts into vectors, tokenizer and pooling included. Before any speed, its vectors are compared with float64:
+to 1e-5 in float32; in bfloat16 they may be twice as wrong as eager attention is. "The matrix products alone" are the
+floor: see `embed_rivals.Products`. Beside it stands a training step: see `finetuning.py`. On a GPU, sides are in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ LIMIT = 1e-5  # largest error of a vector's numbers in float32; vectors are of n
 ROUNDING = 2**-8  # of bfloat16: a vector's numbers are below one, so it is a last place of the largest possible
 
 
-# --- the sides ----------------------------------------------------------------------------------------------------------
+# --- the sides ------------------------------------------------------------------------------------------------------
 
 
 def ours(texts: list[str], dtype: torch.dtype, device: str) -> Callable[[], Tensor]:
@@ -108,7 +109,7 @@ def measure(texts: list[str], exact: Tensor, dtype: torch.dtype, device: str, re
     }
 
 
-# --- where the time goes ------------------------------------------------------------------------------------------------
+# --- where the time goes --------------------------------------------------------------------------------------------
 
 KINDS = {  # of operations, by a part of their names; the first that fits
     "attention": ("scaled_dot_product", "flash"),
@@ -143,13 +144,14 @@ def show_profile(texts: list[str], dtype: torch.dtype) -> None:
     print(events.table(sort_by="self_cpu_time_total", row_limit=16, max_name_column_width=50))
 
 
-# --- all of it ----------------------------------------------------------------------------------------------------------
+# --- all of it ------------------------------------------------------------------------------------------------------
 
 
 def show_table(row: dict[str, Any], tokens: int) -> None:
     rate = row["products"]["per_second"] / 1e9
     show(
-        f"texts to vectors in {row['dtype']} on the {row['device']}, {tokens:,} tokens; the products run at {rate:,.0f} GFLOP/s",
+        f"texts to vectors in {row['dtype']} on the {row['device']}, {tokens:,} tokens; "
+        f"the products run at {rate:,.0f} GFLOP/s",
         ["", "s", "tokens/s", "times ours", "error"],
         [
             [

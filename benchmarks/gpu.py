@@ -2,13 +2,18 @@
 
     python benchmarks/gpu.py
 
-The checks are the tables of cases on the GPU, of attention and of what is seen of it (`tests/attention`, `tests/observe`). The timings are of attention on packs against padded
-SDPA, nested tensors and one call per sequence; of a training step of the self-attention encoder on a pack against
-torch.nn.TransformerEncoder on the padded batch; and of Hugging Face models, forward and training step, against padded
-batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed; of attention that is watched, all
-statistics of all heads, against the fastest that is not; and of a million tokens of one head, watched in one pass, with the
-memory that takes. Lengths are drawn with a seed, so no data are needed. With --smoke, and without a GPU, small batches of each kind
-go through all sides on the CPU, but for the kernels' tiles, and the tables are left out.
+The checks are the tables of cases on the GPU, of attention and of what is seen of it (`tests/attention`,
+`tests/observe`). The timings are:
+
+- attention on packs against padded SDPA, nested tensors and one call per sequence;
+- a training step of the self-attention encoder on a pack against torch.nn.TransformerEncoder on the padded batch;
+- Hugging Face models, forward and training step, against padded batches under sdpa and eager, and packed ones under
+  flash_attention_2 where it is installed;
+- watched attention, all statistics of all heads, against the fastest that is not watched;
+- a million tokens of one head, watched in one pass, with the memory that takes.
+
+Lengths are drawn with a seed, so no data are needed. With --smoke, and without a GPU, small batches of each kind go
+through all sides on the CPU, but for the kernels' tiles, and the tables are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +77,7 @@ def mixes(smoke: bool) -> dict[str, Tensor]:
 
 
 def sides(lengths: Tensor, dtype: torch.dtype, device: str) -> dict[str, Callable[[], tuple[Tensor, ...]]]:
-    """Each way as a call that gives out and the gradients of q, k and v, as rows; each has its input in its own layout."""
+    """Each side as a call that gives out and the gradients of q, k and v, as rows; its input is in its own layout."""
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     random = torch.Generator().manual_seed(1)
     rows = torch.randn(4, int(offsets[-1]), HEADS, WIDTH, generator=random).to(device, dtype)
@@ -226,7 +231,7 @@ def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
 
 @torch.no_grad()
 def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
-    """Milliseconds of statistics alone, by the kernels' tiles: what the numbers in `sightline/kernels/triton_statistics.py` were chosen from."""
+    """Milliseconds of statistics alone, by the kernels' tiles: the source of the numbers in `triton_statistics.py`."""
     from sightline.kernels import triton_statistics
 
     random = torch.Generator().manual_seed(4)
@@ -255,7 +260,7 @@ def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
 
 @torch.no_grad()
 def one_pass(n: int, device: str) -> dict[str, float]:
-    """Statistics of one causal head of so many tokens: milliseconds, and the most bytes held beyond queries, keys and lse."""
+    """Statistics of one causal head of n tokens: milliseconds, and the most bytes beyond queries, keys and lse."""
     random = torch.Generator().manual_seed(3)
     q, k = torch.randn(2, n, 1, WIDTH, generator=random).to(device, torch.bfloat16)
     call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), CAUSAL).lse, CAUSAL)
@@ -355,7 +360,8 @@ def main() -> None:
     )
     seen, pass_ = watching(given.repeats, "cuda", WATCHED), one_pass(LONG, "cuda")
     show(
-        f"attention watched, {HEADS} heads of width {WIDTH}, bfloat16: milliseconds, and times the fastest that is not watched",
+        f"attention watched, {HEADS} heads of width {WIDTH}, bfloat16: milliseconds, "
+        f"and times the fastest that is not watched",
         ["", "tokens", "watched", "sightline", "flash", "cudnn", "watched, of the fastest"],
         [
             [

@@ -1,11 +1,11 @@
-"""Says how much faster every head of a model is measured on a corpus than in the usual way, and that memory does not grow with it.
+"""Measures every head of a model on a corpus: speed against the usual code, and memory that does not grow.
 
     python benchmarks/heads.py CORPUS.conllu ...
     python benchmarks/heads.py CORPUS.conllu --long  # also one text of 50,000 tokens
 
-The encoder is all-MiniLM-L6-v2. The usual way is in `heads_usual.py`: eager attention, `output_attentions=True`, batches of 32
-padded, in the corpus's order. Both sides give the same measures and answers, which is looked at before any speed. Seconds are
-those of the processor, so that other work on the machine does not count.
+The encoder is all-MiniLM-L6-v2. The usual code is in `heads_usual.py`: eager attention, `output_attentions=True`,
+batches of 32 padded, in the corpus's order. Both sides give the same measures and answers, which is checked before any
+speed. Seconds are those of the processor, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
     return found
 
 
-# --- memory, in processes of its own ------------------------------------------------------------------------------------
+# --- memory, in processes of its own --------------------------------------------------------------------------------
 
 
 def peak() -> int:
@@ -147,7 +147,8 @@ def memory(files: list[str], long: bool) -> dict:
         grown = [one["peak"] - one["before"] for one in texts.values()]
         figures["long"] = texts | {"of the line": off_the_line(grown)}
         print(
-            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, {off_the_line(grown):.2f} of the line (aim {LINE})"
+            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, "
+            f"{off_the_line(grown):.2f} of the line (aim {LINE})"
         )
     return figures
 

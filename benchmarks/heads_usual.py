@@ -1,4 +1,4 @@
-"""The usual way to ask what heads do: eager attention, padded batches, all weights of a layer as one tensor, then sentence by sentence.
+"""The usual measures of heads: eager attention on padded batches, all weights of a layer, sentence by sentence.
 
 The same measures as `sightline.head_roles`, written as one writes them once all weights of a sentence are at hand,
 [heads of all layers, n, n]; nothing is looped over but sentences and offsets.
@@ -20,7 +20,7 @@ BATCH = 32
 
 
 class Usual:
-    """Sums [heads of all layers, ...] over a corpus, and the answers to its questions, bool [N, heads of all layers]."""
+    """Sums [heads of all layers, ...] over a corpus, and the answers to its queries, bool [N, heads of all layers]."""
 
     def __init__(self, model, heads: int):
         self.model, self.heads = model, heads

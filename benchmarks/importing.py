@@ -26,7 +26,8 @@ def main() -> None:
     loaded = python(LOADED)
     if loaded != "[]":
         stop(
-            f"import sightline: expected it to load no library that only a room needs, got {loaded}; its time would mislead"
+            f"import sightline: expected it to load no library that only a room needs, got {loaded}; "
+            f"its time would mislead"
         )
     imports = {"torch": "import torch", "sightline": f"import torch; {CORE}"}
     turns = take_turns({name: lambda code=code: python(code) for name, code in imports.items()}, given.repeats)

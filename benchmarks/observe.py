@@ -1,11 +1,11 @@
-"""Says what looking costs: attention watched against unwatched, against eager weights, its memory, and how soon a map is there.
+"""Measures what watching costs: against unwatched attention and eager weights, memory, and the time to a first map.
 
     python benchmarks/observe.py            # about two minutes
     python benchmarks/observe.py --long     # and 100,000 tokens, 12 heads; about five minutes more
 
-Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received): by the step that
-is compiled where there is a compiler, and by the plain one in PyTorch, which is there always. Eager makes the weights whole and the
-same statistics from them. Memory is the most that a process holds at once, beyond what it held before.
+Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received): by
+the compiled step where there is a compiler, and by the plain one in PyTorch, which is there always. Eager makes the
+whole weights and the same statistics from them. Memory is the peak of a process, beyond what it uses before.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def by(name: str, what: Callable) -> Callable:
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Statistics:
-    """The output, and the statistics from weights that are there as a whole, as one would write them down; a head at a time."""
+    """The output, and the statistics from the whole weights in plain PyTorch, a head at a time."""
     parts, n = [], len(q)
     away = torch.arange(n) - torch.arange(n)[:, None]
     size = torch.where(away == 0, 0, 1 + away.abs().clamp_min(1).double().log2().ceil())
@@ -116,7 +116,7 @@ def alike(ours: Statistics, theirs: Statistics) -> None:
         agree(name, float((a - b).abs().max() / b.abs().max().clamp_min(1)), limit)
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
 def most_held(what: Callable) -> int:
@@ -133,7 +133,7 @@ def status(name: str) -> int:
 
 
 def held(n: int) -> int:
-    """Bytes that statistics of one head of n tokens take at most beyond queries, keys and lse; for a process of its own."""
+    """Peak bytes of the statistics of one head of n tokens, beyond queries, keys and lse; run it in a fresh process."""
     q, k, _, offsets = drawn(n, 1)
     lse = torch.full((n, 1), math.log(n))
     statistics(call_of(*drawn(64, 1)[:2], torch.zeros(64, 1), torch.tensor([0, 64]), CAUSAL), LINKS)
@@ -156,11 +156,11 @@ def off_the_line(found: dict[str, int]) -> float:
     return z / line
 
 
-# --- a long text --------------------------------------------------------------------------------------------------------
+# --- a long text ----------------------------------------------------------------------------------------------------
 
 
 def long(n: int, heads: int, count: int) -> dict:
-    """Seconds for one layer of n tokens: forward, statistics of all heads and of one, first picture of a head, a count of tiles; and memory."""
+    """Seconds for one layer of n tokens: forward, statistics of all heads and of one, first map, tiles; and memory."""
     q, k, v, offsets = drawn(n, heads)
     began = perf_counter()
     lse = attention(q, k, v, offsets, CAUSAL).lse

@@ -4,10 +4,10 @@
     python benchmarks/quality.py --only trec6
     python benchmarks/quality.py --jobs 2             two runs at a time, a process each
 
-Four data sets: TREC-6 (the kind of a question), Banking77 (its intent), names (the language of a surname, by characters) and
-EWT (the part of speech of each word). Each run is an ordinary `fit` on one thread; the weights are the best on validation data, which
-is a tenth of train, or EWT's dev. Only the convolution's settings on TREC-6 were searched, 20 of them, on validation data;
-all others were set beforehand and never searched.
+Four data sets: TREC-6 (the kind of a question), Banking77 (its intent), names (the language of a surname, by
+characters) and EWT (the part of speech of each word). Each run is an ordinary `fit` on one thread; the weights are the
+best on validation data, which is a tenth of train, or EWT's dev. Only the convolution's settings on TREC-6 were
+searched, 20 of them, on validation data; all others were set beforehand and never searched.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def settings(name: str, kind: str) -> dict[str, Any]:
 
 @cache
 def read(name: str, folder: Path) -> Data:
-    """A data set as it is trained on; what comes in a form of its own becomes CSV first, in a folder that is thrown away."""
+    """A data set ready for training; one with another format than CSV is converted in a temporary folder."""
     match name:
         case "trec6":
             with tempfile.TemporaryDirectory() as made:
@@ -88,7 +88,7 @@ def write_csv(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def run(folder: Path, name: str, kind: str, seed: int, smoke: bool = False) -> dict[str, Any]:
-    """One fit on one thread, and what came of it; accuracies in per cent. Stops where test has another than its predictions have."""
+    """One fit on one thread, with its accuracies in per cent; stops if the test data differ from its predictions."""
     torch.set_num_threads(1)
     data = read(name, folder)
     began = perf_counter()
@@ -164,15 +164,17 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
                 chosen = ", ".join(f"{key} {value}" for key, value in sorted(done[0]["settings"].items()))
                 seconds = summary([r["seconds"] for r in done])["median"]
                 used.append([TITLES[name], kind, f"{done[0]['parameters']:,}", f"{seconds:.0f}", chosen])
+    introduction = (
+        "Accuracy on test in per cent, median and range over three seeds, from scratch; written by "
+        "`benchmarks/quality.py`.\nWeights are the best on validation data. Words are lower-cased, those seen once in "
+        "training are unknown, and no\nvectors were brought along. A star: not all seeds have been run yet; an empty "
+        "cell: none.\n\n**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were tried "
+        "on validation data,\nand its model is wider; every other setting was set beforehand and never searched."
+    )
     lines = [
         "# What each encoder learns",
         "",
-        "Accuracy on test in per cent, median and range over three seeds, from scratch; written by `benchmarks/quality.py`.",
-        "Weights are the best on validation data. Words are lower-cased, those seen once in training are unknown, and no",
-        "vectors were brought along. A star: not all seeds have been run yet; an empty cell: none.",
-        "",
-        "**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were tried on validation data,",
-        "and its model is wider; every other setting was set beforehand and never searched.",
+        introduction,
         "",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",

@@ -1,13 +1,13 @@
-"""Says how soon a long text is seen, and how soon each part of its map: `sightline look --serve` on 100,000 tokens, over HTTP.
+"""Measures `sightline look --serve` on 100,000 tokens, over HTTP: the time to the first picture and to each tile.
 
-    python benchmarks/serving.py                        # minutes: it fits a small model first, and reads the text with it
-    python benchmarks/serving.py --model runs/book      # with a model of language that is there already
+    python benchmarks/serving.py                     # minutes: it fits a small model first, and reads the text with it
+    python benchmarks/serving.py --model runs/book   # with a language model that exists already
 
-The text is the interpreter's own: the topics of its help, and sources of its library. The model is a rotary, causal self-attention
-encoder fitted to it by `sightline fit`, which has no largest length. The first picture is the whole map of a head at the zoom at which
-it fits the page, from the time the server has the text read. Tiles are drawn at random: any head, any zoom, any place; some are asked
-for one after the other, as by one who looks, and 200 all at once. Before any figure is printed, rows and a tile that the server
-gives are compared with the weights that queries and keys make in float64.
+The text is the interpreter's own: the topics of its help, and sources of its library. The model is a rotary, causal
+self-attention encoder that `sightline fit` fits to it; it has no largest length. The first picture is the whole map of
+a head at the zoom that fits the page, timed from the end of reading the text. Tiles are drawn at random: any head, any
+zoom, any place; some are requested one after the other, as a reader does, and 200 all at once. Before any figure is
+printed, rows and one tile of the server are compared with the weights of queries and keys in float64.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def weights(answers: Answers, layer: int, head: int, rows: Tensor) -> Tensor:
 
 
 def check(ask: Asking, answers: Answers) -> float:
-    """The largest error of rows of weights as they are served; stops where one is too large, or a tile is not theirs."""
+    """The largest error of the served rows of weights; stops where one is too large, or a tile differs from them."""
     worst, n = 0.0, answers.n
     for view in ("1.0", "0.1"):
         for i in (0, n // 2, n - 1):

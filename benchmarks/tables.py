@@ -71,8 +71,8 @@ def embed(result: Result) -> list[str]:
     return [
         *lines,
         f"docs/results.md, the sentence below: A training step of a BERT of 4 layers on sentences: {steps}.",
-        f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 {floor['bfloat16']:.0%}; "
-        f"bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
+        f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 "
+        f"{floor['bfloat16']:.0%}; bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
     ]
 
 
@@ -121,9 +121,9 @@ def attention(result: Result) -> list[str]:
     (ahead, back) = zip(*mixes["EWT, 256 sentences, sorted"].values(), strict=True)
     padded, nested, each = (times(x)[:-1] for x in ahead)
     lines.append(
-        "docs/results.md, Attention alone: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two cores: "
-        f"padded SDPA takes {padded} times as long, nested tensors {nested} times, a call for each sentence {each} times; "
-        f"with the backward pass {', '.join(times(x)[:-1] for x in back)}"
+        "docs/results.md, Attention alone: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two "
+        f"cores: padded SDPA takes {padded} times as long, nested tensors {nested} times, a call for each sentence "
+        f"{each} times; with the backward pass {', '.join(times(x)[:-1] for x in back)}"
     )
     return lines
 
@@ -134,8 +134,10 @@ def nanogpt(result: Result) -> list[str]:
     for one in (mine, *others):
         reached = one["seconds_to_target"]
         lines.append(
-            f"{one['side']}: {one['best_estimate']:.3f} nats per character ({one['whole_validation']:.3f} over all validation text), "
-            f"{result['target']} passed after {'no time' if reached is None else f'{reached:.0f} s'}, {one['seconds']:.1f} s in all"
+            f"{one['side']}: {one['best_estimate']:.3f} nats per character "
+            f"({one['whole_validation']:.3f} over all validation text), "
+            f"{result['target']} passed after {'no time' if reached is None else f'{reached:.0f} s'}, "
+            f"{one['seconds']:.1f} s in all"
         )
     return lines + [
         f"all iterations take {mine['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
@@ -145,19 +147,21 @@ def nanogpt(result: Result) -> list[str]:
 def serving(result: Result) -> list[str]:
     alone, word, many = (result[name] for name in ("tiles, one by one", "a word: a row or a column", "200 at once"))
     return [
-        f"docs/log.md, Serving a long text: reading and forward pass {result['reading the text and the forward pass']:.0f} s; first "
-        f"picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the rows; the whole map of a "
-        f"head exact after {result['whole map exact']:.0f} s. Tiles one by one: median {1000 * alone['median']:.0f} ms, 95th percentile "
-        f"{1000 * alone['95th']:.0f} ms (aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. 200 at once are all "
-        f"answered, the last after {many['all']:.1f} s."
+        "docs/log.md, Serving a long text: "
+        f"reading and forward pass {result['reading the text and the forward pass']:.0f} s; "
+        f"first picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the "
+        f"rows; the whole map of a head exact after {result['whole map exact']:.0f} s. "
+        f"Tiles one by one: median {1000 * alone['median']:.0f} ms, 95th percentile {1000 * alone['95th']:.0f} ms "
+        f"(aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. 200 at once are all answered, the last after {many['all']:.1f} s."
     ]
 
 
 def heads(result: Result) -> list[str]:
     ours, usual = (result["seconds"][side]["median"] for side in ("sightline", "usual"))
     return [
-        f"docs/log.md, Which head does what: {result['documents']:,} sentences: {ours:.1f} s of processor time against {usual:.1f} s of "
-        f"the usual way, {times(result['faster'])}; means differ by {result['errors']['means']:.0e}, shares by {result['errors']['shares']:.1e}"
+        f"docs/log.md, Which head does what: {result['documents']:,} sentences: {ours:.1f} s of processor time "
+        f"against {usual:.1f} s of the usual way, {times(result['faster'])}; "
+        f"means differ by {result['errors']['means']:.0e}, shares by {result['errors']['shares']:.1e}"
     ]
 
 

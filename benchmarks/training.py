@@ -5,7 +5,8 @@
 The task is tagging: EWT's parts of speech, and scope. A step is forward, backward and AdamW, and making the batch.
 Packed are batches of at most 4,096 tokens from BatchPlan; padded are random batches of 32 sequences, filled up to the
 longest. Only tokens of sequences count, padding does not. The padded twin has the weights of the packed model and gives
-the same scores; beside it stand torch.nn.TransformerEncoder (no positions, else alike) and, for the LSTM, PackedSequence.
+the same scores; beside it stand torch.nn.TransformerEncoder (no positions, else alike) and, for the LSTM,
+PackedSequence.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TARGETS = {"self-attention": 3.0, "lstm": 2.5, "convolution": 2.0}
 LIMIT = 1e-5  # largest difference between packed and padded scores
 
 
-# --- the twins: mixers on rectangles x [B, L, E], of which the first lengths[b] rows are real ------------------------------
+# --- the twins: mixers on rectangles x [B, L, E], of which the first lengths[b] rows are real -----------------------
 
 
 def attend(mixer: SelfAttention, x: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def convolve(mixer: Convolution, x: Tensor, lengths: Tensor, real: Tensor) -> Te
 
 
 def recur(mixer: Recurrent, x: Tensor, lengths: Tensor, real: Tensor, read: Callable | None = None) -> Tensor:
-    """Both directions read real rows first, and padding after: the second one has its rows turned round within each sequence."""
+    """Both directions read real rows first and padding after: the second reads each sequence in reverse order."""
     read = read or (lambda cell, rows: cell(rows.transpose(0, 1))[0].transpose(0, 1))
     place = torch.arange(x.shape[1])
     turned = torch.where(real, lengths[:, None] - 1 - place, place)[..., None]
@@ -98,7 +99,7 @@ class Torch(nn.Module):
         return self.scores(self.encoder(self.embedding(ids), src_key_padding_mask=~real)[real])
 
 
-# --- training ---------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------------------------
 
 
 def packed_batches(train: Examples) -> Iterator[list[int]]:
@@ -217,7 +218,8 @@ def main() -> None:
             rows.append({"data": name, **compare(kind, data, given.repeats, given.tokens)})
             print(name, rows[-1], flush=True)
     show(
-        f"training, useful tokens/s (median of {given.repeats} turns of {given.tokens:,} tokens), and packed against each",
+        f"training, useful tokens/s (median of {given.repeats} turns of {given.tokens:,} tokens), "
+        f"and packed against each",
         ["data", "encoder", "packed", "others"],
         [
             [

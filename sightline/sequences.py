@@ -187,7 +187,7 @@ class Sequences:
         return iter(self.to_list())
 
     def __getitem__(self, index):
-        """An integer gives one sequence (a view); a slice, a list or tensor of integers or booleans gives `Sequences`."""
+        """An integer gives one sequence (a view); a slice, list or tensor of integers or booleans gives `Sequences`."""
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:  # neighbours stay a view

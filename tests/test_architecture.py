@@ -137,7 +137,10 @@ def test_other_peoples_packages_are_declared():
 
 
 def test_importing_is_light():
-    script = f"import sys; from sightline import Pattern, Sequences, build; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    script = (
+        "import sys; from sightline import Pattern, Sequences, build; "
+        f"print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []
 

@@ -19,10 +19,10 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Case:
-    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and what is asked for.
+    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and the options.
 
-    `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH" is such
-    a one expanded. Where it `hides`, some numbers are -inf, and whole rows.
+    `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH"
+    is "1H" expanded. Where it `hides`, some numbers are -inf, and whole rows.
     """
 
     name: str
@@ -117,7 +117,7 @@ def offsets_of(lengths) -> torch.Tensor:
 
 @lru_cache(None)
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """q, k, v, bias and sink, and the gradients of out and lse: numbers that the dtype holds exactly, the same everywhere."""
+    """q, k, v, bias and sink, and the gradients of out and lse: numbers that the dtype holds exactly."""
     generator = torch.Generator().manual_seed(len(case.name))
     keys = case.lengths if case.key_lengths is None else case.key_lengths
     (h, g), (d, dv), rows = case.heads, case.widths, sum(case.lengths)
@@ -143,8 +143,8 @@ def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
 def answer(
     attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=None, frozen=()
 ) -> dict[str, torch.Tensor]:
-    """What `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)` gives: out, lse, and the gradients of q, k, v and
-    the others through out alone, through lse alone, and through both; those whose names are `frozen` take none."""
+    """Results of `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)`: out, lse, and the gradients of q,
+    k, v and the others through out alone, through lse alone, and through both; those named in `frozen` take none."""
     inputs = {name: t.to(device, computed_in or dtype).clone() for name, t in tensors(case, dtype).items()}
     grad_out, grad_lse = inputs.pop("out"), inputs.pop("lse")
     learned = {name: t.requires_grad_() for name, t in inputs.items() if name not in frozen}

@@ -3,8 +3,8 @@
     python -m tests.attention.fuzz --seconds 600 --first 12345
     python -m tests.attention.fuzz --batches 1 --first 17        # the 17th batch again
 
-What is finite in the oracle must be finite and near; what is NaN or infinite there must not be finite. Near: at most twice the error of
-the reference in the input's own precision, plus a few units in the last place of the sum.
+What is finite in the oracle must be finite and near; what is NaN or infinite there must not be finite. Near: at most
+twice the error of the reference in the input's own precision, plus a few units in the last place of the sum.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ BIASES = ("", "", "", "SH", "1H", "S1", "11", "eH", "Se", "ee", "SH turned")
 
 @dataclass(frozen=True)
 class Batch:
-    """What a call is drawn from; `seed` draws its numbers. `wild` is put where `place` says, in rows, pairs or gradients."""
+    """The parameters of a call; `seed` draws its numbers. `wild` is put at `place`, in rows, pairs or gradients."""
 
     seed: int
     dtype: str
@@ -353,7 +353,7 @@ def name_is(what: str, name: str) -> bool:
 
 
 def run(batches: int | None, seconds: float | None, first: int) -> dict:
-    """Tries batch after batch, each drawn from its number, until so many are done or so long has passed; stops at a failure."""
+    """Tries batches, each drawn from its number, until the count or the time is reached; stops at a failure."""
     start, number, failure = time.perf_counter(), first, None
     while failure is None and (batches is None or number < first + batches):
         if seconds is not None and time.perf_counter() - start > seconds:
@@ -364,7 +364,8 @@ def run(batches: int | None, seconds: float | None, first: int) -> dict:
         except KeyboardInterrupt:
             break
         except Exception as error:
-            failure = f"python -m tests.attention.fuzz --batches 1 --first {number}  # {type(error).__name__}: {error}; {batch}"
+            command = f"python -m tests.attention.fuzz --batches 1 --first {number}"
+            failure = f"{command}  # {type(error).__name__}: {error}; {batch}"
         number += 1
     took = time.perf_counter() - start
     return {

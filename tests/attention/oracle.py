@@ -1,6 +1,7 @@
-"""Attention and its gradients as dense sums in NumPy, sequence by sequence and head by head, for tests: nothing of sightline is in it.
+"""Attention and its gradients as dense sums in NumPy, by sequence and head; independent of sightline.
 
-A hidden pair is no term of any sum. Beside each result stands its size, the same sums over absolute values: rounding errors grow with it.
+A hidden pair is no term of any sum. Beside each result stands its size, the same sums over absolute values: rounding
+errors grow with it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ def total(weights, x, seen):
 
 
 def attend(batch: dict, wide) -> tuple[dict, dict]:
-    """Results and sizes by name: out, lse, and dq, dk, dv, dbias, dsink for the gradients `grad_out` and `grad_lse` (or None).
+    """Results and sizes by name: out, lse, and dq, dk, dv, dbias, dsink for `grad_out` and `grad_lse` (or None).
 
-    `batch` has arrays q, k, v, offsets, key_offsets, bias, sink, grad_out, grad_lse, and numbers left, right, scale, softcap.
+    `batch` has arrays q, k, v, offsets, key_offsets, bias, sink, grad_out, grad_lse, and numbers left, right, scale,
+    softcap.
     """
     with np.errstate(all="ignore"):
         return _attend(batch, wide)

@@ -1,4 +1,4 @@
-"""What is computed is decided by pure functions: every visible pair of query and key is in one rectangle, and only one."""
+"""Pure functions plan what is computed: every visible pair of query and key is in one rectangle, and only one."""
 
 from unittest.mock import patch
 
@@ -108,7 +108,7 @@ def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(pa
 
 
 def test_as_many_keys_seen_twice_as_not_at_all():
-    """So that their number is right: one key of the first sequence is seen by no query, one of the second in two blocks."""
+    """Their number is right: no query sees one key of the first sequence; two blocks see one key of the second."""
     for lengths, key_lengths, pattern in (((5, 64), (7, 65), Pattern(1, 1)), ((31, 64), (67, 64), Pattern(2, None))):
         check_cpu(lengths, key_lengths, pattern, 2, 8)
 

@@ -1,4 +1,4 @@
-"""What is done to scores besides scaling them: softcap, bias and sink mean what their models mean, however they are given."""
+"""Softcap, bias and sink mean what their models mean, whatever the form in which they are passed."""
 
 import resource
 

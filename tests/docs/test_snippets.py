@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in README and guides runs as it stands there, and prints what stands beside it."""
+"""Every command and every piece of Python in README and guides runs as written, and prints what stands beside it."""
 
 import contextlib
 import io

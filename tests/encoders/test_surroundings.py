@@ -1,4 +1,4 @@
-"""Encoders in what surrounds them: inference mode before training, hooks, autocast, another default device, second derivatives."""
+"""Encoders under inference mode before training, hooks, autocast, another default device, second derivatives."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""One table of cases examines every mixer, every read-out and every whole encoder, so that a new one is one file and one row."""
+"""One table of cases examines every mixer, read-out and whole encoder, so that a new one is one file and one row."""
 
 import pytest
 import torch

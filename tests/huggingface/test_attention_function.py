@@ -1,4 +1,4 @@
-"""The attention and mask registered with transformers: masks read right, padded and packed input exact, the rest refused."""
+"""The attention and mask registered with transformers: masks, padded and packed input exact, the rest refused."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
 
 
-# --- padded -------------------------------------------------------------------------------------------------------------
+# --- padded ---------------------------------------------------------------------------------------------------------
 
 
 @each_model
@@ -147,7 +147,7 @@ def test_cross_attention_keeps_every_query_whatever_the_lengths_and_masks():
     close(under(model, NAME, **given).last_hidden_state, under(model, "eager", **given).last_hidden_state)
 
 
-# --- packed -------------------------------------------------------------------------------------------------------------
+# --- packed ---------------------------------------------------------------------------------------------------------
 
 
 def packed_form(lengths: list[int]) -> dict:
@@ -233,7 +233,7 @@ def test_offsets_changed_in_place_are_read_again():
     close(found, under(model, "eager", input_ids=given["input_ids"][:, 4:]).last_hidden_state[0])
 
 
-# --- caches -------------------------------------------------------------------------------------------------------------
+# --- caches ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [llama, mistral])
@@ -253,7 +253,7 @@ def test_a_cache_filled_in_pieces_gives_what_the_whole_text_gets(make, fixed):
     close(torch.cat(found, 1)[real.bool()], whole[real.bool()])
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------------------------
 
 
 def test_weights_are_not_made_and_that_is_said():
@@ -318,7 +318,7 @@ def test_chunks_of_cross_attention_are_refused():
         packed(packing, Grid(1, 4, 4), MaskRule(Pattern(right=0), chunk=2))
 
 
-# --- what it costs -----------------------------------------------------------------------------------------------------
+# --- what it costs --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("left", [0, 3])

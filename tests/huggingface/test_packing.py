@@ -1,4 +1,4 @@
-"""`run`, `unpad` and `check`: a model's own values without padding, the way it counts positions found, the rest refused."""
+"""`run`, `unpad` and `check`: a model's values without padding, its rule of positions recognised, the rest refused."""
 
 import copy
 
@@ -62,7 +62,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
 
 
-# --- run ----------------------------------------------------------------------------------------------------------------
+# --- run ------------------------------------------------------------------------------------------------------------
 
 
 @each_model
@@ -191,7 +191,7 @@ def test_what_is_no_model_is_refused():
             unpad(wrong)
 
 
-# --- unpad --------------------------------------------------------------------------------------------------------------
+# --- unpad ----------------------------------------------------------------------------------------------------------
 
 PACKED = [make for make, way in PACKABILITY.items() if way.packed]
 each_packed = pytest.mark.parametrize("make", PACKED, ids=lambda make: make.__name__)

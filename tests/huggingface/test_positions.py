@@ -1,4 +1,4 @@
-"""Positions mean packing only where they can mean nothing else: every other call gives what eager attention gives it."""
+"""Positions mean packing only where they can mean nothing else; every other call gives eager attention's values."""
 
 import pytest
 import torch

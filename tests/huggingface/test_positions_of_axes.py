@@ -1,4 +1,4 @@
-"""Positions on several axes, as models of text and images have them: packed texts stay apart, and an image is no new text."""
+"""Positions on several axes, as in models of text and images: packed texts stay apart; an image is no new text."""
 
 import copy
 

@@ -111,7 +111,8 @@ def test_a_process_that_only_loads_it_knows_the_attention(tmp_path):
     run(used, [[5, 6]])
     for name, models in (("unpadded", [unpadded]), ("used", [used]), ("both", [used, unpadded])):
         (tmp_path / name).write_bytes(pickle.dumps((models, IDS, MASK, expected)))
-    command = f"for name in unpadded used both; do '{sys.executable}' -c '{IN_ANOTHER_PROCESS}' {tmp_path}/$name || exit 1; done"
+    python = f"'{sys.executable}' -c '{IN_ANOTHER_PROCESS}'"
+    command = f"for name in unpadded used both; do {python} {tmp_path}/$name || exit 1; done"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""The page of a long text in a real browser: words in blocks, the map in tiles, each part asked of the server when it comes into sight."""
+"""The page of a long text in a real browser: words in blocks, the map in tiles, each fetched when it is visible."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""Any Hugging Face model that routes is seen: real tokens only, named layers, whole texts of steps, unchanged outputs."""
+"""Hugging Face models that route are watched: real tokens, named layers, whole texts of steps, unchanged outputs."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Influence: exact where it says so, zero where nothing can come from, unbiased where it estimates; the model as it was."""
+"""Influence: exact where stated, zero where none is possible, unbiased where estimated; the model stays unchanged."""
 
 import copy
 import itertools
@@ -163,7 +163,7 @@ def test_probes_converge(make):
 
 
 def test_rows_stand_for_their_stretches():
-    """The mean over seeds lies within five standard errors of the exact total, by the variance of drawing one of each stretch."""
+    """The mean over seeds is within five standard errors of the exact total, with the variance of one row a stretch."""
     encoder, n, rows, seeds = encoder_of("rnn", layers=1), 13, 4, 40
     ids = [i * i % 10 for i in range(n)]
     pairs = moved(encoder, ids)
