@@ -168,8 +168,8 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
         "Accuracy on test in per cent, median and range over three seeds, from scratch; written by "
         "`benchmarks/quality.py`.\nWeights are the best on validation data. Words are lower-cased, those seen once in "
         "training are unknown, and no\nvectors were brought along. A star: not all seeds have been run yet; an empty "
-        "cell: none.\n\n**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were tried "
-        "on validation data,\nand its model is wider; every other setting was set beforehand and never searched."
+        "cell: none.\n\n**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were "
+        "tried on validation data,\nand its model is wider; every other setting was set beforehand and never searched."
     )
     lines = [
         "# What each encoder learns",

@@ -72,7 +72,8 @@ def embed(result: Result) -> list[str]:
         *lines,
         f"docs/results.md, the sentence below: A training step of a BERT of 4 layers on sentences: {steps}.",
         f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 "
-        f"{floor['bfloat16']:.0%}; bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
+        f"{floor['bfloat16']:.0%}; "
+        f"bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
     ]
 
 
@@ -152,7 +153,8 @@ def serving(result: Result) -> list[str]:
         f"first picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the "
         f"rows; the whole map of a head exact after {result['whole map exact']:.0f} s. "
         f"Tiles one by one: median {1000 * alone['median']:.0f} ms, 95th percentile {1000 * alone['95th']:.0f} ms "
-        f"(aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. 200 at once are all answered, the last after {many['all']:.1f} s."
+        f"(aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. "
+        f"200 at once are all answered, the last after {many['all']:.1f} s."
     ]
 
 
