@@ -130,26 +130,26 @@ def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, fl
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=3)
     parser.add_argument("--also", nargs="*", default=[], metavar="COUNT", help="other sides: counts, or PASSIVE")
-    given = parser.parse_args()
-    if given.smoke:  # either waiting once, one of them beside a busy process
+    options = parser.parse_args()
+    if options.smoke:  # either waiting once, one of them beside a busy process
         sizes, plan = SMALL, [(OWN, False), (COMMANDS, True)]
     else:
-        sizes, plan = SIZES, [(side, busy) for side in (OWN, COMMANDS, *given.also) for busy in (False, True)]
+        sizes, plan = SIZES, [(side, busy) for side in (OWN, COMMANDS, *options.also) for busy in (False, True)]
     speeds: dict[str, dict[str, list[float]]] = {}
     values: dict[str, float] = {}
-    for _ in range(given.repeats):
+    for _ in range(options.repeats):
         for side, busy in plan:
-            for job, told in turn(side, busy, sizes).items():
-                agree(job, abs(told["value"] / values.setdefault(job, told["value"]) - 1), LIMIT)
+            for job, result in turn(side, busy, sizes).items():
+                agree(job, abs(result["value"] / values.setdefault(job, result["value"]) - 1), LIMIT)
                 place = f"{side}, {'busy' if busy else 'idle'}"
-                speeds.setdefault(job, {}).setdefault(place, []).append(told["tokens"] / told["seconds"])
-    if not given.smoke:
+                speeds.setdefault(job, {}).setdefault(place, []).append(result["tokens"] / result["seconds"])
+    if not options.smoke:
         report(speeds)
     write(
-        given.results,
+        options.results,
         "busy",
         {
-            "repeats": given.repeats,
+            "repeats": options.repeats,
             "sizes": sizes,
             "sides": {
                 OWN: "OpenMP's own",

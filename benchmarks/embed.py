@@ -48,31 +48,31 @@ ROUNDING = 2**-8  # of bfloat16: a vector's numbers are below one, so it is a la
 
 def ours(texts: list[str], dtype: torch.dtype, device: str) -> Callable[[], Tensor]:
     model = AutoModel.from_pretrained(rivals.MODEL, dtype=dtype).to(device).eval()
-    how = {"tokenizer": rivals.tokenizer, "pooling": "mean", "normalize": True, "tokens": TOKENS}
-    return lambda: embed(model, texts, **how)
+    options = {"tokenizer": rivals.tokenizer, "pooling": "mean", "normalize": True, "tokens": TOKENS}
+    return lambda: embed(model, texts, **options)
 
 
 def sides(texts: list[str], dtype: torch.dtype, device: str) -> dict[str, Callable[[], Tensor]]:
-    how = (dtype, device)
+    setting = (dtype, device)
     if device == "cuda":
         names = ["sdpa", "eager"] + ["flash_attention_2"] * is_flash_attn_2_available()
-        padded = {f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *how, name) for name in names}
+        padded = {f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *setting, name) for name in names}
         flash = {
-            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *how, name) for name in names[2:]
+            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *setting, name) for name in names[2:]
         }
         return {
-            "sightline": ours(texts, *how),
+            "sightline": ours(texts, *setting),
             **padded,
-            "sentence-transformers": rivals.sentence_transformers(texts, *how),
+            "sentence-transformers": rivals.sentence_transformers(texts, *setting),
             **flash,
         }
     all_sides = {
-        "sightline": ours(texts, *how),
-        "sentence-transformers": rivals.sentence_transformers(texts, *how),
-        "Hugging Face, sorted": rivals.hugging_face(texts, True, *how),
+        "sightline": ours(texts, *setting),
+        "sentence-transformers": rivals.sentence_transformers(texts, *setting),
+        "Hugging Face, sorted": rivals.hugging_face(texts, True, *setting),
     }
     if dtype == torch.float32:
-        all_sides["Hugging Face, batches as given"] = rivals.hugging_face(texts, False, *how)
+        all_sides["Hugging Face, batches as given"] = rivals.hugging_face(texts, False, *setting)
         all_sides["ONNX Runtime, fused"] = embed_onnx.onnx_runtime(texts, torch.get_num_threads())
     return all_sides
 
@@ -172,13 +172,13 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=rivals.LONGEST, help="tokens at which texts are cut")
     parser.add_argument("--batches", type=int, default=8, help="training steps of a turn")
     parser.add_argument("--profile", action="store_true", help="says where the time goes, and nothing else")
-    given = parser.parse_args()
-    texts = rivals.texts(given.texts, given.longest)
-    if given.profile:
+    options = parser.parse_args()
+    texts = rivals.texts(options.texts, options.longest)
+    if options.profile:
         for dtype in TARGETS:
             show_profile(texts, dtype)
         return
-    repeats = given.repeats
+    repeats = options.repeats
     lengths = rivals.lengths(texts)
     exact = rivals.hugging_face(texts, True, torch.float64, "cpu")()
     rows = [measure(texts, exact, dtype, "cpu", repeats) for dtype in TARGETS]
@@ -186,13 +186,13 @@ def main() -> None:
         rows.append(measure(texts, exact, torch.bfloat16, "cuda", repeats))
     for row in rows:
         show_table(row, sum(lengths))
-    sizes = finetuning.TINY if given.smoke else finetuning.SMALL
-    steps = finetuning.measure(given.data, given.batches, repeats, sizes)
+    sizes = finetuning.TINY if options.smoke else finetuning.SMALL
+    steps = finetuning.measure(options.data, options.batches, repeats, sizes)
     finetuning.show_steps(steps)
     about = {"count": len(texts), "tokens": sum(lengths), "mean": sum(lengths) / len(texts)}
     about["longest"] = max(lengths)
     figures = {"model": "all-MiniLM-L6-v2", "texts": about, "tokens_in_a_pack": TOKENS}
-    write(given.results, "embed", {**figures, "repeats": repeats, "rows": rows, "training": steps})
+    write(options.results, "embed", {**figures, "repeats": repeats, "rows": rows, "training": steps})
 
 
 if __name__ == "__main__":

@@ -78,12 +78,12 @@ def packed(ids: Sequences, labels: Sequences | None, device: str) -> dict[str, A
 
 def implementations(device: str) -> dict[str, tuple[str, Callable]]:
     """For each side, what transformers' attention is set to, and how its batches are made."""
-    ways = {"sightline": ("sightline", packed), "padded": ("sdpa", padded)}
+    sides = {"sightline": ("sightline", packed), "padded": ("sdpa", padded)}
     if device == "cuda":
-        ways["eager"] = ("eager", padded)
+        sides["eager"] = ("eager", padded)
         if is_flash_attn_2_available():
-            ways["flash_attention_2"] = ("flash_attention_2", packed)
-    return ways
+            sides["flash_attention_2"] = ("flash_attention_2", packed)
+    return sides
 
 
 # --- a training step ------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def forwards(lengths: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
 
     exact = side("sdpa", padded, torch.float64)()
     limit = 2 * float((side("eager", padded)() - exact).abs().max()) + 2**-8 * float(exact.abs().max())
-    ways = {name: side(*way) for name, way in implementations(device).items()}
-    for name, way in ways.items():
-        agree(f"encoder in bfloat16, {name}", float((way() - exact).abs().max()), limit)
-    return ways
+    calls = {name: side(*choice) for name, choice in implementations(device).items()}
+    for name, call in calls.items():
+        agree(f"encoder in bfloat16, {name}", float((call() - exact).abs().max()), limit)
+    return calls

@@ -101,7 +101,7 @@ def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(scores(x).flatten(0, 1), y.flatten())
 
-    matrices, others = ([p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False))
+    matrices, others = ([p for p in model.parameters() if (p.dim() > 1) == is_matrix] for is_matrix in (True, False))
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, RATE, BETAS, weight_decay=DECAY, fused=True)
     gradients = Gradients(model, torch.device("cpu")).flat  # all of them, side by side in one tensor
@@ -169,19 +169,19 @@ def main() -> None:
     parser = arguments(__doc__.split("\n")[0], smoke={"iterations": 3})
     parser.add_argument("--iterations", type=int, default=2000, help="steps of training")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours")
-    given = parser.parse_args()
-    text = needed(given.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
+    options = parser.parse_args()
+    text = needed(options.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
     ids = {symbol: i for i, symbol in enumerate(sorted(set(text)))}
     at = int(0.9 * len(text))
     train, valid = (torch.tensor([ids[c] for c in part]) for part in (text[:at], text[at:]))
     sides = {"sightline": ours(len(ids), train, valid)}
-    if given.nanogpt:
-        sides["nanoGPT"] = theirs(given.nanogpt, len(ids), train, valid)
+    if options.nanogpt:
+        sides["nanoGPT"] = theirs(options.nanogpt, len(ids), train, valid)
     else:
         print("nanoGPT is left out; name a checkout with --nanogpt")
     for name, side in sides.items():
         check(name, side)
-    trained(sides, given.iterations)
+    trained(sides, options.iterations)
     rows = [
         {
             "side": name,
@@ -195,7 +195,7 @@ def main() -> None:
         for name, side in sides.items()
     ]
     show(
-        f"tiny Shakespeare, {given.iterations} iterations of {ROWS} x {BLOCK} characters; "
+        f"tiny Shakespeare, {options.iterations} iterations of {ROWS} x {BLOCK} characters; "
         f"nats per character (aim: {TARGET} at most)",
         ["", "parameters", "seconds", f"seconds to {TARGET}", "nanoGPT's estimate", "all validation text"],
         [
@@ -210,10 +210,10 @@ def main() -> None:
             for row in rows
         ],
     )
-    if given.nanogpt:
+    if options.nanogpt:
         share = rows[0]["seconds"] / rows[1]["seconds"]
         print(f"ours took {share:.2f} of nanoGPT's time ({'≤' if share <= 1 else '> (!)'} 1)")
-    write(given.results, "nanogpt", {"target": TARGET, "iterations": given.iterations, "rows": rows})
+    write(options.results, "nanogpt", {"target": TARGET, "iterations": options.iterations, "rows": rows})
 
 
 if __name__ == "__main__":

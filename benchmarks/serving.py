@@ -198,13 +198,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, help="of the model that is fitted")
     parser.add_argument("--tokens", type=int, default=100_000, help="of the text")
     parser.add_argument("--tiles", type=int, default=200, help="asked for one by one, and all at once")
-    asked = parser.parse_args()
-    text = book()[:10_000] if asked.smoke else book()
-    model = Model.load(asked.model) if asked.model else fitted(text, asked.seconds, asked.width)
-    text = beginning(model, text, asked.tokens)
+    options = parser.parse_args()
+    text = book()[:10_000] if options.smoke else book()
+    model = Model.load(options.model) if options.model else fitted(text, options.seconds, options.width)
+    text = beginning(model, text, options.tokens)
     began = perf_counter()
     with timed():
-        answers = room.observed(model, text, progress=not asked.smoke)
+        answers = room.observed(model, text, progress=not options.smoke)
     figures: dict = {
         "targets": TARGETS,
         "tokens": answers.n,
@@ -222,7 +222,7 @@ def main() -> None:
         try:
             with Asking(address) as ask:
                 with timed():
-                    figures |= looked(ask, address, answers.n, asked.tiles, began)
+                    figures |= looked(ask, address, answers.n, options.tiles, began)
                 figures["error"] = check(ask, answers)  # after, since what was asked before is kept
         finally:
             server.should_exit = True
@@ -238,7 +238,7 @@ def main() -> None:
         rows,
     )
     print(json.dumps({name: value for name, value in figures.items() if isinstance(value, float)}, indent=1))
-    write(asked.results, "serving", figures)
+    write(options.results, "serving", figures)
 
 
 if __name__ == "__main__":

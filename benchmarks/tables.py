@@ -91,11 +91,11 @@ def observe(result: Result) -> list[str]:
         )
     eager = calls["4096, full"]["eager, of watched"]
     lines.append(row("eager weights with the same statistics, of watched, 4,096 tokens", times(eager)[:-1], "", "4"))
-    held = [
+    memory = [
         " / ".join(f"{size / 2**20:.1f}" for size in result[f"memory, {step}"].values())
         for step in ("compiled", "plain")
     ]
-    lines.append(row("memory beyond the inputs at 4k / 16k / 64k tokens, one head, MiB", *held, ""))
+    lines.append(row("memory beyond the inputs at 4k / 16k / 64k tokens, one head, MiB", *memory, ""))
     off = [f"{result[f'memory, {step}, of the line']:.2f}" for step in ("compiled", "plain")]
     lines.append(row("the largest of these, of the line through the other two", *off, "1.3"))
     full, causal = (calls[f"8192, {name}"]["watched, of unwatched"]["compiled"] for name in ("full", "causal"))
@@ -130,9 +130,9 @@ def attention(result: Result) -> list[str]:
 
 
 def nanogpt(result: Result) -> list[str]:
-    mine, *others = result["rows"]
+    ours, *others = result["rows"]
     lines = ["docs/results.md, Training:"]
-    for one in (mine, *others):
+    for one in (ours, *others):
         reached = one["seconds_to_target"]
         lines.append(
             f"{one['side']}: {one['best_estimate']:.3f} nats per character "
@@ -141,7 +141,7 @@ def nanogpt(result: Result) -> list[str]:
             f"{one['seconds']:.1f} s in all"
         )
     return lines + [
-        f"all iterations take {mine['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
+        f"all iterations take {ours['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
     ]
 
 
@@ -184,12 +184,12 @@ def load_of(result: Result) -> str:
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0])
     parser.add_argument("--only", choices=list(TABLES), action="append", help="one result (may be repeated)")
-    given = parser.parse_args()
-    folder: Path = given.results or HERE / "results"
-    for name in given.only or TABLES:
+    options = parser.parse_args()
+    folder: Path = options.results or HERE / "results"
+    for name in options.only or TABLES:
         path = folder / f"{name}.json"
         if not path.is_file():
-            if given.only:
+            if options.only:
                 stop(f"{path}: expected a result, got no such file; run python benchmarks/{name}.py, or name --results")
             continue
         result = json.loads(path.read_text("utf-8"))
@@ -197,7 +197,7 @@ def main() -> None:
             f"{result['date'][:10]}, commit {result['commit']}, {result['threads']} threads, machine {load_of(result)}"
         )
         print(f"# {name}.json: {about}", *TABLES[name](result), "", sep="\n")
-    if given.smoke:
+    if options.smoke:
         print("tables: the checks passed; nothing is written")
 
 

@@ -181,13 +181,13 @@ def check(kind: str, packed: nn.Module, padded: dict[str, nn.Module], part: Exam
     for name, model in padded.items():
         scores = padded_scores(model, part)
         if isinstance(model, Twin):
-            wanted = packed_scores(packed, part)
-            error = differ(gradients(scores, model), gradients(wanted, packed))
+            expected = packed_scores(packed, part)
+            error = differ(gradients(scores, model), gradients(expected, packed))
             agree(f"{kind}, {name}, gradients", error, LIMIT)
         else:
             ids, lengths = part.inputs.to_padded()
-            wanted = model(nn.functional.pad(ids, (0, 7)), lengths)
-        worst = max(worst, agree(f"{kind}, {name}", float((scores - wanted).detach().abs().max()), LIMIT))
+            expected = model(nn.functional.pad(ids, (0, 7)), lengths)
+        worst = max(worst, agree(f"{kind}, {name}", float((scores - expected).detach().abs().max()), LIMIT))
     return worst
 
 
@@ -210,15 +210,15 @@ def short(data: Data) -> Data:
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=7, smoke={"tokens": 256})
     parser.add_argument("--tokens", type=int, default=32_768, help="tokens each side trains on in a turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     rows = []
-    for name, data in {"EWT": ewt(given.data), "scope": load("scope")}.items():
-        data = short(data) if given.smoke else data
+    for name, data in {"EWT": ewt(options.data), "scope": load("scope")}.items():
+        data = short(data) if options.smoke else data
         for kind in TARGETS:
-            rows.append({"data": name, **compare(kind, data, given.repeats, given.tokens)})
+            rows.append({"data": name, **compare(kind, data, options.repeats, options.tokens)})
             print(name, rows[-1], flush=True)
     show(
-        f"training, useful tokens/s (median of {given.repeats} turns of {given.tokens:,} tokens), "
+        f"training, useful tokens/s (median of {options.repeats} turns of {options.tokens:,} tokens), "
         f"and packed against each",
         ["data", "encoder", "packed", "others"],
         [
@@ -236,7 +236,11 @@ def main() -> None:
         ],
     )
     sizes = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "tokens_in_a_pack": TOKENS, "rows_in_a_batch": ROWS}
-    write(given.results, "training", {**sizes, "turns": given.repeats, "tokens_in_a_turn": given.tokens, "rows": rows})
+    write(
+        options.results,
+        "training",
+        {**sizes, "turns": options.repeats, "tokens_in_a_turn": options.tokens, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -129,15 +129,15 @@ def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         shapes["bias"] = *(sizes[letter] for letter in case.bias), *longest
     if case.sink:
         shapes["sink"] = (h,)
-    made = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    numbers = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
     if case.hides:
-        made["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
-        made["bias"][:, :, 1::4] = -torch.inf
+        numbers["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
+        numbers["bias"][:, :, 1::4] = -torch.inf
     if case.bias:  # what no query and key meet is never read
-        made["bias"][:, :, -1:], made["bias"][..., -2:] = torch.nan, torch.nan
+        numbers["bias"][:, :, -1:], numbers["bias"][..., -2:] = torch.nan, torch.nan
         for s, (n, m) in enumerate(zip(case.lengths, keys, strict=True) if case.bias[0] == "S" else ()):
-            made["bias"][s, :, n:], made["bias"][s, ..., m:] = torch.nan, torch.nan
-    return {name: t.to(dtype) for name, t in made.items()}
+            numbers["bias"][s, :, n:], numbers["bias"][s, ..., m:] = torch.nan, torch.nan
+    return {name: t.to(dtype) for name, t in numbers.items()}
 
 
 def answer(
@@ -208,9 +208,9 @@ def examine(attend, case: Case, dtype: torch.dtype, device="cpu", frozen=()) -> 
     for name in truth:  # a gradient may cancel to nothing, but what was summed is as large as its fellows
         fellows = [n for n in truth if n.partition(" ")[2] == name.partition(" ")[2] != ""]
         largest[name] = max(largest[n] for n in [name, *fellows])
-    for name, got in answer(attend, case, dtype, device, frozen=frozen).items():
+    for name, result in answer(attend, case, dtype, device, frozen=frozen).items():
         what = f"{case.name}, {dtype}, {name}"
-        assert got.shape == truth[name].shape, f"{what}: {list(got.shape)} for {list(truth[name].shape)}"
-        error = distance(got, truth[name])
-        allowed = 2 * own[name] + ULPS * torch.finfo(got.dtype).eps * largest[name]
+        assert result.shape == truth[name].shape, f"{what}: {list(result.shape)} for {list(truth[name].shape)}"
+        error = distance(result, truth[name])
+        allowed = 2 * own[name] + ULPS * torch.finfo(result.dtype).eps * largest[name]
         assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e} (own {own[name]:.2e})"

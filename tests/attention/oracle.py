@@ -89,9 +89,9 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     v = v if through_out else np.zeros_like(v)
     grad = np.zeros((n, v.shape[1]), wide) if grad is None else grad[rows, h].astype(wide)
     grad_lse = np.zeros(n, wide) if grad_lse is None else grad_lse[rows, h].astype(wide)
-    moved, size = np.where(seen, grad @ v.T, 0), np.where(seen, abs(grad) @ abs(v).T, 0)
-    mean = np.where(seen, weights * moved, 0).sum(1)
-    ds = np.where(seen & moves, weights * (moved - (mean - grad_lse)[:, None]), 0)
+    grad_weights, size = np.where(seen, grad @ v.T, 0), np.where(seen, abs(grad) @ abs(v).T, 0)
+    mean = np.where(seen, weights * grad_weights, 0).sum(1)
+    ds = np.where(seen & moves, weights * (grad_weights - (mean - grad_lse)[:, None]), 0)
     mean_size = np.where(seen, weights * size, 0).sum(1) + abs(grad_lse)
     ds_size = np.where(seen, weights * (size + mean_size[:, None]), 0)
     if not through_out:

@@ -88,7 +88,7 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
 
 
 @pytest.mark.parametrize(
-    ("like", "wide", "asked", "capability", "sentence"),
+    ("like", "wide", "options", "capability", "sentence"),
     [
         ({"device": "cpu"}, 64, {}, (9, 0),
             "cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen"),
@@ -107,10 +107,10 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
         ({}, 256, {"sink": 0}, (8, 0), None),
     ],
 )  # fmt: skip
-def test_refusals(like, wide, asked, capability, sentence, monkeypatch):
+def test_refusals(like, wide, options, capability, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     q, v = tensor(**like), tensor(width=wide, **like)
-    request = Request(q, q, v, None, None, CAUSAL, **{"scale": 1.0, **asked})
+    request = Request(q, q, v, None, None, CAUSAL, **{"scale": 1.0, **options})
     assert cuda.refuses(request) == sentence
     assert blockwise.refuses(request) is None
 

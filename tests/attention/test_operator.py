@@ -261,8 +261,8 @@ def test_where_all_refuse_each_says_why(monkeypatch):
 
 
 def test_the_first_backend_that_does_not_refuse_is_taken():
-    def chosen(name=None, q=Q, k=K, **asked):
-        return _choose(name, Request(q, k, k, Layout.of(OFFSETS), Layout.of(OFFSETS), FULL, 1.0, **asked))
+    def chosen(name=None, q=Q, k=K, **options):
+        return _choose(name, Request(q, k, k, Layout.of(OFFSETS), Layout.of(OFFSETS), FULL, 1.0, **options))
 
     bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
     first = BACKENDS["cpu" if library(native.SOURCE) is None else "native"]

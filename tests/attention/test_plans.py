@@ -122,7 +122,7 @@ def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, rea
         assert r.mask != "band" or r.queries * r.keys <= rectangles.BLOCK * (rectangles.BLOCK + sum(reach))
 
 
-def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
+def request_of(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
     q = torch.empty(int(offsets[-1]), heads, width)
     layout = Layout.of(offsets)
     return Request(q, q, q, layout, layout, FULL, 1.0, **wishes)
@@ -130,14 +130,14 @@ def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
 
 def test_equal_lengths_side_by_side_are_one_call_without_copies():
     offsets = torch.arange(9) * 512
-    plan = rectangles.plan(asked(offsets, 4, 32))
+    plan = rectangles.plan(request_of(offsets, 4, 32))
     assert len(plan.direct) == 1 and not plan.staged and plan.direct[0].count == 8
 
 
 def test_a_plan_is_made_once():
     offsets = torch.tensor([0, 3, 9])
-    for way in (rectangles, strips):
-        assert way.plan(asked(offsets, 2, 8)) is way.plan(asked(offsets.clone(), 2, 8))
+    for planner in (rectangles, strips):
+        assert planner.plan(request_of(offsets, 2, 8)) is planner.plan(request_of(offsets.clone(), 2, 8))
 
 
 @drawn

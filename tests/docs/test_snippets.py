@@ -36,8 +36,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def expected_prints(code: str) -> list[str]:
     """The comments that say what a `print` prints: behind it, or on the line below."""
-    found = re.findall(r"^print\(.*\)(?:  # (.*)|\n# (.*))$", code, re.MULTILINE)
-    return ["".join(pair) for pair in found]
+    comments = re.findall(r"^print\(.*\)(?:  # (.*)|\n# (.*))$", code, re.MULTILINE)
+    return ["".join(pair) for pair in comments]
 
 
 def agrees(printed: str, comment: str) -> bool:

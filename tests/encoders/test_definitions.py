@@ -90,8 +90,8 @@ def test_values_and_gradients_are_the_definition(define, make, seed):
         rows = Sequences(x, offsets).to_list()
         return torch.cat([define(module, r) for r in rows if len(r) or define is read_out])
 
-    for got, expected in zip(result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
+    for value, expected in zip(result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True):
+        torch.testing.assert_close(value, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_an_lstm_starts_by_remembering():

@@ -327,9 +327,9 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_a_caller_can_get_wrong(case, plain):
-    given, kind, expected = WRONG[case]
+    options, kind, expected = WRONG[case]
     with pytest.raises(kind, match=expected):
-        embed(**{"model": plain, "texts": ["a"], "pooling": "mean", **given})
+        embed(**{"model": plain, "texts": ["a"], "pooling": "mean", **options})
 
 
 def test_pooling_must_fit_the_layers_after_it(whole):

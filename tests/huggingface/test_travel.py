@@ -73,12 +73,12 @@ def test_a_copy_is_unpadded_and_can_be_undone_alone(make, form):
     assert is_unpadded(model, expected)
 
 
-@pytest.mark.parametrize("way", COPIES.values(), ids=COPIES.keys())
-def test_a_copy_made_while_the_model_is_watched(way):
+@pytest.mark.parametrize("copier", COPIES.values(), ids=COPIES.keys())
+def test_a_copy_made_while_the_model_is_watched(copier):
     model = unpad(bert())
     expected, _ = rows_of(model)
     with watch(model) as seen:
-        copied = way(model)
+        copied = copier(model)
         assert is_unpadded(copied, expected)
     assert seen.layers == (2 if copied.encoder is model.encoder else 0)  # a shallow copy has the same layers
     assert is_unpadded(copied, expected) and is_unpadded(model, expected)
