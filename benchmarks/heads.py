@@ -93,7 +93,7 @@ def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
 
 
 def peak() -> int:
-    """Bytes this process has held at most; not those of the one that started it, which `ru_maxrss` would count."""
+    """Peak bytes of this process, without those of its parent, which `ru_maxrss` would count."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 

@@ -66,7 +66,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def by(name: str, what: Callable) -> Callable:
-    """What is asked for, by one of the steps."""
+    """Runs `what` with one of the steps."""
 
     def run():
         with step(name):
@@ -120,7 +120,7 @@ def alike(ours: Statistics, theirs: Statistics) -> None:
 
 
 def most_held(what: Callable) -> int:
-    """Bytes that this process holds while something is done, at most, beyond what it held before. Linux counts."""
+    """Peak bytes of this process while `what` runs, beyond those before; on Linux."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the most there was
     before = status("VmRSS")
     what()

@@ -154,7 +154,7 @@ def share_of(body: bytes) -> float:
 
 
 def looked(ask: Asking, address: str, n: int, count: int, began: float) -> dict:
-    """What one who looks waits for, in seconds; tiles are asked for by the count."""
+    """Waiting times of a reader, in seconds, with `count` tiles."""
     whole = {"view": "1.0", "at": 1, "row": 0, "column": 0}
     while whole["at"] * SIDE < n:
         whole["at"] *= 2

@@ -1,4 +1,4 @@
-"""Times rivals in one run, taking turns, so that the machine's moods hit them alike; and keeps what was measured.
+"""Times rivals in one run, taking turns, so that other load hits them alike; and keeps the figures.
 
 A benchmark here computes first whether the sides give the same result, and says nothing about speed if they do not.
 Its result is a JSON file that holds the machine and its load, the versions and the commit beside the figures. With

@@ -1,4 +1,4 @@
-"""The GPU's backend without a GPU: what it asks of PyTorch's kernels is right if the kernels keep their promises."""
+"""The GPU's backend without a GPU: its calls of PyTorch's kernels are right if the kernels keep their promises."""
 
 from types import SimpleNamespace
 

@@ -47,7 +47,7 @@ table: dict[str, dict[str, str]] = {}  # family -> use -> YES, NONE or the sente
 
 
 class Wide(TorchFunctionMode):
-    """Within it, whatever asks for float32 gets float64."""
+    """Within it, float32 becomes float64."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         args = tuple(torch.float64 if a is torch.float32 else a for a in args)

@@ -1,4 +1,4 @@
-"""The page of a report on heads as a stranger meets it: in a real browser, from a file, without a network."""
+"""The page of a report on heads in a real browser: opened from a file, without a network."""
 
 import json
 

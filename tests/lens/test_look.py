@@ -42,7 +42,7 @@ def shown(browser, file, **context):
 
 
 def act(page, what):
-    """Do something, and wait until the page is drawn anew."""
+    """Do something, and wait until the page is drawn again."""
     before = page.locator("body").get_attribute("data-drawn")
     what()
     page.wait_for_function("before => document.body.dataset.drawn !== before", arg=before)

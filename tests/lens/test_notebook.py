@@ -1,4 +1,4 @@
-"""What a notebook shows of an observation: the page in its frame, in a real browser; and the widget, asked from one."""
+"""An observation in a notebook: the page in its frame, in a real browser; and the widget that queries Python."""
 
 import base64
 import inspect
