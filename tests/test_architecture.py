@@ -198,3 +198,32 @@ def test_each_folder_is_earned():
     assert not names & {"utils", "helpers", "common", "misc", "registry", "base"}
     for folder in {path.parent for path in LIBRARY} - {ROOT / "sightline"}:
         assert (folder / "__init__.py").exists() and len(list(folder.glob("*.py"))) >= 2
+
+
+SOURCES = [path for end in ("py", "c", "js", "css", "html") for path in sorted((ROOT / "sightline").rglob(f"*.{end}"))]
+MOST_LINES = 29_450  # a change that needs more raises it, and says why
+
+
+def test_the_library_stays_small():
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in SOURCES)
+    assert lines <= MOST_LINES, f"sightline/ has {lines:,} lines, at most {MOST_LINES:,} are allowed"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_line_is_too_long(path):
+    assert not [n for n, line in enumerate(path.read_text("utf-8").splitlines(), 1) if len(line) > 120]
+
+
+def test_nothing_in_the_library_reads_a_study():
+    assert not [path for path in LIBRARY if any(name.split(".")[0] == "studies" for name in imports(path))]
+
+
+WORDS = {"told", "found", "asked", "made", "given", "held", "its", "how"}  # a name says what a thing is
+
+
+@library
+def test_names_say_what_a_thing_is(path):
+    names = {node.name for node in ast.walk(TREES[path]) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    names |= {node.arg for node in ast.walk(TREES[path]) if isinstance(node, ast.arg)}
+    names |= {node.id for node in ast.walk(TREES[path]) if isinstance(node, ast.Name)}
+    assert not {name.strip("_").lower() for name in {*names, path.stem}} & WORDS
