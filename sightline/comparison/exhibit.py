@@ -114,15 +114,15 @@ def _tokens(function: Examples, probabilities: Tensor) -> list[dict]:
     tokens = []
     for i, (text, space) in enumerate(zip(spelling, layout(_source(place), spelling), strict=True)):
         role, link, answer = int(function.targets[i]), int(function.links[i]), int(probabilities[i].argmax())
-        asked = role >= 0
+        has_answer = role >= 0
         tokens.append(
             {
                 "space": space,
                 "text": GLYPHS.get(text, text),
                 "layout": text in GLYPHS,
-                "gold": scope.ROLES[role] if asked else None,
-                "answer": scope.ROLES[answer] if asked else None,
-                "probability": round(float(probabilities[i, answer]), 3) if asked else None,
+                "gold": scope.ROLES[role] if has_answer else None,
+                "answer": scope.ROLES[answer] if has_answer else None,
+                "probability": round(float(probabilities[i, answer]), 3) if has_answer else None,
                 "binding": link if link >= 0 else None,
             }
         )
