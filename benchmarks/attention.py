@@ -116,8 +116,8 @@ def check(mix: str, all_sides: dict[str, Side], dtype: torch.dtype) -> float:
     worst = 0.0
     for name, side in all_sides.items():
         out, grads = side.both()
-        for what, got, wanted in zip("out dq dk dv".split(), (out, *grads), (right, *right_grads), strict=True):
-            error = float((side.rows(got.detach()) - wanted).abs().max() / wanted.abs().max())
+        for what, value, expected in zip("out dq dk dv".split(), (out, *grads), (right, *right_grads), strict=True):
+            error = float((side.rows(value.detach()) - expected).abs().max() / expected.abs().max())
             worst = max(worst, agree(f"{mix}, {name}, {what} in {dtype}", error, LIMITS[dtype]))
     return worst
 
@@ -154,18 +154,18 @@ def measure(mix: str, batches: list[Tensor], dtype: torch.dtype, repeats: int) -
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=9, smoke={"batches": 1})
     parser.add_argument("--batches", type=int, default=5, help="batches of each mix")
-    given = parser.parse_args()
+    options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*nested tensors is in prototype stage.*")
     logging.getLogger("torch.fx").setLevel(logging.ERROR)
-    lengths = ewt(given.data).train.lengths, scope.load()["train"].lengths
+    lengths = ewt(options.data).train.lengths, scope.load()["train"].lengths
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
-        for mix, batches in mixes(*lengths, given.batches).items():
-            batches = [lengths[::8] for lengths in batches] if given.smoke else batches
-            rows += measure(mix, batches, dtype, given.repeats)
+        for mix, batches in mixes(*lengths, options.batches).items():
+            batches = [lengths[::8] for lengths in batches] if options.smoke else batches
+            rows += measure(mix, batches, dtype, options.repeats)
         show(
-            f"attention, {HEADS} heads of width {WIDTH}, {dtype}: milliseconds of ours, and how many times that others take "
-            f"(medians of {given.batches} batches); targets are for float32",
+            f"attention, {HEADS} heads of width {WIDTH}, {dtype}: milliseconds of ours, and how many times that "
+            f"others take (medians of {options.batches} batches); targets are for float32",
             ["mix", "", "tokens", "ours, ms", "padded", "nested", "one call each", "error"],
             [
                 [
@@ -186,7 +186,7 @@ def main() -> None:
                 if row["dtype"] == str(dtype)
             ],
         )
-    write(given.results, "attention", {"heads": HEADS, "width": WIDTH, "repeats": given.repeats, "rows": rows})
+    write(options.results, "attention", {"heads": HEADS, "width": WIDTH, "repeats": options.repeats, "rows": rows})
 
 
 if __name__ == "__main__":

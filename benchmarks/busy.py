@@ -1,11 +1,11 @@
-"""Says what one busy process costs fit, compare, embed and heads, with OpenMP's own waiting and with that of the commands.
+"""Measures what one busy process costs fit, compare, embed and heads, by OpenMP's waiting policy.
 
     python benchmarks/busy.py
     python benchmarks/busy.py --also 1000 50000 PASSIVE   # other numbers of turns, or OMP_WAIT_POLICY
 
 OpenMP's threads spin while they wait, by default 300,000 turns; `sightline.cli` sets GOMP_SPINCOUNT before torch is
-loaded. Each turn is a fresh Python that runs the four jobs, after a part of each that is not timed: A idle, A beside a busy
-process, B idle, B beside it, A idle, ... All must give the same values. Numbers are tokens/s; of heads, words/s.
+loaded. Each turn is a fresh Python that runs the four jobs, after a part of each that is not timed: A idle, A beside a
+busy process, B idle, B beside it, A idle, ... All must give the same values. Numbers are tokens/s; of heads, words/s.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ WORDS = "the cat that chased its tail was tired and slept on a warm red mat near
 SIZES = {"steps": 150, "texts": 1000, "documents": 150}
 # The commands import sightline.cli before torch, and so must this; `side_by_side` imports torch.
 AS_COMMANDS = (
-    "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0])); "
+    "import os, runpy, sys; import sightline.cli; sys.argv = sys.argv[1:]; "
+    "sys.path.insert(0, os.path.dirname(sys.argv[0])); "
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 SMALL = {"steps": 4, "texts": 30, "documents": 10}
 
 
-# --- in a fresh Python ----------------------------------------------------------------------------------------------------
+# --- in a fresh Python ----------------------------------------------------------------------------------------------
 
 
 def lines(count: int) -> list[str]:
@@ -102,7 +103,7 @@ def work(sizes: dict[str, int], folder: Path) -> dict[str, dict[str, float]]:
     return {name: dict(zip(("tokens", "seconds", "value"), job(), strict=True)) for name, job in jobs.items()}
 
 
-# --- the turns ------------------------------------------------------------------------------------------------------------
+# --- the turns ------------------------------------------------------------------------------------------------------
 
 
 def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, float]]:
@@ -129,26 +130,26 @@ def turn(side: str, busy: bool, sizes: dict[str, int]) -> dict[str, dict[str, fl
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=3)
     parser.add_argument("--also", nargs="*", default=[], metavar="COUNT", help="other sides: counts, or PASSIVE")
-    given = parser.parse_args()
-    if given.smoke:  # either waiting once, one of them beside a busy process
+    options = parser.parse_args()
+    if options.smoke:  # either waiting once, one of them beside a busy process
         sizes, plan = SMALL, [(OWN, False), (COMMANDS, True)]
     else:
-        sizes, plan = SIZES, [(side, busy) for side in (OWN, COMMANDS, *given.also) for busy in (False, True)]
+        sizes, plan = SIZES, [(side, busy) for side in (OWN, COMMANDS, *options.also) for busy in (False, True)]
     speeds: dict[str, dict[str, list[float]]] = {}
     values: dict[str, float] = {}
-    for _ in range(given.repeats):
+    for _ in range(options.repeats):
         for side, busy in plan:
-            for job, told in turn(side, busy, sizes).items():
-                agree(job, abs(told["value"] / values.setdefault(job, told["value"]) - 1), LIMIT)
+            for job, result in turn(side, busy, sizes).items():
+                agree(job, abs(result["value"] / values.setdefault(job, result["value"]) - 1), LIMIT)
                 place = f"{side}, {'busy' if busy else 'idle'}"
-                speeds.setdefault(job, {}).setdefault(place, []).append(told["tokens"] / told["seconds"])
-    if not given.smoke:
+                speeds.setdefault(job, {}).setdefault(place, []).append(result["tokens"] / result["seconds"])
+    if not options.smoke:
         report(speeds)
     write(
-        given.results,
+        options.results,
         "busy",
         {
-            "repeats": given.repeats,
+            "repeats": options.repeats,
             "sizes": sizes,
             "sides": {
                 OWN: "OpenMP's own",

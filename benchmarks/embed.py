@@ -3,10 +3,11 @@
     python benchmarks/embed.py
     python benchmarks/embed.py --profile    # where the time of ours goes
 
-The encoder is all-MiniLM-L6-v2; the 512 texts, of 3 to 512 tokens, come from the interpreter's own documentation. A side
-turns texts into vectors, tokenizer and pooling included. Before any speed, its vectors are compared with float64: to 1e-5
-in float32; in bfloat16 they may be twice as wrong as eager attention is. "The matrix products alone" are the floor: see
-`embed_rivals.Products`. Beside it stands a training step: see `finetuning.py`. On a GPU, sides are in bfloat16.
+The encoder is all-MiniLM-L6-v2; the 512 texts, of 3 to 512 tokens, come from the interpreter's own documentation. A
+side turns texts into vectors, tokenizer and pooling included. Before any speed, its vectors are compared with float64:
+to 1e-5 in float32; in bfloat16 they may be twice as wrong as eager attention is. "The matrix products alone" are the
+floor: see `embed_rivals.Products`. Beside it stands a training step: see `finetuning.py`. On a GPU, sides are in
+bfloat16.
 """
 
 from __future__ import annotations
@@ -42,36 +43,36 @@ LIMIT = 1e-5  # largest error of a vector's numbers in float32; vectors are of n
 ROUNDING = 2**-8  # of bfloat16: a vector's numbers are below one, so it is a last place of the largest possible
 
 
-# --- the sides ----------------------------------------------------------------------------------------------------------
+# --- the sides ------------------------------------------------------------------------------------------------------
 
 
 def ours(texts: list[str], dtype: torch.dtype, device: str) -> Callable[[], Tensor]:
     model = AutoModel.from_pretrained(rivals.MODEL, dtype=dtype).to(device).eval()
-    how = {"tokenizer": rivals.tokenizer, "pooling": "mean", "normalize": True, "tokens": TOKENS}
-    return lambda: embed(model, texts, **how)
+    options = {"tokenizer": rivals.tokenizer, "pooling": "mean", "normalize": True, "tokens": TOKENS}
+    return lambda: embed(model, texts, **options)
 
 
 def sides(texts: list[str], dtype: torch.dtype, device: str) -> dict[str, Callable[[], Tensor]]:
-    how = (dtype, device)
+    setting = (dtype, device)
     if device == "cuda":
         names = ["sdpa", "eager"] + ["flash_attention_2"] * is_flash_attn_2_available()
-        padded = {f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *how, name) for name in names}
+        padded = {f"Hugging Face, sorted, {name}": rivals.hugging_face(texts, True, *setting, name) for name in names}
         flash = {
-            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *how, name) for name in names[2:]
+            f"sentence-transformers, {name}": rivals.sentence_transformers(texts, *setting, name) for name in names[2:]
         }
         return {
-            "sightline": ours(texts, *how),
+            "sightline": ours(texts, *setting),
             **padded,
-            "sentence-transformers": rivals.sentence_transformers(texts, *how),
+            "sentence-transformers": rivals.sentence_transformers(texts, *setting),
             **flash,
         }
     all_sides = {
-        "sightline": ours(texts, *how),
-        "sentence-transformers": rivals.sentence_transformers(texts, *how),
-        "Hugging Face, sorted": rivals.hugging_face(texts, True, *how),
+        "sightline": ours(texts, *setting),
+        "sentence-transformers": rivals.sentence_transformers(texts, *setting),
+        "Hugging Face, sorted": rivals.hugging_face(texts, True, *setting),
     }
     if dtype == torch.float32:
-        all_sides["Hugging Face, batches as given"] = rivals.hugging_face(texts, False, *how)
+        all_sides["Hugging Face, batches as given"] = rivals.hugging_face(texts, False, *setting)
         all_sides["ONNX Runtime, fused"] = embed_onnx.onnx_runtime(texts, torch.get_num_threads())
     return all_sides
 
@@ -108,7 +109,7 @@ def measure(texts: list[str], exact: Tensor, dtype: torch.dtype, device: str, re
     }
 
 
-# --- where the time goes ------------------------------------------------------------------------------------------------
+# --- where the time goes --------------------------------------------------------------------------------------------
 
 KINDS = {  # of operations, by a part of their names; the first that fits
     "attention": ("scaled_dot_product", "flash"),
@@ -143,13 +144,14 @@ def show_profile(texts: list[str], dtype: torch.dtype) -> None:
     print(events.table(sort_by="self_cpu_time_total", row_limit=16, max_name_column_width=50))
 
 
-# --- all of it ----------------------------------------------------------------------------------------------------------
+# --- all of it ------------------------------------------------------------------------------------------------------
 
 
 def show_table(row: dict[str, Any], tokens: int) -> None:
     rate = row["products"]["per_second"] / 1e9
     show(
-        f"texts to vectors in {row['dtype']} on the {row['device']}, {tokens:,} tokens; the products run at {rate:,.0f} GFLOP/s",
+        f"texts to vectors in {row['dtype']} on the {row['device']}, {tokens:,} tokens; "
+        f"the products run at {rate:,.0f} GFLOP/s",
         ["", "s", "tokens/s", "times ours", "error"],
         [
             [
@@ -170,13 +172,13 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=rivals.LONGEST, help="tokens at which texts are cut")
     parser.add_argument("--batches", type=int, default=8, help="training steps of a turn")
     parser.add_argument("--profile", action="store_true", help="says where the time goes, and nothing else")
-    given = parser.parse_args()
-    texts = rivals.texts(given.texts, given.longest)
-    if given.profile:
+    options = parser.parse_args()
+    texts = rivals.texts(options.texts, options.longest)
+    if options.profile:
         for dtype in TARGETS:
             show_profile(texts, dtype)
         return
-    repeats = given.repeats
+    repeats = options.repeats
     lengths = rivals.lengths(texts)
     exact = rivals.hugging_face(texts, True, torch.float64, "cpu")()
     rows = [measure(texts, exact, dtype, "cpu", repeats) for dtype in TARGETS]
@@ -184,13 +186,13 @@ def main() -> None:
         rows.append(measure(texts, exact, torch.bfloat16, "cuda", repeats))
     for row in rows:
         show_table(row, sum(lengths))
-    sizes = finetuning.TINY if given.smoke else finetuning.SMALL
-    steps = finetuning.measure(given.data, given.batches, repeats, sizes)
+    sizes = finetuning.TINY if options.smoke else finetuning.SMALL
+    steps = finetuning.measure(options.data, options.batches, repeats, sizes)
     finetuning.show_steps(steps)
     about = {"count": len(texts), "tokens": sum(lengths), "mean": sum(lengths) / len(texts)}
     about["longest"] = max(lengths)
     figures = {"model": "all-MiniLM-L6-v2", "texts": about, "tokens_in_a_pack": TOKENS}
-    write(given.results, "embed", {**figures, "repeats": repeats, "rows": rows, "training": steps})
+    write(options.results, "embed", {**figures, "repeats": repeats, "rows": rows, "training": steps})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ONNX Runtime as `embed.py` is held against it: the graph that its own optimizer makes of the model, with attention,
+"""ONNX Runtime, a rival of `embed.py`: the graph that its own optimizer makes of the model, with attention,
 normalisation and activation fused."""
 
 from __future__ import annotations

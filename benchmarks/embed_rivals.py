@@ -1,7 +1,8 @@
-"""What `embed.py` is held against: each rival as a call from the same texts to the same vectors, [texts, width], normalised.
+"""The rivals of `embed.py`: each a call from the same texts to the same vectors, [texts, width], normalised.
 
 The rivals are used as their documentation says, on the model's default implementation of attention (sdpa) unless the
-name says otherwise: Hugging Face on padded batches, and sentence-transformers' `encode`; ONNX Runtime is in `embed_onnx.py`.
+name says otherwise: Hugging Face on padded batches, and `encode` of sentence-transformers; ONNX Runtime is in
+`embed_onnx.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ tokenizer = AutoTokenizer.from_pretrained(MODEL)
 
 
 def texts(count: int, longest: int = LONGEST) -> list[str]:
-    """A fixed mix from the interpreter's own documentation: paragraphs, and one whole topic to 63 of them, cut at some tokens."""
+    """A fixed mix from the interpreter's documentation: paragraphs, and one whole topic to 63 of them, cut short."""
     draw = random.Random(0)
     paragraphs = sorted({" ".join(part.split()) for text in topics.values() for part in text.split("\n\n")})
     whole = sorted(" ".join(text.split()) for text in topics.values())
@@ -96,7 +97,7 @@ def sentence_transformers(texts: list[str], dtype: torch.dtype, device: str, imp
     return lambda: model.encode(texts, batch_size=ROWS, convert_to_tensor=True, show_progress_bar=False)
 
 
-# --- no rival, but the ground under all ------------------------------------------------------------------------------------
+# --- no rival, but the ground under all -----------------------------------------------------------------------------
 
 
 class Products:

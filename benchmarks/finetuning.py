@@ -1,9 +1,9 @@
-"""Packed against padded batches where no data and no weights are needed: models of Hugging Face, random, of known sizes.
+"""Packed against padded batches of random Hugging Face models of known sizes; needs no data and no weights.
 
 `embed.py` takes the training step from here, `gpu.py` that and the encoder's forward. A step is forward, backward and
 AdamW on the same 32 sentences, once padded, once packed as transformers' own collator packs them: same loss, same
 gradients, which is checked first. Dropout is off, so that it can be. Only tokens of sentences count, padding does not.
-Beside them stand padded batches of the same sentences in order of length, as the `Trainer` makes with `group_by_length`.
+Beside them stand padded batches of the same sentences in order of length, as `Trainer` makes with `group_by_length`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ TARGET = 2.0  # times as fast as padded batches under sdpa, on a CPU
 LIMITS = {"cpu": 1e-5, "cuda": 2e-2}  # largest error of loss and gradients over the largest; a GPU computes in bfloat16
 
 
-# --- batches ------------------------------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------------------------
 
 
 def sentences(data: Path, batches: int) -> tuple[str, list[Tensor]]:
-    """Lengths of batches of 32 sentences, drawn with a seed: of EWT, or of a like distribution where it is not at hand."""
+    """Lengths of batches of 32 sentences, drawn with a seed: of EWT, or if it is absent, of a like distribution."""
     random = torch.Generator().manual_seed(0)
     if (data / "ud-english-ewt").exists():
         lengths = ewt(data).train.lengths
@@ -65,7 +65,7 @@ def padded(ids: Sequences, labels: Sequences | None, device: str) -> dict[str, A
 
 
 def packed(ids: Sequences, labels: Sequences | None, device: str) -> dict[str, Any]:
-    """As `DataCollatorWithFlattening(return_flash_attn_kwargs=True)` packs, shortest first; it would drop first labels."""
+    """Packs as `DataCollatorWithFlattening(return_flash_attn_kwargs=True)`, shortest first, but keeps first labels."""
     order = ids.lengths.argsort(stable=True)
     ids = ids[order]
     batch = {"input_ids": ids.values[None], "position_ids": ids.positions[None]}
@@ -78,15 +78,15 @@ def packed(ids: Sequences, labels: Sequences | None, device: str) -> dict[str, A
 
 def implementations(device: str) -> dict[str, tuple[str, Callable]]:
     """For each side, what transformers' attention is set to, and how its batches are made."""
-    ways = {"sightline": ("sightline", packed), "padded": ("sdpa", padded)}
+    sides = {"sightline": ("sightline", packed), "padded": ("sdpa", padded)}
     if device == "cuda":
-        ways["eager"] = ("eager", padded)
+        sides["eager"] = ("eager", padded)
         if is_flash_attn_2_available():
-            ways["flash_attention_2"] = ("flash_attention_2", packed)
-    return ways
+            sides["flash_attention_2"] = ("flash_attention_2", packed)
+    return sides
 
 
-# --- a training step ----------------------------------------------------------------------------------------------------
+# --- a training step ------------------------------------------------------------------------------------------------
 
 
 class Trained:
@@ -166,8 +166,9 @@ def measure(data: Path, batches: int, repeats: int, sizes: dict[str, int] = SMAL
 def show_steps(row: dict[str, Any]) -> None:
     share = row["useful_tokens"] / row["padded_tokens"]
     show(
-        f"training steps of a BERT of {row['model']['num_hidden_layers']} layers of width {row['model']['hidden_size']}, {row['lengths']}, {ROWS} sentences a step, {share:.0%} of the padded "
-        "rows are tokens",
+        f"training steps of a BERT of {row['model']['num_hidden_layers']} layers of width "
+        f"{row['model']['hidden_size']}, {row['lengths']}, {ROWS} sentences a step, "
+        f"{share:.0%} of the padded rows are tokens",
         ["", "useful tokens/s", "packed is faster"],
         [
             [
@@ -182,11 +183,11 @@ def show_steps(row: dict[str, Any]) -> None:
     )
 
 
-# --- an encoder's forward on a GPU ----------------------------------------------------------------------------------------
+# --- an encoder's forward on a GPU ----------------------------------------------------------------------------------
 
 
 def forwards(lengths: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
-    """One batch through a model of MiniLM's sizes in bfloat16, each side as a call that gives its rows [T, E], checked first."""
+    """One batch through a bfloat16 model of MiniLM's sizes: each side, checked first, gives rows [T, E]."""
     torch.manual_seed(0)
     config = BertConfig(**PLAIN, **MINILM, max_position_embeddings=max(512, int(lengths.max())))
     model = BertModel(config, add_pooling_layer=False).eval()
@@ -208,7 +209,7 @@ def forwards(lengths: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
 
     exact = side("sdpa", padded, torch.float64)()
     limit = 2 * float((side("eager", padded)() - exact).abs().max()) + 2**-8 * float(exact.abs().max())
-    ways = {name: side(*way) for name, way in implementations(device).items()}
-    for name, way in ways.items():
-        agree(f"encoder in bfloat16, {name}", float((way() - exact).abs().max()), limit)
-    return ways
+    calls = {name: side(*choice) for name, choice in implementations(device).items()}
+    for name, call in calls.items():
+        agree(f"encoder in bfloat16, {name}", float((call() - exact).abs().max()), limit)
+    return calls

@@ -2,13 +2,18 @@
 
     python benchmarks/gpu.py
 
-The checks are the tables of cases on the GPU, of attention and of what is seen of it (`tests/attention`, `tests/observe`). The timings are of attention on packs against padded
-SDPA, nested tensors and one call per sequence; of a training step of the self-attention encoder on a pack against
-torch.nn.TransformerEncoder on the padded batch; and of Hugging Face models, forward and training step, against padded
-batches under sdpa and eager, and packed ones under flash_attention_2 where it is installed; of attention that is watched, all
-statistics of all heads, against the fastest that is not; and of a million tokens of one head, watched in one pass, with the
-memory that takes. Lengths are drawn with a seed, so no data are needed. With --smoke, and without a GPU, small batches of each kind
-go through all sides on the CPU, but for the kernels' tiles, and the tables are left out.
+The checks are the tables of cases on the GPU, of attention and of what is seen of it (`tests/attention`,
+`tests/observe`). The timings are:
+
+- attention on packs against padded SDPA, nested tensors and one call per sequence;
+- a training step of the self-attention encoder on a pack against torch.nn.TransformerEncoder on the padded batch;
+- Hugging Face models, forward and training step, against padded batches under sdpa and eager, and packed ones under
+  flash_attention_2 where it is installed;
+- watched attention, all statistics of all heads, against the fastest that is not watched;
+- a million tokens of one head, watched in one pass, with the memory that takes.
+
+Lengths are drawn with a seed, so no data are needed. With --smoke, and without a GPU, small batches of each kind go
+through all sides on the CPU, but for the kernels' tiles, and the tables are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +77,7 @@ def mixes(smoke: bool) -> dict[str, Tensor]:
 
 
 def sides(lengths: Tensor, dtype: torch.dtype, device: str) -> dict[str, Callable[[], tuple[Tensor, ...]]]:
-    """Each way as a call that gives out and the gradients of q, k and v, as rows; each has its input in its own layout."""
+    """Each side as a call that gives out and the gradients of q, k and v, as rows; its input is in its own layout."""
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     random = torch.Generator().manual_seed(1)
     rows = torch.randn(4, int(offsets[-1]), HEADS, WIDTH, generator=random).to(device, dtype)
@@ -106,21 +111,21 @@ def sides(lengths: Tensor, dtype: torch.dtype, device: str) -> dict[str, Callabl
 
         return both
 
-    ways = {"sightline": side(packed, rows), "padded": side(padded, filled)}
-    ways |= {"nested": side(nested, rows), "each": side(each, rows)}
-    _check(offsets, rows, real, ways, dtype)
-    return ways
+    calls = {"sightline": side(packed, rows), "padded": side(padded, filled)}
+    calls |= {"nested": side(nested, rows), "each": side(each, rows)}
+    _check(offsets, rows, real, calls, dtype)
+    return calls
 
 
-def _check(offsets: Tensor, rows: Tensor, real: Tensor, ways: dict, dtype: torch.dtype) -> None:
-    """Stops where a way does not give what blockwise attention in float64 gives."""
+def _check(offsets: Tensor, rows: Tensor, real: Tensor, calls: dict, dtype: torch.dtype) -> None:
+    """Stops where a side does not give what blockwise attention in float64 gives."""
     q, k, v = (t.double().requires_grad_() for t in rows[:3])
     out = attention(q, k, v, offsets, backend="blockwise").out
     right = (out.detach(), *torch.autograd.grad(out, (q, k, v), rows[3].double()))
-    for name, way in ways.items():
-        for what, got, wanted in zip("out dq dk dv".split(), way(), right, strict=True):
-            got = got[real] if name == "padded" else got
-            error = float((got - wanted).abs().max() / wanted.abs().max())
+    for name, compute in calls.items():
+        for what, value, expected in zip("out dq dk dv".split(), compute(), right, strict=True):
+            value = value[real] if name == "padded" else value
+            error = float((value - expected).abs().max() / expected.abs().max())
             agree(f"attention on a GPU, {name}, {what} in {dtype}", error, LIMITS[dtype])
 
 
@@ -186,24 +191,24 @@ def forwards(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> dict[str, Cal
 
         return call
 
-    ways = {"sightline": lambda: attention(q, k, v, offsets, pattern), "watched": watched}
+    calls = {"sightline": lambda: attention(q, k, v, offsets, pattern), "watched": watched}
     for name, kernel in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
         try:
             sdpa(kernel)()
         except RuntimeError as error:  # not for this device
             print(f"watching: {name} is left out: {error}", file=sys.stderr)
         else:
-            ways[name] = sdpa(kernel)
-    return ways
+            calls[name] = sdpa(kernel)
+    return calls
 
 
-def seen_right(found: Statistics, call: Call) -> None:
+def seen_right(result: Statistics, call: Call) -> None:
     """Stops where statistics are not those that PyTorch's passes make of the same numbers in float64."""
     exact = replace(call, **{name: getattr(call, name).double() for name in ("q", "k", "lse")})
     right = statistics(exact, LINKS)
     for name in ("entropy", "distance", "received", "first", "histogram", "weights"):
-        got, wanted = getattr(found, name).double(), getattr(right, name).double()
-        error = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+        value, expected = getattr(result, name).double(), getattr(right, name).double()
+        error = float((value - expected).abs().max() / expected.abs().max().clamp_min(1))
         agree(f"watching {len(call.q):,} tokens on a GPU, {name}", error, 1e-4)
 
 
@@ -226,7 +231,7 @@ def watching(repeats: int, device: str, lengths: tuple[int, ...]) -> list[dict]:
 
 @torch.no_grad()
 def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
-    """Milliseconds of statistics alone, by the kernels' tiles: what the numbers in `sightline/kernels/triton_statistics.py` were chosen from."""
+    """Milliseconds of statistics alone, by the kernels' tiles: the source of the numbers in `triton_statistics.py`."""
     from sightline.kernels import triton_statistics
 
     random = torch.Generator().manual_seed(4)
@@ -234,7 +239,7 @@ def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
     call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), FULL).lse, FULL)
 
     def side(chosen: triton_statistics.Tiles) -> Callable[[], None]:
-        def way() -> None:
+        def compute() -> None:
             kept = triton_statistics.TILES[2]
             try:
                 triton_statistics.TILES[2] = chosen
@@ -242,20 +247,20 @@ def tiles(repeats: int, device: str, n: int) -> dict[str, float]:
             finally:
                 triton_statistics.TILES[2] = kept
 
-        return way
+        return compute
 
     sizes = (triton_statistics.TILES[2], *(triton_statistics.Tiles(*size) for size in OTHER_TILES))
-    ways = {", ".join(f"{name} {value}" for name, value in t._asdict().items()): side(t) for t in sizes}
-    for way in ways.values():
-        seen_right(way(), call)
-    first, *_ = ways
-    row = timed("tiles", "full", torch.tensor([n]), {"sightline": ways[first], **ways}, repeats)
-    return {name: row["milliseconds"][name]["median"] for name in ways}
+    calls = {", ".join(f"{name} {value}" for name, value in t._asdict().items()): side(t) for t in sizes}
+    for compute in calls.values():
+        seen_right(compute(), call)
+    first, *_ = calls
+    row = timed("tiles", "full", torch.tensor([n]), {"sightline": calls[first], **calls}, repeats)
+    return {name: row["milliseconds"][name]["median"] for name in calls}
 
 
 @torch.no_grad()
 def one_pass(n: int, device: str) -> dict[str, float]:
-    """Statistics of one causal head of so many tokens: milliseconds, and the most bytes held beyond queries, keys and lse."""
+    """Statistics of one causal head of n tokens: milliseconds, and the most bytes beyond queries, keys and lse."""
     random = torch.Generator().manual_seed(3)
     q, k = torch.randn(2, n, 1, WIDTH, generator=random).to(device, torch.bfloat16)
     call = call_of(q, k, attention(q, k, k, torch.tensor([0, n]), CAUSAL).lse, CAUSAL)
@@ -263,29 +268,29 @@ def one_pass(n: int, device: str) -> dict[str, float]:
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated()
     began = perf_counter()
-    found = statistics(call, LINKS)
+    result = statistics(call, LINKS)
     for name in ("received", "histogram"):
-        agree(f"a pass over {n:,} tokens, {name}", abs(float(getattr(found, name).double().sum()) / n - 1), 1e-4)
+        agree(f"a pass over {n:,} tokens, {name}", abs(float(getattr(result, name).double().sum()) / n - 1), 1e-4)
     milliseconds = 1000 * (perf_counter() - began)
     for i in torch.randint(n, (8,), generator=random).tolist():
         weights = (k[: i + 1, 0].double() @ q[i, 0].double() * WIDTH**-0.5 - call.lse[i].double()).exp()
-        for got, wanted in (
-            (found.entropy[i], -weights.xlogy(weights).sum()),
-            (found.weights[i, 0], weights.topk(min(LINKS, i + 1)).values),
+        for value, expected in (
+            (result.entropy[i], -weights.xlogy(weights).sum()),
+            (result.weights[i, 0], weights.topk(min(LINKS, i + 1)).values),
         ):
-            error = float((got[: wanted.numel()] - wanted).abs().max() / wanted.abs().max())
+            error = float((value[: expected.numel()] - expected).abs().max() / expected.abs().max())
             agree(f"a pass over {n:,} tokens, query {i}", error, 1e-4)
-    most = torch.cuda.max_memory_allocated() - held if device == "cuda" else 0
+    most = torch.cuda.max_memory_allocated() - before if device == "cuda" else 0
     return {"tokens": n, "milliseconds": milliseconds, "bytes": most}
 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
 
 
-def timed(what: str, mix: str, lengths: Tensor, ways: dict[str, Callable], repeats: int) -> dict:
-    turns = take_turns(ways, repeats)
+def timed(what: str, mix: str, lengths: Tensor, calls: dict[str, Callable], repeats: int) -> dict:
+    turns = take_turns(calls, repeats)
     ours = median(turns["sightline"])
     return {
         "what": what,
@@ -306,10 +311,10 @@ def measured(
             rows.append(timed(what, mix, lengths, sides(lengths, dtype, device), repeats))
         rows.append(timed("training step, bfloat16", mix, lengths, steps(lengths, device), repeats))
         if int(lengths.min()) < int(lengths.max()):  # else nothing is padded
-            ways = finetuning.forwards(lengths, device)
-            rows.append(timed("Hugging Face encoder, bfloat16", mix, lengths, ways, repeats))
-            ways, _ = finetuning.steps([lengths], device, sizes)
-            rows.append(timed("Hugging Face training step", mix, lengths, ways, repeats))
+            calls = finetuning.forwards(lengths, device)
+            rows.append(timed("Hugging Face encoder, bfloat16", mix, lengths, calls, repeats))
+            calls, _ = finetuning.steps([lengths], device, sizes)
+            rows.append(timed("Hugging Face training step", mix, lengths, calls, repeats))
     return rows
 
 
@@ -326,16 +331,16 @@ def smoke(device: str) -> None:
 
 
 def main() -> None:
-    given = arguments(__doc__.split("\n")[0], repeats=20).parse_args()
+    options = arguments(__doc__.split("\n")[0], repeats=20).parse_args()
     warnings.filterwarnings("ignore", message=".*nested tensors is in prototype stage.*")
-    if given.smoke:
+    if options.smoke:
         return smoke("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
         stop("gpu: expected an NVIDIA GPU that PyTorch can use, got none; run it on a machine that has one")
     checked = subprocess.run([sys.executable, "-m", "pytest", *TABLES], check=False)
     if checked.returncode:
         stop("gpu: expected the tables of cases to pass on this GPU, got the failures above; no speed is printed")
-    rows = measured(given.repeats, "cuda", mixes(smoke=False))
+    rows = measured(options.repeats, "cuda", mixes(smoke=False))
     show(
         f"{torch.cuda.get_device_name()}: milliseconds of ours, and how many times that others take",
         ["", "mix", "tokens", "ours, ms", "padded", "nested", "one call each", "eager", "flash-attn 2"],
@@ -353,9 +358,10 @@ def main() -> None:
             for row in rows
         ],
     )
-    seen, pass_ = watching(given.repeats, "cuda", WATCHED), one_pass(LONG, "cuda")
+    seen, pass_ = watching(options.repeats, "cuda", WATCHED), one_pass(LONG, "cuda")
     show(
-        f"attention watched, {HEADS} heads of width {WIDTH}, bfloat16: milliseconds, and times the fastest that is not watched",
+        f"attention watched, {HEADS} heads of width {WIDTH}, bfloat16: milliseconds, "
+        f"and times the fastest that is not watched",
         ["", "tokens", "watched", "sightline", "flash", "cudnn", "watched, of the fastest"],
         [
             [
@@ -370,7 +376,7 @@ def main() -> None:
             for row in seen
         ],
     )
-    by_tiles = tiles(given.repeats, "cuda", WATCHED[1])
+    by_tiles = tiles(options.repeats, "cuda", WATCHED[1])
     show(
         f"statistics alone, {WATCHED[1]:,} tokens, full",
         ["tiles", "ms"],
@@ -381,9 +387,9 @@ def main() -> None:
         f"{pass_['bytes'] / 2**20:,.0f} MiB beyond queries, keys and lse"
     )
     watched = {"watching": seen, "one pass": pass_, "tiles": by_tiles, "links": LINKS, "target": TARGET}
-    gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": given.repeats}
+    gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": options.repeats}
     sizes = {"heads": HEADS, "width": WIDTH, "layers": LAYERS}
-    write(given.results, "gpu", {**gpu, **sizes, "rows": rows, **watched})
+    write(options.results, "gpu", {**gpu, **sizes, "rows": rows, **watched})
 
 
 if __name__ == "__main__":

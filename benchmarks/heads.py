@@ -1,11 +1,11 @@
-"""Says how much faster every head of a model is measured on a corpus than in the usual way, and that memory does not grow with it.
+"""Measures every head of a model on a corpus: speed against the usual code, and memory that does not grow.
 
     python benchmarks/heads.py CORPUS.conllu ...
     python benchmarks/heads.py CORPUS.conllu --long  # also one text of 50,000 tokens
 
-The encoder is all-MiniLM-L6-v2. The usual way is in `heads_usual.py`: eager attention, `output_attentions=True`, batches of 32
-padded, in the corpus's order. Both sides give the same measures and answers, which is looked at before any speed. Seconds are
-those of the processor, so that other work on the machine does not count.
+The encoder is all-MiniLM-L6-v2. The usual code is in `heads_usual.py`: eager attention, `output_attentions=True`,
+batches of 32 padded, in the corpus's order. Both sides give the same measures and answers, which is checked before any
+speed. Seconds are those of the processor, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def errors(corpus: Corpus) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         subject = open_attention(rivals.MODEL)
         one, other = measure(subject, corpus, folder), usual(eager(), subject, corpus)
-        differ = float((np.asarray(one.answers).reshape(len(corpus), -1) != other.found.numpy()).mean())
+        differ = float((np.asarray(one.answers).reshape(len(corpus), -1) != other.hits.numpy()).mean())
     worst, turned, expected = 0.0, differ, other.measures()
     for name in HEADS:
         if name != "distances":
-            found = torch.from_numpy(one.sums.measures()[name]).flatten(0, 1)
-            error = float((found - expected[name]).nan_to_num().abs().max())
+            value = torch.from_numpy(one.sums.measures()[name]).flatten(0, 1)
+            error = float((value - expected[name]).nan_to_num().abs().max())
             if name.endswith("_best") or name == "sink":  # shares of queries, of which rounding may turn some
                 turned = max(turned, error)
             else:
@@ -79,26 +79,26 @@ def errors(corpus: Corpus) -> dict[str, float]:
 def seconds(corpus: Corpus, repeats: int) -> dict[str, list[float]]:
     """Of the processor, of each turn of each side: A, B, A, B, ..."""
     subject, model = open_attention(rivals.MODEL), eager()
-    found: dict[str, list[float]] = {"sightline": [], "usual": []}
+    turns: dict[str, list[float]] = {"sightline": [], "usual": []}
     for _ in range(repeats):
         for name, side in (("sightline", ours), ("usual", partial(usual, model))):
             with timed():
                 began = process_time()
                 side(subject, corpus)
-                found[name].append(process_time() - began)
-    return found
+                turns[name].append(process_time() - began)
+    return turns
 
 
-# --- memory, in processes of its own ------------------------------------------------------------------------------------
+# --- memory, in processes of its own --------------------------------------------------------------------------------
 
 
 def peak() -> int:
-    """Bytes this process has held at most; not those of the one that started it, which `ru_maxrss` would count."""
+    """Peak bytes of this process, without those of its parent, which `ru_maxrss` would count."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
-def held(*arguments: str) -> dict[str, float]:
+def measured_memory(*arguments: str) -> dict[str, float]:
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
     before, after, took = map(float, done.stdout.split()[-3:])
     return {"before": before, "peak": after, "seconds": took}
@@ -137,17 +137,18 @@ def off_the_line(sizes: list[float]) -> float:
 
 def memory(files: list[str], long: bool) -> dict:
     """What reading a corpus holds, once and several times over, and one long text at three lengths."""
-    figures: dict = {"memory": {f"{n}x": held(*files, "--hold", str(n)) for n in (1, TIMES)}}
+    figures: dict = {"memory": {f"{n}x": measured_memory(*files, "--hold", str(n)) for n in (1, TIMES)}}
     show("memory, MiB", ["corpus", "before", "most"], [
         [name, *(f"{one[key] / 2**20:.0f}" for key in ("before", "peak"))]
         for name, one in figures["memory"].items()
     ])  # fmt: skip
     if long:
-        texts = {str(n): held("--hold-long", str(n)) for n in LONG}
+        texts = {str(n): measured_memory("--hold-long", str(n)) for n in LONG}
         grown = [one["peak"] - one["before"] for one in texts.values()]
         figures["long"] = texts | {"of the line": off_the_line(grown)}
         print(
-            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, {off_the_line(grown):.2f} of the line (aim {LINE})"
+            f"one text: {[round(g / 2**20) for g in grown]} MiB at {LONG}, "
+            f"{off_the_line(grown):.2f} of the line (aim {LINE})"
         )
     return figures
 
@@ -159,33 +160,33 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="also one text of 50,000 tokens")
     parser.add_argument("--hold", type=int, help="print the memory of reading the corpus so often, and stop")
     parser.add_argument("--hold-long", type=int, help="print the memory of one text so long, and stop")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if given.hold_long:
-        return hold_long(given.hold_long)
-    if given.smoke and not given.corpus:
-        given.corpus = [given.data / "ud-english-ewt" / "en_dev.conllu"]
-    if not given.corpus:
+    if options.hold_long:
+        return hold_long(options.hold_long)
+    if options.smoke and not options.corpus:
+        options.corpus = [options.data / "ud-english-ewt" / "en_dev.conllu"]
+    if not options.corpus:
         stop("heads: expected files of CoNLL-U to measure on, got none; name them")
-    corpus = corpus_of([needed(path, "another file") for path in given.corpus] * (given.hold or 1))
-    if given.sentences:
-        corpus = corpus.take(range(min(given.sentences, len(corpus.documents))))
-    if given.hold:
+    corpus = corpus_of([needed(path, "another file") for path in options.corpus] * (options.hold or 1))
+    if options.sentences:
+        corpus = corpus.take(range(min(options.sentences, len(corpus.documents))))
+    if options.hold:
         return hold(corpus)
     figures: dict = {"documents": len(corpus.documents), "questions": len(corpus)}
     figures["errors"] = errors(corpus)
-    turns = seconds(corpus, given.repeats)
+    turns = seconds(corpus, options.repeats)
     ratio = median(turns["usual"]) / median(turns["sightline"])
     figures |= {"seconds": {name: summary(each) for name, each in turns.items()}, "faster": ratio}
     rows = [[name, f"{median(each):.1f}"] for name, each in turns.items()]
     show(f"{len(corpus.documents):,} sentences, every head: {against(ratio, FASTER)}", ["", "seconds"], rows)
-    if given.smoke:  # memory is told by processes of their own; here only what these do
+    if options.smoke:  # memory is told by processes of their own; here only what these do
         hold(corpus)
         hold_long(64)
     else:
-        some = ["--sentences", str(given.sentences)] if given.sentences else []
-        figures |= memory([*map(str, given.corpus), *some], given.long)
-    write(given.results, "heads", figures)
+        some = ["--sentences", str(options.sentences)] if options.sentences else []
+        figures |= memory([*map(str, options.corpus), *some], options.long)
+    write(options.results, "heads", figures)
 
 
 if __name__ == "__main__":

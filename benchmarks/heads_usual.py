@@ -1,4 +1,4 @@
-"""The usual way to ask what heads do: eager attention, padded batches, all weights of a layer as one tensor, then sentence by sentence.
+"""The usual measures of heads: eager attention on padded batches, all weights of a layer, sentence by sentence.
 
 The same measures as `sightline.head_roles`, written as one writes them once all weights of a sentence are at hand,
 [heads of all layers, n, n]; nothing is looped over but sentences and offsets.
@@ -20,7 +20,7 @@ BATCH = 32
 
 
 class Usual:
-    """Sums [heads of all layers, ...] over a corpus, and the answers to its questions, bool [N, heads of all layers]."""
+    """Sums [heads of all layers, ...] over a corpus, and the answers to its queries, bool [N, heads of all layers]."""
 
     def __init__(self, model, heads: int):
         self.model, self.heads = model, heads
@@ -30,7 +30,7 @@ class Usual:
     @torch.no_grad()
     def run(self, subject: OpenModel, corpus: Corpus) -> Usual:
         counts = word_counts(corpus)
-        self.found = torch.zeros(len(corpus), self.heads, dtype=torch.uint8)
+        self.hits = torch.zeros(len(corpus), self.heads, dtype=torch.uint8)
         for start in range(0, len(corpus.documents), BATCH):
             documents = corpus.documents[start : start + BATCH]
             reads = subject.read_words(documents)
@@ -52,26 +52,26 @@ class Usual:
         ids, special, separator = map(torch.from_numpy, (read.ids, read.special, read.separator))
         punctuation = torch.zeros(n, dtype=torch.bool)
         punctuation[read.pieces[document.punctuation[read.word]]] = True
-        asks = ~special
+        is_query = ~special
         away = torch.arange(n) - torch.arange(n)[:, None]
-        rows = weights[:, asks]
+        rows = weights[:, is_query]
         most, best = rows.max(-1)
-        sums["queries"] += asks.sum()
+        sums["queries"] += is_query.sum()
         sums["confidence"] += most.sum(-1)
         sums["entropy"] -= torch.special.xlogy(rows, rows).sum((1, 2))
         sums["first"] += rows[..., 0].sum(-1)
         sums["sink"] += (rows[..., 0] > SINK).sum(-1)
         for name, keys in (("special", special), ("separator", separator), ("punctuation", punctuation)):
             sums[name] += rows[..., keys].sum((1, 2))
-        best = best - torch.arange(n)[asks]
+        best = best - torch.arange(n)[is_query]
         for d in range(-WIDE, WIDE + 1):
-            there = (away == d) & asks[:, None]
+            there = (away == d) & is_query[:, None]
             sums["offset_queries"][WIDE + d] += there.sum()
             sums["offset_weight"][:, WIDE + d] += weights[:, there].sum(-1)
             sums["offset_best"][:, WIDE + d] += (best == d).sum(-1)
-        bins = torch.bucketize(away[asks].abs(), EDGES, right=True) - 1
+        bins = torch.bucketize(away[is_query].abs(), EDGES, right=True) - 1
         sums["distances"].index_add_(1, bins.flatten(), rows.flatten(1).double())
-        same = (ids[:, None] == ids) & (away < 0) & asks[:, None]
+        same = (ids[:, None] == ids) & (away < 0) & is_query[:, None]
         after = torch.zeros_like(same)
         after[:, 1:] = same[:, :-1]
         after &= away < 0
@@ -103,16 +103,16 @@ class Usual:
     def questions(self, words: Tensor, corpus: Corpus, number: int) -> None:
         first, past = np.searchsorted(corpus.document, (number, number + 1)).tolist()
         best = words.argmax(-1)[:, corpus.query[first:past]]
-        mine = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
-        hits = best[:, corpus.question_of_key[mine] - first] == torch.from_numpy(corpus.keys[mine])
-        self.found.index_put_((torch.from_numpy(corpus.question_of_key[mine]),), hits.T.byte(), accumulate=True)
+        keys = slice(int(corpus.offsets[first]), int(corpus.offsets[past]))
+        hits = best[:, corpus.question_of_key[keys] - first] == torch.from_numpy(corpus.keys[keys])
+        self.hits.index_put_((torch.from_numpy(corpus.question_of_key[keys]),), hits.T.byte(), accumulate=True)
 
     def measures(self) -> dict[str, Tensor]:
         """Means over what was asked, but for distances."""
-        found = {}
+        means = {}
         for name, (axes, _) in HEADS.items():
             over = OVER.get(name, "queries")
             if axes and name != "distances":
                 over = "word_offset_queries" if name.startswith("word") else "offset_queries"
-            found[name] = self.sums[name] / self.sums[over]
-        return found
+            means[name] = self.sums[name] / self.sums[over]
+        return means

@@ -22,17 +22,18 @@ def python(code: str) -> str:
 
 
 def main() -> None:
-    given = arguments(__doc__.split("\n")[0], repeats=11).parse_args()
+    options = arguments(__doc__.split("\n")[0], repeats=11).parse_args()
     loaded = python(LOADED)
     if loaded != "[]":
         stop(
-            f"import sightline: expected it to load no library that only a room needs, got {loaded}; its time would mislead"
+            f"import sightline: expected it to load no library that only a room needs, got {loaded}; "
+            f"its time would mislead"
         )
     imports = {"torch": "import torch", "sightline": f"import torch; {CORE}"}
-    turns = take_turns({name: lambda code=code: python(code) for name, code in imports.items()}, given.repeats)
+    turns = take_turns({name: lambda code=code: python(code) for name, code in imports.items()}, options.repeats)
     added = median(turns["sightline"]) - median(turns["torch"])
     show(
-        f"import, seconds (median of {given.repeats} fresh Pythons each)",
+        f"import, seconds (median of {options.repeats} fresh Pythons each)",
         ["", "seconds"],
         [
             *([code, f"{median(turns[name]):.3f}"] for name, code in imports.items()),
@@ -40,7 +41,9 @@ def main() -> None:
         ],
     )
     figures = {name: summary(seconds) for name, seconds in turns.items()}
-    write(given.results, "importing", {"repeats": given.repeats, "seconds": figures, "added": added, "limit": LIMIT})
+    write(
+        options.results, "importing", {"repeats": options.repeats, "seconds": figures, "added": added, "limit": LIMIT}
+    )
 
 
 if __name__ == "__main__":

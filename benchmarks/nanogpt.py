@@ -1,13 +1,13 @@
-"""Says whether language is learned as well and as fast as nanoGPT learns it: tiny Shakespeare, by characters, on the CPU.
+"""Trains on tiny Shakespeare by characters, on the CPU: whether loss and speed are those of nanoGPT.
 
     python benchmarks/nanogpt.py --nanogpt PATH      PATH: a checkout of github.com/karpathy/nanoGPT, timed beside ours
 
 The settings are those of nanoGPT's README for a CPU: 4 layers, 4 heads, width 128, 64 characters at once, 12 such rows,
-2000 iterations, no dropout, AdamW with rate 1e-3. Batches and schedule are those of its train.py, the same for both sides,
-which take turns of 50 iterations; the model and what follows its gradient (clipping, AdamW) are each side's own, ours from
-the library, the other as in train.py. nanoGPT's estimate is the best of some means over 20 random batches of validation
-text; beside it stands the loss over all of that text. First both sides are shown to mean the same by a loss, and to see no
-character that they foresee. Without --nanogpt ours is trained alone.
+2000 iterations, no dropout, AdamW with rate 1e-3. Batches and schedule are those of its train.py, the same for both
+sides, which take turns of 50 iterations; the model, clipping and AdamW are each side's own, ours from the library, the
+other as in train.py. nanoGPT's estimate is the best of some means over 20 random batches of validation text; beside it
+stands the loss over all of that text. A check comes first: both sides mean the same by a loss, and neither sees a
+character before it predicts it. Without --nanogpt ours is trained alone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Side:
 
     @torch.no_grad()
     def whole(self) -> float:
-        """The loss over all validation text, cut into blocks: each character once, from those before it in its block."""
+        """The loss over all validation text in blocks: each character once, from those before it in its block."""
         count = (len(self.valid) - 1) // BLOCK
         x, y = (self.valid[shift:][: count * BLOCK].view(count, BLOCK) for shift in (0, 1))
         parts = zip(x.split(256), y.split(256), strict=True)
@@ -101,7 +101,7 @@ def ours(vocabulary: int, train: Tensor, valid: Tensor) -> Side:
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(scores(x).flatten(0, 1), y.flatten())
 
-    matrices, others = ([p for p in model.parameters() if (p.dim() > 1) == wanted] for wanted in (True, False))
+    matrices, others = ([p for p in model.parameters() if (p.dim() > 1) == is_matrix] for is_matrix in (True, False))
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, RATE, BETAS, weight_decay=DECAY, fused=True)
     gradients = Gradients(model, torch.device("cpu")).flat  # all of them, side by side in one tensor
@@ -142,7 +142,7 @@ def step(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def check(name: str, side: Side) -> None:
-    """Its loss is the cross-entropy of its scores, and changing a row's second half leaves the scores of the first as they were."""
+    """The loss is the cross-entropy of the scores; a row's second half does not change the scores of the first."""
     rows = side.valid[: 2 * BLOCK].view(2, BLOCK).clone()
     changed = rows.clone()
     changed[:, BLOCK // 2 :] = rows.flip(0)[:, BLOCK // 2 :]
@@ -169,19 +169,19 @@ def main() -> None:
     parser = arguments(__doc__.split("\n")[0], smoke={"iterations": 3})
     parser.add_argument("--iterations", type=int, default=2000, help="steps of training")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, to be trained in turns with ours")
-    given = parser.parse_args()
-    text = needed(given.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
+    options = parser.parse_args()
+    text = needed(options.data / "tinyshakespeare" / "input.txt").read_text("utf-8")
     ids = {symbol: i for i, symbol in enumerate(sorted(set(text)))}
     at = int(0.9 * len(text))
     train, valid = (torch.tensor([ids[c] for c in part]) for part in (text[:at], text[at:]))
     sides = {"sightline": ours(len(ids), train, valid)}
-    if given.nanogpt:
-        sides["nanoGPT"] = theirs(given.nanogpt, len(ids), train, valid)
+    if options.nanogpt:
+        sides["nanoGPT"] = theirs(options.nanogpt, len(ids), train, valid)
     else:
         print("nanoGPT is left out; name a checkout with --nanogpt")
     for name, side in sides.items():
         check(name, side)
-    trained(sides, given.iterations)
+    trained(sides, options.iterations)
     rows = [
         {
             "side": name,
@@ -195,7 +195,8 @@ def main() -> None:
         for name, side in sides.items()
     ]
     show(
-        f"tiny Shakespeare, {given.iterations} iterations of {ROWS} x {BLOCK} characters; nats per character (aim: {TARGET} at most)",
+        f"tiny Shakespeare, {options.iterations} iterations of {ROWS} x {BLOCK} characters; "
+        f"nats per character (aim: {TARGET} at most)",
         ["", "parameters", "seconds", f"seconds to {TARGET}", "nanoGPT's estimate", "all validation text"],
         [
             [
@@ -209,10 +210,10 @@ def main() -> None:
             for row in rows
         ],
     )
-    if given.nanogpt:
+    if options.nanogpt:
         share = rows[0]["seconds"] / rows[1]["seconds"]
         print(f"ours took {share:.2f} of nanoGPT's time ({'≤' if share <= 1 else '> (!)'} 1)")
-    write(given.results, "nanogpt", {"target": TARGET, "iterations": given.iterations, "rows": rows})
+    write(options.results, "nanogpt", {"target": TARGET, "iterations": options.iterations, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Says what looking costs: attention watched against unwatched, against eager weights, its memory, and how soon a map is there.
+"""Measures what watching costs: against unwatched attention and eager weights, memory, and the time to a first map.
 
     python benchmarks/observe.py            # about two minutes
     python benchmarks/observe.py --long     # and 100,000 tokens, 12 heads; about five minutes more
 
-Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received): by the step that
-is compiled where there is a compiler, and by the plain one in PyTorch, which is there always. Eager makes the weights whole and the
-same statistics from them. Memory is the most that a process holds at once, beyond what it held before.
+Watched is one attention call and all statistics of all heads (links, entropy, distance, histogram, mass received): by
+the compiled step where there is a compiler, and by the plain one in PyTorch, which is there always. Eager makes the
+whole weights and the same statistics from them. Memory is the peak of a process, beyond what it uses before.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def by(name: str, what: Callable) -> Callable:
-    """What is asked for, by one of the steps."""
+    """Runs `what` with one of the steps."""
 
     def run():
         with step(name):
@@ -76,7 +76,7 @@ def by(name: str, what: Callable) -> Callable:
 
 
 def eager(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Statistics:
-    """The output, and the statistics from weights that are there as a whole, as one would write them down; a head at a time."""
+    """The output, and the statistics from the whole weights in plain PyTorch, a head at a time."""
     parts, n = [], len(q)
     away = torch.arange(n) - torch.arange(n)[:, None]
     size = torch.where(away == 0, 0, 1 + away.abs().clamp_min(1).double().log2().ceil())
@@ -116,11 +116,11 @@ def alike(ours: Statistics, theirs: Statistics) -> None:
         agree(name, float((a - b).abs().max() / b.abs().max().clamp_min(1)), limit)
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
 def most_held(what: Callable) -> int:
-    """Bytes that this process holds while something is done, at most, beyond what it held before. Linux counts."""
+    """Peak bytes of this process while `what` runs, beyond those before; on Linux."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the most there was
     before = status("VmRSS")
     what()
@@ -132,8 +132,8 @@ def status(name: str) -> int:
     return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
-def held(n: int) -> int:
-    """Bytes that statistics of one head of n tokens take at most beyond queries, keys and lse; for a process of its own."""
+def peak_bytes(n: int) -> int:
+    """Peak bytes of the statistics of one head of n tokens, beyond queries, keys and lse; run it in a fresh process."""
     q, k, _, offsets = drawn(n, 1)
     lse = torch.full((n, 1), math.log(n))
     statistics(call_of(*drawn(64, 1)[:2], torch.zeros(64, 1), torch.tensor([0, 64]), CAUSAL), LINKS)
@@ -141,7 +141,7 @@ def held(n: int) -> int:
 
 
 def memory(name: str) -> dict[str, int]:
-    run = [sys.executable, __file__, "--held"]
+    run = [sys.executable, __file__, "--peak"]
     with step(name):
         return {
             str(n): int(subprocess.run([*run, str(n)], capture_output=True, text=True, check=True).stdout)
@@ -149,33 +149,33 @@ def memory(name: str) -> dict[str, int]:
         }
 
 
-def off_the_line(found: dict[str, int]) -> float:
+def off_the_line(peaks: dict[str, int]) -> float:
     """How far the longest lies above the line through the two shorter ones."""
-    (a, x), (b, y), (c, z) = ((int(n), size) for n, size in found.items())
+    (a, x), (b, y), (c, z) = ((int(n), size) for n, size in peaks.items())
     line = x + (y - x) / (b - a) * (c - a)
     return z / line
 
 
-# --- a long text --------------------------------------------------------------------------------------------------------
+# --- a long text ----------------------------------------------------------------------------------------------------
 
 
 def long(n: int, heads: int, count: int) -> dict:
-    """Seconds for one layer of n tokens: forward, statistics of all heads and of one, first picture of a head, a count of tiles; and memory."""
+    """Seconds for one layer of n tokens: forward, statistics of all heads and of one, first map, tiles; and memory."""
     q, k, v, offsets = drawn(n, heads)
     began = perf_counter()
     lse = attention(q, k, v, offsets, CAUSAL).lse
     figures: dict = {"forward": perf_counter() - began}
     call = call_of(q, k, lse, offsets, CAUSAL)
     one = call_of(q[:, :1], k[:, :1], lse[:, :1], offsets, CAUSAL)
-    made: list[Statistics] = []
+    results: list[Statistics] = []
     for name, some, what in (("compiled", heads, call), ("compiled", 1, one), ("plain", 1, one)):
         began = perf_counter()
-        bytes_held = most_held(by(name, lambda what=what: made.append(statistics(what, LINKS))))
+        bytes_held = most_held(by(name, lambda what=what: results.append(statistics(what, LINKS))))
         seconds = perf_counter() - began
         figures[f"statistics of {some}, {name}"] = {"seconds": seconds, "bytes": bytes_held}
         print(name, some, f"{seconds:.1f} s, {bytes_held / 2**20:.0f} MiB", flush=True)
-    alike(made[1], made[2])
-    layer = Layer("long", list(range(heads)), call, lambda: made[0])
+    alike(results[1], results[2])
+    layer = Layer("long", list(range(heads)), call, lambda: results[0])
     began = perf_counter()
     pyramid = layer.pyramid(0)
     side = -(-n // (256 * pyramid.at)) * pyramid.at
@@ -201,10 +201,10 @@ def main() -> None:
     parser = arguments(__doc__.partition("\n")[0], repeats=5, smoke={"heads": 2, "long": True})
     parser.add_argument("--long", action="store_true", help="also 100,000 tokens and 12 heads")
     parser.add_argument("--heads", type=int, default=4, help="heads of the timed calls")
-    parser.add_argument("--held", type=int, help="print the bytes of one head of so many tokens, and stop")
-    asked = parser.parse_args()
-    if asked.held is not None:
-        print(held(asked.held))
+    parser.add_argument("--peak", type=int, help="print the bytes of one head of so many tokens, and stop")
+    options = parser.parse_args()
+    if options.peak is not None:
+        print(peak_bytes(options.peak))
         return
     if not Path("/proc/self/clear_refs").exists():
         stop("memory: expected Linux, which says in /proc what a process holds, got another system; run it there")
@@ -212,14 +212,14 @@ def main() -> None:
         stop("compiled: expected a C compiler named cc, got none; install one, since this compares with it")
     figures: dict = {"targets": TARGETS, "calls": {}}
     rows = []
-    part = 32 if asked.smoke else 1
+    part = 32 if options.smoke else 1
     with torch.no_grad():
         for name, n, pattern, both in (
             ("8192, full", 8192, FULL, False),
             ("8192, causal", 8192, CAUSAL, False),
             ("4096, full", 4096, FULL, True),
         ):
-            seconds = cost(n // part, asked.heads, pattern, asked.repeats, both)
+            seconds = cost(n // part, options.heads, pattern, options.repeats, both)
             middle = {side: value["median"] for side, value in seconds.items()}
             ratios = {step: middle[f"watched, {step}"] / middle["unwatched"] for step in STEPS}
             row = {"seconds": seconds, "watched, of unwatched": ratios}
@@ -231,22 +231,22 @@ def main() -> None:
             figures["calls"][name] = row
             rows.append(shown)
         columns = ["tokens", "unwatched s", "compiled s", "plain s", "compiled", "plain", "eager / compiled"]
-        show(f"{asked.heads} heads of width {WIDTH}, watched and not", columns, rows)
+        show(f"{options.heads} heads of width {WIDTH}, watched and not", columns, rows)
         for name in STEPS:
-            if asked.smoke:  # what is held is told by a process of its own; here only what that does
+            if options.smoke:  # what is held is told by a process of its own; here only what that does
                 with step(name):
-                    held(64)
+                    peak_bytes(64)
                 continue
-            found = memory(name)
-            off = off_the_line(found)
-            figures[f"memory, {name}"], figures[f"memory, {name}, of the line"] = found, off
-            sizes = ", ".join(f"{n}: {size / 2**20:.1f} MiB" for n, size in found.items())
+            peaks = memory(name)
+            off = off_the_line(peaks)
+            figures[f"memory, {name}"], figures[f"memory, {name}, of the line"] = peaks, off
+            sizes = ", ".join(f"{n}: {size / 2**20:.1f} MiB" for n, size in peaks.items())
             print(f"memory beyond q and k, {name}: {sizes}; {off:.2f} of the line (aim at most 1.3)")
-        if asked.long:
+        if options.long:
             with timed():
-                figures["long"] = long(700, 2, 4) if asked.smoke else long(100_000, 12, 200)
+                figures["long"] = long(700, 2, 4) if options.smoke else long(100_000, 12, 200)
             print(figures["long"])
-    write(asked.results, "observe", figures)
+    write(options.results, "observe", figures)
 
 
 if __name__ == "__main__":

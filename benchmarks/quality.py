@@ -4,10 +4,10 @@
     python benchmarks/quality.py --only trec6
     python benchmarks/quality.py --jobs 2             two runs at a time, a process each
 
-Four data sets: TREC-6 (the kind of a question), Banking77 (its intent), names (the language of a surname, by characters) and
-EWT (the part of speech of each word). Each run is an ordinary `fit` on one thread; the weights are the best on validation data, which
-is a tenth of train, or EWT's dev. Only the convolution's settings on TREC-6 were searched, 20 of them, on validation data;
-all others were set beforehand and never searched.
+Four data sets: TREC-6 (the kind of a question), Banking77 (its intent), names (the language of a surname, by
+characters) and EWT (the part of speech of each word). Each run is an ordinary `fit` on one thread; the weights are the
+best on validation data, which is a tenth of train, or EWT's dev. Only the convolution's settings on TREC-6 were
+searched, 20 of them, on validation data; all others were set beforehand and never searched.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ def settings(name: str, kind: str) -> dict[str, Any]:
 
 @cache
 def read(name: str, folder: Path) -> Data:
-    """A data set as it is trained on; what comes in a form of its own becomes CSV first, in a folder that is thrown away."""
+    """A data set ready for training; one with another format than CSV is converted in a temporary folder."""
     match name:
         case "trec6":
-            with tempfile.TemporaryDirectory() as made:
+            with tempfile.TemporaryDirectory() as temporary:
                 for part in ("train", "test"):
                     lines = needed(folder / "trec" / f"TREC.{part}.all").read_text("latin-1").splitlines()
                     rows = (line.split(" ", 1) for line in lines if line)
-                    write_csv(Path(made, f"{part}.csv"), (("label", "question"), *rows))
-                return load(made, task="classify", text="question", label="label")
+                    write_csv(Path(temporary, f"{part}.csv"), (("label", "question"), *rows))
+                return load(temporary, task="classify", text="question", label="label")
         case "names":
-            with tempfile.TemporaryDirectory() as made:
+            with tempfile.TemporaryDirectory() as temporary:
                 files = sorted(needed(folder / "names").glob("[A-Z]*.txt"))
                 rows = [
                     (file.stem, line) for file in files for line in file.read_text("utf-8").split("\n") if line.strip()
                 ]
-                write_csv(Path(made, "names.csv"), [("language", "name"), *rows])
+                write_csv(Path(temporary, "names.csv"), [("language", "name"), *rows])
                 return load(
-                    Path(made, "names.csv"), task="classify", text="name", label="language", tokenizer="characters"
+                    Path(temporary, "names.csv"), task="classify", text="name", label="language", tokenizer="characters"
                 )
         case "banking77":
             return load(needed(folder / "banking77"), task="classify", text="text", label="category")
@@ -88,7 +88,7 @@ def write_csv(path: Path, rows: Iterable[tuple[str, str]]) -> None:
 
 
 def run(folder: Path, name: str, kind: str, seed: int, smoke: bool = False) -> dict[str, Any]:
-    """One fit on one thread, and what came of it; accuracies in per cent. Stops where test has another than its predictions have."""
+    """One fit on one thread, with its accuracies in per cent; stops if the test data differ from its predictions."""
     torch.set_num_threads(1)
     data = read(name, folder)
     began = perf_counter()
@@ -124,13 +124,13 @@ def key(run: dict[str, Any]) -> tuple[str, str, int]:
     return run["data"], run["encoder"], run["seed"]
 
 
-def each(wanted: list[tuple[str, str, int]], folder: Path, jobs: int, smoke: bool) -> Iterator[dict[str, Any]]:
+def each(planned: list[tuple[str, str, int]], folder: Path, jobs: int, smoke: bool) -> Iterator[dict[str, Any]]:
     """The runs that are wanted, as they are finished."""
     if jobs == 1:
-        yield from (run(folder, *one, smoke) for one in wanted)
+        yield from (run(folder, *one, smoke) for one in planned)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, folder, *one, smoke) for one in wanted]):
+        for future in as_completed([pool.submit(run, folder, *one, smoke) for one in planned]):
             yield future.result()
 
 
@@ -164,15 +164,17 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
                 chosen = ", ".join(f"{key} {value}" for key, value in sorted(done[0]["settings"].items()))
                 seconds = summary([r["seconds"] for r in done])["median"]
                 used.append([TITLES[name], kind, f"{done[0]['parameters']:,}", f"{seconds:.0f}", chosen])
+    introduction = (
+        "Accuracy on test in per cent, median and range over three seeds, from scratch; written by "
+        "`benchmarks/quality.py`.\nWeights are the best on validation data. Words are lower-cased, those seen once in "
+        "training are unknown, and no\nvectors were brought along. A star: not all seeds have been run yet; an empty "
+        "cell: none.\n\n**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were "
+        "tried on validation data,\nand its model is wider; every other setting was set beforehand and never searched."
+    )
     lines = [
         "# What each encoder learns",
         "",
-        "Accuracy on test in per cent, median and range over three seeds, from scratch; written by `benchmarks/quality.py`.",
-        "Weights are the best on validation data. Words are lower-cased, those seen once in training are unknown, and no",
-        "vectors were brought along. A star: not all seeds have been run yet; an empty cell: none.",
-        "",
-        "**This table does not rank the encoders.** On TREC-6, 20 settings of the convolution were tried on validation data,",
-        "and its model is wider; every other setting was set beforehand and never searched.",
+        introduction,
         "",
         *("| " + " | ".join(row) + " |" for row in rows),
         "",
@@ -192,24 +194,24 @@ def main() -> None:
     parser.add_argument("--only", choices=list(TITLES), action="append", help="one data set (may be repeated)")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "quality.md", help="the page to write")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each a process of one thread")
-    given = parser.parse_args()
-    path = None if given.results is None else given.results / "quality.json"
+    options = parser.parse_args()
+    path = None if options.results is None else options.results / "quality.json"
     before = json.loads(path.read_text()) if path and path.exists() else {"runs": [], "chance": {}}
     runs, chance = before["runs"], before["chance"]
-    for name in given.only or TITLES:
-        data = read(name, given.data)
+    for name in options.only or TITLES:
+        data = read(name, options.data)
         correct, count = data.task.chance(data.test)["accuracy"]
         chance[name] = 100 * correct / count
-    wanted = [(name, kind, seed) for name in given.only or TITLES for kind in KINDS for seed in SEEDS]
-    if given.smoke:  # each data set and each encoder once
-        wanted = [(name, kind, 0) for name, kind in zip(list(TITLES) + ["ewt"], KINDS, strict=True)]
+    planned = [(name, kind, seed) for name in options.only or TITLES for kind in KINDS for seed in SEEDS]
+    if options.smoke:  # each data set and each encoder once
+        planned = [(name, kind, 0) for name, kind in zip(list(TITLES) + ["ewt"], KINDS, strict=True)]
     done = {key(r) for r in runs if r["settings"] == settings(r["data"], r["encoder"])}
-    finished = each([w for w in wanted if w not in done], given.data, given.jobs, given.smoke)
+    finished = each([w for w in planned if w not in done], options.data, options.jobs, options.smoke)
     while one := measured(finished):
         runs = [r for r in runs if key(r) != key(one)] + [one]
         if path:
-            write(given.results, "quality", {"runs": runs, "chance": chance})
-        if given.smoke and one["test"] <= chance[one["data"]]:
+            write(options.results, "quality", {"runs": runs, "chance": chance})
+        if options.smoke and one["test"] <= chance[one["data"]]:
             stop(f"quality: expected {key(one)} to learn made-up data, got {one['test']:.1f}% on test, as by chance")
         print({name: value for name, value in one.items() if name != "settings"}, flush=True)
     names = [name for name in TITLES if name in chance]
@@ -219,8 +221,8 @@ def main() -> None:
         [[kind, *(cell(runs, name, kind) for name in names)] for kind in KINDS]
         + [["always the most frequent", *(f"{chance[name]:.1f}" for name in names)]],
     )
-    if given.page:
-        document(runs, chance, given.page)
+    if options.page:
+        document(runs, chance, options.page)
     if not path:
         write(None, "quality", {"runs": runs, "chance": chance})
 

@@ -1,13 +1,13 @@
-"""Says how soon a long text is seen, and how soon each part of its map: `sightline look --serve` on 100,000 tokens, over HTTP.
+"""Measures `sightline look --serve` on 100,000 tokens, over HTTP: the time to the first picture and to each tile.
 
-    python benchmarks/serving.py                        # minutes: it fits a small model first, and reads the text with it
-    python benchmarks/serving.py --model runs/book      # with a model of language that is there already
+    python benchmarks/serving.py                     # minutes: it fits a small model first, and reads the text with it
+    python benchmarks/serving.py --model runs/book   # with a language model that exists already
 
-The text is the interpreter's own: the topics of its help, and sources of its library. The model is a rotary, causal self-attention
-encoder fitted to it by `sightline fit`, which has no largest length. The first picture is the whole map of a head at the zoom at which
-it fits the page, from the time the server has the text read. Tiles are drawn at random: any head, any zoom, any place; some are asked
-for one after the other, as by one who looks, and 200 all at once. Before any figure is printed, rows and a tile that the server
-gives are compared with the weights that queries and keys make in float64.
+The text is the interpreter's own: the topics of its help, and sources of its library. The model is a rotary, causal
+self-attention encoder that `sightline fit` fits to it; it has no largest length. The first picture is the whole map of
+a head at the zoom that fits the page, timed from the end of reading the text. Tiles are drawn at random: any head, any
+zoom, any place; some are requested one after the other, as a reader does, and 200 all at once. Before any figure is
+printed, rows and one tile of the server are compared with the weights of queries and keys in float64.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def weights(answers: Answers, layer: int, head: int, rows: Tensor) -> Tensor:
 
 
 def check(ask: Asking, answers: Answers) -> float:
-    """The largest error of rows of weights as they are served; stops where one is too large, or a tile is not theirs."""
+    """The largest error of the served rows of weights; stops where one is too large, or a tile differs from them."""
     worst, n = 0.0, answers.n
     for view in ("1.0", "0.1"):
         for i in (0, n // 2, n - 1):
@@ -154,7 +154,7 @@ def share_of(body: bytes) -> float:
 
 
 def looked(ask: Asking, address: str, n: int, count: int, began: float) -> dict:
-    """What one who looks waits for, in seconds; tiles are asked for by the count."""
+    """Waiting times of a reader, in seconds, with `count` tiles."""
     whole = {"view": "1.0", "at": 1, "row": 0, "column": 0}
     while whole["at"] * SIDE < n:
         whole["at"] *= 2
@@ -198,13 +198,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, help="of the model that is fitted")
     parser.add_argument("--tokens", type=int, default=100_000, help="of the text")
     parser.add_argument("--tiles", type=int, default=200, help="asked for one by one, and all at once")
-    asked = parser.parse_args()
-    text = book()[:10_000] if asked.smoke else book()
-    model = Model.load(asked.model) if asked.model else fitted(text, asked.seconds, asked.width)
-    text = beginning(model, text, asked.tokens)
+    options = parser.parse_args()
+    text = book()[:10_000] if options.smoke else book()
+    model = Model.load(options.model) if options.model else fitted(text, options.seconds, options.width)
+    text = beginning(model, text, options.tokens)
     began = perf_counter()
     with timed():
-        answers = room.observed(model, text, progress=not asked.smoke)
+        answers = room.observed(model, text, progress=not options.smoke)
     figures: dict = {
         "targets": TARGETS,
         "tokens": answers.n,
@@ -222,7 +222,7 @@ def main() -> None:
         try:
             with Asking(address) as ask:
                 with timed():
-                    figures |= looked(ask, address, answers.n, asked.tiles, began)
+                    figures |= looked(ask, address, answers.n, options.tiles, began)
                 figures["error"] = check(ask, answers)  # after, since what was asked before is kept
         finally:
             server.should_exit = True
@@ -238,7 +238,7 @@ def main() -> None:
         rows,
     )
     print(json.dumps({name: value for name, value in figures.items() if isinstance(value, float)}, indent=1))
-    write(asked.results, "serving", figures)
+    write(options.results, "serving", figures)
 
 
 if __name__ == "__main__":

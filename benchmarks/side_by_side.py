@@ -1,8 +1,8 @@
-"""Times rivals in one run, taking turns, so that the machine's moods hit them alike; and keeps what was measured.
+"""Times rivals in one run, taking turns, so that other load hits them alike; and keeps the figures.
 
 A benchmark here computes first whether the sides give the same result, and says nothing about speed if they do not.
-Its result is a JSON file that holds the machine and its load, the versions and the commit beside the figures. With --smoke
-each takes seconds: small sizes and made-up data, the same checks, one turn, and nothing is written.
+Its result is a JSON file that holds the machine and its load, the versions and the commit beside the figures. With
+--smoke each takes seconds: small sizes and made-up data, the same checks, one turn, and nothing is written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PACKAGES = ("numpy", "transformers", "tokenizers", "sentence-transformers", "onn
 IDLE = 0.1  # cores that other work may take on a machine that is called idle
 
 
-# --- options ------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------------------------
 
 
 class Options(argparse.ArgumentParser):
@@ -107,16 +107,17 @@ def agree(what: str, error: float, limit: float) -> float:
     """Stops where a side computes something else, before any speed is printed; returns the error."""
     if not error <= limit:
         stop(
-            f"{what}: expected an error of at most {limit:g}, got {error:g}; its speed would mean nothing, so none is printed"
+            f"{what}: expected an error of at most {limit:g}, got {error:g}; "
+            f"its speed would mean nothing, so none is printed"
         )
     return error
 
 
-# --- timing, and what else the machine did meanwhile ----------------------------------------------------------------------
+# --- timing, and what else the machine did meanwhile ----------------------------------------------------------------
 
 
 def take_turns(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each turn of each side: A, B, A, B, ... If there are several, one turn comes before and is not counted."""
+    """Seconds of each turn of each side: A, B, A, B, ... If there are several, an uncounted turn comes first."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(-1 if repeats > 1 else 0, repeats):
         for name, side in sides.items():
@@ -202,7 +203,7 @@ def timed() -> Iterator[None]:
     )
 
 
-# --- results --------------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------------------
 
 
 def surroundings() -> dict[str, Any]:

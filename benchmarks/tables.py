@@ -71,7 +71,8 @@ def embed(result: Result) -> list[str]:
     return [
         *lines,
         f"docs/results.md, the sentence below: A training step of a BERT of 4 layers on sentences: {steps}.",
-        f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 {floor['bfloat16']:.0%}; "
+        f"docs/log.md: rate of the matrix products alone: float32 {floor['float32']:.0%}, bfloat16 "
+        f"{floor['bfloat16']:.0%}; "
         f"bfloat16 over sentence-transformers: {times(low['times_ours']['sentence-transformers'])}",
     ]
 
@@ -90,11 +91,11 @@ def observe(result: Result) -> list[str]:
         )
     eager = calls["4096, full"]["eager, of watched"]
     lines.append(row("eager weights with the same statistics, of watched, 4,096 tokens", times(eager)[:-1], "", "4"))
-    held = [
+    memory = [
         " / ".join(f"{size / 2**20:.1f}" for size in result[f"memory, {step}"].values())
         for step in ("compiled", "plain")
     ]
-    lines.append(row("memory beyond the inputs at 4k / 16k / 64k tokens, one head, MiB", *held, ""))
+    lines.append(row("memory beyond the inputs at 4k / 16k / 64k tokens, one head, MiB", *memory, ""))
     off = [f"{result[f'memory, {step}, of the line']:.2f}" for step in ("compiled", "plain")]
     lines.append(row("the largest of these, of the line through the other two", *off, "1.3"))
     full, causal = (calls[f"8192, {name}"]["watched, of unwatched"]["compiled"] for name in ("full", "causal"))
@@ -121,43 +122,48 @@ def attention(result: Result) -> list[str]:
     (ahead, back) = zip(*mixes["EWT, 256 sentences, sorted"].values(), strict=True)
     padded, nested, each = (times(x)[:-1] for x in ahead)
     lines.append(
-        "docs/results.md, Attention alone: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two cores: "
-        f"padded SDPA takes {padded} times as long, nested tensors {nested} times, a call for each sentence {each} times; "
-        f"with the backward pass {', '.join(times(x)[:-1] for x in back)}"
+        "docs/results.md, Attention alone: Attention alone, 256 sentences of EWT, sorted by length, in float32 on two "
+        f"cores: padded SDPA takes {padded} times as long, nested tensors {nested} times, a call for each sentence "
+        f"{each} times; with the backward pass {', '.join(times(x)[:-1] for x in back)}"
     )
     return lines
 
 
 def nanogpt(result: Result) -> list[str]:
-    mine, *others = result["rows"]
+    ours, *others = result["rows"]
     lines = ["docs/results.md, Training:"]
-    for one in (mine, *others):
+    for one in (ours, *others):
         reached = one["seconds_to_target"]
         lines.append(
-            f"{one['side']}: {one['best_estimate']:.3f} nats per character ({one['whole_validation']:.3f} over all validation text), "
-            f"{result['target']} passed after {'no time' if reached is None else f'{reached:.0f} s'}, {one['seconds']:.1f} s in all"
+            f"{one['side']}: {one['best_estimate']:.3f} nats per character "
+            f"({one['whole_validation']:.3f} over all validation text), "
+            f"{result['target']} passed after {'no time' if reached is None else f'{reached:.0f} s'}, "
+            f"{one['seconds']:.1f} s in all"
         )
     return lines + [
-        f"all iterations take {mine['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
+        f"all iterations take {ours['seconds'] / one['seconds']:.2f} of the time of {one['side']}" for one in others
     ]
 
 
 def serving(result: Result) -> list[str]:
     alone, word, many = (result[name] for name in ("tiles, one by one", "a word: a row or a column", "200 at once"))
     return [
-        f"docs/log.md, Serving a long text: reading and forward pass {result['reading the text and the forward pass']:.0f} s; first "
-        f"picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the rows; the whole map of a "
-        f"head exact after {result['whole map exact']:.0f} s. Tiles one by one: median {1000 * alone['median']:.0f} ms, 95th percentile "
-        f"{1000 * alone['95th']:.0f} ms (aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. 200 at once are all "
-        f"answered, the last after {many['all']:.1f} s."
+        "docs/log.md, Serving a long text: "
+        f"reading and forward pass {result['reading the text and the forward pass']:.0f} s; "
+        f"first picture {result['first picture']:.1f} s after that (aim 5), from {result['of the rows']:.1%} of the "
+        f"rows; the whole map of a head exact after {result['whole map exact']:.0f} s. "
+        f"Tiles one by one: median {1000 * alone['median']:.0f} ms, 95th percentile {1000 * alone['95th']:.0f} ms "
+        f"(aim 100); a word's row or column: median {1000 * word['median']:.0f} ms. "
+        f"200 at once are all answered, the last after {many['all']:.1f} s."
     ]
 
 
 def heads(result: Result) -> list[str]:
     ours, usual = (result["seconds"][side]["median"] for side in ("sightline", "usual"))
     return [
-        f"docs/log.md, Which head does what: {result['documents']:,} sentences: {ours:.1f} s of processor time against {usual:.1f} s of "
-        f"the usual way, {times(result['faster'])}; means differ by {result['errors']['means']:.0e}, shares by {result['errors']['shares']:.1e}"
+        f"docs/log.md, Which head does what: {result['documents']:,} sentences: {ours:.1f} s of processor time "
+        f"against {usual:.1f} s of the usual way, {times(result['faster'])}; "
+        f"means differ by {result['errors']['means']:.0e}, shares by {result['errors']['shares']:.1e}"
     ]
 
 
@@ -178,12 +184,12 @@ def load_of(result: Result) -> str:
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0])
     parser.add_argument("--only", choices=list(TABLES), action="append", help="one result (may be repeated)")
-    given = parser.parse_args()
-    folder: Path = given.results or HERE / "results"
-    for name in given.only or TABLES:
+    options = parser.parse_args()
+    folder: Path = options.results or HERE / "results"
+    for name in options.only or TABLES:
         path = folder / f"{name}.json"
         if not path.is_file():
-            if given.only:
+            if options.only:
                 stop(f"{path}: expected a result, got no such file; run python benchmarks/{name}.py, or name --results")
             continue
         result = json.loads(path.read_text("utf-8"))
@@ -191,7 +197,7 @@ def main() -> None:
             f"{result['date'][:10]}, commit {result['commit']}, {result['threads']} threads, machine {load_of(result)}"
         )
         print(f"# {name}.json: {about}", *TABLES[name](result), "", sep="\n")
-    if given.smoke:
+    if options.smoke:
         print("tables: the checks passed; nothing is written")
 
 

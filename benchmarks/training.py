@@ -5,7 +5,8 @@
 The task is tagging: EWT's parts of speech, and scope. A step is forward, backward and AdamW, and making the batch.
 Packed are batches of at most 4,096 tokens from BatchPlan; padded are random batches of 32 sequences, filled up to the
 longest. Only tokens of sequences count, padding does not. The padded twin has the weights of the packed model and gives
-the same scores; beside it stand torch.nn.TransformerEncoder (no positions, else alike) and, for the LSTM, PackedSequence.
+the same scores; beside it stand torch.nn.TransformerEncoder (no positions, else alike) and, for the LSTM,
+PackedSequence.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TARGETS = {"self-attention": 3.0, "lstm": 2.5, "convolution": 2.0}
 LIMIT = 1e-5  # largest difference between packed and padded scores
 
 
-# --- the twins: mixers on rectangles x [B, L, E], of which the first lengths[b] rows are real ------------------------------
+# --- the twins: mixers on rectangles x [B, L, E], of which the first lengths[b] rows are real -----------------------
 
 
 def attend(mixer: SelfAttention, x: Tensor, lengths: Tensor, real: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def convolve(mixer: Convolution, x: Tensor, lengths: Tensor, real: Tensor) -> Te
 
 
 def recur(mixer: Recurrent, x: Tensor, lengths: Tensor, real: Tensor, read: Callable | None = None) -> Tensor:
-    """Both directions read real rows first, and padding after: the second one has its rows turned round within each sequence."""
+    """Both directions read real rows first and padding after: the second reads each sequence in reverse order."""
     read = read or (lambda cell, rows: cell(rows.transpose(0, 1))[0].transpose(0, 1))
     place = torch.arange(x.shape[1])
     turned = torch.where(real, lengths[:, None] - 1 - place, place)[..., None]
@@ -98,7 +99,7 @@ class Torch(nn.Module):
         return self.scores(self.encoder(self.embedding(ids), src_key_padding_mask=~real)[real])
 
 
-# --- training ---------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------------------------
 
 
 def packed_batches(train: Examples) -> Iterator[list[int]]:
@@ -180,13 +181,13 @@ def check(kind: str, packed: nn.Module, padded: dict[str, nn.Module], part: Exam
     for name, model in padded.items():
         scores = padded_scores(model, part)
         if isinstance(model, Twin):
-            wanted = packed_scores(packed, part)
-            error = differ(gradients(scores, model), gradients(wanted, packed))
+            expected = packed_scores(packed, part)
+            error = differ(gradients(scores, model), gradients(expected, packed))
             agree(f"{kind}, {name}, gradients", error, LIMIT)
         else:
             ids, lengths = part.inputs.to_padded()
-            wanted = model(nn.functional.pad(ids, (0, 7)), lengths)
-        worst = max(worst, agree(f"{kind}, {name}", float((scores - wanted).detach().abs().max()), LIMIT))
+            expected = model(nn.functional.pad(ids, (0, 7)), lengths)
+        worst = max(worst, agree(f"{kind}, {name}", float((scores - expected).detach().abs().max()), LIMIT))
     return worst
 
 
@@ -209,15 +210,16 @@ def short(data: Data) -> Data:
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0], repeats=7, smoke={"tokens": 256})
     parser.add_argument("--tokens", type=int, default=32_768, help="tokens each side trains on in a turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     rows = []
-    for name, data in {"EWT": ewt(given.data), "scope": load("scope")}.items():
-        data = short(data) if given.smoke else data
+    for name, data in {"EWT": ewt(options.data), "scope": load("scope")}.items():
+        data = short(data) if options.smoke else data
         for kind in TARGETS:
-            rows.append({"data": name, **compare(kind, data, given.repeats, given.tokens)})
+            rows.append({"data": name, **compare(kind, data, options.repeats, options.tokens)})
             print(name, rows[-1], flush=True)
     show(
-        f"training, useful tokens/s (median of {given.repeats} turns of {given.tokens:,} tokens), and packed against each",
+        f"training, useful tokens/s (median of {options.repeats} turns of {options.tokens:,} tokens), "
+        f"and packed against each",
         ["data", "encoder", "packed", "others"],
         [
             [
@@ -234,7 +236,11 @@ def main() -> None:
         ],
     )
     sizes = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "tokens_in_a_pack": TOKENS, "rows_in_a_batch": ROWS}
-    write(given.results, "training", {**sizes, "turns": given.repeats, "tokens_in_a_turn": given.tokens, "rows": rows})
+    write(
+        options.results,
+        "training",
+        {**sizes, "turns": options.repeats, "tokens_in_a_turn": options.tokens, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fine-tune a Hugging Face model on packed batches with a plain loop: the loss of the padded model, without its padding.
+"""Fine-tune a Hugging Face model on packed batches with a plain loop: the padded model's loss, without padding.
 
 python examples/train_without_padding.py [MODEL] [STEPS]
 """

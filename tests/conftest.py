@@ -1,4 +1,4 @@
-"""Fixtures of several folders: fresh memory filled with NaN, a browser, a GPU that is absent, an empty compile cache."""
+"""Fixtures of several folders: memory filled with NaN, a browser, a GPU that is absent, an empty compile cache."""
 
 import os
 

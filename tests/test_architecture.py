@@ -61,16 +61,16 @@ library = pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 
 def imports(path: Path) -> set[str]:
     """The full names of all that a file imports, at its top or inside a function: `a.b` for `from a import b`."""
-    found = set()
+    names = set()
     package = name_of(path).split(".")[: None if path.name == "__init__.py" else -1]
     for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else []
             module = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {f"{module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def place_of(room: str) -> int:
@@ -137,7 +137,10 @@ def test_other_peoples_packages_are_declared():
 
 
 def test_importing_is_light():
-    script = f"import sys; from sightline import Pattern, Sequences, build; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    script = (
+        "import sys; from sightline import Pattern, Sequences, build; "
+        f"print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.split() == []
 

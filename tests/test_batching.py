@@ -1,4 +1,4 @@
-"""The plan must give every sequence once, keep its budget, and give the next batch whoever asks and whenever."""
+"""The plan gives every sequence once, keeps its budget, and gives the same next batch to every caller at any time."""
 
 import time
 

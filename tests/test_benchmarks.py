@@ -1,5 +1,7 @@
-"""Every benchmark runs: with --smoke all of them, in this process, which checks both sides' values and writes nothing; what is missing
-is one sentence; and each command that README, docs and benchmarks name is one that its parser takes."""
+"""Every benchmark runs with --smoke, which checks values and writes nothing; errors for what is missing are a sentence.
+
+Each command that README, docs and benchmarks name is one that its parser takes.
+"""
 
 import argparse
 import contextlib
@@ -53,7 +55,7 @@ def written() -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in [*PAGES, *(FOLDER / "results").rglob("*")] if path.is_file()}
 
 
-# --- all of them ----------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
@@ -89,7 +91,7 @@ def test_nothing_is_said_of_speed_while_values_differ(name, place, run, capsys, 
     assert "┃" not in out and "the checks passed" not in out
 
 
-# --- what is missing is one sentence -----------------------------------------------------------------------------------------
+# --- what is missing is one sentence --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_no_gpu(run, capsys):
     )
 
 
-# --- commands in the documentation -------------------------------------------------------------------------------------------
+# --- commands in the documentation ----------------------------------------------------------------------------------
 
 
 def commands() -> list[tuple[str, str, str]]:
@@ -184,7 +186,7 @@ def test_tables_of_the_docs_are_those_of_the_results(result, run, capsys):
     assert len(rows) >= 5 and set(rows) <= set((ROOT / "docs" / "results.md").read_text("utf-8").splitlines())
 
 
-# --- what they share ---------------------------------------------------------------------------------------------------------
+# --- what they share ------------------------------------------------------------------------------------------------
 
 
 def test_smoke_changes_what_nobody_set(tmp_path):

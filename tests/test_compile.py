@@ -1,4 +1,4 @@
-"""`torch.compile` over attention and encoders: the graph breaks where the lengths decide, and the values are the same."""
+"""`torch.compile` over attention and encoders: the graph breaks where lengths decide; the values stay the same."""
 
 import random
 

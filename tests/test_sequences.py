@@ -19,7 +19,7 @@ FULL_LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
 drawn = settings(max_examples=150, deadline=None, derandomize=True)
 
 
-def made(lengths, *row) -> tuple[Sequences, list[torch.Tensor]]:
+def pack(lengths, *row) -> tuple[Sequences, list[torch.Tensor]]:
     """Sequences, and the plain list of tensors that they should be: every row holds other numbers."""
     values = torch.arange(sum(lengths) * torch.Size(row).numel(), dtype=torch.float64).view(sum(lengths), *row)
     parts = list(values.split(lengths)) if lengths else []
@@ -44,7 +44,7 @@ def same(sequences: Sequences, parts: list[torch.Tensor]) -> bool:
 @drawn
 @given(LENGTHS, st.sampled_from([(), (2,), (3, 0), (2, 1, 2)]))
 def test_it_holds_what_was_put_in(lengths, row):
-    sequences, parts = made(lengths, *row)
+    sequences, parts = pack(lengths, *row)
     assert same(sequences, parts)
     assert [t.tolist() for t in sequences.to_list()] == [t.tolist() for t in parts]
     assert sequences.lengths.tolist() == lengths
@@ -60,7 +60,7 @@ def test_it_holds_what_was_put_in(lengths, row):
 @drawn
 @given(LENGTHS)
 def test_every_integer(lengths):
-    sequences, parts = made(lengths, 2)
+    sequences, parts = pack(lengths, 2)
     for s in range(-len(parts), len(parts)):
         for index in (s, torch.tensor(s), torch.tensor(s).numpy()[()]):
             assert torch.equal(sequences[index], parts[s])
@@ -76,13 +76,13 @@ ENDS = st.one_of(st.none(), st.integers(-10, 10))
 @drawn
 @given(LENGTHS, ENDS, ENDS, st.one_of(st.none(), st.integers(-4, 4).filter(bool)))
 def test_every_slice(lengths, start, stop, step):
-    sequences, parts = made(lengths, 2)
+    sequences, parts = pack(lengths, 2)
     assert same(sequences[start:stop:step], parts[start:stop:step])
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [3], [2, 0, 1]])
 def test_every_slice_of_short_lists(lengths):
-    sequences, parts = made(lengths)
+    sequences, parts = pack(lengths)
     ends = [None, *range(-5, 6)]
     for index in (slice(a, b, c) for a in ends for b in ends for c in (None, 1, 2, 3, -1, -2)):
         assert same(sequences[index], parts[index]), index
@@ -91,7 +91,7 @@ def test_every_slice_of_short_lists(lengths):
 @drawn
 @given(LENGTHS.filter(len), st.data())
 def test_lists_masks_and_integer_tensors(lengths, data):
-    sequences, parts = made(lengths, 2)
+    sequences, parts = pack(lengths, 2)
     places = data.draw(st.lists(st.integers(-len(parts), len(parts) - 1), max_size=10))
     chosen = [parts[s] for s in places]
     assert same(sequences[places], chosen)
@@ -111,7 +111,7 @@ def test_nothing_taken_from_nothing():
 
 
 def test_slices_of_neighbours_are_views_and_iteration_too():
-    sequences, _ = made([2, 0, 3, 1])
+    sequences, _ = pack([2, 0, 3, 1])
     assert sequences[1:3].values.data_ptr() == sequences[2].data_ptr()
     assert [t.data_ptr() for t in sequences if len(t)] == [sequences[s].data_ptr() for s in (0, 2, 3)]
 
@@ -122,7 +122,7 @@ def test_slices_of_neighbours_are_views_and_iteration_too():
 @drawn
 @given(LENGTHS, st.sampled_from([(), (2,), (2, 3)]))
 def test_lists_and_padded_batches_there_and_back(lengths, row):
-    sequences, parts = made(lengths, *row)
+    sequences, parts = pack(lengths, *row)
     if parts:
         assert same(Sequences.from_list(parts), parts)
         assert same(Sequences.from_list(tuple(parts)), parts)
@@ -137,7 +137,7 @@ def test_lists_and_padded_batches_there_and_back(lengths, row):
 @drawn
 @given(FULL_LENGTHS, st.sampled_from([(), (2,)]))
 def test_packed_as_pytorch_packs(lengths, row):
-    sequences, parts = made(lengths, *row)
+    sequences, parts = pack(lengths, *row)
     ours, theirs = sequences.to_packed(), pack_sequence(parts, enforce_sorted=False)
     assert torch.equal(ours.batch_sizes, theirs.batch_sizes)
     assert [torch.equal(t, parts[s]) for s, t in enumerate(Sequences.from_packed(theirs))]
@@ -152,7 +152,7 @@ def test_packed_as_pytorch_packs(lengths, row):
 def test_gradients_flow_through_every_conversion():
     values = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     sequences = Sequences(values, [0, 2, 2, 3, 6])
-    ways = {
+    sums = {
         "padded": lambda s: s.to_padded()[0].square().sum(),
         "padded and back": lambda s: Sequences.from_padded(*s.to_padded(9.0)).values.square().sum(),
         "list and back": lambda s: Sequences.from_list(s.to_list()).values.square().sum(),
@@ -163,8 +163,8 @@ def test_gradients_flow_through_every_conversion():
         "with_values": lambda s: s.with_values(s.values.square()).values.sum(),
         "another dtype": lambda s: s.to(torch.float32).values.square().sum(),
     }
-    for name, way in ways.items():
-        (grad,) = torch.autograd.grad(way(sequences), values)
+    for name, sum_of in sums.items():
+        (grad,) = torch.autograd.grad(sum_of(sequences), values)
         torch.testing.assert_close(grad, 2 * values.detach(), rtol=1e-6, atol=1e-6, msg=name)
     twice = sequences[[0, 0, 3]].values.sum()
     assert torch.autograd.grad(twice, values)[0][:, 0].tolist() == [2, 2, 0, 1, 1, 1]
@@ -175,7 +175,7 @@ def test_gradients_flow_through_every_conversion():
 
 
 def test_with_values_shares_all_that_follows_from_the_offsets():
-    sequences, _ = made([2, 0, 3])
+    sequences, _ = pack([2, 0, 3])
     other = sequences.with_values(torch.ones(5, 4))
     assert other.offsets is sequences.offsets and other.values.shape == (5, 4)
     assert other.positions is sequences.positions and other.sequence_ids is sequences.sequence_ids
@@ -229,11 +229,11 @@ def test_written_offsets_lead_no_backend_astray(backend):
     expected = attention(x.values, x.values, x.values, torch.tensor([0, 4, 9]), backend="reference").out
     x.offsets[1] = 2**40
     try:
-        found = attention(x.values, x.values, x.values, x.layout, backend=backend).out
+        result = attention(x.values, x.values, x.values, x.layout, backend=backend).out
     except ValueError as refusal:  # where there is no compiler
         assert backend == "native" and "needs a C compiler" in str(refusal)
     else:
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(result, expected)
 
 
 def test_a_copy_has_a_layout_of_its_own_without_what_was_computed():
@@ -264,7 +264,7 @@ def test_a_layout_ends_with_its_batch():
 
 
 def test_to_moves_values_and_leaves_offsets():
-    sequences, _ = made([2, 1])
+    sequences, _ = pack([2, 1])
     half = sequences.to(torch.float16)
     assert half.values.dtype == torch.float16 and half.offsets is sequences.offsets
     away = sequences.to("meta")
@@ -281,7 +281,7 @@ def test_offsets_may_be_a_list_or_any_integers():
 
 
 def test_repr_says_what_it_is():
-    sequences, _ = made([2, 1], 4)
+    sequences, _ = pack([2, 1], 4)
     assert repr(sequences) == "Sequences(2 sequences, 3 rows, row shape [4], torch.float64, cpu)"
 
 
@@ -289,35 +289,75 @@ def test_repr_says_what_it_is():
 
 ONE = torch.ones(3)
 FAULTS = {
-    "values in a list": (lambda: Sequences([1, 2], [0, 2]), TypeError, "Sequences: expected values as a tensor [T, ...], got list; pass a tensor with rows"),
-    "a number": (lambda: Sequences(torch.tensor(1.0), [0, 1]), TypeError, "Sequences: expected values as a tensor [T, ...], got a tensor [] of torch.float32; pass a tensor with rows"),
-    "no offsets": (lambda: Sequences(ONE, []), TypeError, "Sequences: expected offsets as one row of integers [S + 1], got a tensor [0] of torch.float32; start them with a 0"),
-    "offsets with fractions": (lambda: Sequences(ONE, [0.0, 3.0]), TypeError, "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.float32; start them with a 0"),
-    "booleans": (lambda: Sequences(ONE, torch.tensor([False, True])), TypeError, "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.bool; start them with a 0"),
-    "two rows of offsets": (lambda: Sequences(ONE, [[0, 3]]), TypeError, "Sequences: expected offsets as one row of integers [S + 1], got a tensor [1, 2] of torch.int64; start them with a 0"),
-    "offsets from 1": (lambda: Sequences(ONE, [1, 3]), ValueError, "Sequences: expected offsets that start at 0, got 1; put a 0 in front"),
-    "offsets that fall": (lambda: Sequences(ONE, [0, 2, 1, 3]), ValueError, "Sequences: expected offsets that never fall, got 2 then 1 at sequence 1; sort out the lengths"),
-    "offsets too short": (lambda: Sequences(ONE, [0, 2]), ValueError, "Sequences: expected offsets that end at 3 rows, got 2; count the rows again"),
-    "offsets too long": (lambda: Sequences(ONE, [0, 4]), ValueError, "Sequences: expected offsets that end at 3 rows, got 4; count the rows again"),
-    "other rows": (lambda: Sequences(ONE, [0, 3]).with_values(torch.ones(4)), ValueError, "Sequences.with_values: expected 3 rows, got 4; keep one row for each old one"),
-    "an index beyond": (lambda: Sequences(ONE, [0, 3])[1], IndexError, "Sequences: expected an index below 1 sequences, got 1; check the batch's length"),
-    "an index of two parts": (lambda: Sequences(ONE, [0, 3])[0, 1], TypeError, "Sequences: expected an integer, a slice, a list or a tensor as index, got tuple; index sequences first, then their rows"),
-    "an index with a fraction": (lambda: Sequences(ONE, [0, 3])[0.5], TypeError, "Sequences: expected an integer, a slice, a list or a tensor as index, got float; index sequences first, then their rows"),
-    "a list beyond": (lambda: Sequences(ONE, [0, 3])[[0, -2]], IndexError, "Sequences: expected indices below 1 sequences, got [0, -2]; check the batch's length"),
-    "a list from nothing": (lambda: Sequences(ONE[:0], [0])[[0]], IndexError, "Sequences: expected indices below 0 sequences, got [0]; check the batch's length"),
-    "a short mask": (lambda: Sequences(ONE, [0, 1, 3])[[True]], IndexError, "Sequences: expected a boolean for each of 2 sequences, got 1; make the mask as long"),
-    "fractions": (lambda: Sequences(ONE, [0, 3])[[0.0]], TypeError, "Sequences: expected one row of integers or booleans as index, got a tensor [1] of torch.float32; flatten it"),
-    "an index of two axes": (lambda: Sequences(ONE, [0, 3])[torch.tensor([[0]])], TypeError, "Sequences: expected one row of integers or booleans as index, got a tensor [1, 1] of torch.int64; flatten it"),
-    "an empty list": (lambda: Sequences.from_list([]), ValueError, "Sequences.from_list: expected at least one tensor, got an empty list; for no sequences use Sequences(values[:0], [0])"),
-    "lists of numbers": (lambda: Sequences.from_list([[1, 2], [3]]), TypeError, "Sequences.from_list: expected tensors, got list; make them with torch.tensor"),
-    "unlike rows": (lambda: Sequences.from_list([torch.ones(2, 3), torch.ones(2, 4)]), ValueError, "Sequences.from_list: expected tensors [n, ...] with one row shape, got [(3,), (4,)]; make the rows alike"),
-    "tensors without rows": (lambda: Sequences.from_list([torch.tensor(1.0)]), ValueError, "Sequences.from_list: expected tensors [n, ...] with one row shape, got [()]; make the rows alike"),
-    "padded without rows": (lambda: Sequences.from_padded(ONE, [1, 1, 1]), ValueError, "Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got [3] and [3]; give one length for each sequence"),
-    "lengths of others": (lambda: Sequences.from_padded(torch.ones(2, 3), [1]), ValueError, "Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got [2, 3] and [1]; give one length for each sequence"),
-    "lengths too long": (lambda: Sequences.from_padded(torch.ones(2, 3), [1, 4]), ValueError, "Sequences.from_padded: expected lengths from 0 to 3, got 1 to 4; check that padded is [S, L, ...]"),
-    "negative lengths": (lambda: Sequences.from_padded(torch.ones(2, 3), [-1, 2]), ValueError, "Sequences.from_padded: expected lengths from 0 to 3, got -1 to 2; check that padded is [S, L, ...]"),
-    "nothing to pack": (lambda: Sequences(ONE, [0, 0, 3]).to_packed(), ValueError, "Sequences.to_packed: expected at least one row in every sequence, got an empty one; PackedSequence cannot hold it, select the others first"),
-    "none to pack": (lambda: Sequences(ONE[:0], [0]).to_packed(), ValueError, "Sequences.to_packed: expected at least one row in every sequence, got an empty one; PackedSequence cannot hold it, select the others first"),
+    "values in a list": (lambda: Sequences([1, 2], [0, 2]), TypeError,
+        "Sequences: expected values as a tensor [T, ...], got list; pass a tensor with rows"),
+    "a number": (lambda: Sequences(torch.tensor(1.0), [0, 1]), TypeError,
+        "Sequences: expected values as a tensor [T, ...], got a tensor [] of torch.float32; pass a tensor with rows"),
+    "no offsets": (lambda: Sequences(ONE, []), TypeError,
+        "Sequences: expected offsets as one row of integers [S + 1], got a tensor [0] of torch.float32; "
+        "start them with a 0"),
+    "offsets with fractions": (lambda: Sequences(ONE, [0.0, 3.0]), TypeError,
+        "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.float32; "
+        "start them with a 0"),
+    "booleans": (lambda: Sequences(ONE, torch.tensor([False, True])), TypeError,
+        "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.bool; "
+        "start them with a 0"),
+    "two rows of offsets": (lambda: Sequences(ONE, [[0, 3]]), TypeError,
+        "Sequences: expected offsets as one row of integers [S + 1], got a tensor [1, 2] of torch.int64; "
+        "start them with a 0"),
+    "offsets from 1": (lambda: Sequences(ONE, [1, 3]), ValueError,
+        "Sequences: expected offsets that start at 0, got 1; put a 0 in front"),
+    "offsets that fall": (lambda: Sequences(ONE, [0, 2, 1, 3]), ValueError,
+        "Sequences: expected offsets that never fall, got 2 then 1 at sequence 1; sort out the lengths"),
+    "offsets too short": (lambda: Sequences(ONE, [0, 2]), ValueError,
+        "Sequences: expected offsets that end at 3 rows, got 2; count the rows again"),
+    "offsets too long": (lambda: Sequences(ONE, [0, 4]), ValueError,
+        "Sequences: expected offsets that end at 3 rows, got 4; count the rows again"),
+    "other rows": (lambda: Sequences(ONE, [0, 3]).with_values(torch.ones(4)), ValueError,
+        "Sequences.with_values: expected 3 rows, got 4; keep one row for each old one"),
+    "an index beyond": (lambda: Sequences(ONE, [0, 3])[1], IndexError,
+        "Sequences: expected an index below 1 sequences, got 1; check the batch's length"),
+    "an index of two parts": (lambda: Sequences(ONE, [0, 3])[0, 1], TypeError,
+        "Sequences: expected an integer, a slice, a list or a tensor as index, got tuple; "
+        "index sequences first, then their rows"),
+    "an index with a fraction": (lambda: Sequences(ONE, [0, 3])[0.5], TypeError,
+        "Sequences: expected an integer, a slice, a list or a tensor as index, got float; "
+        "index sequences first, then their rows"),
+    "a list beyond": (lambda: Sequences(ONE, [0, 3])[[0, -2]], IndexError,
+        "Sequences: expected indices below 1 sequences, got [0, -2]; check the batch's length"),
+    "a list from nothing": (lambda: Sequences(ONE[:0], [0])[[0]], IndexError,
+        "Sequences: expected indices below 0 sequences, got [0]; check the batch's length"),
+    "a short mask": (lambda: Sequences(ONE, [0, 1, 3])[[True]], IndexError,
+        "Sequences: expected a boolean for each of 2 sequences, got 1; make the mask as long"),
+    "fractions": (lambda: Sequences(ONE, [0, 3])[[0.0]], TypeError,
+        "Sequences: expected one row of integers or booleans as index, got a tensor [1] of torch.float32; flatten it"),
+    "an index of two axes": (lambda: Sequences(ONE, [0, 3])[torch.tensor([[0]])], TypeError,
+        "Sequences: expected one row of integers or booleans as index, got a tensor [1, 1] of torch.int64; flatten it"),
+    "an empty list": (lambda: Sequences.from_list([]), ValueError,
+        "Sequences.from_list: expected at least one tensor, got an empty list; "
+        "for no sequences use Sequences(values[:0], [0])"),
+    "lists of numbers": (lambda: Sequences.from_list([[1, 2], [3]]), TypeError,
+        "Sequences.from_list: expected tensors, got list; make them with torch.tensor"),
+    "unlike rows": (lambda: Sequences.from_list([torch.ones(2, 3), torch.ones(2, 4)]), ValueError,
+        "Sequences.from_list: expected tensors [n, ...] with one row shape, got [(3,), (4,)]; make the rows alike"),
+    "tensors without rows": (lambda: Sequences.from_list([torch.tensor(1.0)]), ValueError,
+        "Sequences.from_list: expected tensors [n, ...] with one row shape, got [()]; make the rows alike"),
+    "padded without rows": (lambda: Sequences.from_padded(ONE, [1, 1, 1]), ValueError,
+        "Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got [3] and [3]; "
+        "give one length for each sequence"),
+    "lengths of others": (lambda: Sequences.from_padded(torch.ones(2, 3), [1]), ValueError,
+        "Sequences.from_padded: expected padded [S, L, ...] and lengths [S], got [2, 3] and [1]; "
+        "give one length for each sequence"),
+    "lengths too long": (lambda: Sequences.from_padded(torch.ones(2, 3), [1, 4]), ValueError,
+        "Sequences.from_padded: expected lengths from 0 to 3, got 1 to 4; check that padded is [S, L, ...]"),
+    "negative lengths": (lambda: Sequences.from_padded(torch.ones(2, 3), [-1, 2]), ValueError,
+        "Sequences.from_padded: expected lengths from 0 to 3, got -1 to 2; check that padded is [S, L, ...]"),
+    "nothing to pack": (lambda: Sequences(ONE, [0, 0, 3]).to_packed(), ValueError,
+        "Sequences.to_packed: expected at least one row in every sequence, got an empty one; "
+        "PackedSequence cannot hold it, select the others first"),
+    "none to pack": (lambda: Sequences(ONE[:0], [0]).to_packed(), ValueError,
+        "Sequences.to_packed: expected at least one row in every sequence, got an empty one; "
+        "PackedSequence cannot hold it, select the others first"),
 }  # fmt: skip
 
 

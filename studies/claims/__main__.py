@@ -1,4 +1,4 @@
-"""The command that measures ten claims about self-attention, and says which hold."""
+"""The command that measures and judges ten claims about self-attention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def claims(
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes instead of hours: one seed, seconds of training.")
     ] = False,
-    minutes: Annotated[float | None, typer.Option(help="Begin nothing new after so long.  [default: no end]")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no measurement after this time.  [default: no end]")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Encoders trained at once, on a core each.  [default: all cores; with a GPU 1]")
     ] = None,
@@ -26,12 +28,12 @@ def claims(
     data: Annotated[
         Path | None, typer.Option(help="Folder with trec, banking77, ud-english-ewt, tinyshakespeare.")
     ] = None,
-    heads: Annotated[list[Path] | None, typer.Option(help="A heads.json of sightline heads; may be repeated.")] = None,
+    heads: Annotated[list[Path] | None, typer.Option(help="Result file of sightline heads; may be repeated.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results.  [default: runs/claims, runs/claims-quick]")
     ] = None,
 ) -> None:
-    """Check ten claims about self-attention: what is exact exactly, the rest by training five encoders on equal terms.
+    """Check ten claims about self-attention, exactly or by training five encoders on equal terms.
 
     \b
     Examples:
@@ -40,7 +42,7 @@ def claims(
         python -m studies.claims --minutes 30 --out results
         python -m studies.claims --gpu --out results
 
-    What is measured already is not measured again, so the same command goes on where it was.
+    What is measured already is not measured again: the same command continues an interrupted run.
     """
     with errors_as_sentences():
         import os
@@ -48,11 +50,11 @@ def claims(
         import torch
         from rich.console import Console
 
-        from studies.claims import run_claims, table
+        from studies.claims import run_claims, verdict_table
         from studies.claims.page import write_claims
 
         out = out or Path("runs", "claims-quick" if quick else "claims")
-        found = run_claims(
+        document = run_claims(
             only=[name.strip() for name in only.split(",") if name.strip()] or None,
             quick=quick,
             gpu=gpu,
@@ -62,8 +64,8 @@ def claims(
             data=data,
             heads=heads or (),
         )
-        Console().print(table(found))
-        print(f"The page: {write_claims(found, out / 'claims.html')}")
+        Console().print(verdict_table(document))
+        print(f"The page: {write_claims(document, out / 'claims.html')}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What can be answered at each distance without having kept what was read there: the floor from which forgetting is measured.
+"""Floors: what can be answered at each distance without memory of what was read there; the zero point of forgetting.
 
-At some distances one answer is more frequent than at others. And what was shown can be guessed from, by one who remembers
-what there was but not what belonged to what. Neither is memory of the thing that is asked for.
+Two kinds: the best constant answer at that distance, since answers are not equally frequent everywhere; and a guess
+among the values shown, by one who remembers which values occurred but not what belonged to what.
 """
 
 from __future__ import annotations
@@ -15,38 +15,44 @@ from torch import Tensor
 
 from sightline.tasks import Data, Examples
 from sightline.tasks.task import NO_TARGET, distance_masks
-from studies.claims.cell import Cell, Found
+from studies.claims.cell import Cell, Results
 from studies.claims.claim import Stage
-from studies.claims.study import Study, harder, loaded
+from studies.claims.study import Study, further_test_data, load_data
 
 TASK = "floors"
-GUESSED = "guess among the values shown"
+GUESS = "guess among the values shown"
 
 
-def cell(study: Study, stage: Stage, shown: bool) -> Cell:
-    """The measurement of a study's floors; `shown` says whether answers can be guessed among the labels that are read."""
-    run = partial(_measured, study, stage.data, shown)
-    return Cell(f"{TASK}/{study.name}", {"data": study.data, "shown": shown}, run)
+def floor_cell(study: Study, stage: Stage, guessable: bool) -> Cell:
+    """The measurement of a study's floors; `guessable`: answers occur in the sequence as labels that are read."""
+    run = partial(_floors, study, stage.data, guessable)
+    return Cell(f"{TASK}/{study.name}", {"data": study.data, "shown": guessable}, run)
 
 
-def _measured(study: Study, folder: Path | None, shown: bool, place: Path, found: Found) -> dict:
-    """Returns: `constant`: {bucket: measure of the best constant answer there}; `guess`: the same of guessing, and "" for all, or {};
-    `tests`: {further test: guessing there}."""
-    data = loaded(study.data, study.settings_of_data(), folder)
+def _floors(study: Study, data_folder: Path | None, guessable: bool, folder: Path, results: Results) -> dict:
+    """The floors of a study on its test data.
+
+    Returns: `constant`: {bucket: measure of the best constant answer}; `guess`: {bucket: accuracy of guessing}, with ""
+    for all buckets; `tests`: {further test: accuracy of guessing}; the last two are {} if answers cannot be guessed.
+    """
+    data = load_data(study.data, study.data_settings(), data_folder)
     tested = data.test or data.valid
-    asked = torch.ones(len(tested.targets), dtype=torch.bool)
+    scored = torch.ones(len(tested.targets), dtype=torch.bool)
     if not tested.targets.is_floating_point():
-        asked = tested.targets != NO_TARGET
-    within = {bucket: some & asked for bucket, some in distance_masks(tested)}
-    within = {bucket: some for bucket, some in within.items() if some.any()}
-    found = {"constant": {bucket: _constant(data, tested.targets[some]) for bucket, some in within.items()}}
-    if not shown:
-        return found | {"guess": {}, "tests": {}}
-    hits = guesses(data, tested)
-    beyond = {name: harder(spec) for name, spec in study.tests.items()}
-    return found | {
-        "guess": {bucket: float(hits[some].mean()) for bucket, some in {"": asked, **within}.items()},
-        "tests": {name: float(guesses(data, one)[one.targets != NO_TARGET].mean()) for name, one in beyond.items()},
+        scored = tested.targets != NO_TARGET
+    within = {bucket: mask & scored for bucket, mask in distance_masks(tested)}
+    within = {bucket: mask for bucket, mask in within.items() if mask.any()}
+    floors = {"constant": {bucket: _constant(data, tested.targets[mask]) for bucket, mask in within.items()}}
+    if not guessable:
+        return floors | {"guess": {}, "tests": {}}
+    hits = guess_hits(data, tested)
+    further = {name: further_test_data(spec) for name, spec in study.tests.items()}
+    return floors | {
+        "guess": {bucket: float(hits[mask].mean()) for bucket, mask in {"": scored, **within}.items()},
+        "tests": {
+            name: float(guess_hits(data, examples)[examples.targets != NO_TARGET].mean())
+            for name, examples in further.items()
+        },
     }
 
 
@@ -58,29 +64,29 @@ def _constant(data: Data, targets: Tensor) -> float:
     return float(targets.bincount().max() / len(targets))
 
 
-def guesses(data: Data, examples: Examples) -> Tensor:
-    """How often each row's target [T] is met by the label that stands most often in its sequence; of several one by lot."""
+def guess_hits(data: Data, examples: Examples) -> Tensor:
+    """The probability [T] that a guess meets each row's target; the guess is a most frequent label of the sequence."""
     names = [data.tokenizer.engine.token_to_id(label) for label in data.task.labels]
     ids, sequences = examples.inputs.values, examples.inputs.sequence_ids
-    stands = ids[:, None] == torch.tensor(names)  # [T, C]
-    counts = torch.zeros(len(examples), len(names)).index_add(0, sequences, stands.float())
+    label_at = ids[:, None] == torch.tensor(names)  # [T, C]
+    counts = torch.zeros(len(examples), len(names)).index_add(0, sequences, label_at.float())
     most = (counts == counts.amax(1, keepdim=True)).double()
     return (most / most.sum(1, keepdim=True))[sequences, examples.targets.clamp(min=0)]
 
 
 @dataclass(frozen=True)
 class Floors:
-    """Those of one study, by bucket, as far as they were measured; `guess` holds that of all the test data as "" besides."""
+    """The floors of one study by bucket, as far as they were measured; `guess[""]` is that of all test data."""
 
     constant: dict[str, float]
     guess: dict[str, float]
     tests: dict[str, float]
 
     @classmethod
-    def of(cls, study: Study, found: Found) -> Floors:
-        return cls(**found.get(f"{TASK}/{study.name}", {"constant": {}, "guess": {}, "tests": {}}))
+    def from_results(cls, study: Study, results: Results) -> Floors:
+        return cls(**results.get(f"{TASK}/{study.name}", {"constant": {}, "guess": {}, "tests": {}}))
 
     def at(self, bucket: str, constant: float) -> float:
-        """The better of both in a bucket; in all ("") `constant` is the best constant answer."""
+        """The higher floor in a bucket; for all test data ("") the best constant answer is `constant`."""
         constant = self.constant.get(bucket, constant)
         return max(constant, self.guess[bucket]) if bucket in self.guess else constant

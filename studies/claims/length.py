@@ -1,7 +1,7 @@
-"""Claim 7: a weight made from the data fits any length, a weight kept for each pair of places does not.
+"""Claim 7: a weight made from the data fits any length, a weight kept for each pair of positions does not.
 
-Three questions that are often taken for one: can an encoder read a length it was not trained on at all; are its weights
-made from the input; and are its answers still right there. The first two are exact and need no training.
+Three questions are often taken for one: does an encoder read a length it was not trained on; are its weights made from
+the input; are its answers still right there. The first two are exact and need no training.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sightline.encoders import KINDS, Mixer, build
+from sightline.encoders import KINDS, Encoder, Mixer
 from sightline.sequences import Sequences
-from studies.claims.cell import Cell, Found
-from studies.claims.claim import Claim, Judged, Stage, lines, listed, not_run, table
-from studies.claims.study import Outcome, Study
+from studies.claims.cell import Cell, Results
+from studies.claims.claim import Claim, Judgement, Stage, listed, medians, not_run, table, verdict_by_rules
+from studies.claims.outcome_tables import picture_by_test, table_by_test
+from studies.claims.small_encoders import fixed_seed, small_encoder
+from studies.claims.study import Outcome, Study, cells_of, outcomes_of
 
-BUILT_FOR, ASKED = 64, (1, 64, 65, 256, 1024)
+BUILT_FOR, LENGTHS_READ = 64, (1, 64, 65, 256, 1024)
 ROWS, WIDTH, INPUTS = 8, 16, 4  # of the Jacobians that are compared
 KEPT, ENOUGH = 0.9, 0.1  # of the accuracy above chance; of accuracy, above a constant answer
 CODES = {
@@ -49,55 +51,42 @@ STUDIES = (
 
 
 def cells(stage: Stage) -> list[Cell]:
-    exact = [
-        Cell(
-            f"reading/{kind}",
-            {"kind": kind, "built for": BUILT_FOR, "lengths": ASKED, "rows": ROWS, "width": WIDTH, "inputs": INPUTS},
-            partial(_read, kind),
-            seconds=3,
-        )
-        for kind in KINDS
-    ]
     if stage.name == "gpu":
         return []
-    return exact + [cell for study in STUDIES[: 1 if stage.quick else None] for cell in study.cells(stage)]
+    settings = {"built for": BUILT_FOR, "lengths": LENGTHS_READ, "rows": ROWS, "width": WIDTH, "inputs": INPUTS}
+    exact = [Cell(f"reading/{kind}", {"kind": kind, **settings}, partial(_read, kind), seconds=3) for kind in KINDS]
+    return exact + cells_of(STUDIES[:1] if stage.quick else STUDIES, stage)
 
 
-# ---- what is exact ---------------------------------------------------------------------------------------------------
+# ---- exact measurements ----------------------------------------------------------------------------------------------
 
 
-def _read(kind: str, place: Path, found: Found) -> dict:
-    """Which lengths an encoder reads, and the index of how far its weights are made from its input.
+def _read(kind: str, folder: Path, results: Results) -> dict:
+    """Which lengths an encoder reads, and the index of how far its weights depend on its input.
 
     Returns: `reads`: {length: null, or the sentence with which it refuses}; `dependence`, see `dependence`.
     """
     reads = {}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        encoder = _built(kind)
-        for length in ASKED:
+    with fixed_seed(), torch.no_grad():
+        encoder = _encoder(kind)
+        for length in LENGTHS_READ:
             try:
                 encoder(Sequences(torch.randn(length, WIDTH), [0, length]))
                 reads[str(length)] = None
-            except ValueError as refused:
-                reads[str(length)] = str(refused)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        mixer = _built(kind).blocks[0].mixer.double()
-        return {
-            "kind": kind,
-            "reads": reads,
-            "dependence": dependence(mixer, torch.randn(INPUTS, ROWS, WIDTH).double()),
-        }
+            except ValueError as error:
+                reads[str(length)] = str(error)
+    with fixed_seed():
+        mixer = _encoder(kind).blocks[0].mixer.double()
+        index = dependence(mixer, torch.randn(INPUTS, ROWS, WIDTH).double())
+    return {"kind": kind, "reads": reads, "dependence": index}
 
 
-def _built(kind: str):
-    more = {"largest": BUILT_FOR} if kind == "fully-connected" else {}
-    return build(kind, features=WIDTH, width=WIDTH, layers=1, **more)
+def _encoder(kind: str) -> Encoder:
+    return small_encoder(kind, BUILT_FOR, features=WIDTH, width=WIDTH)
 
 
 def dependence(mixer: Mixer, inputs: Tensor) -> float:
-    """How far a mixer's effective weights change from one input to another: 0 not at all, 1 as if they had nothing in common.
+    """How far a mixer's effective weights change between inputs: 0 not at all, 1 as if they had nothing in common.
 
     The effective weights of an input x are the Jacobian J(x), output rows by input rows. The index is the mean of
 
@@ -106,7 +95,7 @@ def dependence(mixer: Mixer, inputs: Tensor) -> float:
     over all pairs of inputs (Frobenius norms). It is exactly 0 for a map that is linear in its rows.
     Shapes: inputs [I, n, E].
 
-    >>> mixer = build("convolution", features=4, width=4, layers=1).blocks[0].mixer
+    >>> mixer = small_encoder("convolution", 3, features=4, width=4).blocks[0].mixer
     >>> dependence(mixer, torch.randn(2, 3, 4))
     0.0
     """
@@ -129,125 +118,145 @@ def _jacobian(mixer: Mixer, x: Tensor) -> Tensor:
 # ---- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def judge(found: Found) -> Judged:
-    exact = {one["kind"]: one for name, one in found.items() if name.startswith("reading/")}
+def judge(results: Results) -> Judgement:
+    exact = {one["kind"]: one for name, one in results.items() if name.startswith("reading/")}
     if "self-attention" not in exact or "fully-connected" not in exact:
         return not_run("Nothing was tried yet.")
-    refuses = {kind: [int(n) for n, said in one["reads"].items() if said] for kind, one in exact.items()}
-    reads_all = not refuses["self-attention"]
-    fixed = [n for n in refuses["fully-connected"] if n > BUILT_FOR] == [n for n in ASKED if n > BUILT_FOR]
-    index = {kind: one["dependence"] for kind, one in exact.items()}
-    without = [kind for kind in exact if index[kind] == 0 and not refuses[kind]]
-    outcomes = [o for study in STUDIES if (o := study.outcome(found)) and set(CODES) & set(o.names)]
+    outcomes = [outcome for outcome in outcomes_of(STUDIES, results) if set(CODES) & set(outcome.names)]
     kept = [_kept(outcome) for outcome in outcomes]
-    learned = [k for k in kept if k]
-    right = bool(learned) and all(k[1] >= KEPT for k in learned)
-    verdict = "does not hold" if not (reads_all and fixed) else "holds" if right and not without else "holds when"
-    said = [
-        f"Built for {BUILT_FOR} positions, self-attention reads every length tried (up to {ASKED[-1]:,}), and the fully connected encoder "
-        f'refuses all that are longer: "{exact["fully-connected"]["reads"][str(BUILT_FOR + 1)]}".'
-        if reads_all and fixed
-        else "Self-attention refused a length, or the fully connected encoder took one that it was not built for.",
-        f"But weights made from the input are not what it takes: {listed(without)} has weights that do not depend on the input (index 0) "
-        "and reads any length, because they belong to a way between two positions and not to the positions."
-        if without
-        else "No encoder whose weights do not depend on the input reads any length.",
-        "How far each mixer is from a linear map, untrained (0: linear, with weights that do not depend on the input; 1: nothing in common from one input to another): "
-        + ", ".join(f"{kind} {value:.2f}" for kind, value in index.items())
-        + ". Any nonlinearity is above 0, so that this tells apart only 0 from the rest.",
+    learned = [share for _, share in filter(None, kept)]
+    right = bool(learned) and all(share >= KEPT for share in learned)
+    as_said, without = _reads_as_said(exact), _without_input_weights(exact)
+    verdict = verdict_by_rules((not as_said, "does not hold"), (right and not without, "holds"), (True, "holds when"))
+    sentences = [_condition(learned, right)] if verdict == "holds when" else []
+    sentences += [_reading_sentence(exact, as_said), _weights_sentence(without), _index_sentence(exact)]
+    sentences += [_kept_sentence(outcome, one) for outcome, one in zip(outcomes, kept, strict=True)]
+    tables = [_exact_table(exact), *(table_by_test(o, _trained(o)) for o in outcomes)]
+    pictures = [picture_by_test(o, _trained(o), "length of the test sequences") for o in outcomes]
+    return Judgement(verdict, sentences, tables, pictures)
+
+
+def _refused(one: dict) -> list[int]:
+    return [int(length) for length, refusal in one["reads"].items() if refusal]
+
+
+def _reads_as_said(exact: dict[str, dict]) -> bool:
+    """Whether self-attention reads every length, and the fully connected encoder none beyond BUILT_FOR."""
+    longer = [n for n in LENGTHS_READ if n > BUILT_FOR]
+    return not _refused(exact["self-attention"]) and longer == [
+        n for n in _refused(exact["fully-connected"]) if n > BUILT_FOR
     ]
-    for outcome, one in zip(outcomes, kept, strict=True):
-        said.append(_said(outcome, one))
-    if verdict == "holds when":
-        said.insert(0, _condition(learned, right))
-    return Judged(verdict, said, [_exact_table(exact), *map(_table, outcomes)], list(map(_picture, outcomes)))
 
 
-def _condition(learned: list, right: bool) -> str:
-    """The first sentence of a claim that holds in part."""
-    if not learned:
-        return "It holds when one asks only whether a length can be read; whether the answers are right there was not measured, or nothing was learned."
-    if right:
-        return "It holds for self-attention; but that weights made from the data are needed for it does not."
-    return f"It holds when one asks only whether a length can be read: far beyond the trained lengths less than {KEPT:.0%} of what was learned is kept on some task."
+def _without_input_weights(exact: dict[str, dict]) -> list[str]:
+    """The encoders that read every length with weights that do not depend on the input."""
+    return [kind for kind, one in exact.items() if one["dependence"] == 0 and not _refused(one)]
 
 
 def _kept(outcome: Outcome) -> tuple[str, float] | None:
-    """The position encoding that was best at the trained lengths, and the share of its accuracy above chance kept at the longest."""
+    """The best position encoding at the trained lengths, and the share of its accuracy above chance that it keeps.
+
+    None if it learned too little, or nothing was measured at the longest.
+    """
     name = outcome.best(CODES)
     above = outcome.at_end(name)["median"] - outcome.constant
-    longest = outcome.on(name, list(outcome.study.tests)[-1])
+    longest = outcome.on(name, _longest(outcome))
     return None if above < ENOUGH or longest is None else (name, (longest["median"] - outcome.constant) / above)
 
 
-def _said(outcome: Outcome, kept: tuple[str, float] | None) -> str:
-    longest = list(outcome.study.tests)[-1]
+def _longest(outcome: Outcome) -> str:
+    return list(outcome.study.tests)[-1]
+
+
+def _trained(outcome: Outcome) -> str:
+    return outcome.study.data.partition("=")[2]
+
+
+# ---- sentences and tables --------------------------------------------------------------------------------------------
+
+
+def _condition(learned: list[float], right: bool) -> str:
+    """The first sentence of a claim that holds in part."""
+    if not learned:
+        return (
+            "It holds when one asks only whether a length can be read; whether the answers are right there was "
+            "not measured, or nothing was learned."
+        )
+    if right:
+        return "It holds for self-attention, but weights made from the data are not needed for it."
+    return (
+        "It holds when one asks only whether a length can be read: far beyond the trained lengths less than "
+        f"{KEPT:.0%} of what was learned is kept on some task."
+    )
+
+
+def _reading_sentence(exact: dict[str, dict], as_said: bool) -> str:
+    if not as_said:
+        return "Self-attention refused a length, or the fully connected encoder took one that it was not built for."
+    return (
+        f"Built for {BUILT_FOR} positions, self-attention reads every length tried (up to "
+        f"{LENGTHS_READ[-1]:,}), and the fully connected encoder "
+        f'refuses all that are longer: "{exact["fully-connected"]["reads"][str(BUILT_FOR + 1)]}".'
+    )
+
+
+def _weights_sentence(without: list[str]) -> str:
+    if not without:
+        return "No encoder whose weights do not depend on the input reads any length."
+    return (
+        f"But weights made from the input are not needed: {listed(without)} has weights that do not depend on the "
+        "input (index 0) and reads any length, because they belong to the distance between two positions, not to "
+        "the positions."
+    )
+
+
+def _index_sentence(exact: dict[str, dict]) -> str:
+    each = ", ".join(f"{kind} {one['dependence']:.2f}" for kind, one in exact.items())
+    return (
+        "How far each mixer is from a linear map, untrained (0: linear, with weights that do not depend on the "
+        f"input; 1: nothing in common from one input to another): {each}. Any nonlinearity is above 0, so that "
+        "only 0 can be distinguished."
+    )
+
+
+def _kept_sentence(outcome: Outcome, kept: tuple[str, float] | None) -> str:
     if kept is None:
         return f"On {outcome.study.data} self-attention did not learn enough in its time to ask what it keeps."
-    most = "; ".join(
-        f"{name} {at['median']:.1%}" for name in outcome.names if (at := outcome.on(name, longest)) is not None
-    )
+    longest = _longest(outcome)
+    each = medians({name: outcome.on(name, longest) for name in outcome.names}, "; ")
     return (
-        f"Trained on {outcome.study.data}, {kept[0]} (best of its codes there) keeps {max(0.0, kept[1]):.0%} of its accuracy above chance at lengths "
-        f"{longest}; all there: {most}."
+        f"Trained on {outcome.study.data}, {kept[0]} (its best position encoding there) keeps "
+        f"{max(0.0, kept[1]):.0%} of its accuracy above chance at lengths {longest}; all encoders there: {each}."
     )
 
 
 def _exact_table(exact: dict[str, dict]) -> dict:
     rows = [
-        [kind, f"{one['dependence']:.2f}", *("refuses" if one["reads"][str(n)] else "reads" for n in ASKED)]
+        [kind, f"{one['dependence']:.2f}", *("refuses" if one["reads"][str(n)] else "reads" for n in LENGTHS_READ)]
         for kind, one in exact.items()
     ]
-    return table(f"Built for {BUILT_FOR} positions", ["encoder", "index", *(f"n = {n:,}" for n in ASKED)], rows)
-
-
-def _table(outcome: Outcome) -> dict:
-    tests = list(outcome.study.tests)
-    rows = [
-        [
-            name,
-            outcome.at_end(name),
-            *("refuses" if outcome.refusal(name, test) else outcome.on(name, test) for test in tests),
-        ]
-        for name in outcome.names
-    ]
-    trained = outcome.study.data.partition("=")[2]
-    return table(
-        f"Accuracy on {outcome.study.data}, and longer", ["encoder", f"{trained} (trained)", *tests], rows, "%"
-    )
-
-
-def _picture(outcome: Outcome) -> dict:
-    tests = list(outcome.study.tests)
-    series = {}
-    for name in outcome.names:
-        spreads = [outcome.at_end(name), *(outcome.on(name, test) for test in tests)]
-        series[name] = [[i, s["median"], s["low"], s["high"]] for i, s in enumerate(spreads) if s]
-    return lines(
-        f"Accuracy by length, trained on {outcome.study.data}",
-        "A line that ends: the encoder refuses longer sequences.",
-        {
-            "name": "length of the test sequences",
-            "scale": "linear",
-            "ticks": [outcome.study.data.partition("=")[2], *tests],
-        },
-        {"name": "accuracy", "scale": "linear", "percent": True},
-        series,
-        levels=[{"name": "constant answer", "y": outcome.constant}],
-        marks=[{"name": "trained", "x": 0}],
-    )
+    columns = ["encoder", "index", *(f"n = {n:,}" for n in LENGTHS_READ)]
+    return table(f"Built for {BUILT_FOR} positions", columns, rows)
 
 
 LENGTHS = Claim(
     7,
     "Any length",
-    "Weights made from the data are what lets self-attention take any length; a fully connected layer, with a weight for each pair of "
-    "positions, cannot.",
-    "Which lengths each encoder reads that was built for fewer; how far its mixer is from a linear map, whose weights would not depend on the input (an index of its Jacobians); and, "
-    "trained on short sequences, its accuracy on longer ones, for self-attention with three position encodings.",
-    f"Does not hold if self-attention refuses a length or the fully connected encoder takes a longer one. Holds if besides no encoder without input-made weights "
-    f"reads every length, and self-attention (the position encoding that is best at the trained lengths) keeps {KEPT:.0%} of its accuracy above chance at the longest tested, on every "
-    f"task that it learned ({100 * ENOUGH:.0f} points above a constant answer). Holds when, in between.",
+    "Weights made from the data are what lets self-attention take any length; a fully connected layer, with a "
+    "weight for each pair of positions, cannot.",
+    (
+        f"Which lengths an encoder reads that was built for {BUILT_FOR} positions; how far its "
+        "mixer is from a linear map, whose weights would not depend on the input (an index of "
+        "its Jacobians); and the accuracy of each encoder on longer sequences than it was "
+        "trained on, of self-attention with three position encodings."
+    ),
+    (
+        "Does not hold if self-attention refuses a length, or the fully connected encoder reads one longer than "
+        "it was built for. Otherwise holds if no encoder reads every length without weights made from the input, "
+        f"and self-attention (with the position encoding that is best at the trained lengths) keeps {KEPT:.0%} of "
+        f"its accuracy above chance at the longest tested, on every task that it learned ({100 * ENOUGH:.0f} "
+        'points above a constant answer). The verdict is "holds when" in between.'
+    ),
     (
         "Vaswani et al. 2017; Su et al. 2021 (rotary positions)",
         "Press et al. 2022, Train short, test long: most position encodings fail beyond the trained length",
@@ -257,8 +266,13 @@ LENGTHS = Claim(
     cells,
     judge,
     beside={
-        "holds when": "This agrees with Press et al. 2022, of the rotary positions tried here, which are not all there are (theirs, ALiBi, is made to be read beyond them), and corrects the sentence twice. What ties a fully connected layer to a length is that it has a weight for each pair of "
-        "positions, not that its weights are learned rather than made: a convolution's are learned, and it reads any length. And to read a length is not yet to be right there. "
-        "(Kazemnejad et al. 2023 found no positions best beyond the trained length, in a decoder; what is found here stands in the tables.)"
+        "holds when": (
+            "This agrees with Press et al. 2022 for the rotary positions tried here (their own encoding, ALiBi, "
+            "is made for lengths beyond the trained ones and was not tried), and corrects the sentence twice. A "
+            "fully connected layer is tied to a length because it has a weight for each pair of positions, not "
+            "because its weights are learned: those of a convolution are learned too, and it reads any length. "
+            "And to read a length is not yet to be right there. (Kazemnejad et al. 2023 found no positions best "
+            "beyond the trained length, in a decoder; the tables show what is found here.)"
+        )
     },
 )

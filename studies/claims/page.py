@@ -1,4 +1,4 @@
-"""The page of the claims: one HTML file, drawn by scripts of its own."""
+"""The page of the claims: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def render_claims(data: dict) -> str:
 
 
 def write_claims(data: dict, path: str | os.PathLike) -> Path:
-    """Write the page to `path`, aside and then renamed."""
+    """Writes the page to a temporary file and renames it to `path`."""
     return write_page(data, path, ASSETS)

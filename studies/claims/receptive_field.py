@@ -1,14 +1,14 @@
-"""Which rows can tell on which, and in how many steps: what an encoder's wiring allows before anything is learned.
+"""Receptive fields and path lengths: what an encoder's wiring allows before anything is learned.
 
-Two ways to the same answer. By calculation, from the settings alone:
+Two methods give the same answer. By calculation, from the settings alone:
 
     self-attention     every row, in 1 step; with a window of w, rows within w per layer
     rnn, lstm          every row (or, causal, every earlier one), in as many steps as there are rows between
     convolution        rows within kernel // 2 per layer, dilated within that times 1, 2, 4, ...
     fully-connected    every row, in 1 step, up to its largest length
 
-By trial, on an encoder as it stands: one row is changed, and whatever hears it changes.
-Source: Vaswani et al. 2017, table 1 (maximum path length); the trial shows the same without any formula.
+By trial, on a built encoder: one row is changed, and every row that depends on it changes.
+Source: Vaswani et al. 2017, table 1 (maximum path length); the trial needs no formula.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from sightline.encoders import Encoder, Mixer
 from sightline.encoders.recurrent import Recurrent
 from sightline.sequences import Sequences
+from studies.claims.claim import RECURRENT
 
 Reach = tuple[int | None, int | None]  # how many rows to the left and to the right; None = all there are
 
@@ -28,14 +29,14 @@ def reach(
 ) -> list[Reach]:
     """How far a row sees to the left and to the right after each layer, by calculation.
 
-    The settings are those of `sightline.build`; one that does not concern the kind changes nothing.
+    The settings are those of `sightline.build`; one that does not apply to the kind is ignored.
 
     >>> reach("convolution", 4, kernel=3, dilation="dilated")
     [(1, 1), (3, 3), (7, 7), (15, 15)]
     >>> reach("lstm", 1), reach("self-attention", 2, causal=True, window=8)
     ([(None, None)], [(8, 0), (16, 0)])
     """
-    found: list[Reach] = []
+    reaches: list[Reach] = []
     left: int | None = 0
     for layer in range(layers):
         match kind:
@@ -47,24 +48,22 @@ def reach(
             case _:
                 step = None
         left = None if step is None or left is None else left + step
-        found.append((left, 0 if causal else left))
-    return found
+        reaches.append((left, 0 if causal else left))
+    return reaches
 
 
-def path(kind: str, length: int, **settings) -> int | None:
-    """The most steps that lie between any two rows of a sequence, one of which may tell on the other, by calculation.
+def longest_path(kind: str, length: int, **settings) -> int | None:
+    """The most steps between any two rows of a sequence of which one depends on the other, by calculation.
 
-    A step is one layer, or in a recurrence the way from one row to the next. As many layers are taken as that needs;
-    None where no number of layers is enough. The settings are those of `reach`.
+    A step is one layer, or in a recurrence the transition from one row to the next. As many layers are taken as needed;
+    None if no number of layers is enough. The settings are those of `reach`.
 
-    >>> path("self-attention", 512), path("lstm", 512), path("convolution", 512, kernel=5)
+    >>> longest_path("self-attention", 512), longest_path("lstm", 512), longest_path("convolution", 512, kernel=5)
     (1, 512, 256)
-    >>> path("convolution", 512, kernel=5, dilation="dilated"), path("self-attention", 512, window=64)
+    >>> longest_path("convolution", 512, kernel=5, dilation="dilated"), longest_path("self-attention", 512, window=64)
     (9, 8)
     """
-    if length <= 1:
-        return length
-    if kind in ("rnn", "lstm"):
+    if length <= 1 or kind in RECURRENT:
         return length
     if reach(kind, 1, **settings)[0][0] == 0:
         return None
@@ -76,30 +75,36 @@ def path(kind: str, length: int, **settings) -> int | None:
         layers *= 2
 
 
-def heard(encoder: Encoder, length: int) -> list[Tensor]:
-    """Which inputs each row has heard of after each layer, by trial on the encoder's own mixers.
+def band(length: int, left: int | None, right: int | None) -> Tensor:
+    """The field that a reach allows, bool [length, length], [row, input]."""
+    back = torch.arange(length)[:, None] - torch.arange(length)
+    return (back <= (length if left is None else left)) & (-back <= (length if right is None else right))
 
-    Shapes: bool [length, length] for each layer, [row, input]. What passes a mixer by is counted too.
-    Raises: ValueError where a fully connected mixer is too small for the length.
+
+def fields_by_trial(encoder: Encoder, length: int) -> list[Tensor]:
+    """The receptive fields after each layer, by trial on the encoder's own mixers.
+
+    Shapes: bool [length, length] for each layer, [row, input]. The residual connection past a mixer counts too.
+    Raises: ValueError if a fully connected mixer is too small for the length.
 
     >>> from sightline.encoders import build
-    >>> heard(build("convolution", vocabulary=9, width=8, layers=1, kernel=3), 4)[0].int().tolist()
+    >>> fields_by_trial(build("convolution", vocabulary=9, width=8, layers=1, kernel=3), 4)[0].int().tolist()
     [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
     """
-    known = torch.eye(length, dtype=torch.bool)
-    found = []
+    field = torch.eye(length, dtype=torch.bool)
+    fields = []
     for block in encoder.blocks:
-        known = known | (wiring(block.mixer, encoder.width, length).float() @ known.float() > 0)
-        found.append(known)
-    return found
+        field = field | (connections(block.mixer, encoder.width, length).float() @ field.float() > 0)
+        fields.append(field)
+    return fields
 
 
 @torch.no_grad()
-def wiring(mixer: Mixer, width: int, length: int) -> Tensor:
-    """Which rows hear which in one pass of a mixer, bool [row, input], by changing each row in turn.
+def connections(mixer: Mixer, width: int, length: int) -> Tensor:
+    """Which rows depend on which in one pass of a mixer, bool [row, input], by changing each row in turn.
 
-    In a recurrence the row becomes NaN, which no number of steps washes out, as they do a number. The others hear at once
-    what they hear, but multiply what they do not hear by zero, which would hand a NaN on: there the row gets other numbers.
+    In a recurrence the changed row is NaN, since rounding may remove a change of a number over many steps. Other mixers
+    multiply what they ignore by zero, which would carry a NaN on; there the row gets other numbers.
     """
     like = next(mixer.parameters())
     each = torch.arange(length)

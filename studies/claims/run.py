@@ -1,7 +1,7 @@
-"""Measures what is missing, in an order in which a part is worth something, until all is done or the time is over.
+"""Measures the missing cells, the most informative first, until all are done or the time is over; then judges.
 
-The plan is a list of cells that follows from the claims and the stage alone; what is in the folder is not done again.
-What is exact or timed is measured alone; encoders are trained on one core each, as many at once as `jobs`.
+The plan is a list of cells that follows from the claims and the stage alone. Cells of turn 0 (exact or timed) are
+measured alone; encoders are trained on one core each, as many at once as `jobs`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,32 @@ from time import perf_counter
 import torch
 
 from sightline.files import locked, write_files
-from studies.claims.cell import Cell, known, measure, read, task
+from studies.claims.cell import Cell, is_measured, measure, read_records, task_name
 from studies.claims.claim import Claim, Stage
 from studies.claims.counting import COUNTING
 from studies.claims.document import DOCUMENT, document, in_words, left_out
+from studies.claims.encoder_generator import ENCODER_GENERATOR
+from studies.claims.forgetting import FORGETTING
+from studies.claims.hierarchy import HIERARCHY
 from studies.claims.length import LENGTHS
-from studies.claims.memory import MEMORY
-from studies.claims.nesting import NESTING
 from studies.claims.ngrams import NGRAMS
 from studies.claims.parallel import PARALLEL
 from studies.claims.syntax import COPIED, SYNTAX, read_heads
-from studies.claims.who_uses_it import USES
 from studies.claims.wiring import FIELDS, PATH
 
-DISTURBED = 0.9  # of a core
-
-CLAIMS: tuple[Claim, ...] = (PATH, FIELDS, NGRAMS, PARALLEL, MEMORY, NESTING, LENGTHS, SYNTAX, USES, COUNTING)
+CLAIMS: tuple[Claim, ...] = (
+    PATH,
+    FIELDS,
+    NGRAMS,
+    PARALLEL,
+    FORGETTING,
+    HIERARCHY,
+    LENGTHS,
+    SYNTAX,
+    ENCODER_GENERATOR,
+    COUNTING,
+)
+DISTURBED = 0.9  # share of a core below which other work disturbed a run
 
 
 def run_claims(
@@ -49,65 +59,101 @@ def run_claims(
     heads: Iterable[str | Path] = (),
     tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> dict:
-    """Measures the claims, or what is missing of them, and judges each by what is there.
+    """Measures the claims, as far as cells are missing, and judges each by its results.
 
-    `only` are numbers of claims, or names of tasks. `quick` takes one seed and seconds of training; `gpu` adds the larger
-    grid. After `minutes` nothing new is begun. `jobs` encoders are trained at once, a process each. `out` is `runs/claims` by
-    default (`runs/claims-quick`). `data` is a folder with trec, banking77, ud-english-ewt and tinyshakespeare, as far as they are
-    there; `heads` files of results of `sightline heads`.
+    `only` are numbers of claims, or names of tasks. `quick` takes one seed and seconds of training; `gpu` adds the
+    larger grid. After `minutes` no further cell begins. `jobs` encoders are trained at once, a process each. `out` is
+    `runs/claims` by default (`runs/claims-quick`). `data` is a folder with any of trec, banking77, ud-english-ewt and
+    tinyshakespeare; `heads` are result files of `sightline heads`.
     Returns: the document (`document.py`), which is also written to claims.json in `out`.
-    Raises: ValueError for an unknown claim or task, results of another version, no time or jobs, or no GPU where one is asked for.
+    Raises: ValueError for an unknown claim or task, results of another version, no time, no jobs, or no GPU.
 
     >>> import tempfile
-    >>> found = run_claims(only=[2], out=tempfile.mkdtemp(), tell=str)
-    >>> [(claim["number"], claim["verdict"]) for claim in found["claims"] if claim["verdict"] != "not run"]
+    >>> document = run_claims(only=[2], out=tempfile.mkdtemp(), tell=str)
+    >>> [(claim["number"], claim["verdict"]) for claim in document["claims"] if claim["verdict"] != "not run"]
     [(1, 'holds'), (2, 'holds')]
     """
+    begin = perf_counter()
+    heads = tuple(map(Path, heads))
+    _check_arguments(minutes, jobs, gpu, heads)
+    stage = Stage("quick" if quick else "full", _data_folder(data), heads)
+    plans = _plans(stage)
+    folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
+    chosen = _chosen(plans, only)
+    with locked(folder):
+        records = read_records(folder)
+        if heads and any(cell.name == COPIED for cell in chosen):  # replace the copy, since these files may be new
+            records.pop(COPIED, None)
+        missing = [cell for cell in chosen if not is_measured(cell, records, folder)]
+        estimate = sum(
+            cell.seconds / (jobs if cell.turn else 1)
+            for cell in missing
+            if not cell.missing and (gpu or not cell.settings.get("gpu"))
+        )
+        tell(
+            f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about "
+            f"{estimate / 60:.0f} minutes to go"
+        )
+        end = None if minutes is None else begin + 60 * minutes
+        reasons = _measure_missing(missing, records, folder, gpu, end, jobs, tell)
+        judged = document(CLAIMS, plans, records, reasons, stage)
+        write_files(folder, {DOCUMENT: (json.dumps(judged, allow_nan=False) + "\n").encode()})
+    for entry in left_out(chosen, records, reasons):
+        tell(in_words(entry))
+    for sentence in _disturbed(chosen, records):
+        tell(f"disturbed: {sentence}")
+    return judged
+
+
+def _check_arguments(minutes: float | None, jobs: int, gpu: bool, heads: Iterable[Path]) -> None:
     if minutes is not None and not minutes > 0:
         raise ValueError(f"claims: expected more than 0 minutes, got {minutes:g}; leave it out for as long as it takes")
     if jobs < 1:
         raise ValueError(f"claims: expected one job or more, got {jobs}; give as many as there are cores")
     if gpu and not torch.cuda.is_available():
         raise ValueError("claims: expected a GPU for the larger grid, got none; leave out --gpu")
-    for file in heads:  # not after the minutes this takes
-        read_heads(Path(file))
-    begin = perf_counter()
-    stage = Stage("quick" if quick else "full", _folder(data), tuple(map(Path, heads)))
-    plans = {
-        claim.number: claim.cells(stage) + claim.cells(Stage("gpu", stage.data, stage.heads)) * (not quick)
-        for claim in CLAIMS
-    }
-    folder = Path(out) if out is not None else Path("runs", "claims-quick" if quick else "claims")
-    chosen = _chosen(plans, only)
-    with locked(folder):
-        held = read(folder)
-        if stage.heads and any(cell.name == COPIED for cell in chosen):  # a copy of other results, and these may be new
-            held.pop(COPIED, None)
-        missing = [cell for cell in chosen if not known(cell, held, folder)]
-        some = sum(
-            cell.seconds / (jobs if cell.turn else 1)
-            for cell in missing
-            if not cell.lacks and (gpu or not cell.asked.get("gpu"))
-        )
-        tell(
-            f"{len(chosen)} measurements, {len(chosen) - len(missing)} of them found in {folder}; about {some / 60:.0f} minutes to go"
-        )
-        reasons = _measured(missing, held, folder, gpu, minutes and begin + 60 * minutes, jobs, tell)
-        found = document(CLAIMS, plans, held, reasons, stage)
-        write_files(folder, {DOCUMENT: (json.dumps(found, allow_nan=False) + "\n").encode()})
-    for entry in left_out(chosen, held, reasons):
-        tell(in_words(entry))
-    for sentence in _disturbed(chosen, held):
-        tell(f"disturbed: {sentence}")
-    return found
+    for file in heads:  # a damaged file is reported before minutes of measuring
+        read_heads(file)
 
 
-def _disturbed(chosen: list[Cell], held: dict[str, dict]) -> list[str]:
-    """The runs whose time was not theirs alone, so that equal time was not equal."""
+def _data_folder(path: str | Path | None) -> Path | None:
+    if path is not None and not Path(path).is_dir():
+        raise ValueError(f"{path}: expected a folder of data sets, got none; check the path")
+    return None if path is None else Path(path)
+
+
+def _plans(stage: Stage) -> dict[int, list[Cell]]:
+    """The cells of each claim; those for a GPU too, except in the quick stage."""
+    larger = Stage("gpu", stage.data, stage.heads)
+    return {claim.number: claim.cells(stage) + ([] if stage.quick else claim.cells(larger)) for claim in CLAIMS}
+
+
+def _chosen(plans: dict[int, list[Cell]], only: Iterable[int | str] | None) -> list[Cell]:
+    """The cells of some claims or tasks, each once, by turns."""
+    every = {cell.name: cell for cells in plans.values() for cell in cells}
+    if only is not None:
+        tasks = {task_name(name) for name in every}
+        chosen: dict[str, Cell] = {}
+        for choice in map(str, only):
+            if choice.isdigit() and int(choice) in plans:
+                chosen |= {cell.name: cell for cell in plans[int(choice)]}
+            elif choice in tasks:
+                chosen |= {name: cell for name, cell in every.items() if task_name(name) == choice}
+            else:
+                raise ValueError(
+                    f"claims: expected numbers from {min(plans)} to {max(plans)}, or tasks out of "
+                    f"{', '.join(sorted(tasks))}, got {choice}; choose some"
+                )
+        every = chosen
+    return sorted(every.values(), key=lambda cell: cell.turn)
+
+
+def _disturbed(chosen: list[Cell], records: dict[str, dict]) -> list[str]:
+    """The runs that shared their core with other work, so that their time was not equal to that of others."""
     shares = {
-        cell.name: held[cell.name]["core"]
+        cell.name: records[cell.name]["core"]
         for cell in chosen
-        if cell.turn and cell.name in held and not cell.asked.get("gpu")
+        if cell.turn and cell.name in records and not cell.settings.get("gpu")
     }
     return [
         f"{name} had {share:.0%} of a core; remove its file to measure it again"
@@ -116,39 +162,46 @@ def _disturbed(chosen: list[Cell], held: dict[str, dict]) -> list[str]:
     ]
 
 
-def _measured(
+def _measure_missing(
     missing: list[Cell],
-    held: dict[str, dict],
+    records: dict[str, dict],
     folder: Path,
     gpu: bool,
     end: float | None,
     jobs: int,
     tell: Callable[[str], None],
 ) -> dict[str, str]:
-    """Measures cells in their order into `held`; returns why some were not."""
+    """Measures cells in their order into `records`; returns why some were not measured."""
     reasons: dict[str, str] = {}
     number = 0
-    for turn, cells in groupby(missing, lambda cell: cell.turn):  # a turn may ask for what was found in the one before
+    for turn, cells in groupby(missing, lambda cell: cell.turn):  # a cell may use results of earlier turns
         with _one_after_another() if turn == 0 else _side_by_side(jobs) as begin:
             for cell in cells:
                 number += 1
-                lacks = cell.lacks or ("it needs a GPU, and --gpu" if cell.asked.get("gpu") and not gpu else "")
-                if not lacks and end is not None and perf_counter() + cell.seconds > end:
-                    lacks = "no time left in the budget; the same command goes on"
-                if lacks:
-                    reasons[cell.name] = lacks
+                if reason := _reason_to_skip(cell, gpu, end):
+                    reasons[cell.name] = reason
                     continue
                 tell(f"{number:>4} of {len(missing)}  {cell.name}  (about {cell.seconds:.0f} s)")
-                begin(cell, held, folder)
+                begin(cell, records, folder)
     return reasons
+
+
+def _reason_to_skip(cell: Cell, gpu: bool, end: float | None) -> str:
+    if cell.missing:
+        return cell.missing
+    if cell.settings.get("gpu") and not gpu:
+        return "it needs a GPU, and --gpu"
+    if end is not None and perf_counter() + cell.seconds > end:
+        return "no time left in the budget; the same command goes on"
+    return ""
 
 
 @contextmanager
 def _one_after_another() -> Iterator[Callable]:
     """Measures in this process."""
 
-    def begin(cell: Cell, held: dict[str, dict], folder: Path) -> None:
-        held[cell.name] = measure(cell, held, folder)
+    def begin(cell: Cell, records: dict[str, dict], folder: Path) -> None:
+        records[cell.name] = measure(cell, records, folder)
 
     yield begin
 
@@ -167,42 +220,17 @@ def _side_by_side(jobs: int) -> Iterator[Callable]:
         return
     running: dict[Future, tuple[str, dict[str, dict]]] = {}
 
-    def finish(some: Iterable[Future]) -> None:
-        for one in some:
-            name, held = running.pop(one)
-            held[name] = one.result()
+    def finish(done: Iterable[Future]) -> None:
+        for future in done:
+            name, records = running.pop(future)
+            records[name] = future.result()
 
-    def begin(cell: Cell, held: dict[str, dict], folder: Path) -> None:
-        of_its_task = {name: one for name, one in held.items() if task(name) == task(cell.name)}
-        running[pool.submit(measure, cell, of_its_task, folder)] = cell.name, held
+    def begin(cell: Cell, records: dict[str, dict], folder: Path) -> None:
+        same_task = {name: one for name, one in records.items() if task_name(name) == task_name(cell.name)}
+        running[pool.submit(measure, cell, same_task, folder)] = cell.name, records
         if len(running) == jobs:
             finish(wait(running, return_when=FIRST_COMPLETED).done)
 
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         yield begin
         finish(wait(running).done)
-
-
-def _chosen(plans: dict[int, list[Cell]], only: Iterable[int | str] | None) -> list[Cell]:
-    """The cells of some claims or tasks, each once, by turns."""
-    every = {cell.name: cell for cells in plans.values() for cell in cells}
-    if only is not None:
-        tasks = {task(name) for name in every}
-        picked: dict[str, Cell] = {}
-        for asked in map(str, only):
-            if asked.isdigit() and int(asked) in plans:
-                picked |= {cell.name: cell for cell in plans[int(asked)]}
-            elif asked in tasks:
-                picked |= {name: cell for name, cell in every.items() if task(name) == asked}
-            else:
-                raise ValueError(
-                    f"claims: expected numbers from {min(plans)} to {max(plans)}, or tasks out of {', '.join(sorted(tasks))}, got {asked}; choose some"
-                )
-        every = picked
-    return sorted(every.values(), key=lambda cell: cell.turn)
-
-
-def _folder(path: str | Path | None) -> Path | None:
-    if path is not None and not Path(path).is_dir():
-        raise ValueError(f"{path}: expected a folder of data sets, got none; check the path")
-    return None if path is None else Path(path)

@@ -19,10 +19,10 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Case:
-    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and what is asked for.
+    """Lengths of the sequences (and of their keys, where they differ), heads (H, G), widths (D, Dv), and the options.
 
-    `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH" is such
-    a one expanded. Where it `hides`, some numbers are -inf, and whole rows.
+    `bias` spells its first two axes: "SH" has numbers of each sequence and head, "1H" the same for all sequences, "eH"
+    is "1H" expanded. Where it `hides`, some numbers are -inf, and whole rows.
     """
 
     name: str
@@ -117,7 +117,7 @@ def offsets_of(lengths) -> torch.Tensor:
 
 @lru_cache(None)
 def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """q, k, v, bias and sink, and the gradients of out and lse: numbers that the dtype holds exactly, the same everywhere."""
+    """q, k, v, bias and sink, and the gradients of out and lse: numbers that the dtype holds exactly."""
     generator = torch.Generator().manual_seed(len(case.name))
     keys = case.lengths if case.key_lengths is None else case.key_lengths
     (h, g), (d, dv), rows = case.heads, case.widths, sum(case.lengths)
@@ -129,22 +129,22 @@ def tensors(case: Case, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         shapes["bias"] = *(sizes[letter] for letter in case.bias), *longest
     if case.sink:
         shapes["sink"] = (h,)
-    made = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    numbers = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
     if case.hides:
-        made["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
-        made["bias"][:, :, 1::4] = -torch.inf
+        numbers["bias"][torch.rand(shapes["bias"], generator=generator) < 0.3] = -torch.inf
+        numbers["bias"][:, :, 1::4] = -torch.inf
     if case.bias:  # what no query and key meet is never read
-        made["bias"][:, :, -1:], made["bias"][..., -2:] = torch.nan, torch.nan
+        numbers["bias"][:, :, -1:], numbers["bias"][..., -2:] = torch.nan, torch.nan
         for s, (n, m) in enumerate(zip(case.lengths, keys, strict=True) if case.bias[0] == "S" else ()):
-            made["bias"][s, :, n:], made["bias"][s, ..., m:] = torch.nan, torch.nan
-    return {name: t.to(dtype) for name, t in made.items()}
+            numbers["bias"][s, :, n:], numbers["bias"][s, ..., m:] = torch.nan, torch.nan
+    return {name: t.to(dtype) for name, t in numbers.items()}
 
 
 def answer(
     attend, case: Case, dtype: torch.dtype, device="cpu", computed_in=None, frozen=()
 ) -> dict[str, torch.Tensor]:
-    """What `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)` gives: out, lse, and the gradients of q, k, v and
-    the others through out alone, through lse alone, and through both; those whose names are `frozen` take none."""
+    """Results of `attend(q, k, v, offsets, key_offsets, pattern, scale, **others)`: out, lse, and the gradients of q,
+    k, v and the others through out alone, through lse alone, and through both; those named in `frozen` take none."""
     inputs = {name: t.to(device, computed_in or dtype).clone() for name, t in tensors(case, dtype).items()}
     grad_out, grad_lse = inputs.pop("out"), inputs.pop("lse")
     learned = {name: t.requires_grad_() for name, t in inputs.items() if name not in frozen}
@@ -208,9 +208,9 @@ def examine(attend, case: Case, dtype: torch.dtype, device="cpu", frozen=()) -> 
     for name in truth:  # a gradient may cancel to nothing, but what was summed is as large as its fellows
         fellows = [n for n in truth if n.partition(" ")[2] == name.partition(" ")[2] != ""]
         largest[name] = max(largest[n] for n in [name, *fellows])
-    for name, got in answer(attend, case, dtype, device, frozen=frozen).items():
+    for name, result in answer(attend, case, dtype, device, frozen=frozen).items():
         what = f"{case.name}, {dtype}, {name}"
-        assert got.shape == truth[name].shape, f"{what}: {list(got.shape)} for {list(truth[name].shape)}"
-        error = distance(got, truth[name])
-        allowed = 2 * own[name] + ULPS * torch.finfo(got.dtype).eps * largest[name]
+        assert result.shape == truth[name].shape, f"{what}: {list(result.shape)} for {list(truth[name].shape)}"
+        error = distance(result, truth[name])
+        allowed = 2 * own[name] + ULPS * torch.finfo(result.dtype).eps * largest[name]
         assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e} (own {own[name]:.2e})"

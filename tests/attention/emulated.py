@@ -1,5 +1,7 @@
-"""What PyTorch's flash kernels for packed sequences promise and demand, in plain float32, so that what calls them can be
-examined without a GPU: shapes, layouts, alignment, how windows are read, and what they do where nothing is visible."""
+"""PyTorch's flash kernels for packed sequences emulated in float32, to test their callers without a GPU.
+
+Checks shapes, layouts, alignment, how windows are read, and what the kernels do where nothing is visible.
+"""
 
 from __future__ import annotations
 

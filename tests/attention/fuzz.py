@@ -3,8 +3,8 @@
     python -m tests.attention.fuzz --seconds 600 --first 12345
     python -m tests.attention.fuzz --batches 1 --first 17        # the 17th batch again
 
-What is finite in the oracle must be finite and near; what is NaN or infinite there must not be finite. Near: at most twice the error of
-the reference in the input's own precision, plus a few units in the last place of the sum.
+What is finite in the oracle must be finite and near; what is NaN or infinite there must not be finite. Near: at most
+twice the error of the reference in the input's own precision, plus a few units in the last place of the sum.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ BIASES = ("", "", "", "SH", "1H", "S1", "11", "eH", "Se", "ee", "SH turned")
 
 @dataclass(frozen=True)
 class Batch:
-    """What a call is drawn from; `seed` draws its numbers. `wild` is put where `place` says, in rows, pairs or gradients."""
+    """The parameters of a call; `seed` draws its numbers. `wild` is put at `place`, in rows, pairs or gradients."""
 
     seed: int
     dtype: str
@@ -155,45 +155,45 @@ def viewed(t: torch.Tensor, view: str) -> torch.Tensor:
 
 def tensors(batch: Batch) -> dict:
     """All tensors of a batch, by name; bias and sink are None where there is none."""
-    numbers = torch.Generator().manual_seed(batch.seed)
+    generator = torch.Generator().manual_seed(batch.seed)
     (h, g), (d, dv), dtype = batch.heads, batch.widths, DTYPES[batch.dtype]
     keys = batch.lengths if batch.key_lengths is None else batch.key_lengths
     t, r = sum(batch.lengths), sum(keys)
 
     def normal(*shape, like=dtype):
-        return torch.randn(shape, generator=numbers, dtype=torch.float64).to(like)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
 
-    made = {"q": normal(t, h, d), "k": normal(r, g, d), "v": normal(r, g, dv)}
-    made |= {"grad_out": normal(t, h, dv), "grad_lse": normal(t, h, like=torch.promote_types(dtype, torch.float32))}
-    made = {
-        name: viewed(x, view) for (name, x), view in zip(made.items(), (*batch.views, "plain", "plain"), strict=True)
+    numbers = {"q": normal(t, h, d), "k": normal(r, g, d), "v": normal(r, g, dv)}
+    numbers |= {"grad_out": normal(t, h, dv), "grad_lse": normal(t, h, like=torch.promote_types(dtype, torch.float32))}
+    numbers = {
+        name: viewed(x, view) for (name, x), view in zip(numbers.items(), (*batch.views, "plain", "plain"), strict=True)
     }
     if batch.through != "both":
-        made["grad_lse" if batch.through == "out" else "grad_out"] = None
-    made["bias"] = made["sink"] = None
+        numbers["grad_lse" if batch.through == "out" else "grad_out"] = None
+    numbers["bias"] = numbers["sink"] = None
     if batch.bias:
         n, m = max(batch.lengths, default=0) + 1, max(keys, default=0) + 2
         letters, turned = batch.bias[:2], "turned" in batch.bias
         shape = [{"S": len(keys), "H": h}.get(letter, 1) for letter in letters]
         bias = normal(*shape, *((m, n) if turned else (n, m)), like=torch.float64)
         if batch.hides:
-            bias[torch.rand(bias.shape, generator=numbers) < 0.3] = -torch.inf
+            bias[torch.rand(bias.shape, generator=generator) < 0.3] = -torch.inf
             bias[:, :, 1::4] = -torch.inf
         bias = bias.mT if turned else bias
-        made["bias"] = bias.to(DTYPES[batch.bias_dtype]).expand(
+        numbers["bias"] = bias.to(DTYPES[batch.bias_dtype]).expand(
             len(keys) if letters[0] == "e" else -1, h if letters[1] == "e" else -1, -1, -1
         )
     if batch.sink:
-        made["sink"] = normal(h) if batch.sink == "some" else torch.full((h,), -torch.inf, dtype=dtype)
+        numbers["sink"] = normal(h) if batch.sink == "some" else torch.full((h,), -torch.inf, dtype=dtype)
     if batch.wild is not None:
-        _spoil(batch, made, keys, random.Random(batch.seed))
-    return made
+        _spoil(batch, numbers, keys, random.Random(batch.seed))
+    return numbers
 
 
-def _spoil(batch: Batch, made: dict, keys, dice) -> None:
+def _spoil(batch: Batch, numbers: dict, keys, dice) -> None:
     """Puts NaN or infinity where the batch says."""
     for name in ("q", "k", "v"):
-        made[name] = made[name].clone(memory_format=torch.contiguous_format)
+        numbers[name] = numbers[name].clone(memory_format=torch.contiguous_format)
     real = [s for s, n in enumerate(batch.lengths) if n and keys[s]]
     if not real:
         return
@@ -202,32 +202,32 @@ def _spoil(batch: Batch, made: dict, keys, dice) -> None:
     row, column = dice.randrange(rows[s], rows[s + 1]), dice.randrange(columns[s], columns[s + 1])
     match batch.place:
         case "row of q":
-            made["q"][row] = batch.wild
+            numbers["q"][row] = batch.wild
         case "row of k":
-            made["k"][column] = batch.wild
+            numbers["k"][column] = batch.wild
         case "row of v":
-            made["v"][column] = batch.wild
+            numbers["v"][column] = batch.wild
         case "number of v":
-            made["v"][column, 0, -1] = batch.wild
+            numbers["v"][column, 0, -1] = batch.wild
         case "sequence":
-            made["q"][rows[s] : rows[s + 1]] = made["k"][columns[s] : columns[s + 1]] = batch.wild
-            made["v"][columns[s] : columns[s + 1]] = batch.wild
+            numbers["q"][rows[s] : rows[s + 1]] = numbers["k"][columns[s] : columns[s + 1]] = batch.wild
+            numbers["v"][columns[s] : columns[s + 1]] = batch.wild
         case "gradient":
             for name in ("grad_out", "grad_lse"):
-                if made[name] is not None:
-                    made[name][row] = batch.wild
-        case _ if made["bias"] is not None:
-            bias = made["bias"] = made["bias"].contiguous()
+                if numbers[name] is not None:
+                    numbers[name][row] = batch.wild
+        case _ if numbers["bias"] is not None:
+            bias = numbers["bias"] = numbers["bias"].contiguous()
             if batch.place == "pair":
                 bias[:, :, row - rows[s], column - columns[s]] = torch.nan
             else:
                 bias[s if len(bias) > 1 else slice(None), :, :, column - columns[s]] = -torch.inf
-                made["k"][column] = made["v"][column] = batch.wild
+                numbers["k"][column] = numbers["v"][column] = batch.wild
 
 
-def answer(batch: Batch, made: dict, backend: str | None, dtype=None) -> dict:
+def answer(batch: Batch, numbers: dict, backend: str | None, dtype=None) -> dict:
     """Out, lse and gradients as attention gives them, as NumPy arrays."""
-    inputs = {name: None if t is None else t.detach() for name, t in made.items()}
+    inputs = {name: None if t is None else t.detach() for name, t in numbers.items()}
     if dtype is not None:
         inputs = {name: t if t is None else t.to(dtype) for name, t in inputs.items()}
     learned = [
@@ -260,8 +260,8 @@ def _array(t):
     return None if t is None else t.detach().double().numpy() if t.dtype != torch.float64 else t.detach().numpy()
 
 
-def truth(batch: Batch, made: dict, wide) -> tuple[dict, dict]:
-    arrays = {name: _array(t) for name, t in made.items()}
+def truth(batch: Batch, numbers: dict, wide) -> tuple[dict, dict]:
+    arrays = {name: _array(t) for name, t in numbers.items()}
     keys = batch.lengths if batch.key_lengths is None else batch.key_lengths
     arrays |= {
         "offsets": offsets(batch.lengths).tolist(),
@@ -273,21 +273,23 @@ def truth(batch: Batch, made: dict, wide) -> tuple[dict, dict]:
     return oracle.attend(arrays, wide)
 
 
-def off(got: torch.Tensor, right: np.ndarray) -> np.ndarray:
+def off(result: torch.Tensor, right: np.ndarray) -> np.ndarray:
     """How far the finite numbers are off, in the range that the dtype has; 0 at the others."""
-    largest = torch.finfo(got.dtype).max
+    largest = torch.finfo(result.dtype).max
     with np.errstate(all="ignore"):
-        error = abs(np.clip(_array(got), -largest, largest) - np.clip(right, -largest, largest))
+        error = abs(np.clip(_array(result), -largest, largest) - np.clip(right, -largest, largest))
     return np.where(np.isfinite(right) & (abs(right) < largest), error, 0)
 
 
-def chosen(batch: Batch, made: dict) -> list[str | None]:
+def chosen(batch: Batch, numbers: dict) -> list[str | None]:
     """The backends that do not refuse; None, the door's own choice, in place of the first."""
     rows = Layout.of(offsets(batch.lengths))
     keys = rows if batch.key_lengths is None else Layout.of(offsets(batch.key_lengths))
-    bias = None if made["bias"] is None else made["bias"].detach().requires_grad_(batch.learned)
+    bias = None if numbers["bias"] is None else numbers["bias"].detach().requires_grad_(batch.learned)
     scale = 1.0 if batch.scale is None else float(batch.scale)
-    request = Request(*(made[n] for n in "qkv"), rows, keys, Pattern(*batch.pattern), scale, 0.0, batch.softcap, bias)
+    request = Request(
+        *(numbers[n] for n in "qkv"), rows, keys, Pattern(*batch.pattern), scale, 0.0, batch.softcap, bias
+    )
     names = [name for name, backend in BACKENDS.items() if backend.refuses(request) is None]
     return [None, *names[1:]]
 
@@ -295,33 +297,33 @@ def chosen(batch: Batch, made: dict) -> list[str | None]:
 def check(batch: Batch) -> None:
     """Raises AssertionError where a backend, or the reference, is further from the oracle than the rule allows."""
     os.environ["SIGHTLINE_NATIVE"] = "1" if batch.native else "0"
-    made, dtype = tensors(batch), DTYPES[batch.dtype]
+    numbers, dtype = tensors(batch), DTYPES[batch.dtype]
     wide = np.longdouble if dtype == torch.float64 else np.float64
-    right, sizes = truth(batch, made, wide)
+    right, sizes = truth(batch, numbers, wide)
     steps = float(np.nan_to_num(sizes.pop("steps"), posinf=0).max(initial=0))
     keys = 1 + max(batch.lengths if batch.key_lengths is None else batch.key_lengths, default=0)
     narrow = torch.float32 if dtype == torch.float64 else dtype
-    reference = answer(batch, made, "reference")
+    reference = answer(batch, numbers, "reference")
     own = reference
     if dtype == torch.float64:
-        own = answer(batch, made, "reference", narrow)
-    for backend in chosen(batch, made):
-        got = reference if backend == "reference" else answer(batch, made, backend)
+        own = answer(batch, numbers, "reference", narrow)
+    for backend in chosen(batch, numbers):
+        results = reference if backend == "reference" else answer(batch, numbers, backend)
         if backend == "reference" and steps > torch.finfo(dtype).max:
             continue  # its scores are at the end of what the dtype holds
-        for name, t in got.items():
+        for name, t in results.items():
             if name == "dsink" and batch.sink == "none" and batch.wild is not None:
                 continue  # NaN times the derivative by a sink of -inf, which is 0
             _compare(f"{backend}, {name}", t, right[name], sizes[name], own[name], steps, keys, dtype, narrow)
 
 
-def _compare(what: str, got: torch.Tensor, right, size, own, steps: float, keys: int, dtype, narrow) -> None:
-    array = _array(got)
+def _compare(what: str, result: torch.Tensor, right, size, own, steps: float, keys: int, dtype, narrow) -> None:
+    array = _array(result)
     assert array.shape == right.shape, f"{what}: {array.shape} for {right.shape}"
     if not right.size:
         return
     finite = np.isfinite(right)
-    largest = torch.finfo(got.dtype).max
+    largest = torch.finfo(result.dtype).max
     size = np.where(finite, np.where(np.isfinite(size), size, abs(right)), 0)
     # In range, and no less so are the terms by their last places.
     inside = finite & (abs(right) < largest) & (size * torch.finfo(dtype).eps < largest)
@@ -332,19 +334,23 @@ def _compare(what: str, got: torch.Tensor, right, size, own, steps: float, keys:
     if name_is(what, "lse"):
         assert (array[right == -np.inf] == -np.inf).all(), f"{what}: finite where nothing is seen"
     units = max(
-        torch.finfo(got.dtype).eps,
+        torch.finfo(result.dtype).eps,
         torch.finfo(torch.float32 if name_is(what, "lse") and dtype != torch.float64 else dtype).eps,
     )
     wide = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     worst = size.max()
     reference = np.nan_to_num(off(own, right), nan=0, posinf=0).max() * torch.finfo(dtype).eps / torch.finfo(narrow).eps
-    moved = 0 if name_is(what, "lse") else min(ULPS * wide * steps, 2 * keys)  # at most, one of equal keys takes all
+    tie_error = (
+        0 if name_is(what, "lse") else min(ULPS * wide * steps, 2 * keys)
+    )  # at most, one of equal keys takes all
     allowed = (
-        2 * reference + (ULPS * (units + wide) + moved) * worst + ULPS * torch.finfo(got.dtype).smallest_normal * units
+        2 * reference
+        + (ULPS * (units + wide) + tie_error) * worst
+        + ULPS * torch.finfo(result.dtype).smallest_normal * units
     )
     if name_is(what, "lse"):
         allowed += ULPS * wide * steps + (HALF_EXPONENTIAL if dtype.itemsize == 2 else 0)
-    error = off(got, right).max()
+    error = off(result, right).max()
     assert error <= allowed, f"{what}: error {error:.2e}, allowed {allowed:.2e} (own {reference:.2e})"
 
 
@@ -353,7 +359,7 @@ def name_is(what: str, name: str) -> bool:
 
 
 def run(batches: int | None, seconds: float | None, first: int) -> dict:
-    """Tries batch after batch, each drawn from its number, until so many are done or so long has passed; stops at a failure."""
+    """Tries batches, each drawn from its number, until the count or the time is reached; stops at a failure."""
     start, number, failure = time.perf_counter(), first, None
     while failure is None and (batches is None or number < first + batches):
         if seconds is not None and time.perf_counter() - start > seconds:
@@ -364,7 +370,8 @@ def run(batches: int | None, seconds: float | None, first: int) -> dict:
         except KeyboardInterrupt:
             break
         except Exception as error:
-            failure = f"python -m tests.attention.fuzz --batches 1 --first {number}  # {type(error).__name__}: {error}; {batch}"
+            command = f"python -m tests.attention.fuzz --batches 1 --first {number}"
+            failure = f"{command}  # {type(error).__name__}: {error}; {batch}"
         number += 1
     took = time.perf_counter() - start
     return {

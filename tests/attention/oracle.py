@@ -1,6 +1,7 @@
-"""Attention and its gradients as dense sums in NumPy, sequence by sequence and head by head, for tests: nothing of sightline is in it.
+"""Attention and its gradients as dense sums in NumPy, by sequence and head; independent of sightline.
 
-A hidden pair is no term of any sum. Beside each result stands its size, the same sums over absolute values: rounding errors grow with it.
+A hidden pair is no term of any sum. Beside each result stands its size, the same sums over absolute values: rounding
+errors grow with it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ def total(weights, x, seen):
 
 
 def attend(batch: dict, wide) -> tuple[dict, dict]:
-    """Results and sizes by name: out, lse, and dq, dk, dv, dbias, dsink for the gradients `grad_out` and `grad_lse` (or None).
+    """Results and sizes by name: out, lse, and dq, dk, dv, dbias, dsink for `grad_out` and `grad_lse` (or None).
 
-    `batch` has arrays q, k, v, offsets, key_offsets, bias, sink, grad_out, grad_lse, and numbers left, right, scale, softcap.
+    `batch` has arrays q, k, v, offsets, key_offsets, bias, sink, grad_out, grad_lse, and numbers left, right, scale,
+    softcap.
     """
     with np.errstate(all="ignore"):
         return _attend(batch, wide)
@@ -87,9 +89,9 @@ def _head(batch, wide, tensors, s, h, g, rows, keys, values, sizes, steps):
     v = v if through_out else np.zeros_like(v)
     grad = np.zeros((n, v.shape[1]), wide) if grad is None else grad[rows, h].astype(wide)
     grad_lse = np.zeros(n, wide) if grad_lse is None else grad_lse[rows, h].astype(wide)
-    moved, size = np.where(seen, grad @ v.T, 0), np.where(seen, abs(grad) @ abs(v).T, 0)
-    mean = np.where(seen, weights * moved, 0).sum(1)
-    ds = np.where(seen & moves, weights * (moved - (mean - grad_lse)[:, None]), 0)
+    grad_weights, size = np.where(seen, grad @ v.T, 0), np.where(seen, abs(grad) @ abs(v).T, 0)
+    mean = np.where(seen, weights * grad_weights, 0).sum(1)
+    ds = np.where(seen & moves, weights * (grad_weights - (mean - grad_lse)[:, None]), 0)
     mean_size = np.where(seen, weights * size, 0).sum(1) + abs(grad_lse)
     ds_size = np.where(seen, weights * (size + mean_size[:, None]), 0)
     if not through_out:

@@ -104,16 +104,16 @@ GRADCHECK = (
 def test_gradients_by_finite_differences(backend, case):
     if refused(backend, case):
         return
-    given = {name: t.clone() for name, t in tensors(case, torch.float64).items() if name not in ("out", "lse")}
-    for name, t in given.items():
+    inputs = {name: t.clone() for name, t in tensors(case, torch.float64).items() if name not in ("out", "lse")}
+    for name, t in inputs.items():
         t.requires_grad_(name not in FROZEN.get(backend, ()))
 
     def both(q, k, v, *others):
-        others = dict(zip(list(given)[3:], others, strict=True), softcap=case.softcap)
+        others = dict(zip(list(inputs)[3:], others, strict=True), softcap=case.softcap)
         out, lse = through_the_door(backend)(q, k, v, *case.offsets(), case.pattern, 0.7, **others)
         return out, lse.masked_fill(lse == -torch.inf, 0)  # whose differences would be NaN
 
-    assert torch.autograd.gradcheck(both, tuple(given.values()))
+    assert torch.autograd.gradcheck(both, tuple(inputs.values()))
 
 
 # --- neighbours -----------------------------------------------------------------------------------------------------
@@ -237,8 +237,8 @@ def test_dropout_has_the_gradient_of_the_weights_it_kept(pattern, small_tiles):
     weights, level = attention(*truth[:2], unit, offsets, pattern, backend="reference")
     plain = torch.einsum("qhk,khd->qhd", weights * kept, truth[2])
     expected = torch.autograd.grad(plain.square().sum() + level.sin().sum(), truth)
-    for got, want in zip((out, lse, *grads), (plain, level, *expected), strict=True):
-        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-5)
+    for result, want in zip((out, lse, *grads), (plain, level, *expected), strict=True):
+        torch.testing.assert_close(result.double(), want, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_served_without_the_square():
@@ -270,8 +270,8 @@ def test_any_strides(backend, device):
     ]
     expected = _with_gradients([t.clone().requires_grad_() for t in plain], offsets, CAUSAL, backend)
     for views in strided:
-        got = _with_gradients([t.requires_grad_() for t in views], offsets, CAUSAL, backend)
-        for a, b in zip(got, expected, strict=True):
+        results = _with_gradients([t.requires_grad_() for t in views], offsets, CAUSAL, backend)
+        for a, b in zip(results, expected, strict=True):
             torch.testing.assert_close(a, b)
 
 
@@ -335,8 +335,8 @@ def test_offsets_may_be_filled_anew_before_the_way_back(backend, device):
     right = torch.autograd.grad(attention(q, k, v, offsets.clone(), backend=backend).out.square().sum(), (q, k, v))
     loss = attention(q, k, v, offsets, backend=backend).out.square().sum()
     offsets.copy_(torch.tensor([0, 900_000, 900_900]))
-    found = torch.autograd.grad(loss, (q, k, v))
-    assert all(torch.equal(a, b) for a, b in zip(found, right, strict=True))
+    gradients = torch.autograd.grad(loss, (q, k, v))
+    assert all(torch.equal(a, b) for a, b in zip(gradients, right, strict=True))
 
 
 @candidates

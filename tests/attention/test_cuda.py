@@ -1,4 +1,4 @@
-"""The GPU's backend without a GPU: what it asks of PyTorch's kernels is right if the kernels keep their promises."""
+"""The GPU's backend without a GPU: its calls of PyTorch's kernels are right if the kernels keep their promises."""
 
 from types import SimpleNamespace
 
@@ -88,23 +88,29 @@ def tensor(device="cuda", dtype=torch.bfloat16, width=64):
 
 
 @pytest.mark.parametrize(
-    ("like", "wide", "asked", "capability", "sentence"),
+    ("like", "wide", "options", "capability", "sentence"),
     [
-        ({"device": "cpu"}, 64, {}, (9, 0), "cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen"),
-        ({}, 64, {}, (7, 5), "cuda: expected a GPU of compute capability 8.0 or later, got 7.5; use backend='blockwise'"),
-        ({"dtype": torch.float32}, 64, {}, (9, 0), "cuda: expected float16 or bfloat16, got torch.float32; convert, or use backend='blockwise'"),
-        ({}, 264, {}, (9, 0), "cuda: expected heads no wider than 256, got 264; use more heads, or backend='blockwise'"),
-        ({}, 64, {"scale": -2e3}, (9, 0), "cuda: expected a scale from -1024 to 1024, got -2000.0; use backend='blockwise'"),
-        ({}, 64, {"dropout": 0.1}, (9, 0), "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"),
+        ({"device": "cpu"}, 64, {}, (9, 0),
+            "cuda: expected tensors on an NVIDIA GPU, got cpu; move them, or leave the backend to be chosen"),
+        ({}, 64, {}, (7, 5),
+            "cuda: expected a GPU of compute capability 8.0 or later, got 7.5; use backend='blockwise'"),
+        ({"dtype": torch.float32}, 64, {}, (9, 0),
+            "cuda: expected float16 or bfloat16, got torch.float32; convert, or use backend='blockwise'"),
+        ({}, 264, {}, (9, 0),
+            "cuda: expected heads no wider than 256, got 264; use more heads, or backend='blockwise'"),
+        ({}, 64, {"scale": -2e3}, (9, 0),
+            "cuda: expected a scale from -1024 to 1024, got -2000.0; use backend='blockwise'"),
+        ({}, 64, {"dropout": 0.1}, (9, 0),
+            "cuda: has no dropout on weights; set dropout=0, or use backend='blockwise'"),
         ({}, 64, {"softcap": 5.0}, (9, 0), "cuda: has no softcap; leave it out, or use backend='blockwise'"),
         ({}, 64, {"bias": 0}, (9, 0), "cuda: has no bias; leave it out, or use backend='blockwise'"),
         ({}, 256, {"sink": 0}, (8, 0), None),
     ],
 )  # fmt: skip
-def test_refusals(like, wide, asked, capability, sentence, monkeypatch):
+def test_refusals(like, wide, options, capability, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     q, v = tensor(**like), tensor(width=wide, **like)
-    request = Request(q, q, v, None, None, CAUSAL, **{"scale": 1.0, **asked})
+    request = Request(q, q, v, None, None, CAUSAL, **{"scale": 1.0, **options})
     assert cuda.refuses(request) == sentence
     assert blockwise.refuses(request) is None
 

@@ -1,4 +1,4 @@
-"""What is hidden shows nowhere, NaN and infinity included; and a scale may be any finite number: alike on every backend."""
+"""Hidden values change nothing, NaN and infinity included; a scale is any finite number: alike on every backend."""
 
 import pytest
 import torch

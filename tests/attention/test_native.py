@@ -97,7 +97,7 @@ def test_numbers_that_are_negative_only_by_a_mark():
 
 @pytest.mark.parametrize("level", [100.0, 1000.0])
 def test_gradients_under_large_scores(level):
-    """lse is then rounded by far more than the weights may be, and what they do not sum to must not stand in the gradient."""
+    """Large scores round lse by far more than the weights; what they then do not sum to must not enter the gradient."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(60, 1, 16, dtype=torch.float64) for _ in range(3))
     q[..., 0] = k[..., 0] = (4 * level) ** 0.5

@@ -1,4 +1,4 @@
-"""A scale, a softcap and a dropout are finite numbers of any kind, and what else the door takes or refuses besides tensors as they are."""
+"""Scale, softcap and dropout are finite numbers of any kind; what else attention accepts or refuses besides tensors."""
 
 import numpy as np
 import pytest

@@ -18,37 +18,44 @@ FAULTS = {
     "q of two axes": (
         lambda: attention(Q[0], K, K, OFFSETS),
         ValueError,
-        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv], got [[4, 8], [5, 2, 8], [5, 2, 8]]; split the heads off the width",
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv], got [[4, 8], [5, 2, 8], [5, 2, 8]]; "
+        "split the heads off the width",
     ),
     "another head width": (
         lambda: attention(Q, K[..., :7], K, OFFSETS),
         ValueError,
-        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 2, 7], [5, 2, 8]]; make the widths and heads agree",
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, "
+        "got [[5, 4, 8], [5, 2, 7], [5, 2, 8]]; make the widths and heads agree",
     ),
     "three key heads for four": (
         lambda: attention(Q, *[torch.zeros(5, 3, 8)] * 2, OFFSETS),
         ValueError,
-        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 3, 8], [5, 3, 8]]; make the widths and heads agree",
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, "
+        "got [[5, 4, 8], [5, 3, 8], [5, 3, 8]]; make the widths and heads agree",
     ),
     "no key heads": (
         lambda: attention(Q, K[:, :0], K[:, :0], OFFSETS),
         ValueError,
-        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 0, 8], [5, 0, 8]]; make the widths and heads agree",
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, "
+        "got [[5, 4, 8], [5, 0, 8], [5, 0, 8]]; make the widths and heads agree",
     ),
     "fewer values than keys": (
         lambda: attention(Q, K, K[1:], OFFSETS),
         ValueError,
-        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, got [[5, 4, 8], [5, 2, 8], [4, 2, 8]]; make the widths and heads agree",
+        "attention: expected q [T, H, D], k [R, G, D] and v [R, G, Dv] with H a multiple of G, "
+        "got [[5, 4, 8], [5, 2, 8], [4, 2, 8]]; make the widths and heads agree",
     ),
     "two dtypes": (
         lambda: attention(Q, K, K.double(), OFFSETS),
         TypeError,
-        "attention: expected q, k and v of one floating dtype on one device, got torch.float32 on cpu, torch.float32 on cpu, torch.float64 on cpu; convert them",
+        "attention: expected q, k and v of one floating dtype on one device, got torch.float32 on cpu, "
+        "torch.float32 on cpu, torch.float64 on cpu; convert them",
     ),
     "integers": (
         lambda: attention(Q.long(), K.long(), K.long(), OFFSETS),
         TypeError,
-        "attention: expected q, k and v of one floating dtype on one device, got torch.int64 on cpu, torch.int64 on cpu, torch.int64 on cpu; convert them",
+        "attention: expected q, k and v of one floating dtype on one device, got torch.int64 on cpu, "
+        "torch.int64 on cpu, torch.int64 on cpu; convert them",
     ),
     "a pair for a pattern": (
         lambda: attention(Q, K, K, OFFSETS, (2, 0)),
@@ -78,37 +85,44 @@ FAULTS = {
     "a bias of two axes": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(3, 3)),
         ValueError,
-        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 3]; give one number for each query and key of the longest sequence",
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 3]; "
+        "give one number for each query and key of the longest sequence",
     ),
     "a bias of the key heads": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(1, 2, 3, 3)),
         ValueError,
-        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 2, 3, 3]; give one number for each query and key of the longest sequence",
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 2, 3, 3]; "
+        "give one number for each query and key of the longest sequence",
     ),
     "a bias of three sequences": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(3, 4, 3, 3)),
         ValueError,
-        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 4, 3, 3]; give one number for each query and key of the longest sequence",
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [3, 4, 3, 3]; "
+        "give one number for each query and key of the longest sequence",
     ),
     "a bias for fewer queries": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.zeros(1, 1, 2, 3)),
         ValueError,
-        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 1, 2, 3]; give one number for each query and key of the longest sequence",
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 3 or more], got [1, 1, 2, 3]; "
+        "give one number for each query and key of the longest sequence",
     ),
     "a bias for fewer keys": (
         lambda: attention(Q, K, K, OFFSETS, key_offsets=torch.tensor([0, 1, 5]), bias=torch.zeros(1, 1, 3, 3)),
         ValueError,
-        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 4 or more], got [1, 1, 3, 3]; give one number for each query and key of the longest sequence",
+        "attention: expected bias [2 or 1, 4 or 1, 3 or more, 4 or more], got [1, 1, 3, 3]; "
+        "give one number for each query and key of the longest sequence",
     ),
     "a bias of truths": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.ones(1, 1, 3, 3, dtype=torch.bool)),
         TypeError,
-        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.bool on cpu; convert it",
+        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.bool on cpu; "
+        "convert it",
     ),
     "a bias elsewhere": (
         lambda: attention(Q, K, K, OFFSETS, bias=torch.ones(1, 1, 3, 3, device="meta")),
         TypeError,
-        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.float32 on meta; convert it",
+        "attention: expected bias as a floating tensor [S or 1, H or 1, N, M] on cpu, got torch.float32 on meta; "
+        "convert it",
     ),
     "a sink for each key head": (
         lambda: attention(Q, K, K, OFFSETS, sink=torch.zeros(2)),
@@ -123,22 +137,26 @@ FAULTS = {
     "offsets in a list": (
         lambda: attention(Q, K, K, [0, 2, 5]),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got list; use Sequences.layout",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got list; "
+        "use Sequences.layout",
     ),
     "offsets of 32 bits": (
         lambda: attention(Q, K, K, OFFSETS.int()),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int32 [3] on cpu; use Sequences.layout",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int32 [3] on cpu; "
+        "use Sequences.layout",
     ),
     "offsets elsewhere": (
         lambda: attention(Q, K, K, OFFSETS.to("meta")),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int64 [3] on meta; use Sequences.layout",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int64 [3] on meta; "
+        "use Sequences.layout",
     ),
     "offsets of two axes": (
         lambda: attention(Q, K, K, OFFSETS[None]),
         TypeError,
-        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, got torch.int64 [1, 3] on cpu; use Sequences.layout",
+        "attention: expected offsets as an int64 tensor [S + 1] on the CPU, or a Layout, "
+        "got torch.int64 [1, 3] on cpu; use Sequences.layout",
     ),
     "no offsets": (
         lambda: attention(Q, K, K, OFFSETS[:0]),
@@ -153,7 +171,8 @@ FAULTS = {
     "offsets that fall": (
         lambda: attention(Q, K, K, torch.tensor([0, 4, 3, 5])),
         ValueError,
-        "attention: expected offsets that never fall, got 4 then 3 at sequence 1; use Sequences, which checks them once",
+        "attention: expected offsets that never fall, got 4 then 3 at sequence 1; "
+        "use Sequences, which checks them once",
     ),
     "offsets too short": (
         lambda: attention(Q, K, K, torch.tensor([0, 4])),
@@ -183,7 +202,8 @@ FAULTS = {
     "an unknown backend": (
         lambda: attention(Q, K, K, OFFSETS, backend="flash"),
         ValueError,
-        "attention: expected a backend out of native, cpu, cuda, blockwise, reference, got 'flash'; leave it out to have one chosen",
+        "attention: expected a backend out of native, cpu, cuda, blockwise, reference, got 'flash'; "
+        "leave it out to have one chosen",
     ),
     "dropout on the CPU's kernel": (
         lambda: attention(Q, K, K, OFFSETS, dropout=0.5, backend="cpu"),
@@ -241,8 +261,8 @@ def test_where_all_refuse_each_says_why(monkeypatch):
 
 
 def test_the_first_backend_that_does_not_refuse_is_taken():
-    def chosen(name=None, q=Q, k=K, **asked):
-        return _choose(name, Request(q, k, k, Layout.of(OFFSETS), Layout.of(OFFSETS), FULL, 1.0, **asked))
+    def chosen(name=None, q=Q, k=K, **options):
+        return _choose(name, Request(q, k, k, Layout.of(OFFSETS), Layout.of(OFFSETS), FULL, 1.0, **options))
 
     bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
     first = BACKENDS["cpu" if library(native.SOURCE) is None else "native"]

@@ -1,4 +1,4 @@
-"""What is computed is decided by pure functions: every visible pair of query and key is in one rectangle, and only one."""
+"""Pure functions plan what is computed: every visible pair of query and key is in one rectangle, and only one."""
 
 from unittest.mock import patch
 
@@ -108,7 +108,7 @@ def test_with_a_bias_each_rectangle_knows_its_sequences_and_its_place_in_them(pa
 
 
 def test_as_many_keys_seen_twice_as_not_at_all():
-    """So that their number is right: one key of the first sequence is seen by no query, one of the second in two blocks."""
+    """Their number is right: no query sees one key of the first sequence; two blocks see one key of the second."""
     for lengths, key_lengths, pattern in (((5, 64), (7, 65), Pattern(1, 1)), ((31, 64), (67, 64), Pattern(2, None))):
         check_cpu(lengths, key_lengths, pattern, 2, 8)
 
@@ -122,7 +122,7 @@ def test_the_mask_of_a_window_does_not_grow_with_the_sequence(count, length, rea
         assert r.mask != "band" or r.queries * r.keys <= rectangles.BLOCK * (rectangles.BLOCK + sum(reach))
 
 
-def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
+def request_of(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
     q = torch.empty(int(offsets[-1]), heads, width)
     layout = Layout.of(offsets)
     return Request(q, q, q, layout, layout, FULL, 1.0, **wishes)
@@ -130,14 +130,14 @@ def asked(offsets: torch.Tensor, heads: int, width: int, **wishes) -> Request:
 
 def test_equal_lengths_side_by_side_are_one_call_without_copies():
     offsets = torch.arange(9) * 512
-    plan = rectangles.plan(asked(offsets, 4, 32))
+    plan = rectangles.plan(request_of(offsets, 4, 32))
     assert len(plan.direct) == 1 and not plan.staged and plan.direct[0].count == 8
 
 
 def test_a_plan_is_made_once():
     offsets = torch.tensor([0, 3, 9])
-    for way in (rectangles, strips):
-        assert way.plan(asked(offsets, 2, 8)) is way.plan(asked(offsets.clone(), 2, 8))
+    for planner in (rectangles, strips):
+        assert planner.plan(request_of(offsets, 2, 8)) is planner.plan(request_of(offsets.clone(), 2, 8))
 
 
 @drawn

@@ -1,4 +1,4 @@
-"""What is done to scores besides scaling them: softcap, bias and sink mean what their models mean, however they are given."""
+"""Softcap, bias and sink mean what their models mean, whatever the form in which they are passed."""
 
 import resource
 
@@ -47,8 +47,8 @@ def test_a_softcap_bends_the_scores_before_the_bias(backend):
     q, k, v = qkv(7, groups=4, dtype=torch.float64)
     bias, capped = drawn(1, 1, 7, 7, dtype=torch.float64), torch.einsum("qhd,khd->hqk", q, k)
     capped = 2.5 * torch.tanh(capped / 2.5)
-    given = {"softcap": 2.5, "bias": bias, "scale": 1.0}
-    out, lse = attention(q, k, v, torch.tensor([0, 7]), **given, backend=backend)
+    options = {"softcap": 2.5, "bias": bias, "scale": 1.0}
+    out, lse = attention(q, k, v, torch.tensor([0, 7]), **options, backend=backend)
     torch.testing.assert_close(lse, (capped + bias[0]).logsumexp(2).T)
     torch.testing.assert_close(out, torch.einsum("hqk,khd->qhd", (capped + bias[0]).softmax(2), v))
 
@@ -78,15 +78,15 @@ def test_a_bias_of_any_strides(backend, pattern):
         torch.stack([bias, -bias], -1)[..., 0],
         torch.cat([bias[..., :1], bias], -1)[..., 1:],
     ):
-        got = attention(*qkv(), OFFSETS, pattern, bias=view, backend=backend)
-        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+        results = attention(*qkv(), OFFSETS, pattern, bias=view, backend=backend)
+        assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))
     for shape in ((1, 1, 1, 9), (1, 4, 8, 1), (4, 1, 1, 1)):
         small = drawn(*shape, seed=3)
-        got, whole = (
+        results, whole = (
             attention(*qkv(), OFFSETS, pattern, bias=b, backend=backend)
             for b in (small.expand(4, 4, 8, 9), small.expand(4, 4, 8, 9).contiguous())
         )
-        assert all(torch.equal(a, b) for a, b in zip(got, whole, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(results, whole, strict=True))
 
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -98,8 +98,8 @@ def test_the_dtype_of_bias_and_sink_makes_no_difference(backend, dtype):
     offsets = torch.tensor([0, 40, 80, 97])  # long enough for whole vectors of numbers
     bias, sink = (drawn(3, 1, 40, 40) * 4).round() / 4, drawn(4).round()  # which all dtypes hold exactly
     expected, *others = (
-        attention(*qkv(97, dtype=dtype), offsets, CAUSAL, bias=bias.to(given), sink=sink.to(given), backend=backend)
-        for given in (dtype, *DTYPES)
+        attention(*qkv(97, dtype=dtype), offsets, CAUSAL, bias=bias.to(other), sink=sink.to(other), backend=backend)
+        for other in (dtype, *DTYPES)
     )
     for attended in others:
         assert all(torch.equal(a, b) for a, b in zip(attended, expected, strict=True))
@@ -127,10 +127,10 @@ def test_each_gradient_is_of_the_dtype_of_what_it_belongs_to():
 @pytest.mark.parametrize("learned", ["q", "bias", "sink"])
 def test_only_one_needs_a_gradient(learned):
     q, k, v = qkv()
-    given = {"q": q, "bias": drawn(1, 4, 7, 7), "sink": drawn(4)}
+    inputs = {"q": q, "bias": drawn(1, 4, 7, 7), "sink": drawn(4)}
 
     def grad(*names):
-        t = {name: t.clone().requires_grad_(name in names) for name, t in given.items()}
+        t = {name: t.clone().requires_grad_(name in names) for name, t in inputs.items()}
         out, lse = attention(t["q"], k, v, OFFSETS, bias=t["bias"], sink=t["sink"], backend="blockwise")
         return torch.autograd.grad(out.square().sum() + lse.sum(), t[learned])[0]
 
@@ -155,10 +155,10 @@ def test_a_bad_bias_stays_in_its_sequence(backend, pattern):
 
 @pytest.mark.parametrize("backend", ["cpu", "blockwise"])
 def test_autocast_changes_nothing(backend):
-    given = {"bias": drawn(4, 4, 7, 7), "sink": drawn(4), "backend": backend}
-    plain = attention(*qkv(), OFFSETS, **given)
+    options = {"bias": drawn(4, 4, 7, 7), "sink": drawn(4), "backend": backend}
+    plain = attention(*qkv(), OFFSETS, **options)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = attention(*qkv(), OFFSETS, **given)
+        cast = attention(*qkv(), OFFSETS, **options)
     assert all(torch.equal(a, b) for a, b in zip(plain, cast, strict=True))
 
 
@@ -167,14 +167,14 @@ def test_dropout_has_the_gradient_of_the_weights_it_kept(pattern):
     unit = torch.eye(19, dtype=torch.float64)[:, None].expand(-1, 2, -1)
     tensors = *qkv(dtype=torch.float64), drawn(1, 4, 7, 7, dtype=torch.float64), drawn(4, dtype=torch.float64)
     q, k, v, bias, sink = (t.requires_grad_() for t in tensors)
-    given = {"softcap": 1.5, "bias": bias, "sink": sink}
+    options = {"softcap": 1.5, "bias": bias, "sink": sink}
 
     def dropped(v):
         torch.manual_seed(3)
-        return attention(q, k, v, OFFSETS, pattern, dropout=0.4, **given, backend="blockwise")
+        return attention(q, k, v, OFFSETS, pattern, dropout=0.4, **options, backend="blockwise")
 
     kept = (dropped(unit).out.detach() != 0).double() / 0.6
-    weights, level = attention(q, k, unit, OFFSETS, pattern, **given, backend="reference")
+    weights, level = attention(q, k, unit, OFFSETS, pattern, **options, backend="reference")
     plain = torch.einsum("qhk,khd->qhd", weights * kept, v.repeat_interleave(2, 1))
     out, lse = dropped(v)
     torch.testing.assert_close(out, plain)
@@ -182,8 +182,8 @@ def test_dropout_has_the_gradient_of_the_weights_it_kept(pattern):
         torch.autograd.grad(o.square().sum() + l.sin().sum(), (q, k, v, bias, sink))
         for o, l in ((out, lse), (plain, level))
     )
-    for got, want in zip(grads, expected, strict=True):
-        torch.testing.assert_close(got, want)
+    for result, want in zip(grads, expected, strict=True):
+        torch.testing.assert_close(result, want)
 
 
 @pytest.mark.parametrize(("backend", "rows"), [("cpu", 12_000), ("blockwise", 6_000)])

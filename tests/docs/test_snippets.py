@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in README and guides runs as it stands there, and prints what stands beside it."""
+"""Every command and every piece of Python in README and guides runs as written, and prints what stands beside it."""
 
 import contextlib
 import io
@@ -36,8 +36,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 def expected_prints(code: str) -> list[str]:
     """The comments that say what a `print` prints: behind it, or on the line below."""
-    found = re.findall(r"^print\(.*\)(?:  # (.*)|\n# (.*))$", code, re.MULTILINE)
-    return ["".join(pair) for pair in found]
+    comments = re.findall(r"^print\(.*\)(?:  # (.*)|\n# (.*))$", code, re.MULTILINE)
+    return ["".join(pair) for pair in comments]
 
 
 def agrees(printed: str, comment: str) -> bool:

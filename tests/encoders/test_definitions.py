@@ -1,4 +1,4 @@
-"""Each mixer and read-out against its plain definition, one sequence at a time: values and every gradient, in float64."""
+"""Each mixer and read-out against its definition, one sequence at a time: values and every gradient, in float64."""
 
 import pytest
 import torch
@@ -90,8 +90,8 @@ def test_values_and_gradients_are_the_definition(define, make, seed):
         rows = Sequences(x, offsets).to_list()
         return torch.cat([define(module, r) for r in rows if len(r) or define is read_out])
 
-    for got, expected in zip(result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True):
-        torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
+    for value, expected in zip(result(module, x, packed(module, offsets)), result(module, x, one_by_one), strict=True):
+        torch.testing.assert_close(value, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_an_lstm_starts_by_remembering():
@@ -120,27 +120,40 @@ E = torch.zeros(3, 8)
 MESSAGES = [
     (lambda: Recurrent(8, cell="gru"), ValueError, "recurrent: expected cell lstm or rnn, got 'gru'; choose one"),
     (lambda: Recurrent(7), ValueError, "recurrent: expected an even width for two directions, got 7; make it even"),
-    (lambda: Convolution(8, kernel=0), ValueError, "convolution: expected kernel and dilation of at least 1, got 0 and 1"),
-    (lambda: Convolution(8, dilation=0), ValueError, "convolution: expected kernel and dilation of at least 1, got 5 and 0"),
-    (lambda: Convolution(8, kernel=4), ValueError, "convolution: expected an odd kernel, to have a middle, got 4; take 5"),
-    (lambda: FullyConnected(8, 4, heads=3), ValueError, "fully-connected: expected a width that is a multiple of heads, got 8"),
+    (lambda: Convolution(8, kernel=0), ValueError,
+        "convolution: expected kernel and dilation of at least 1, got 0 and 1"),
+    (lambda: Convolution(8, dilation=0), ValueError,
+        "convolution: expected kernel and dilation of at least 1, got 5 and 0"),
+    (lambda: Convolution(8, kernel=4), ValueError,
+        "convolution: expected an odd kernel, to have a middle, got 4; take 5"),
+    (lambda: FullyConnected(8, 4, heads=3), ValueError,
+        "fully-connected: expected a width that is a multiple of heads, got 8"),
     (
         lambda: FullyConnected(8, largest=2)(Sequences(E, [0, 3])),
         ValueError,
         "fully-connected: a sequence of 3 rows is longer than the largest length 2 this encoder was built for; "
         "build it with largest=3 or cut the sequence",
     ),
-    (lambda: Readout(8, 2, "sum"), ValueError, "read-out: expected pool None or one of mean, max, last, attention, got 'sum'"),
-    (lambda: SelfAttention(8, heads=3), ValueError, "self-attention: expected a width that is a multiple of heads, .*got width 8"),
-    (lambda: SelfAttention(8, heads=4, key_heads=3), ValueError, "self-attention: .*heads 4, key_heads 3; change one of them"),
-    (lambda: SelfAttention(8, heads=0), ValueError, "self-attention: expected a width that is a multiple of heads, .*heads 0"),
+    (lambda: Readout(8, 2, "sum"), ValueError,
+        "read-out: expected pool None or one of mean, max, last, attention, got 'sum'"),
+    (lambda: SelfAttention(8, heads=3), ValueError,
+        "self-attention: expected a width that is a multiple of heads, .*got width 8"),
+    (lambda: SelfAttention(8, heads=4, key_heads=3), ValueError,
+        "self-attention: .*heads 4, key_heads 3; change one of them"),
+    (lambda: SelfAttention(8, heads=0), ValueError,
+        "self-attention: expected a width that is a multiple of heads, .*heads 0"),
     (lambda: SelfAttention(8, rotary=2), ValueError, "self-attention: expected rotary from 0 to 1, .*got 2; change it"),
-    (lambda: build("rnn", vocabulary=8, width=8)(E), TypeError, "encoder: expected Sequences, got Tensor; make them with"),
-    (lambda: build("rnn", vocabulary=8, width=8)(Sequences(E > 0, [0, 3])), TypeError, "encoder: expected token ids as integers"),
-    (lambda: build("gru", features=8, width=8), ValueError, "build: expected one of self-attention, rnn, .*got 'gru'; choose one"),
+    (lambda: build("rnn", vocabulary=8, width=8)(E), TypeError,
+        "encoder: expected Sequences, got Tensor; make them with"),
+    (lambda: build("rnn", vocabulary=8, width=8)(Sequences(E > 0, [0, 3])), TypeError,
+        "encoder: expected token ids as integers"),
+    (lambda: build("gru", features=8, width=8), ValueError,
+        "build: expected one of self-attention, rnn, .*got 'gru'; choose one"),
     (lambda: build("lstm", width=8), ValueError, "build: expected either vocabulary or features, got None and None"),
-    (lambda: build("lstm", features=8, vocabulary=8), ValueError, "build: expected either vocabulary or features, got 8 and 8"),
-    (lambda: build("lstm", features=8, dilation="wide"), ValueError, "build: expected dilation plain or dilated, got 'wide'"),
+    (lambda: build("lstm", features=8, vocabulary=8), ValueError,
+        "build: expected either vocabulary or features, got 8 and 8"),
+    (lambda: build("lstm", features=8, dilation="wide"), ValueError,
+        "build: expected dilation plain or dilated, got 'wide'"),
     (lambda: build("lstm", features=8, kernel=3), TypeError, "kernel"),
     (
         lambda: build("lstm", vocabulary=8, width=8)(Sequences(E, [0, 3])),

@@ -1,4 +1,4 @@
-"""Encoders in what surrounds them: inference mode before training, hooks, autocast, another default device, second derivatives."""
+"""Encoders under inference mode before training, hooks, autocast, another default device, second derivatives."""
 
 import pytest
 import torch
@@ -33,15 +33,15 @@ def test_what_inference_mode_keeps_can_be_trained_with(kind, more):
 
 @each_kind
 def test_hooks_see_what_is_not_changed_afterwards(kind, more):
-    one, kept, given = encoder(kind, more), [], []
+    one, kept, gradients = encoder(kind, more), [], []
     for part in one.modules():
         if isinstance(part, torch.nn.Linear):
             part.register_forward_hook(lambda _, inputs, output: kept.append((output, output.detach().clone())))
-            part.register_full_backward_hook(lambda _, into, out: given.append(out[0]))
-    found = one(batch(5, 3)).values
-    found.sum().backward()
-    assert kept and given and all(torch.equal(output, before) for output, before in kept)
-    torch.testing.assert_close(found, encoder(kind, more)(batch(5, 3)).values)
+            part.register_full_backward_hook(lambda _, into, out: gradients.append(out[0]))
+    outputs = one(batch(5, 3)).values
+    outputs.sum().backward()
+    assert kept and gradients and all(torch.equal(output, before) for output, before in kept)
+    torch.testing.assert_close(outputs, encoder(kind, more)(batch(5, 3)).values)
 
 
 @each_kind
@@ -60,8 +60,10 @@ def test_steps_under_autocast(kind, more):
 def test_the_default_device_may_be_another(kind, more):
     one = encoder(kind, more, causal=True)
     with torch.device("meta"):
-        made = Sequences.from_list([torch.arange(4, device="cpu"), torch.arange(3, device="cpu")])
-        assert one(made).values.device.type == "cpu" and made[torch.tensor([1], device="cpu")].lengths.tolist() == [3]
+        sequences = Sequences.from_list([torch.arange(4, device="cpu"), torch.arange(3, device="cpu")])
+        assert one(sequences).values.device.type == "cpu" and sequences[
+            torch.tensor([1], device="cpu")
+        ].lengths.tolist() == [3]
         one.step(torch.zeros(2, dtype=torch.long, device="cpu"), one.start(2))
 
 
@@ -81,9 +83,9 @@ def test_any_rotary_width(width):
 
 def test_offsets_may_be_filled_anew():
     offsets = torch.tensor([0, 1, 4])
-    made = Sequences(torch.arange(4), offsets)
+    sequences = Sequences(torch.arange(4), offsets)
     offsets[1] = 3
-    assert made[0].tolist() == [0] and made.lengths.tolist() == [1, 3]
+    assert sequences[0].tolist() == [0] and sequences.lengths.tolist() == [1, 3]
 
 
 def test_build_takes_a_class_of_mixer():

@@ -1,4 +1,4 @@
-"""One table of cases examines every mixer, every read-out and every whole encoder, so that a new one is one file and one row."""
+"""One table of cases examines every mixer, read-out and whole encoder, so that a new one is one file and one row."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def cases(table: dict):
     return pytest.mark.parametrize("make", table.values(), ids=table)
 
 
-def made(make, dtype=torch.float32) -> torch.nn.Module:
+def seeded(make, dtype=torch.float32) -> torch.nn.Module:
     """The case's module with no parameter left at a special value, such as zero."""
     torch.manual_seed(0)
     module = make().to(dtype)
@@ -75,23 +75,23 @@ def answers(module, x: Sequences) -> list[torch.Tensor]:
     return list(out) if getattr(module, "pool", None) else x.with_values(out).to_list()
 
 
-def same(got: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> None:
+def same(value: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> None:
     """Equal to `tolerance`, counted in the largest number expected where that is above 1."""
     largest = max(1.0, float(expected.detach().abs().max())) if expected.numel() else 1.0
-    torch.testing.assert_close(got, expected, atol=tolerance * largest, rtol=0)
+    torch.testing.assert_close(value, expected, atol=tolerance * largest, rtol=0)
 
 
 @cases(MIXERS | ENCODERS)
 def test_same_offsets_out(make):
     x = pack(LENGTHS[0])
-    out = made(make)(x)
+    out = seeded(make)(x)
     assert out.offsets is x.offsets and out.values.shape == x.values.shape
 
 
 @cases(CASES)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_packed_is_alone_is_padded(make, lengths):
-    module, x = made(make), pack(lengths)
+    module, x = seeded(make), pack(lengths)
     packed = answers(module, x)
     through_padding = answers(module, Sequences.from_padded(*x.to_padded(torch.nan)))
     assert len(packed) == len(lengths)
@@ -108,7 +108,7 @@ def test_packed_is_alone_is_padded(make, lengths):
 
 @cases(CASES)
 def test_no_leak(make):
-    module, x = made(make), pack(LENGTHS[0])
+    module, x = seeded(make), pack(LENGTHS[0])
     before = answers(module, x)
     for s in (0, 3, 6):
         for content in (torch.nan, torch.inf, 100.0):
@@ -121,7 +121,7 @@ def test_no_leak(make):
 
 @cases(CASES)
 def test_gradient_reaches_every_parameter(make):
-    module, x = made(make), pack(LENGTHS[0])
+    module, x = seeded(make), pack(LENGTHS[0])
     torch.cat(answers(module, x)).sin().sum().backward()
     untouched = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert untouched == [] and bool(x.values.grad.isfinite().all())
@@ -130,7 +130,7 @@ def test_gradient_reaches_every_parameter(make):
 @cases(CASES)
 @pytest.mark.parametrize("lengths", [[0, 0], []], ids=str)
 def test_no_rows_give_zero_gradients(make, lengths):
-    module = made(make)
+    module = seeded(make)
     out = module(pack(lengths))
     (out.values if isinstance(out, Sequences) else out).sum().backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in module.parameters())
@@ -138,7 +138,7 @@ def test_no_rows_give_zero_gradients(make, lengths):
 
 @cases(CASES)
 def test_gradients_are_those_of_finite_differences(make):
-    module, x = made(make, torch.float64), pack([3, 0, 1, 4, 4], torch.float64)
+    module, x = seeded(make, torch.float64), pack([3, 0, 1, 4, 4], torch.float64)
     names, parameters = zip(*module.named_parameters(), strict=True)
 
     def f(values, *parameters):
@@ -150,7 +150,7 @@ def test_gradients_are_those_of_finite_differences(make):
 
 @cases(CASES)
 def test_save_and_load(make, tmp_path):
-    module, x = made(make), pack(LENGTHS[0])
+    module, x = seeded(make), pack(LENGTHS[0])
     save_file(module.state_dict(), tmp_path / "weights.safetensors")
     other = make()
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
@@ -165,9 +165,9 @@ def test_fresh_memory_may_hold_anything(make, monkeypatch):
         out.sin().sum().backward()
         return [out, x.values.grad, *(p.grad for p in module.parameters())]
 
-    module = made(make)
+    module = seeded(make)
     expected = run()
-    module = made(make)
+    module = seeded(make)
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
     assert all(map(torch.equal, run(), expected))
@@ -182,13 +182,13 @@ def poisoned(allocate):
 
 
 @cases(CASES)
-@pytest.mark.parametrize("how", ["cast", "autocast"])
-def test_bfloat16(make, how):
-    module, x = made(make), pack(LENGTHS[0])
+@pytest.mark.parametrize("method", ["cast", "autocast"])
+def test_bfloat16(make, method):
+    module, x = seeded(make), pack(LENGTHS[0])
     expected = torch.cat(answers(module, x))
-    if how == "cast":
+    if method == "cast":
         module, x = module.bfloat16(), x.to(torch.bfloat16)
-    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=method == "autocast"):
         out = torch.cat(answers(module, x))
     out.float().sin().sum().backward()
     assert (out.float() - expected).abs().max() < 0.05 * expected.abs().max()
@@ -197,7 +197,7 @@ def test_bfloat16(make, how):
 
 @cases(CAUSAL)
 def test_later_rows_change_nothing(make):
-    module, x = made(make), pack(LENGTHS[0])
+    module, x = seeded(make), pack(LENGTHS[0])
     assert module.causal
     changed = torch.where((x.positions < 3)[:, None], x.values, 10 * torch.randn_like(x.values))
     for before, after in zip(answers(module, x), answers(module, x.with_values(changed)), strict=True):
@@ -206,14 +206,14 @@ def test_later_rows_change_nothing(make):
 
 @cases(CAUSAL)
 def test_step_is_the_full_pass(make):
-    module, x = made(make), pack([33, 33, 33])
+    module, x = seeded(make), pack([33, 33, 33])
     full = module(x).to_list()
     state, out = module.start(3), []
     for rows in torch.stack(x.to_list(), 1):
         y, state = module.step(rows, state)
         out.append(y)
-    for got, expected in zip(torch.stack(out, 1), full, strict=True):
-        same(got, expected)
+    for value, expected in zip(torch.stack(out, 1), full, strict=True):
+        same(value, expected)
 
 
 @cases({name: make for name, make in MIXERS.items() if name not in CAUSAL})

@@ -64,7 +64,7 @@ def drawn(lengths, seed=0):
 
 
 def weights_of(subject, ids):
-    """[L, H, n, n] in float64, from what each call of attention was asked."""
+    """[L, H, n, n] in float64, from the arguments of each call of attention."""
     weights = []
 
     def look(request, _):

@@ -105,7 +105,7 @@ def filled(read, n):
 
 
 def test_pieces_that_fall_from_word_to_word(backend, tmp_path, monkeypatch):
-    """No tokenizer known here makes such; whoever reads texts himself may."""
+    """No known tokenizer makes these; a user's own reader may."""
     corpus, reads = drawn((31, 17), seed=1)
     reads = [falling(read) for read in reads]
     toy = subject(reads)

@@ -49,7 +49,7 @@ def planted():
 
 
 def links():
-    """For each planted head pairs of what asks and what is looked at, as numbers of a row."""
+    """For each planted head pairs of query and key, as row numbers."""
     places = range(FIRST_POSITION, FIRST_POSITION + POSITIONS)
     return {
         (0, 3): [(IDS["the"], IDS["dog"]), (IDS["a"], IDS["bird"])],

@@ -1,4 +1,4 @@
-"""Every class of heads of every family: small models, calls that try all their outputs, and the comparison with eager."""
+"""Every head class of every family: small models, calls that try all outputs, and the comparison with eager."""
 
 from __future__ import annotations
 

@@ -37,16 +37,17 @@ YES, NO, NONE, REFUSED = "yes", "no", "–", "refused"
 OWN = "computes its own"
 OUTPUTS_PART = "## All outputs of all head classes"  # written by test_head_coverage.py
 INTRODUCTION = """\
-Each is a tiny model with random weights, compared in float64 with eager attention to 1e-9 of the largest value: every real
-token of a batch padded right and left, and of each sequence by itself; packed input as `DataCollatorWithFlattening` makes it,
-with offsets and without, against each sequence alone; `run`; a padded call after `unpad`; eight greedy tokens and their logits,
-padded left; the gradient of every parameter. "routed" says what the attention was asked for in one forward; a dash, that there
-is no such use. For models of an encoder and a decoder, packed and run are of the encoder."""
+Each is a tiny model with random weights, compared in float64 with eager attention to 1e-9 of the largest value:
+every real token of a batch padded right and left, and of each sequence by itself; packed input as
+`DataCollatorWithFlattening` makes it, with offsets and without, against each sequence alone; `run`; a padded call
+after `unpad`; eight greedy tokens and their logits, padded left; the gradient of every parameter. "routed" says
+what the attention was asked for in one forward; a dash, that there is no such use. For models of an encoder and a
+decoder, packed and run are of the encoder."""
 table: dict[str, dict[str, str]] = {}  # family -> use -> YES, NONE or the sentence of its refusal
 
 
 class Wide(TorchFunctionMode):
-    """Within it, whatever asks for float32 gets float64."""
+    """Within it, float32 becomes float64."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         args = tuple(torch.float64 if a is torch.float32 else a for a in args)

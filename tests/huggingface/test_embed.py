@@ -71,7 +71,8 @@ def test_too_long_is_said_and_cut_only_if_asked():
     texts = ["short", "word " * 255, "word " * 400]
     with pytest.raises(
         ValueError,
-        match=r"text 1: expected at most 256 tokens, as many as .*model takes, got 257, and 1 more that are too long: text 2 \(402\); shorten them",
+        match=r"text 1: expected at most 256 tokens, as many as .*model takes, got 257, "
+        r"and 1 more that are too long: text 2 \(402\); shorten them",
     ):
         embed(MINILM, texts)
     torch.testing.assert_close(embed(MINILM, texts, truncate=True), encode(MINILM, texts), rtol=0, atol=1e-5)
@@ -224,15 +225,21 @@ def weights_that_are_missing(folder):
 
 
 SPOILT = {
-    "no model": (lambda f: (f / "config.json").unlink(), "expected the folder of a Hugging Face model .*got one that does not load"),
+    "no model": (lambda f: (f / "config.json").unlink(),
+        "expected the folder of a Hugging Face model .*got one that does not load"),
     "a kind that is none": (lambda f: change(f / "config.json", model_type="brett"), "one that does not load .*brett"),
     "weights cut short": (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 99), "one that does not load"),
     "weights of another size": (lambda f: change(f / "config.json", intermediate_size=25), "one that does not load"),
-    "weights that are missing": (weights_that_are_missing, "got none for encoder.layer.1.output.dense.weight, which would stay random"),
-    "NaN in all": (nan_in_all, "expected weights that are numbers, got NaN or infinity in encoder.layer.1.output.dense.weight"),
-    "NaN in a word": (nan_in_a_word, "text 1: expected a vector of numbers, got .* infinity in embeddings.word_embeddings"),
-    "no tokenizer": (lambda f: [drop(f / f"tokenizer{end}.json") for end in ("", "_config")], "expected a tokenizer beside the model, got one without words"),
-    "a tokenizer that does not read": (lambda f: (f / "tokenizer.json").write_text("{"), "expected a tokenizer beside the model"),
+    "weights that are missing": (weights_that_are_missing,
+        "got none for encoder.layer.1.output.dense.weight, which would stay random"),
+    "NaN in all": (nan_in_all,
+        "expected weights that are numbers, got NaN or infinity in encoder.layer.1.output.dense.weight"),
+    "NaN in a word": (nan_in_a_word,
+        "text 1: expected a vector of numbers, got .* infinity in embeddings.word_embeddings"),
+    "no tokenizer": (lambda f: [drop(f / f"tokenizer{end}.json") for end in ("", "_config")],
+        "expected a tokenizer beside the model, got one without words"),
+    "a tokenizer that does not read": (lambda f: (f / "tokenizer.json").write_text("{"),
+        "expected a tokenizer beside the model"),
     "modules that do not read": (lambda f: (f / "modules.json").write_text("["), "modules.json: expected JSON, got: "),
     "modules that are none": (lambda f: (f / "modules.json").write_text("{}"), "expected a JSON list, got a dict"),
 }  # fmt: skip
@@ -252,20 +259,35 @@ def drop(path):
 
 
 ODD = {
-    "another module": (lambda f: modules(f, 2, "sentence_transformers.models.WordWeights"), "got WordWeights; use sentence-tr"),
-    "code of its own": (lambda f: modules(f, 0, "own.Transformer"), "expected a Transformer, then a Pooling, got own.Transformer, Pooling"),
-    "no pooling": (lambda f: modules(f, 1, "sentence_transformers.models.SpladePooling"), "got Transformer, SpladePooling"),
-    "an unknown mode": (lambda f: change(f / "1_Pooling/config.json", pooling_mode="median"), "config.json: expected pooling by .*got median"),
-    "no pooling config": (lambda f: drop(f / "1_Pooling/config.json"), "1_Pooling/config.json: expected this file, as modules.json says"),
-    "an activation of its own": (lambda f: change(f / "2_Dense/config.json", activation_function="own.Act"), "activation of torch.nn .*got own.Act"),
-    "no activation": (lambda f: change(f / "2_Dense/config.json", activation_function="torch.nn.functional"), "got torch.nn.functional"),
+    "another module": (lambda f: modules(f, 2, "sentence_transformers.models.WordWeights"),
+        "got WordWeights; use sentence-tr"),
+    "code of its own": (lambda f: modules(f, 0, "own.Transformer"),
+        "expected a Transformer, then a Pooling, got own.Transformer, Pooling"),
+    "no pooling": (lambda f: modules(f, 1, "sentence_transformers.models.SpladePooling"),
+        "got Transformer, SpladePooling"),
+    "an unknown mode": (lambda f: change(f / "1_Pooling/config.json", pooling_mode="median"),
+        "config.json: expected pooling by .*got median"),
+    "no pooling config": (lambda f: drop(f / "1_Pooling/config.json"),
+        "1_Pooling/config.json: expected this file, as modules.json says"),
+    "an activation of its own": (lambda f: change(f / "2_Dense/config.json", activation_function="own.Act"),
+        "activation of torch.nn .*got own.Act"),
+    "no activation": (lambda f: change(f / "2_Dense/config.json", activation_function="torch.nn.functional"),
+        "got torch.nn.functional"),
     "a residual": (lambda f: change(f / "2_Dense/config.json", use_residual=True), "got a residual"),
-    "another input": (lambda f: change(f / "2_Dense/config.json", module_input_name="token_embeddings"), "got Dense on .*token_embeddings"),
-    "another size": (lambda f: change(f / "2_Dense/config.json", in_features=17), "expected the sizes and weights of a Dense, got .*size mismatch"),
-    "another task": (lambda f: change(f / "sentence_bert_config.json", transformer_task="fill-mask"), "not followed here"),
-    "other processing": (lambda f: change(f / "sentence_bert_config.json", processing_kwargs={"text": {"padding": "x"}}), "got processing_kwargs"),
-    "a cross-encoder": (lambda f: change(f / "config_sentence_transformers.json", model_type="CrossEncoder"), "got a CrossEncoder; it gives no vector"),
-    "a prompt that is not there": (lambda f: change(f / "config_sentence_transformers.json", default_prompt_name="quest"), "expected a prompt 'quest'"),
+    "another input": (lambda f: change(f / "2_Dense/config.json", module_input_name="token_embeddings"),
+        "got Dense on .*token_embeddings"),
+    "another size": (lambda f: change(f / "2_Dense/config.json", in_features=17),
+        "expected the sizes and weights of a Dense, got .*size mismatch"),
+    "another task": (lambda f: change(f / "sentence_bert_config.json", transformer_task="fill-mask"),
+        "not followed here"),
+    "other processing": (
+        lambda f: change(f / "sentence_bert_config.json", processing_kwargs={"text": {"padding": "x"}}),
+        "got processing_kwargs"),
+    "a cross-encoder": (lambda f: change(f / "config_sentence_transformers.json", model_type="CrossEncoder"),
+        "got a CrossEncoder; it gives no vector"),
+    "a prompt that is not there": (
+        lambda f: change(f / "config_sentence_transformers.json", default_prompt_name="quest"),
+        "expected a prompt 'quest'"),
 }  # fmt: skip
 
 
@@ -305,9 +327,9 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_a_caller_can_get_wrong(case, plain):
-    given, kind, expected = WRONG[case]
+    options, kind, expected = WRONG[case]
     with pytest.raises(kind, match=expected):
-        embed(**{"model": plain, "texts": ["a"], "pooling": "mean", **given})
+        embed(**{"model": plain, "texts": ["a"], "pooling": "mean", **options})
 
 
 def test_pooling_must_fit_the_layers_after_it(whole):

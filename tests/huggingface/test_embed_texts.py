@@ -57,7 +57,8 @@ def test_texts_in_any_column(case, plain, expected):
 
 FRAME = {"id": [1, 2], "text": ["a", "b"]}
 NO_TEXTS = {
-    "pandas": (lambda: pandas.DataFrame(FRAME), r"got a pandas DataFrame with the columns id, text; give one column of it, as in table\['text'\]"),
+    "pandas": (lambda: pandas.DataFrame(FRAME),
+        r"got a pandas DataFrame with the columns id, text; give one column of it, as in table\['text'\]"),
     "polars": (lambda: polars.DataFrame(FRAME), r"got a polars DataFrame .*table\['text'\]"),
     "polars, lazy": (lambda: polars.LazyFrame(FRAME), r"got a polars LazyFrame .*table\['text'\]"),
     "Arrow": (lambda: pyarrow.table(FRAME), r"got a pyarrow Table .*table\['text'\]"),
@@ -144,9 +145,11 @@ def test_other_models_say_what_to_give():
     model, tokenizer = AutoModel.from_pretrained(MINILM), AutoTokenizer.from_pretrained(MINILM)
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
     for source, options, expected in (
-        (SentenceTransformer(str(MINILM), device="cpu"), {}, r"got a sentence_transformers SentenceTransformer; .*unpad\(model\).encode\(texts\)"),
+        (SentenceTransformer(str(MINILM), device="cpu"), {},
+            r"got a sentence_transformers SentenceTransformer; .*unpad\(model\).encode\(texts\)"),
         (adapted, {"tokenizer": tokenizer}, r"got a peft PeftModel; give model.merge_and_unload\(\)"),
-        (model, {"tokenizer": tokenizer.backend_tokenizer}, "tokenizer: expected one of transformers, got a tokenizers Tokenizer"),
+        (model, {"tokenizer": tokenizer.backend_tokenizer},
+            "tokenizer: expected one of transformers, got a tokenizers Tokenizer"),
         (model, {"tokenizer": str(MINILM)}, "tokenizer: expected one of transformers, got a str"),
         (MINILM, {"tokenizer": tokenizer}, "expected no tokenizer beside .*, which has its own"),
     ):  # fmt: skip

@@ -24,12 +24,13 @@ from tests.huggingface.test_coverage import KNOWN, OUTPUTS_PART, Wide, write_par
 PACKED, PADDED, REFUSED, NONE = "●", "○", "×", "–"
 SAMPLE = ["albert", "bert", "gpt2", "mixtral", "modernbert", "opt", "t5gemma"]
 LEGEND = f"""\
-{PACKED} the usual call (padded on the right, labels -100 on padding) runs packed; {PADDED} it runs padded, since something that it
-gives back depends on rows of padding, or the head goes past the part that packs; {REFUSED} `unpad` refuses the family, as above, and the
-values are those of attention "sightline" without it; {NONE} transformers has no such class. In every cell that is no dash each output
-(logits, pooled output, hidden states, loss, what routers say) is eager attention's to 1e-9 of the largest value in up to 15 calls: padded
-left, right, with a hole, not at all; a text or all texts without a token; labels on padding; a tuple; one text; other tokens on padding;
-masks of truth values, ones and none; and so are the gradients of the loss in training (in evaluation,
+{PACKED} the usual call (padded on the right, labels -100 on padding) runs packed; {PADDED} it runs padded, since
+something that it gives back depends on rows of padding, or the head goes past the part that packs; {REFUSED}
+`unpad` refuses the family, as above, and the values are those of attention "sightline" without it; {NONE}
+transformers has no such class. In every cell that is no dash each output (logits, pooled output, hidden states,
+loss, what routers say) is eager attention's to 1e-9 of the largest value in up to 15 calls: padded left, right,
+with a hole, not at all; a text or all texts without a token; labels on padding; a tuple; one text; other tokens
+on padding; masks of truth values, ones and none; and so are the gradients of the loss in training (in evaluation,
 if training draws random numbers). A wrong value fails the test."""
 
 

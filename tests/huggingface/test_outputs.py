@@ -40,7 +40,7 @@ BERT = {**SMALL, "num_labels": 3}
 
 
 class Reading(BertPreTrainedModel):
-    """A head of somebody's own, which reads other rows than transformers' heads do; its `self` has another name, too."""
+    """A user's head, which reads other rows than transformers' heads do; its `self` has another name, too."""
 
     def __init__(this, config, which):
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""`run`, `unpad` and `check`: a model's own values without padding, the way it counts positions found, the rest refused."""
+"""`run`, `unpad` and `check`: a model's values without padding, its rule of positions recognised, the rest refused."""
 
 import copy
 
@@ -58,11 +58,11 @@ def rows_attended(call) -> int:
     return max(seen)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
+def close(result, expected):
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
 
 
-# --- run ----------------------------------------------------------------------------------------------------------------
+# --- run ------------------------------------------------------------------------------------------------------------
 
 
 @each_model
@@ -70,12 +70,12 @@ def test_run_gives_each_sequence_what_it_gets_alone(make):
     model, sequences = make(), drawn_sequences()
     expected = alone(model, sequences)
     with torch.no_grad():
-        found = run(model, sequences, tokens=20)
+        result = run(model, sequences, tokens=20)
     assert enable_packing(base_of(model)) == PACKABILITY[make]
-    assert found.lengths.tolist() == LENGTHS
+    assert result.lengths.tolist() == LENGTHS
     for s, values in enumerate(expected):
         if values is not None:
-            close(found[s], values)
+            close(result[s], values)
 
 
 def test_run_takes_lists_tensors_and_sequences():
@@ -89,8 +89,8 @@ def test_run_takes_lists_tensors_and_sequences():
 def test_run_without_sequences_and_without_tokens():
     model = bert()
     for nothing in ([], [[]], [[], []]):
-        found = run(model, nothing)
-        assert len(found) == len(nothing) and found.values.shape == (0, 32)
+        result = run(model, nothing)
+        assert len(result) == len(nothing) and result.values.shape == (0, 32)
 
 
 def test_run_does_the_work_of_real_tokens_only():
@@ -102,12 +102,12 @@ def test_run_does_the_work_of_real_tokens_only():
 def test_a_gradient_flows_through_run():
     model, sequences = bert(), [one for one in drawn_sequences() if len(one)]
     run(model, sequences).values.square().sum().backward()
-    found = [p.grad for p in model.parameters() if p.grad is not None]
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     model.set_attn_implementation("eager")
     sum(model(input_ids=one[None]).last_hidden_state.square().sum() for one in sequences).backward()
     expected = [p.grad for p in model.parameters() if p.grad is not None]
-    close(torch.cat([g.flatten() for g in found]), torch.cat([g.flatten() for g in expected]))
+    close(torch.cat([g.flatten() for g in gradients]), torch.cat([g.flatten() for g in expected]))
 
 
 def test_finding_the_way_leaves_every_layer_in_its_mode():
@@ -123,9 +123,9 @@ def test_roberta_counts_no_padding_token_inside_a_text():
     model, sequences = roberta(), [torch.tensor([7, 1, 8, 9]), torch.tensor([1, 5])]
     expected = alone(model, sequences)
     with torch.no_grad():
-        found = run(model, sequences)
+        result = run(model, sequences)
     for s, values in enumerate(expected):
-        close(found[s], values)
+        close(result[s], values)
 
 
 @pytest.mark.parametrize(("make", "most"), [(bert, 40), (roberta, 38), (gpt2, 40)], ids=["bert", "roberta", "gpt2"])
@@ -191,9 +191,9 @@ def test_what_is_no_model_is_refused():
             unpad(wrong)
 
 
-# --- unpad --------------------------------------------------------------------------------------------------------------
+# --- unpad ----------------------------------------------------------------------------------------------------------
 
-PACKED = [make for make, way in PACKABILITY.items() if way.packed]
+PACKED = [make for make, answer in PACKABILITY.items() if answer.packed]
 each_packed = pytest.mark.parametrize("make", PACKED, ids=lambda make: make.__name__)
 
 
@@ -201,17 +201,17 @@ each_packed = pytest.mark.parametrize("make", PACKED, ids=lambda make: make.__na
 def test_a_padded_call_runs_packed_and_comes_back_padded(make):
     model, sequences = make(), texts()
     base = base_of(model)
-    given = padded(sequences)
-    real = given["attention_mask"].bool()
+    inputs = padded(sequences)
+    real = inputs["attention_mask"].bool()
     base.set_attn_implementation("eager")
-    expected = base(**given, output_hidden_states=True)
+    expected = base(**inputs, output_hidden_states=True)
     assert unpad(model) is model
-    found = []
-    assert rows_attended(lambda: found.append(base(**given, output_hidden_states=True))) == sum(LENGTHS)
-    close(found[0].last_hidden_state[real], expected.last_hidden_state[real])
-    assert (found[0].last_hidden_state[~real] == 0).all()
-    assert len(found[0].hidden_states) == len(expected.hidden_states)
-    for one, other in zip(found[0].hidden_states, expected.hidden_states, strict=True):
+    results = []
+    assert rows_attended(lambda: results.append(base(**inputs, output_hidden_states=True))) == sum(LENGTHS)
+    close(results[0].last_hidden_state[real], expected.last_hidden_state[real])
+    assert (results[0].last_hidden_state[~real] == 0).all()
+    assert len(results[0].hidden_states) == len(expected.hidden_states)
+    for one, other in zip(results[0].hidden_states, expected.hidden_states, strict=True):
         close(one[real], other[real])
 
 
@@ -220,69 +220,69 @@ def test_a_mask_of_any_kind_is_counted_exactly(kind):
     model = llama()  # whose positions have no end
     mask = (torch.arange(400) < torch.tensor([[400], [259]])).to(kind)
     mask = mask if kind == torch.bool else 2 * mask  # not zero is real, as transformers reads it
-    given = {"input_ids": torch.randint(5, 100, (2, 400)), "attention_mask": mask}
+    inputs = {"input_ids": torch.randint(5, 100, (2, 400)), "attention_mask": mask}
     with torch.no_grad():
-        expected = _eager(model, given)[mask != 0]
+        expected = _eager(model, inputs)[mask != 0]
         unpad(model)
-        found = []
-        assert rows_attended(lambda: found.append(model(**given).logits[mask != 0])) == 659
-    close(found[0], expected)
+        results = []
+        assert rows_attended(lambda: results.append(model(**inputs).logits[mask != 0])) == 659
+    close(results[0], expected)
 
 
 def test_the_pooled_output_and_the_head_on_top_are_the_padded_ones():
     model = drawn(BertForSequenceClassification(BertConfig(**SMALL, num_labels=3)))
-    given = padded(texts())
-    given["labels"] = torch.tensor([0, 1, 2, 0, 1])
+    inputs = padded(texts())
+    inputs["labels"] = torch.tensor([0, 1, 2, 0, 1])
     model.set_attn_implementation("eager")
-    expected = model(**given)
+    expected = model(**inputs)
     unpad(model)
-    found = []
-    assert rows_attended(lambda: found.append(model(**given))) == sum(LENGTHS)
-    close(found[0].logits, expected.logits)
-    close(found[0].loss, expected.loss)
+    results = []
+    assert rows_attended(lambda: results.append(model(**inputs))) == sum(LENGTHS)
+    close(results[0].logits, expected.logits)
+    close(results[0].loss, expected.loss)
 
 
 def test_what_fits_only_the_padded_form_runs_padded():
     model = llama()
-    given = padded(texts())
+    inputs = padded(texts())
     model.set_attn_implementation("eager")
-    expected = model(**given, use_cache=True)
+    expected = model(**inputs, use_cache=True)
     unpad(model)
-    found = []
-    assert rows_attended(lambda: found.append(model(**given, use_cache=True))) == given["attention_mask"].sum()
-    real = given["attention_mask"].bool()
-    close(found[0].logits[real], expected.logits[real])
-    assert found[0].past_key_values.get_seq_length() == 17
-    left = {name: value.flip(1) for name, value in given.items()}
+    results = []
+    assert rows_attended(lambda: results.append(model(**inputs, use_cache=True))) == inputs["attention_mask"].sum()
+    real = inputs["attention_mask"].bool()
+    close(results[0].logits[real], expected.logits[real])
+    assert results[0].past_key_values.get_seq_length() == 17
+    left = {name: value.flip(1) for name, value in inputs.items()}
     close(model(**left).logits[real.flip(1)], _eager(model, left)[real.flip(1)])
-    assert isinstance(model(**given, return_dict=False), tuple)
-    assert model(**given).past_key_values is None  # packed, as `unpad` says, unless a cache is asked for
+    assert isinstance(model(**inputs, return_dict=False), tuple)
+    assert model(**inputs).past_key_values is None  # packed, as `unpad` says, unless a cache is asked for
 
 
-def _eager(model, given):
+def _eager(model, inputs):
     twin = copy.deepcopy(model)
     twin.set_attn_implementation("eager")
-    return twin(**given).logits
+    return twin(**inputs).logits
 
 
 def test_unpad_twice_is_once_and_can_be_undone_and_copied():
     model = unpad(unpad(bert()))
-    given = padded(texts())
+    inputs = padded(texts())
     twin = copy.deepcopy(model)
     for param in twin.parameters():
         param.data.mul_(2)
-    assert not torch.equal(twin(**given).last_hidden_state, model(**given).last_hidden_state)
-    assert rows_attended(lambda: twin(**given)) == sum(LENGTHS)
+    assert not torch.equal(twin(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+    assert rows_attended(lambda: twin(**inputs)) == sum(LENGTHS)
     model.set_attn_implementation("sdpa")
     with watching(lambda *_: pytest.fail("sightline was called")):
-        out = model(**given).last_hidden_state
-    assert (out[given["attention_mask"] == 0] != 0).any()
+        out = model(**inputs).last_hidden_state
+    assert (out[inputs["attention_mask"] == 0] != 0).any()
 
 
 def test_a_call_that_fails_leaves_nothing_behind():
     model = unpad(bert())
-    given = padded(texts())
-    wrong = {**given, "input_ids": given["input_ids"] + 1000}
+    inputs = padded(texts())
+    wrong = {**inputs, "input_ids": inputs["input_ids"] + 1000}
     with pytest.raises(IndexError):
         model(**wrong)
     whole = torch.randint(5, 100, (2, 9))
@@ -299,15 +299,15 @@ def test_unpad_refuses_a_model_that_pools_on_its_way():
 
 def test_gradient_checkpointing_stays_right():
     model = unpad(bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    given, grads = padded(texts()), []
-    real = given["attention_mask"].bool()
+    inputs, grads = padded(texts()), []
+    real = inputs["attention_mask"].bool()
     model.train()
     for again in (False, True):
         if again:
             enable = "activation_checkpointing_enable"  # as newer versions of transformers call it
             (getattr(model, enable, None) or model.gradient_checkpointing_enable)()
         model.zero_grad()
-        model(**given).last_hidden_state[real].square().sum().backward()
+        model(**inputs).last_hidden_state[real].square().sum().backward()
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     close(grads[1], grads[0])
 

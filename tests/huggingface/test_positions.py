@@ -1,4 +1,4 @@
-"""Positions mean packing only where they can mean nothing else: every other call gives what eager attention gives it."""
+"""Positions mean packing only where they can mean nothing else; every other call gives eager attention's values."""
 
 import pytest
 import torch
@@ -33,17 +33,17 @@ MODELS = [bert, llama, gpt2, mistral]
 each_model = pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 
 
-def found_and_expected(make, **given):
+def result_and_expected(make, **inputs):
     model, out = make().base_model, []
     for implementation in (NAME, "eager"):
         model.set_attn_implementation(implementation)
         with torch.no_grad():
-            out.append(model(input_ids=IDS, **given).last_hidden_state)
+            out.append(model(input_ids=IDS, **inputs).last_hidden_state)
     return out
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+def close(result, expected):
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 @each_model
@@ -51,7 +51,7 @@ def close(found, expected):
 def test_with_a_mask_positions_are_positions_and_nothing_else(make, order):
     positions = torch.tensor([ORDERS[order]])
     for row in (positions, torch.cat([positions, torch.arange(9)[None]])):
-        close(*found_and_expected(make, attention_mask=ONES, position_ids=row))
+        close(*result_and_expected(make, attention_mask=ONES, position_ids=row))
 
 
 @each_model
@@ -60,9 +60,9 @@ def test_what_pads_a_neighbour_does_not_change_a_row(make):
     model.set_attn_implementation(NAME)
     mask = ONES.clone()
     mask[1, 6:] = 0
-    given = {"input_ids": IDS, "position_ids": torch.tensor([ORDERS["packed"]])}
+    inputs = {"input_ids": IDS, "position_ids": torch.tensor([ORDERS["packed"]])}
     with torch.no_grad():
-        whole, padded = (model(**given, attention_mask=m).last_hidden_state[0] for m in (ONES, mask))
+        whole, padded = (model(**inputs, attention_mask=m).last_hidden_state[0] for m in (ONES, mask))
     close(padded, whole)
 
 
@@ -71,8 +71,8 @@ def test_what_pads_a_neighbour_does_not_change_a_row(make):
 def test_positions_that_break_off_otherwise_are_what_eager_takes_them_for(make, order):
     """Without a mask or a cache, eager attention of a decoder parts a row at every break; else it parts none."""
     positions = torch.tensor([ORDERS[order], list(range(9))])
-    for how in ({}, {"use_cache": False}) if make is not bert else ({},):
-        close(*found_and_expected(make, position_ids=positions, **how))
+    for options in ({}, {"use_cache": False}) if make is not bert else ({},):
+        close(*result_and_expected(make, position_ids=positions, **options))
 
 
 @pytest.mark.parametrize("make", [bert, llama, gpt2, roberta, qwen3], ids=lambda make: make.__name__)
@@ -90,10 +90,10 @@ def test_inference_mode_gives_the_same(make):
             with torch.no_grad():
                 expected = model(**call)[0]
             with torch.inference_mode():
-                mine = {name: t.clone() for name, t in call.items()}  # tensors of inference mode
+                clones = {name: t.clone() for name, t in call.items()}  # tensors of inference mode
                 with watch(model) as seen:
-                    found = model(**mine)[0]
-                assert torch.equal(found, expected) and torch.equal(model(**mine)[0], expected)
+                    result = model(**clones)[0]
+                assert torch.equal(result, expected) and torch.equal(model(**clones)[0], expected)
                 assert seen.layer(1).entropy.isfinite().all()
 
 
@@ -104,14 +104,14 @@ def test_positions_changed_within_inference_mode_are_read_again():
         positions = torch.tensor([ORDERS["packed"]])
         model(input_ids=IDS[:1], position_ids=positions)
         positions.copy_(torch.arange(9))
-        found = model(input_ids=IDS[:1], position_ids=positions).last_hidden_state
-        assert torch.equal(found, model(input_ids=IDS[:1]).last_hidden_state)
+        result = model(input_ids=IDS[:1], position_ids=positions).last_hidden_state
+        assert torch.equal(result, model(input_ids=IDS[:1]).last_hidden_state)
 
 
 def test_generate_within_inference_mode():
     model = llama()
     model.set_attn_implementation(NAME)
-    given = {"attention_mask": ONES, "max_new_tokens": 4, "do_sample": False}
-    expected = model.generate(IDS, **given)
+    inputs = {"attention_mask": ONES, "max_new_tokens": 4, "do_sample": False}
+    expected = model.generate(IDS, **inputs)
     with torch.inference_mode():
-        assert torch.equal(model.generate(IDS, **given), expected)
+        assert torch.equal(model.generate(IDS, **inputs), expected)

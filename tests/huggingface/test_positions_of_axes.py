@@ -1,4 +1,4 @@
-"""Positions on several axes, as models of text and images have them: packed texts stay apart, and an image is no new text."""
+"""Positions on several axes, as in models of text and images: packed texts stay apart; an image is no new text."""
 
 import copy
 
@@ -51,23 +51,23 @@ SINGLE = {
 }
 
 
-def prepared(how):
+def prepared(implementation):
     model = qwen()
-    if how == "unpad":
+    if implementation == "unpad":
         return unpad(model)
-    model.set_attn_implementation(how)
+    model.set_attn_implementation(implementation)
     return model
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+def close(result, expected):
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("how", [NAME, "unpad"])
+@pytest.mark.parametrize("implementation", [NAME, "unpad"])
 @pytest.mark.parametrize("positions", [PACK, torch.cat([COUNTED, PACK])], ids=["three axes", "and the text's"])
-def test_packed_texts_stay_apart(how, positions):
-    eager, model = prepared("eager"), prepared(how)
+def test_packed_texts_stay_apart(implementation, positions):
+    eager, model = prepared("eager"), prepared(implementation)
     alone = zip(IDS.split(LENGTHS, 1), TEXTS, strict=True)
     expected = torch.cat([eager(ids, position_ids=one[:, None])[0][0] for ids, one in alone])
     offsets = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0)])
@@ -99,19 +99,19 @@ def test_a_padded_batch_runs_packed(side, rows):
         "three for all": places.expand(3, 1, -1),
         "two dimensions": places[None],
     }[rows]
-    given = {"attention_mask": mask, "position_ids": positions}
+    inputs = {"attention_mask": mask, "position_ids": positions}
     if side == "left":
-        given = {name: value.flip(-1) for name, value in given.items()}
+        inputs = {name: value.flip(-1) for name, value in inputs.items()}
     ids, model = torch.randint(5, 95, (3, longest), generator=torch.Generator().manual_seed(1)), prepared("unpad")
     with watching(lambda request, _: attended.append(len(request.q))):
-        found = model(ids, **given)[0]
-    real = given["attention_mask"].bool()
-    close(found[real], prepared("eager")(ids, **given)[0][real])
+        result = model(ids, **inputs)[0]
+    real = inputs["attention_mask"].bool()
+    close(result[real], prepared("eager")(ids, **inputs)[0][real])
     assert attended == [sum(LENGTHS)] * 2
 
 
 def test_a_text_begins_where_all_axes_return():
-    found = positions_of_text(PACK)
-    assert torch.equal(found, COUNTED[0])
+    result = positions_of_text(PACK)
+    assert torch.equal(result, COUNTED[0])
     assert torch.equal(positions_of_text(torch.cat([COUNTED, PACK])), COUNTED[0])
     assert torch.equal(positions_of_text(copy.deepcopy(TEXTS[1])[:, None])[0], torch.arange(LENGTHS[1]))

@@ -85,7 +85,7 @@ def rows(name: str) -> list[dict[str, list[int]]]:
 
 
 def padded(features: list[dict]) -> dict[str, torch.Tensor]:
-    """The usual batch. The first label is left out as the flattening collator does: nothing before it could predict it."""
+    """The usual batch, without the first label, as the flattening collator: nothing before it could predict it."""
     longest = max(len(f["input_ids"]) for f in features)
 
     def filled(rows, value):

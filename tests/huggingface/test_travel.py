@@ -73,12 +73,12 @@ def test_a_copy_is_unpadded_and_can_be_undone_alone(make, form):
     assert is_unpadded(model, expected)
 
 
-@pytest.mark.parametrize("way", COPIES.values(), ids=COPIES.keys())
-def test_a_copy_made_while_the_model_is_watched(way):
+@pytest.mark.parametrize("copier", COPIES.values(), ids=COPIES.keys())
+def test_a_copy_made_while_the_model_is_watched(copier):
     model = unpad(bert())
     expected, _ = rows_of(model)
     with watch(model) as seen:
-        copied = way(model)
+        copied = copier(model)
         assert is_unpadded(copied, expected)
     assert seen.layers == (2 if copied.encoder is model.encoder else 0)  # a shallow copy has the same layers
     assert is_unpadded(copied, expected) and is_unpadded(model, expected)
@@ -111,7 +111,8 @@ def test_a_process_that_only_loads_it_knows_the_attention(tmp_path):
     run(used, [[5, 6]])
     for name, models in (("unpadded", [unpadded]), ("used", [used]), ("both", [used, unpadded])):
         (tmp_path / name).write_bytes(pickle.dumps((models, IDS, MASK, expected)))
-    command = f"for name in unpadded used both; do '{sys.executable}' -c '{IN_ANOTHER_PROCESS}' {tmp_path}/$name || exit 1; done"
+    python = f"'{sys.executable}' -c '{IN_ANOTHER_PROCESS}'"
+    command = f"for name in unpadded used both; do {python} {tmp_path}/$name || exit 1; done"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
 

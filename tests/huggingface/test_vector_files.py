@@ -119,11 +119,14 @@ NO_KEEPING = {
     "a file without columns": (dict(out="v.npy"), "v.npy: expected a file that holds columns, to keep id in, got .npy"),
     "safetensors": (dict(out="v.safetensors"), "to keep id in, got .safetensors"),
     "a column of ours": (dict(keep=["vector"]), "--keep: expected other columns than text and vector, .* got vector"),
-    "a text among numbers": (dict(values=[1, 2, "x"]), "t:2: expected in column 'id' a number, as in those before, got a str"),
+    "a text among numbers": (dict(values=[1, 2, "x"]),
+        "t:2: expected in column 'id' a number, as in those before, got a str"),
     "a number among texts": (dict(values=["a", None, 3.5]), "t:2: expected in column 'id' a str, .* got a number"),
     "truth among numbers": (dict(values=[1, 2, True]), "t:2: expected in column 'id' a number, .* got a bool"),
-    "a number too large": (dict(values=[1, 2, 2**70]), "t:0: expected from here on in column 'id' values that Parquet holds"),
-    "lists of unlike things": (dict(values=[[1], ["a"], [1]]), "t:0: expected from here on in column 'id' values that Parquet holds"),
+    "a number too large": (dict(values=[1, 2, 2**70]),
+        "t:0: expected from here on in column 'id' values that Parquet holds"),
+    "lists of unlike things": (dict(values=[[1], ["a"], [1]]),
+        "t:0: expected from here on in column 'id' values that Parquet holds"),
 }  # fmt: skip
 
 
@@ -174,7 +177,8 @@ def test_a_long_text_at_the_end_of_a_file_is_said_before_anything_is_computed(pl
     (here / "a.txt").write_text("short\n" * 4000 + "long " * 90 + "\n" + "short\n" + "long " * 95 + "\n")
     monkeypatch.setattr(vectors, "_write_npy", lambda *arguments: pytest.fail("computed"))
     refuse("a.txt:4001: expected at most 80 tokens, as many as", *("embed", plain, "a.txt", "--out", "v.npy"))
-    refuse("got 92, and 1 more that are too long: a.txt:4003 (97); shorten them", "embed", plain, "a.txt", "--out", "v.npy")  # fmt: skip
+    others = "got 92, and 1 more that are too long: a.txt:4003 (97); shorten them"
+    refuse(others, "embed", plain, "a.txt", "--out", "v.npy")
     assert not list(here.glob("v.*"))
 
 

@@ -19,7 +19,7 @@ there = pytest.mark.skipif(library(SOURCE) is None, reason="there is no compiler
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """An empty cache, and nothing loaded; gives its folder. What is compiled is compiled in a hurry, for any processor of its kind."""
+    """An empty cache without loaded kernels; gives its folder. Compiles without optimisation, for any processor."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(compiling, "FLAGS", ["-O0", *(f for f in compiling.FLAGS if f not in ("-O3", "-march=native"))])
     compiling._library.cache_clear()
@@ -37,7 +37,7 @@ def compiler(monkeypatch, tmp_path, script):
 
 
 def answers():
-    """Attention is right, whoever makes it."""
+    """Attention is right, with or without native kernels."""
     offsets = offsets_of((19, 0, 5))
     q, k, v = torch.randn(3, 24, 2, 8, generator=torch.Generator().manual_seed(0))
     result, right = (attention(q, k, v, offsets, CAUSAL, backend=backend) for backend in (None, "reference"))
@@ -139,7 +139,8 @@ def test_no_compiler(fresh, monkeypatch, tmp_path):
 @there
 def test_two_processes_compile_at_once(fresh):
     script = (
-        "from sightline.kernels import toolchain as compiling; from sightline.attention.native import SOURCE; compiling.FLAGS[1] = '-O0'; "
+        "from sightline.kernels import toolchain as compiling; from sightline.attention.native import SOURCE; "
+        "compiling.FLAGS[1] = '-O0'; "
         "print(compiling.library(SOURCE) is not None)"
     )
     run = [sys.executable, "-c", script]

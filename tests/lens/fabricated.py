@@ -140,8 +140,8 @@ def _exhibit(layers=3, heads=4):
     influence = weights.mean((0, 1)) + np.eye(n)
     return {
         "about": [
-            "The function textwrap.shorten, which no encoder was trained on, read by the self-attention encoder. Layer 1, "
-            "head 2 is chosen: of all heads it puts most of its weight on the binding."
+            "The function textwrap.shorten, which no encoder was trained on, read by the self-attention "
+            "encoder. Layer 1, head 2 is chosen: of all heads it puts most of its weight on the binding."
         ],
         "layers": layers,
         "heads": heads,

@@ -59,7 +59,7 @@ def strokes(drawn: Drawn) -> dict[tuple[str, float, float], float]:
     return result
 
 
-# --- lines ----------------------------------------------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_line_is_as_opaque_as_the_weight(seen):
@@ -122,7 +122,7 @@ def test_no_word_is_read_as_a_formula_or_breaks_its_line(seen):
         seen.figure(kind, pieces=pieces[:3] + ["$a$"] * 4, sequence=1).savefig(io.BytesIO(), format="svg")
 
 
-# --- the map --------------------------------------------------------------------------------------------------------------
+# --- the map --------------------------------------------------------------------------------------------------------
 
 
 def test_a_matrix_is_the_map(seen):
@@ -143,7 +143,7 @@ def test_a_long_matrix_is_zoomed_out_and_says_so():
     assert texts(drawn)[-1].startswith("layer 0, head 1; a cell is 3 \u00d7 3 tokens")
 
 
-# --- profile --------------------------------------------------------------------------------------------------------------
+# --- profile --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length, causal", [(1, False), (2, False), (7, False), (7, True), (131, False)])
@@ -176,7 +176,7 @@ def test_a_profile_leaves_special_keys_out():
     assert texts(drawn)[-1] == f"not drawn: {100 * lost:.0f}% of the weight, on [CLS], [SEP]"
 
 
-# --- files and notebooks --------------------------------------------------------------------------------------------------
+# --- files and notebooks --------------------------------------------------------------------------------------------
 
 
 def test_figures_are_files_of_letters_and_lines_and_show_themselves(seen, tmp_path):
@@ -202,7 +202,7 @@ def test_nothing_of_pyplot_is_touched(seen, monkeypatch):
     assert dict(matplotlib.rcParams.copy()) == before
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,13 +241,14 @@ def test_without_matplotlib_it_is_said(seen, monkeypatch):
         seen.figure()
 
 
-# --- pieces ---------------------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "tokens, words",
     [
-        (["The", "\u0120Law", "ful", ".", "\u010a", "\u0120caf", "\u00c3\u00a9"], ["The", "Lawful", ".", "\n", "caf\u00e9"]),
+        (["The", "\u0120Law", "ful", ".", "\u010a", "\u0120caf", "\u00c3\u00a9"],
+            ["The", "Lawful", ".", "\n", "caf\u00e9"]),
         (["\u2581The", "\u2581La", "w", "."], ["The", "Law", "."]),
         (["The", " Law", "ful", "."], ["The", "Lawful", "."]),
         (["un", "##believ", "##able", "##", "is"], ["unbelievable", "##", "is"]),

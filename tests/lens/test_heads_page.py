@@ -1,4 +1,4 @@
-"""The page of a report on heads as a stranger meets it: in a real browser, from a file, without a network."""
+"""The page of a report on heads in a real browser: opened from a file, without a network."""
 
 import json
 
@@ -147,7 +147,7 @@ def test_the_table_holds_the_numbers_and_sorts_by_any_column(browser, file):
 
         assert order() == list(RELATIONS)
         row = page.locator("tr[data-relation='nsubj<-']").inner_text()
-        assert all(said in row for said in ("310", "1.1", "75.0%", "37.0%", "at −2", "8.0%"))
+        assert all(figure in row for figure in ("310", "1.1", "75.0%", "37.0%", "at −2", "8.0%"))
         assert "60.0%" in page.locator("tr[data-relation='coref:pronoun']").inner_text()  # the same word
         heading = page.locator("#relations th", has_text="finds")
         heading.locator("button").click()

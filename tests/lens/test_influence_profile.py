@@ -1,4 +1,4 @@
-"""Influence in the data of a look: shares and distances by their definitions, every kind of model, and what is refused."""
+"""Influence in the data of a look: shares and distances by their definitions, every kind of model, refusals."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def mapped(data: dict) -> np.ndarray:
     return as_weight(torch.tensor(block(data, "map/0.0").copy())).view(n, n).numpy()
 
 
-# ---- distances ----------------------------------------------------------------------------------------------------------
+# ---- distances -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 41, 97])
@@ -95,7 +95,7 @@ def test_the_profile_of_influence_is_that_of_the_shares(monkeypatch):
     assert options[-1] == ([0, 2, 4, 6, 8, 10, 12, 14], 1)
 
 
-# ---- beside weights -----------------------------------------------------------------------------------------------------
+# ---- beside weights ------------------------------------------------------------------------------------------------
 
 
 def test_influence_of_a_real_model_stands_beside_its_weights():
@@ -130,7 +130,7 @@ def test_a_gradient_that_cannot_be_had_is_said(monkeypatch):
     )
 
 
-# ---- alone --------------------------------------------------------------------------------------------------------------
+# ---- alone ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", BLIND)
@@ -184,7 +184,7 @@ def test_shares_of_a_row_that_nothing_moves_are_none():
     assert influence_profile._shares(torch.tensor([[0.0, 0.0], [1.0, 3.0]])).tolist() == [[0, 0], [0.25, 0.75]]
 
 
-# ---- two halves ---------------------------------------------------------------------------------------------------------
+# ---- two halves ----------------------------------------------------------------------------------------------------
 
 
 def test_of_an_encoder_decoder_the_encoder_is_shown(tmp_path):

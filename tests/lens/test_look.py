@@ -1,4 +1,4 @@
-"""The page of a look as a stranger meets it: opened from a file in a real browser, clicked, typed at, without a network."""
+"""The page of a look in a real browser: opened from a file, clicked, typed at, without a network."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ SHADES = "[...document.querySelectorAll('.unit')].map(s => s.style.background)"
 
 
 def page_of(pair=None, whole=None, **options) -> dict:
-    """A page whose head 1.2 looks from the first `its` (word 7) to Law (word 2), and from everywhere to [CLS] in 0.0."""
+    """A page whose head 1.2 looks from the first `its` (word 7) to Law (word 2); head 0.0 looks from all to [CLS]."""
     whole = whole or text()
     w = weights(2, 3, len(whole.pieces), sharp=1.0)
     pronoun = whole.word_of.index(7)
@@ -42,7 +42,7 @@ def shown(browser, file, **context):
 
 
 def act(page, what):
-    """Do something, and wait until the page is drawn anew."""
+    """Do something, and wait until the page is drawn again."""
     before = page.locator("body").get_attribute("data-drawn")
     what()
     page.wait_for_function("before => document.body.dataset.drawn !== before", arg=before)
@@ -53,7 +53,7 @@ def click(page, selector, **settings):
     act(page, lambda: page.locator(selector).first.click(**settings))
 
 
-# ---- the file -----------------------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------------------------
 
 
 def test_the_data_come_back_and_the_page_names_no_other_place(tmp_path):
@@ -93,7 +93,7 @@ def test_it_fits_a_phone(browser, linked):
         assert float(down) > 0 and not seen["errors"]
 
 
-# ---- the text -----------------------------------------------------------------------------------------------------------
+# ---- the text ------------------------------------------------------------------------------------------------------
 
 
 @needs_browser
@@ -162,7 +162,7 @@ def test_everything_goes_by_keys(browser, linked):
         assert not seen["errors"]
 
 
-# ---- heads --------------------------------------------------------------------------------------------------------------
+# ---- heads ---------------------------------------------------------------------------------------------------------
 
 
 @needs_browser
@@ -208,11 +208,14 @@ def test_heads_are_sorted_opened_and_laid_side_by_side(browser, file):
         assert page.locator(".head[aria-pressed=true]").get_attribute("data-view") == "0.1"
         act(page, lambda: page.select_option("select[aria-label=layer]", "all"))
         assert "the mean of all heads" in page.inner_text("#profile h2")
-        ink = "[...document.querySelectorAll('.head canvas')].map(c => c.getContext('2d').getImageData(0, 0, 16, 16).data.reduce((a, b) => a + b))"
+        ink = (
+            "[...document.querySelectorAll('.head canvas')].map("
+            "c => c.getContext('2d').getImageData(0, 0, 16, 16).data.reduce((a, b) => a + b))"
+        )
         assert len(set(page.evaluate(ink))) == 6 and not seen["errors"]
 
 
-# ---- lines, map, profile -------------------------------------------------------------------------------------------------
+# ---- lines, map, profile -------------------------------------------------------------------------------------------
 
 
 @needs_browser
@@ -291,7 +294,7 @@ def test_a_long_text_has_links_and_says_so(browser, tmp_path, monkeypatch):
         assert not seen["errors"]
 
 
-# ---- hostile text --------------------------------------------------------------------------------------------------------
+# ---- hostile text --------------------------------------------------------------------------------------------------
 
 
 @needs_browser

@@ -1,4 +1,4 @@
-"""Influence on the page of a look: an outline over the weights, with its numbers; and a page of influence alone, in its own words."""
+"""Influence on the page of a look: an outline over the weights, with its numbers; and a page of influence alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a notebook shows of an observation: the page in its frame, in a real browser; and the widget, asked from one."""
+"""An observation in a notebook: the page in its frame, in a real browser; and the widget that queries Python."""
 
 import base64
 import inspect
@@ -59,7 +59,7 @@ def data_of(page: Page) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', page.html, re.DOTALL)[1])
 
 
-# --- one sequence alone ---------------------------------------------------------------------------------------------------
+# --- one sequence alone ---------------------------------------------------------------------------------------------
 
 
 def test_one_sequence_alone_is_what_it_is_without_the_others():
@@ -91,7 +91,7 @@ def test_one_sequence_alone_is_what_it_is_without_the_others():
         seen.alone(0, [2])
 
 
-# --- the front door -------------------------------------------------------------------------------------------------------
+# --- the front door -------------------------------------------------------------------------------------------------
 
 
 def test_watching_brings_nothing_heavy_and_what_it_gives_shows_itself():
@@ -112,7 +112,7 @@ def test_the_watch_of_the_front_door_is_that_of_the_room(seen):
     assert isinstance(seen, Shown) and seen.model == "Encoder"
 
 
-# --- the page in a cell ---------------------------------------------------------------------------------------------------
+# --- the page in a cell ---------------------------------------------------------------------------------------------
 
 
 @needs_browser
@@ -178,7 +178,7 @@ def test_numbers_that_mean_others_are_told():
     widget.close()
 
 
-# --- a summary ------------------------------------------------------------------------------------------------------------
+# --- a summary ------------------------------------------------------------------------------------------------------
 
 
 @needs_browser
@@ -225,7 +225,7 @@ def test_a_head_that_does_not_fit_into_a_page_is_in_the_summary(monkeypatch):
     assert "that fits into one page, got 7 pieces" in observed([7]).show().notes[0]
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------------
+# --- what is said ---------------------------------------------------------------------------------------------------
 
 
 def test_a_cell_says_what_is_missing_and_never_fails(tmp_path):
@@ -281,7 +281,7 @@ def test_without_anywidget_it_is_said(seen, monkeypatch):
         seen.widget()
 
 
-# --- a notebook -----------------------------------------------------------------------------------------------------------
+# --- a notebook -----------------------------------------------------------------------------------------------------
 
 CELLS = [
     "import torch, sightline\nencoder = sightline.build('self-attention', vocabulary=9, width=8, layers=2, heads=2)",
@@ -308,7 +308,7 @@ def test_a_notebook_runs_and_its_cells_draw(browser, tmp_path):
         assert traffic == {"requests": [], "errors": []}
 
 
-# --- words that were given before -------------------------------------------------------------------------------------------
+# --- words that were given before -----------------------------------------------------------------------------------
 
 
 def fresh(lengths=(2, 3)):

@@ -1,4 +1,4 @@
-"""The page as a stranger meets it: opened from a file in a real browser, without a network."""
+"""The page in a real browser: opened from a file, without a network."""
 
 import base64
 import copy

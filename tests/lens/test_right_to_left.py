@@ -1,4 +1,4 @@
-"""Text from right to left, in a real browser: where each word stands, in the text, in the lines, in a report's examples."""
+"""Text from right to left in a real browser: where each word stands in the text, the lines, a report's examples."""
 
 import pytest
 
@@ -13,10 +13,19 @@ from tests.lens.observed import weights
 
 DRAWN = "body[data-drawn]"
 HEBREW = "\u05d0\u05de\u05e8 \u05dc\u05d9 (\u05d0\u05ea\u05de\u05d5\u05dc): \u05e9\u05dc\u05d5\u05dd, world 2024!"
-ARABIC = "\u0642\u0627\u0644 \u0644\u064a: \u0645\u0631\u062d\u0628\u064b\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645\u060c \u0643\u062a\u0627\u0628\u064b\u0627\u061f"
-PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u06a9\u062a\u0627\u0628\u200c\u0647\u0627 \u0631\u0627 \u0628\u062e\u0648\u0627\u0646\u0645."
+ARABIC = (
+    "\u0642\u0627\u0644 \u0644\u064a: \u0645\u0631\u062d\u0628\u064b\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645"
+    "\u060c \u0643\u062a\u0627\u0628\u064b\u0627\u061f"
+)
+PERSIAN = (
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u06a9\u062a\u0627\u0628\u200c\u0647\u0627"
+    " \u0631\u0627 \u0628\u062e\u0648\u0627\u0646\u0645."
+)
 MIXED = "He said \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd today; the well-known house."
-BOXES = """nodes => nodes.map(node => { const box = node.getBoundingClientRect(); return [node.textContent.replace(/[\\u2066-\\u2069]/g, ""), box.left, box.right, box.top]; })"""
+BOXES = """nodes => nodes.map(node => {
+  const box = node.getBoundingClientRect();
+  return [node.textContent.replace(/[\\u2066-\\u2069]/g, ""), box.left, box.right, box.top];
+})"""
 
 
 def written(sentence: str):

@@ -1,4 +1,4 @@
-"""The page of a long text in a real browser: words in blocks, the map in tiles, each part asked of the server when it comes into sight."""
+"""The page of a long text in a real browser: words in blocks, the map in tiles, each fetched when it is visible."""
 
 from contextlib import contextmanager
 
@@ -45,7 +45,7 @@ def shown(browser, queries, data=None, **context):
 
 
 def act(page, what):
-    """Do something, and wait until the page is drawn anew."""
+    """Do something, and wait until the page is drawn again."""
     page.wait_for_selector(f"body[data-known='{2}']", timeout=30_000, state="attached")  # no more comes by itself
     before = page.locator("body").get_attribute("data-drawn")
     what()

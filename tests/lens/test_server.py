@@ -1,4 +1,4 @@
-"""The server of a long text as its neighbours meet it: the page and its questions for whoever knows the address, nothing for others."""
+"""The server of a long text: page and queries for whoever knows the address, nothing for other local users."""
 
 import asyncio
 import http.client
@@ -156,7 +156,7 @@ def test_two_hundred_questions_at_once():
         assert threading.active_count() < 30
 
 
-# --- the desk -------------------------------------------------------------------------------------------------------------
+# --- the desk -------------------------------------------------------------------------------------------------------
 
 
 class Counted:
@@ -221,7 +221,7 @@ def test_the_oldest_of_too_many_is_given_up(monkeypatch):
     assert [isinstance(one, room.Crowded) for one in result] == [False, False, True, True, False, False, False]
 
 
-# --- the command ----------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The widget of a long sequence, asked as a kernel is asked, and drawn by a real browser whose page asks Python through it."""
+"""The widget of a long sequence: its messages as a kernel sends them, and a browser whose page queries Python by it."""
 
 import base64
 import json
@@ -81,7 +81,7 @@ def test_closing_ends_its_thread(seen):
 
 @needs_browser
 def test_a_browser_draws_it_and_asks_through_the_cell(kernel):
-    """A stand-in for the front end's model is bridged to Python; two cells show the same widget and do not get each other's answers."""
+    """A stand-in for the front end's model is bridged to Python; two cells of one widget get only their own answers."""
     from playwright.sync_api import sync_playwright
 
     options, errors = [], []
@@ -99,7 +99,8 @@ def test_a_browser_draws_it_and_asks_through_the_cell(kernel):
         get: (name) => window.traits[name],
         async send(content) {
           const [about, buffers] = JSON.parse(await window.ask(JSON.stringify(content)));
-          const views = buffers.map((text) => new DataView(Uint8Array.from(`_${atob(text)}`, (letter) => letter.charCodeAt(0)).buffer, 1));
+          const bytes = (text) => Uint8Array.from(`_${atob(text)}`, (letter) => letter.charCodeAt(0));
+          const views = buffers.map((text) => new DataView(bytes(text).buffer, 1));
           for (const each of window.heard) each(about, views);
         },
         on: (_, each) => window.heard.add(each), off: (_, each) => window.heard.delete(each),

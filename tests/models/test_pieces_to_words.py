@@ -1,4 +1,4 @@
-"""Tokens of real tokenizers of every kind, joined to the words that a person wrote: with the text at hand, and without."""
+"""Tokens of real tokenizers of every kind, joined to the words of the text: with the text at hand, and without."""
 
 import random
 
@@ -9,9 +9,14 @@ from tokenizers import Encoding
 from sightline.models import cut, direction, find_spans, text_of, visible
 from tests.models.tokenizer_kinds import KINDS
 
-MIXED = "The caf\u00e9 \u4e2d\u56fd \u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \ud55c\uad6d\uc5b4 \U0001f468\u200d\U0001f469\u200d\U0001f467 so."
+MIXED = (
+    "The caf\u00e9 \u4e2d\u56fd \u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \ud55c\uad6d\uc5b4 "
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 so."
+)
 WHOLE = ["\u0939\u093f\u0928\u094d\u0926\u0940", "\ud55c\uad6d\uc5b4", "\U0001f468\u200d\U0001f469\u200d\U0001f467"]
-ODD = ["a", "b", "The", "Law", " ", "  ", "\n", "\t", "'", "-", "_", "\u6211", "\u4e2d", "\u00e9", "e\u0301", "\U0001f600"]  # fmt: skip
+ODD = [
+    "a", "b", "The", "Law", " ", "  ", "\n", "\t", "'", "-", "_", "\u6211", "\u4e2d", "\u00e9", "e\u0301", "\U0001f600",
+]  # fmt: skip
 ODD += [
     "\U0001f468\u200d\U0001f469\u200d\U0001f467",
     "\U0001f44d\U0001f3fb",
@@ -166,7 +171,8 @@ def test_windows_of_a_long_text_are_texts_of_their_own(kinds):
         ([b"\xe4\xb8", b"\xad", b" law", b"\xf0\x9f", b"\x98\x80"], ["\u4e2d", "law", "\U0001f600"]),
         ([chr(byte) for byte in "caf\u00e9 \u4e2d".encode()], ["caf\u00e9", "\u4e2d"]),  # ByT5
         (list("The caf\u00e9"), ["The", "caf\u00e9"]),
-        (["<s>", "\u2581caf", "<0xC3>", "<0xA9>", "\u2581", "<0xE4>", "<0xB8>", "<0xAD>", "</s>"], ["<s>", "caf\u00e9", "\u4e2d", "</s>"]),
+        (["<s>", "\u2581caf", "<0xC3>", "<0xA9>", "\u2581", "<0xE4>", "<0xB8>", "<0xAD>", "</s>"],
+            ["<s>", "caf\u00e9", "\u4e2d", "</s>"]),
         (["\u00e4\u00b8", "\u0143", "\u0120caf", "\u00c3", "\u00a9"], ["\u4e2d", "caf\u00e9"]),
         (["t\u0101", "##s", "\u010dau"], ["t\u0101s", "\u010dau"]),  # Latvian, whose letters stand for bytes elsewhere
         (["\u6211", "\u7231", "\u4f60"], ["\u6211", "\u7231", "\u4f60"]),

@@ -1,11 +1,13 @@
-"""Small tokenizers of every kind, trained on the spot: byte-level, byte fallback, WordPiece, Unigram, whole words, letters."""
+"""Small tokenizers of every kind, trained in the test: bytes, byte fallback, WordPiece, Unigram, words, letters."""
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 CORPUS = [
     "The Law is unbelievable, caf\u00e9 na\u00efve its use.",
     "\u4e2d\u56fd\u4eba\u7231\u4f60 \u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902 \u0932\u093f\u0916\u093e",
-    "\ud55c\uad6d\uc5b4 \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fb 1\ufe0f\u20e3",
+    "\ud55c\uad6d\uc5b4 \u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd "
+    "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 "
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f44d\U0001f3fb 1\ufe0f\u20e3",
 ] * 4
 
 

@@ -1,4 +1,4 @@
-"""Any Hugging Face model that routes is seen: real tokens only, named layers, whole texts of steps, unchanged outputs."""
+"""Hugging Face models that route are watched: real tokens, named layers, whole texts of steps, unchanged outputs."""
 
 import threading
 
@@ -77,10 +77,10 @@ def batch(model, side="right"):
     for row, n in ((1, 6), (2, 2)):
         mask[row, n:] = 0
     mask = mask if side == "right" else mask.flip(1)
-    given = {"input_ids": ids * mask, "attention_mask": mask}
+    inputs = {"input_ids": ids * mask, "attention_mask": mask}
     if model.config.is_encoder_decoder:
-        given["decoder_input_ids"] = ids[:, :5]
-    return given
+        inputs["decoder_input_ids"] = ids[:, :5]
+    return inputs
 
 
 def decoder(name):
@@ -89,13 +89,13 @@ def decoder(name):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_weights_are_eager_ones(model, side):
-    given = batch(model, side)
-    real = given["attention_mask"].bool()
+    inputs = batch(model, side)
+    real = inputs["attention_mask"].bool()
     with torch.no_grad(), watch(model) as seen:
-        model(**given)
+        model(**inputs)
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        outputs = model(**given, output_attentions=True, return_dict=True)
+        outputs = model(**inputs, output_attentions=True, return_dict=True)
     kinds = {"encoder": outputs.get("encoder_attentions"), "own": outputs.get("decoder_attentions")}
     kinds |= {"cross": outputs.get("cross_attentions"), "all": outputs.get("attentions")}
     counts = dict.fromkeys(kinds, 0)
@@ -108,8 +108,8 @@ def test_weights_are_eager_ones(model, side):
         for s in range(3):
             queries = torch.ones(5, dtype=torch.bool) if decoder(name) else real[s]
             keys = queries if kind == "own" else real[s]
-            found = layer.weights(s)
-            torch.testing.assert_close(found, expected[s][:, queries][:, :, keys], atol=2e-6, rtol=1e-4)
+            weights = layer.weights(s)
+            torch.testing.assert_close(weights, expected[s][:, queries][:, :, keys], atol=2e-6, rtol=1e-4)
         places = torch.cat([torch.arange(int(n)) for n in layer.offsets.diff()])
         whole = torch.cat([layer.weights(s)[:, :, 0].T for s in range(3)])
         torch.testing.assert_close(layer.first, whole)
@@ -120,15 +120,15 @@ def test_weights_are_eager_ones(model, side):
 
 
 def test_outputs_are_those_of_the_unwatched_model_and_it_is_switched_back(model):
-    given, before = batch(model), model.config._attn_implementation
+    inputs, before = batch(model), model.config._attn_implementation
     with torch.no_grad():
-        plain = model(**given)[0]
+        plain = model(**inputs)[0]
         with watch(model):
-            watched = model(**given)[0]
+            watched = model(**inputs)[0]
         assert model.config._attn_implementation == before != "sightline"
-        assert torch.equal(model(**given)[0], plain)
+        assert torch.equal(model(**inputs)[0], plain)
         model.set_attn_implementation("sightline")
-        assert torch.equal(model(**given)[0], watched)
+        assert torch.equal(model(**inputs)[0], watched)
         with watch(model):
             pass
     assert model.config._attn_implementation == "sightline"
@@ -137,17 +137,17 @@ def test_outputs_are_those_of_the_unwatched_model_and_it_is_switched_back(model)
 def test_steps_of_generate_are_one_text(model):
     if not model.can_generate():
         return
-    given = batch(model, "right" if model.config.is_encoder_decoder else "left")
-    given.pop("decoder_input_ids", None)
-    how = {"max_new_tokens": 7, "min_new_tokens": 7, "do_sample": False}
+    inputs = batch(model, "right" if model.config.is_encoder_decoder else "left")
+    inputs.pop("decoder_input_ids", None)
+    options = {"max_new_tokens": 7, "min_new_tokens": 7, "do_sample": False}
     with torch.no_grad(), watch(model, links=2, special=range(5, 60)) as steps:
-        out = model.generate(**given, **how)
+        out = model.generate(**inputs, **options)
     model.set_attn_implementation("sightline")
-    assert torch.equal(model.generate(**given, **how), out)
+    assert torch.equal(model.generate(**inputs, **options), out)
     if model.config.is_encoder_decoder:
-        whole = {**given, "decoder_input_ids": out[:, :-1]}
+        whole = {**inputs, "decoder_input_ids": out[:, :-1]}
     else:
-        mask = torch.cat([given["attention_mask"], torch.ones(3, 6, dtype=torch.int64)], 1)
+        mask = torch.cat([inputs["attention_mask"], torch.ones(3, 6, dtype=torch.int64)], 1)
         whole = {"input_ids": out[:, :-1], "attention_mask": mask}
     with torch.no_grad(), watch(model, links=2, special=range(5, 60)) as once:
         model(**whole)
@@ -166,14 +166,14 @@ def test_long_steps_are_put_together_as_statistics(monkeypatch):
 
     for make in ("llama", "mistral"):
         model = drawn(MODELS[make]())
-        given = batch(model, "left")
-        found = []
+        inputs = batch(model, "left")
+        layers = []
         for kept in (recording.KEPT, 0):
             monkeypatch.setattr(recording, "KEPT", kept)
             with torch.no_grad(), watch(model, links=2) as seen:
-                model.generate(**given, max_new_tokens=7, min_new_tokens=7, do_sample=False)
-            found.append(seen.layer(1))
-        a, b = found
+                model.generate(**inputs, max_new_tokens=7, min_new_tokens=7, do_sample=False)
+            layers.append(seen.layer(1))
+        a, b = layers
         assert torch.equal(a.offsets, b.offsets) and torch.equal(a.key_offsets, b.key_offsets)
         for what in ("lse", "entropy", "distance", "received", "first", "histogram"):
             torch.testing.assert_close(getattr(a, what), getattr(b, what), atol=1e-5, rtol=1e-5, msg=what)
@@ -186,12 +186,12 @@ def test_beams_go_on_with_one_another():
     passes = []
     with torch.no_grad(), watch(model) as seen:
         hook = model.register_forward_hook(
-            lambda *given: passes.append([layer.keys.clone() for layer in given[-1].past_key_values.layers])
+            lambda *arguments: passes.append([layer.keys.clone() for layer in arguments[-1].past_key_values.layers])
         )
         model.generate(**batch(model, "left"), max_new_tokens=7, min_new_tokens=7, num_beams=3, do_sample=False)
         hook.remove()
-    moved = [not torch.equal(a[0], b[0][:, :, :-1]) for a, b in zip(passes, passes[1:], strict=False)]
-    assert any(moved)  # else nothing is tried
+    reordered = [not torch.equal(a[0], b[0][:, :, :-1]) for a, b in zip(passes, passes[1:], strict=False)]
+    assert any(reordered)  # else nothing is tried
     for i in range(2):
         layer = seen.layer(i)
         assert layer.offsets.diff().tolist() == [15] * 3 + [12] * 3 + [8] * 3
@@ -214,34 +214,34 @@ def test_run_and_unpad():
     torch.testing.assert_close(seen.layer(1).weights(longest), alone.layer(1).weights(0), atol=1e-5, rtol=1e-4)
     assert model.config._attn_implementation != "sightline"
     shf.unpad(model)
-    given = batch(model)
+    inputs = batch(model)
     with torch.no_grad(), watch(model) as seen:
-        model(**given)
+        model(**inputs)
     assert seen.layer(0).offsets.tolist() == [0, 9, 15, 17] == seen.layer(0).key_offsets.tolist()
 
 
 def test_a_layer_that_runs_twice_is_two():
     model = drawn(AlbertModel(AlbertConfig(**SMALL, embedding_size=16)))
-    given = batch(model)
+    inputs = batch(model)
     with torch.no_grad(), watch(model) as seen:
-        model(**given)
-        model(**given)
+        model(**inputs)
+        model(**inputs)
     assert seen.layers == 2 and seen.names[1] == seen.names[0] + "#2"
     assert not torch.equal(seen.layer(0).entropy, seen.layer(1).entropy)
 
 
 def test_two_threads_on_one_model():
     model = drawn(MODELS["bert"]())
-    before, given = model.config._attn_implementation, batch(model)
-    inside, go, found = threading.Barrier(2), threading.Event(), {}
+    before, inputs = model.config._attn_implementation, batch(model)
+    inside, go, watches = threading.Barrier(2), threading.Event(), {}
 
     def look(name):
         with torch.no_grad(), watch(model) as seen:
             inside.wait(20)
             if name == "late":
                 go.wait(20)
-            model(**{key: value[: 1 if name == "late" else 3] for key, value in given.items()})
-        found[name] = seen
+            model(**{key: value[: 1 if name == "late" else 3] for key, value in inputs.items()})
+        watches[name] = seen
         go.set()
 
     threads = [threading.Thread(target=look, args=(name,)) for name in ("early", "late")]
@@ -249,7 +249,7 @@ def test_two_threads_on_one_model():
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(found["early"].layer(1).offsets) == 4 and len(found["late"].layer(1).offsets) == 2
+    assert len(watches["early"].layer(1).offsets) == 4 and len(watches["late"].layer(1).offsets) == 2
     assert model.config._attn_implementation == before
 
 

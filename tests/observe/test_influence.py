@@ -1,4 +1,4 @@
-"""Influence: exact where it says so, zero where nothing can come from, unbiased where it estimates; the model as it was."""
+"""Influence: exact where stated, zero where none is possible, unbiased where estimated; the model stays unchanged."""
 
 import copy
 import itertools
@@ -54,7 +54,7 @@ def encoder_of(kind, causal=False, layers=2, **options):
 either = pytest.mark.parametrize("make", [lambda: encoder_of("rnn"), lambda: hugging("bert")])
 
 
-def moved(encoder, ids):
+def squared_jacobian(encoder, ids):
     """|J_ij|^2 of one sequence [n, n], by torch's own Jacobian and the encoder's parts."""
     x, mix = Sequences(torch.tensor(ids), [0, len(ids)]), nn.Sequential(*encoder.blocks)
     rows = encoder.embedding(x.values).detach()
@@ -72,11 +72,11 @@ def by_distance(pairs, longest):
 @kinds
 def test_exact_is_torchs_jacobian_and_sequences_do_not_meet(kind, causal):
     encoder = encoder_of(kind, causal)
-    maps = [moved(encoder, ids) for ids in SEQUENCES if ids]
+    maps = [squared_jacobian(encoder, ids) for ids in SEQUENCES if ids]
     expected = sum(by_distance(one, 11) for one in maps)  # each sequence by itself
-    found = influence(encoder, SEQUENCES, **ALL)
-    assert_close(found.profile.total, expected)
-    assert (found.sampled, influence(encoder, SEQUENCES, rows=3).sampled, found.rows) == (21, 9, 21)
+    result = influence(encoder, SEQUENCES, **ALL)
+    assert_close(result.profile.total, expected)
+    assert (result.sampled, influence(encoder, SEQUENCES, rows=3).sampled, result.rows) == (21, 9, 21)
     packed = Sequences.from_list([torch.tensor(ids, dtype=torch.int32) for ids in SEQUENCES[::-1]])
     assert_close(influence(encoder, packed, **ALL).profile.total, expected)
     assert_close(influence_on(encoder, SEQUENCES[0], 2), maps[0][2])
@@ -91,11 +91,11 @@ def test_exact_is_torchs_jacobian_in_other_peoples_models(name):
     expected = jacobian(lambda rows: base(inputs_embeds=rows[None]).last_hidden_state[0], rows)
     expected = expected.square().sum((1, 3))
     assert_close(influence_on(model, ids, range(5)), expected)
-    found = influence(model, [ids, [], [9], ids], **ALL).profile
+    result = influence(model, [ids, [], [9], ids], **ALL).profile
     alone = by_distance(influence_on(model, [9], 0)[None], 5)
-    assert_close(found.total, 2 * by_distance(expected, 5) + alone)
-    assert (found.total[found.distance > 0] == 0).all() == (name in ("llama", "gpt2", "bloom"))
-    assert (found.total[found.distance <= 0] > 0).all()
+    assert_close(result.total, 2 * by_distance(expected, 5) + alone)
+    assert (result.total[result.distance > 0] == 0).all() == (name in ("llama", "gpt2", "bloom"))
+    assert (result.total[result.distance <= 0] > 0).all()
 
 
 @kinds
@@ -114,18 +114,18 @@ def test_vectors(kind):
 def test_quarters_add_up_and_pairs_are_counted(n, monkeypatch):
     monkeypatch.setitem(influence.__globals__, "TOKENS", 3)  # one batch for each
     encoder, ids = encoder_of("self-attention", layers=1), [i % 10 for i in range(n)]
-    found = influence(encoder, [ids, ids[:3]], **ALL)
-    maps = [moved(encoder, ids), moved(encoder, ids[:3])]
-    for q, quarter in enumerate(found.quarters):
+    result = influence(encoder, [ids, ids[:3]], **ALL)
+    maps = [squared_jacobian(encoder, ids), squared_jacobian(encoder, ids[:3])]
+    for q, quarter in enumerate(result.quarters):
         total, pairs = torch.zeros(2, 2 * n - 1, dtype=torch.float64)
         for one in maps:
             rows = torch.arange(len(one))
-            mine = ((rows >= q * len(one) // 4) & (rows < (q + 1) * len(one) // 4)).double()[:, None]
-            total += by_distance(one * mine, n)
-            pairs += by_distance(torch.ones_like(one) * mine, n)
+            in_quarter = ((rows >= q * len(one) // 4) & (rows < (q + 1) * len(one) // 4)).double()[:, None]
+            total += by_distance(one * in_quarter, n)
+            pairs += by_distance(torch.ones_like(one) * in_quarter, n)
         assert_close(quarter.total, total)
         assert quarter.pairs.tolist() == pairs.tolist()
-    assert_close(found.profile.mean * found.profile.pairs, sum(q.total for q in found.quarters))
+    assert_close(result.profile.mean * result.profile.pairs, sum(q.total for q in result.quarters))
     assert influence(encoder_of("rnn", causal=True), [ids], **ALL).quarters[3].within(1.0) == n - 1
 
 
@@ -150,29 +150,29 @@ def test_a_convolution_reaches_by_kernel_dilation_and_layers(kernel, layers, dil
 def test_the_others_reach_all_or_their_window_and_if_causal_nothing_later(kind, causal):
     assert reach(encoder_of(kind, causal, layers=1), 13) == set(range(-12, 1 if causal else 13))
     for window, layers in [(1, 1), (2, 3), (0, 2)] if kind == "self-attention" else []:
-        found = reach(encoder_of(kind, causal, layers, window=window))
-        assert found == set(range(-window * layers, 1 if causal else window * layers + 1))
+        result = reach(encoder_of(kind, causal, layers, window=window))
+        assert result == set(range(-window * layers, 1 if causal else window * layers + 1))
 
 
 @pytest.mark.parametrize("make", [*(lambda k=k: encoder_of(k) for k in KINDS), lambda: hugging("bert")])
 def test_probes_converge(make):
     model, ids, probes = make(), SEQUENCES[3], 200
-    exact, found = influence_on(model, ids, 4), influence_on(model, ids, 4, probes=probes)
+    exact, result = influence_on(model, ids, 4), influence_on(model, ids, 4, probes=probes)
     error = 5 * (2 / probes) ** 0.5  # five standard errors, each at most sqrt(2 / probes) of the value
-    assert ((found - exact).abs() <= error * exact).all() and not torch.equal(found, exact)
+    assert ((result - exact).abs() <= error * exact).all() and not torch.equal(result, exact)
 
 
 def test_rows_stand_for_their_stretches():
-    """The mean over seeds lies within five standard errors of the exact total, by the variance of drawing one of each stretch."""
+    """The mean over seeds is within five standard errors of the exact total, with the variance of one row a stretch."""
     encoder, n, rows, seeds = encoder_of("rnn", layers=1), 13, 4, 40
     ids = [i * i % 10 for i in range(n)]
-    pairs = moved(encoder, ids)
+    pairs = squared_jacobian(encoder, ids)
     each = torch.stack([by_distance(pairs * (torch.arange(n) == i)[:, None], n) for i in range(n)])
     stretches = itertools.pairwise([k * n // rows for k in range(rows + 1)])
     variance = sum((b - a) ** 2 * each[a:b].var(0, correction=0) for a, b in stretches)
-    found = [influence(encoder, [ids], rows=rows, probes=None, seed=seed) for seed in range(seeds)]
-    assert all(one.profile.pairs.tolist() == [*range(1, n), *range(n, 0, -1)] for one in found)
-    error = sum(one.profile.total for one in found) / seeds - each.sum(0)
+    results = [influence(encoder, [ids], rows=rows, probes=None, seed=seed) for seed in range(seeds)]
+    assert all(one.profile.pairs.tolist() == [*range(1, n), *range(n, 0, -1)] for one in results)
+    error = sum(one.profile.total for one in results) / seeds - each.sum(0)
     assert (error.abs() <= 5 * (variance / seeds).sqrt() + 1e-12).all() and (error.abs() > 1e-9).any()
 
 
@@ -228,9 +228,9 @@ def test_the_model_is_left_alone(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dtype_is_the_models(dtype):
     exact, encoder = influence_on(encoder_of("rnn"), SEQUENCES[0], 3), encoder_of("rnn").to(dtype)
-    found, near = influence_on(encoder, SEQUENCES[0], 3), 16 * torch.finfo(dtype).eps
-    assert found.dtype == torch.float64 and next(encoder.parameters()).dtype == dtype
-    torch.testing.assert_close(found, exact, rtol=near, atol=near * float(exact.max()))
+    result, near = influence_on(encoder, SEQUENCES[0], 3), 16 * torch.finfo(dtype).eps
+    assert result.dtype == torch.float64 and next(encoder.parameters()).dtype == dtype
+    torch.testing.assert_close(result, exact, rtol=near, atol=near * float(exact.max()))
     assert untrained(encoder).embedding.table.weight.dtype == dtype
 
 
@@ -240,8 +240,8 @@ def test_neither_dropout_nor_surroundings_nor_other_threads_matter():
     for surroundings in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
         with surroundings:
             assert torch.equal(influence(encoder.train(), SEQUENCES).profile.total, expected)
-    for found in ThreadPoolExecutor(3).map(lambda _: influence(encoder, SEQUENCES), range(3)):
-        assert torch.equal(found.profile.total, expected)
+    for result in ThreadPoolExecutor(3).map(lambda _: influence(encoder, SEQUENCES), range(3)):
+        assert torch.equal(result.profile.total, expected)
 
 
 def test_the_implementation_of_attention_does_not_matter():
@@ -285,14 +285,14 @@ def test_untrained_is_built_the_same_and_drawn_anew(options):
     assert repr(control) == repr(model)
     mixers = [{k: v for k, v in vars(m).items() if k[0] != "_"} for e in (model, control) for m in e.modules()]
     assert mixers[: len(mixers) // 2] == mixers[len(mixers) // 2 :]  # all settings
-    for name, mine in model.named_parameters():
+    for name, parameter in model.named_parameters():
         a, b, c = (one.get_parameter(name) for one in (control, again, other))
         assert torch.equal(a, b) and not (a == 7).all(), name
-        if mine.std(correction=0) == 0:  # norms, and biases that begin at nothing
-            assert torch.equal(a, mine), name
+        if parameter.std(correction=0) == 0:  # norms, and biases that begin at nothing
+            assert torch.equal(a, parameter), name
         else:
-            assert not torch.equal(a, c) and not torch.equal(a, mine), name
-            assert 0.4 < a.std(correction=0) / mine.std(correction=0) < 2.5, name  # of one distribution
+            assert not torch.equal(a, c) and not torch.equal(a, parameter), name
+            assert 0.4 < a.std(correction=0) / parameter.std(correction=0) < 2.5, name  # of one distribution
     control.load_state_dict(model.state_dict())
     assert torch.equal(influence_on(control, [1, 2, 3], 1), influence_on(model, [1, 2, 3], 1))
 
@@ -303,8 +303,8 @@ def test_untrained_models_of_other_people(name):
     control, again, other = untrained(model, 1), untrained(model, 1), untrained(model, 2)
     assert type(control) is type(model) and control.training and control.dtype == torch.float64
     drawn = zip(model.parameters(), control.parameters(), again.parameters(), other.parameters(), strict=True)
-    for mine, a, b, c in drawn:
-        assert a.shape == mine.shape and torch.equal(a, b) and not torch.equal(a, mine)
+    for parameter, a, b, c in drawn:
+        assert a.shape == parameter.shape and torch.equal(a, b) and not torch.equal(a, parameter)
         assert torch.equal(a, c) == (a.std(correction=0) == 0)
     assert influence(control, [[3, 4, 5]]).profile.d99 is not None
 

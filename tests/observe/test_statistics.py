@@ -37,7 +37,7 @@ lengths = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 
 @pytest.fixture(params=["native", "plain"])
 def step(request, monkeypatch):
-    """Which of the two ways is gone."""
+    """Runs the test with the native and with the plain step."""
     monkeypatch.setenv("SIGHTLINE_NATIVE", "01"[request.param == "native"])
     if request.param == "native" and library(in_c.STATISTICS) is None:
         pytest.skip("there is no compiler here")

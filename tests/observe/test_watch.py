@@ -144,12 +144,12 @@ def test_an_exception_inside_ends_the_watching():
 
 def test_nothing_of_the_forward_is_held_but_queries_and_keys():
     encoder = build("self-attention", vocabulary=11, width=8, layers=1)
-    held = []
+    references = []
 
     class Probe(torch.nn.Module):
         def forward(self, x):
-            made = encoder(x)
-            held.append(weakref.ref(made.values))
+            outputs = encoder(x)
+            references.append(weakref.ref(outputs.values))
             return None
 
     probe = Probe()
@@ -157,7 +157,7 @@ def test_nothing_of_the_forward_is_held_but_queries_and_keys():
     with torch.no_grad(), watch(probe) as seen:
         probe(_pack())
     gc.collect()
-    assert held[0]() is None and seen.layers == 1
+    assert references[0]() is None and seen.layers == 1
 
 
 def test_what_was_not_seen_is_refused():

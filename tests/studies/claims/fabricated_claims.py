@@ -1,4 +1,4 @@
-"""A made-up document of ten claims, so that their page is tested without measuring anything: every verdict, shape and kind of value."""
+"""A fabricated document of ten claims for tests of the page: every verdict, shape and kind of value."""
 
 from __future__ import annotations
 
@@ -74,14 +74,15 @@ def _claim(number: int, title: str, verdict: str, seeds: int, rng: random.Random
         "rule": "Holds if so; does not hold otherwise.",
         "sources": ["Somebody et al. 2017, table 1", "Somebody else 2020"],
         "verdict": verdict,
-        "said": [f"{title}: the `numbers` say so."] + ["A further sentence of what they say, and of what they do not."] * 3,
+        "said": [f"{title}: the `numbers` say so."]
+        + ["A further sentence of what they say, and of what they do not."] * 3,
         "tables": tables,
         "pictures": pictures,
         "cells": {"measured": planned - (30 if number == 5 else 1 if number == 8 else 0), "planned": planned},
         "seconds": 4000.0 if number == 5 else 1.5,
         "left_out": left,
         "command": f"python -m studies.claims --only {number}",
-    }  # fmt: skip
+    }
 
 
 def _left(why: str, groups: dict[str, int]) -> dict:
@@ -91,14 +92,19 @@ def _left(why: str, groups: dict[str, int]) -> dict:
 def _bare(claim: dict) -> dict:
     planned = claim["cells"]["planned"]
     return claim | {
-        "verdict": "not run", "said": ["Nothing was run yet."], "tables": [], "pictures": [], "seconds": 0,
-        "cells": {"measured": 0, "planned": planned}, "left_out": [_left("not yet", {"task": planned})],
-    }  # fmt: skip
+        "verdict": "not run",
+        "said": ["Nothing was run yet."],
+        "tables": [],
+        "pictures": [],
+        "seconds": 0,
+        "cells": {"measured": 0, "planned": planned},
+        "left_out": [_left("not yet", {"task": planned})],
+    }
 
 
 def _lines(title: str, x: dict, y: dict, series: dict[str, list], **more) -> dict:
     drawn = [{"name": name, "points": points} for name, points in series.items()]
-    return {"shape": "lines", "title": title, "caption": "A `caption`.", "x": x, "y": y, "series": drawn, **more}  # fmt: skip
+    return {"shape": "lines", "title": title, "caption": "A `caption`.", "x": x, "y": y, "series": drawn, **more}
 
 
 def steps() -> dict:
@@ -121,9 +127,13 @@ def times() -> dict:
         for i, name in enumerate(ENCODERS)
     }
     return _lines(
-        "Time", {"name": "length n", "scale": "linear"}, {"name": "time", "scale": "linear", "percent": False}, series,
-        levels=[{"name": "one unit", "y": 1.0}], marks=[{"name": "trained length", "x": 256}],
-    )  # fmt: skip
+        "Time",
+        {"name": "length n", "scale": "linear"},
+        {"name": "time", "scale": "linear", "percent": False},
+        series,
+        levels=[{"name": "one unit", "y": 1.0}],
+        marks=[{"name": "trained length", "x": 256}],
+    )
 
 
 def _by_distance(title: str, seeds: int, rng: random.Random) -> dict:
@@ -165,9 +175,11 @@ def maps() -> dict:
         "dilated convolution": [band(2), band(6), band(n)],
     }
     return {
-        "shape": "maps", "title": "Who hears whom", "caption": "By trial.",
+        "shape": "maps",
+        "title": "Who hears whom",
+        "caption": "By trial.",
         "maps": [{"name": name, "layers": layers} for name, layers in drawn.items()],
-    }  # fmt: skip
+    }
 
 
 def _accuracies(seeds: int, rng: random.Random) -> dict:
@@ -178,10 +190,15 @@ def _accuracies(seeds: int, rng: random.Random) -> dict:
         far = [0.8 - 0.15 * i + 0.01 * rng.random() * k for k in range(seeds)]
         rows.append([name, "150,788", spread(near), spread(far)])
     rows.append(["best constant answer", "", 0.125, None])
-    return {"title": "mqar: accuracy", "columns": ["encoder", "parameters", "near", "far"], "rows": rows, "unit": "%"}  # fmt: skip
+    return {"title": "mqar: accuracy", "columns": ["encoder", "parameters", "near", "far"], "rows": rows, "unit": "%"}
 
 
 def _mixed() -> dict:
     long = "the first of a list / the next of a list / the last of a list of what is long"
     rows = [["rnn", 4096, 0.1234, "refuses", long], ["lstm", 16, None, "reads", long]]
-    return {"title": "Of all kinds", "columns": ["encoder", "steps", "index", "n = 65", "words"], "rows": rows, "unit": ""}  # fmt: skip
+    return {
+        "title": "Of all kinds",
+        "columns": ["encoder", "steps", "index", "n = 65", "words"],
+        "rows": rows,
+        "unit": "",
+    }

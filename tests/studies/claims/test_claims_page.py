@@ -71,7 +71,8 @@ def test_ten_verdicts_are_on_the_first_screen(browser, file, scheme):
         assert "Not run: the larger grid, which needs a GPU" in page.inner_text(".tally .stage")
         # a word, a colour and a form of its own for each verdict
         looks = page.evaluate(
-            """[...document.querySelectorAll('.verdicts .badge')].map(b => [b.dataset.verdict, getComputedStyle(b).color,
+            """[...document.querySelectorAll('.verdicts .badge')].map(b => [
+               b.dataset.verdict, getComputedStyle(b).color,
                [...b.querySelectorAll('.mark *')].map(e => e.tagName).join()])"""
         )
         assert (
@@ -128,7 +129,7 @@ def test_lines_on_each_other_are_striped_and_variants_dashed(shown):
 
 
 @needs_browser
-def test_what_a_logarithmic_axis_cannot_show_is_said(shown):
+def test_values_off_a_logarithmic_axis_are_reported(shown):
     notes = shown.locator("#claim-5 figcaption").nth(1).inner_text()
     assert "no place for 0: convolution at 8, 16, 32." in notes
     assert "what is smaller still: rnn at 16, 10⁻¹⁵; rnn at 32, 10⁻³¹." in notes
@@ -191,7 +192,7 @@ def test_one_seed_makes_nothing_bold(browser, tmp_path):
 
 
 @needs_browser
-def test_what_was_not_run_cannot_be_overlooked(shown):
+def test_cells_that_were_not_run_are_shown(shown):
     missing = shown.locator("#claim-5 .missing")
     assert "Not run: 30 measurements of 60" in missing.inner_text()
     assert "mqar-64-64 15 of 15, mqar-512-64 15 of 15" in " ".join(missing.inner_text().split())

@@ -1,4 +1,4 @@
-"""What needs no training: fields and paths, lengths that are read, Jacobians, chains of operations; and rules that can refute."""
+"""What needs no training: fields, paths, lengths, Jacobians, chains of operations; and rules that can refute."""
 
 import copy
 import math
@@ -67,10 +67,10 @@ def test_fields_by_trial(wired):
 @pytest.mark.parametrize("claim", [PATH, FIELDS])
 def test_they_hold_and_would_be_refuted(claim, wired):
     assert claim.judge({}).verdict == "not run"
-    judged = claim.judge(wired)
-    assert judged.verdict == "holds" and "every length tried" in judged.said[0]
-    assert any("read both ways here" in sentence for sentence in judged.said)
-    assert all(len(row) == len(table["columns"]) for table in judged.tables for row in table["rows"])
+    judgement = claim.judge(wired)
+    assert judgement.verdict == "holds" and "every length tried" in judgement.sentences[0]
+    assert any("read both ways here" in sentence for sentence in judgement.sentences)
+    assert all(len(row) == len(table["columns"]) for table in judgement.tables for row in table["rows"])
     wrong = copy.deepcopy(wired)
     wrong["wiring/convolution"]["field"][3]["layers"][1]["equal"] = False
     assert claim.judge(wrong).verdict == "does not hold"
@@ -82,7 +82,7 @@ def test_they_hold_and_would_be_refuted(claim, wired):
 
 def test_who_reads_what(reading):
     refuses = {
-        name.removeprefix("reading/"): [int(n) for n, said in one["reads"].items() if said]
+        name.removeprefix("reading/"): [int(n) for n, refusal in one["reads"].items() if refusal]
         for name, one in reading.items()
     }
     assert refuses == {**dict.fromkeys(KINDS, []), "fully-connected": [65, 256, 1024]}
@@ -117,9 +117,11 @@ def test_the_ends_of_the_index():
 
 def test_any_length_in_part(reading):
     assert LENGTHS.judge({}).verdict == "not run"
-    judged = LENGTHS.judge(reading)
-    assert judged.verdict == "holds when" and "was not measured" in judged.said[0]
-    assert any("convolution has weights that do not depend on the input" in sentence for sentence in judged.said)
+    judgement = LENGTHS.judge(reading)
+    assert judgement.verdict == "holds when" and "was not measured" in judgement.sentences[0]
+    assert any(
+        "convolution has weights that do not depend on the input" in sentence for sentence in judgement.sentences
+    )
     wrong = copy.deepcopy(reading)
     wrong["reading/fully-connected"]["reads"]["256"] = None
     assert LENGTHS.judge(wrong).verdict == "does not hold"
@@ -155,19 +157,21 @@ def times(**by_kind):
 def test_in_parallel_by_chains_and_times(chained):
     assert PARALLEL.judge({}).verdict == "not run"
     untimed = PARALLEL.judge(chained)
-    assert untimed.verdict == "holds when" and untimed.said[0].endswith("how long it takes was not measured.")
-    assert not any("machine" in sentence or "processor" in sentence for sentence in untimed.said)
+    assert untimed.verdict == "holds when" and untimed.sentences[0].endswith("how long it takes was not measured.")
+    assert not any("machine" in sentence or "processor" in sentence for sentence in untimed.sentences)
     faster = times(**{"self-attention": [[n, 0.5 * n] for n in (64, 128, 256, 512)]})
     assert PARALLEL.judge(chained | {"time/cpu": faster}).verdict == "holds"
     crossed = times(**{"self-attention": [[n, n * n / 200] for n in (64, 128, 256, 512)]})
-    judged = PARALLEL.judge(chained | {"time/cpu": crossed})
-    assert judged.verdict == "holds when"
-    assert sum("slower than lstm from n = 200 on" in sentence for sentence in judged.said) == 2
-    assert judged.said[0].endswith("depends on the machine and on n.")
-    assert any("can do little in parallel" in sentence for sentence in judged.said)
+    judgement = PARALLEL.judge(chained | {"time/cpu": crossed})
+    assert judgement.verdict == "holds when"
+    assert sum("slower than lstm from n = 200 on" in sentence for sentence in judgement.sentences) == 2
+    assert judgement.sentences[0].endswith("depends on the machine and on n.")
+    assert any("can do little in parallel" in sentence for sentence in judgement.sentences)
     only_short = times(**{"self-attention": [[64, 99.0], [128, 1.0], [256, 1.0], [512, 1.0]]})
-    judged = PARALLEL.judge(chained | {"time/cpu": only_short})
-    assert judged.verdict == "holds when" and any("slower than rnn at n = 64." in sentence for sentence in judged.said)
+    judgement = PARALLEL.judge(chained | {"time/cpu": only_short})
+    assert judgement.verdict == "holds when" and any(
+        "slower than rnn at n = 64." in sentence for sentence in judgement.sentences
+    )
     wrong = copy.deepcopy(chained)
     wrong["chain/self-attention"]["chain"][-1][1] += 1
     assert PARALLEL.judge(wrong | {"time/cpu": faster}).verdict == "does not hold"
@@ -178,13 +182,13 @@ def test_times_are_taken(monkeypatch):
 
     monkeypatch.setattr(parallel, "LARGEST_FULL", 8)
     monkeypatch.setattr(parallel, "TOGETHER", 16)
-    found = parallel._times("cpu", (4, 8, 32), None, {})
-    assert [n for n, _ in found["one"]["lstm"]] == [4, 8, 32]
-    assert [n for n, _ in found["one"]["fully-connected"]] == [4, 8]
-    assert [n for n, _ in found["many"]["self-attention"]] == [4, 8]
-    assert all(t > 0 for kind in KINDS for _, t in found["one"][kind])
-    judged = PARALLEL.judge(ran(PARALLEL, "chain/") | {"time/cpu": found})
-    row = next(row for row in judged.tables[1]["rows"] if row[0] == "fully-connected")
+    measured = parallel._times("cpu", (4, 8, 32), None, {})
+    assert [n for n, _ in measured["one"]["lstm"]] == [4, 8, 32]
+    assert [n for n, _ in measured["one"]["fully-connected"]] == [4, 8]
+    assert [n for n, _ in measured["many"]["self-attention"]] == [4, 8]
+    assert all(t > 0 for kind in KINDS for _, t in measured["one"][kind])
+    judgement = PARALLEL.judge(ran(PARALLEL, "chain/") | {"time/cpu": measured})
+    row = next(row for row in judgement.tables[1]["rows"] if row[0] == "fully-connected")
     assert row[-1] is None  # it was not timed at 32
 
 
@@ -200,5 +204,5 @@ def test_a_gpu_stage_has_only_what_needs_one():
     for claim in (PATH, FIELDS, LENGTHS):
         assert claim.cells(Stage("gpu")) == []
     (timed,) = PARALLEL.cells(Stage("gpu"))
-    assert timed.asked["gpu"] and timed.asked["lengths"][-1] == 65536
-    assert SimpleNamespace(**timed.asked).device == "gpu"
+    assert timed.settings["gpu"] and timed.settings["lengths"][-1] == 65536
+    assert SimpleNamespace(**timed.settings).device == "gpu"

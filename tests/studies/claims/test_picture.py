@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from studies.claims.document import read_document
-from studies.claims.picture import BOTTOM, COLOURS, TOP, picture
+from studies.claims.readme_picture import BOTTOM, COLOURS, TOP, picture
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "benchmarks" / "results" / "claims"
@@ -111,7 +111,7 @@ def test_names_are_text():
 
 
 def test_it_is_written_by_a_command(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "studies.claims.picture")  # it runs as the main module instead
+    monkeypatch.delitem(sys.modules, "studies.claims.readme_picture")  # it runs as the main module instead
     monkeypatch.setattr(sys, "argv", ["picture", str(RESULTS), str(tmp_path / "why.svg")])
-    runpy.run_module("studies.claims.picture", run_name="__main__")
+    runpy.run_module("studies.claims.readme_picture", run_name="__main__")
     assert drawn((tmp_path / "why.svg").read_text("utf-8")).tag == f"{SVG}svg"

@@ -6,10 +6,10 @@ import torch
 from sightline.sequences import Sequences
 from sightline.tasks import Examples
 from studies.claims import texts
-from studies.claims.cell import measure, read
+from studies.claims.cell import measure, read_records
 from studies.claims.claim import Stage
-from studies.claims.memory import faded
-from studies.claims.ngrams import N, _clearness, measured, shuffled
+from studies.claims.forgetting import influence_by_distance
+from studies.claims.ngrams import N, _clearness, shuffled, window_measures
 from studies.claims.study import RATES, Outcome, Study
 
 SMALL = {"width": 16, "layers": 1, "tokens": 256}
@@ -18,35 +18,40 @@ DYCK = "dyck:length=2-12,kinds=2,depth=2,examples=400"
 
 @pytest.fixture(scope="module")
 def study():
-    return Study("small", DYCK, {"20": "dyck:length=20,kinds=2,depth=2"}, SMALL, quick_seconds=0.4, further=faded)
+    return Study(
+        "small", DYCK, {"20": "dyck:length=20,kinds=2,depth=2"}, SMALL, quick_seconds=0.4, further=influence_by_distance
+    )
 
 
 @pytest.fixture(scope="module")
-def found(study, tmp_path_factory):
+def results(study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    held = {}
+    records = {}
     for cell in study.cells(Stage("quick")):
-        held[cell.name] = measure(cell, held, folder)
-    assert read(folder) == held and not list((folder / "runs").rglob("*.safetensors"))
-    return {name: one["result"] for name, one in held.items()}
+        records[cell.name] = measure(cell, records, folder)
+    assert read_records(folder) == records and not list((folder / "runs").rglob("*.safetensors"))
+    return {name: one["result"] for name, one in records.items()}
 
 
 def test_the_runs_of_a_study(study):
     quick, full, gpu = (study.cells(Stage(name)) for name in ("quick", "full", "gpu"))
     assert len(quick) == 5 and {cell.turn for cell in quick} == {1}
     assert len(full) == 5 * (len(RATES) + 2) and len(gpu) == 5 * len(RATES)
-    lstm = [(cell.name, cell.turn, cell.asked["seed"]) for cell in full if cell.asked["kind"] == "lstm"]
+    lstm = [(cell.name, cell.turn, cell.settings["seed"]) for cell in full if cell.settings["kind"] == "lstm"]
     assert lstm == [
-        ("small/lstm-rate0.003", 1, 0), ("small/lstm-rate0.001", 2, 0), ("small/lstm-rate0.01", 2, 0),
-        ("small/lstm-seed1", 3, 1), ("small/lstm-seed2", 4, 2),
-    ]  # fmt: skip
-    assert all(cell.asked["gpu"] for cell in gpu) and not any("gpu" in cell.asked for cell in full)
+        ("small/lstm-rate0.003", 1, 0),
+        ("small/lstm-rate0.001", 2, 0),
+        ("small/lstm-rate0.01", 2, 0),
+        ("small/lstm-seed1", 3, 1),
+        ("small/lstm-seed2", 4, 2),
+    ]
+    assert all(cell.settings["gpu"] for cell in gpu) and not any("gpu" in cell.settings for cell in full)
 
 
-def test_equal_size_equal_time_and_longer_tests(study, found):
-    sizes = [one["parameters"] for one in found.values()]
+def test_equal_size_equal_time_and_longer_tests(study, results):
+    sizes = [one["parameters"] for one in results.values()]
     assert max(sizes) - min(sizes) <= 0.05 * min(sizes)
-    outcome = study.outcome(found)
+    outcome = study.outcome(results)
     assert outcome.on("fully-connected", "20") is None
     assert "expected at most 12 tokens" in outcome.refusal("fully-connected", "20")
     for name in ("self-attention", "rnn", "lstm", "convolution"):
@@ -55,21 +60,31 @@ def test_equal_size_equal_time_and_longer_tests(study, found):
     assert study.outcome({}) is None
 
 
-def test_influence_before_and_after(found):
-    for one in found.values():
+def test_influence_before_and_after(results):
+    for one in results.values():
         assert [d for d, _ in one["further"]["before"]] == [d for d, _ in one["further"]["after"]] == [0, 1, 2, 4, 8]
-    reach = dict(map(tuple, found["small/convolution-rate0.003"]["further"]["after"]))
+    reach = dict(map(tuple, results["small/convolution-rate0.003"]["further"]["after"]))
     assert reach[2] > 0 and reach[4] == reach[8] == 0.0  # kernel 5, one layer
-    attention = found["small/self-attention-rate0.003"]["further"]
+    attention = results["small/self-attention-rate0.003"]["further"]
     assert attention["before"] != attention["after"] and attention["after"][-1][1] > 0
 
 
 def run(name, rate, seed, valid, test, **more):
     base = {
-        "name": name, "rate": rate, "seed": seed, "valid": valid, "test": {"accuracy": test}, "tests": {}, "unit": "length",
-        "measure": {"name": "accuracy", "better": "higher", "percent": True}, "constant": 0.5, "constant_valid": 0.4, "tokens": 100,
-        "milestones": [[50, 1.0, 0.5], [100, 2.0, valid]], "further": {},
-    }  # fmt: skip
+        "name": name,
+        "rate": rate,
+        "seed": seed,
+        "valid": valid,
+        "test": {"accuracy": test},
+        "tests": {},
+        "unit": "length",
+        "measure": {"name": "accuracy", "better": "higher", "percent": True},
+        "constant": 0.5,
+        "constant_valid": 0.4,
+        "tokens": 100,
+        "milestones": [[50, 1.0, 0.5], [100, 2.0, valid]],
+        "further": {},
+    }
     return base | more
 
 
@@ -82,32 +97,32 @@ def test_the_rate_is_chosen_on_validation_data_with_the_first_seed(study):
     ]
     outcome = Outcome(study, runs)
     assert outcome.at_end("lstm") == {"median": 0.7, "low": 0.6, "high": 0.9}
-    held = {"small/lstm-rate0.01": runs[0], "small/lstm-rate0.003": runs[1]}
-    assert study._chosen("lstm", RATES, held) == 1e-2
-    assert study._chosen("lstm", RATES, {}) == RATES[0]
+    records = {"small/lstm-rate0.01": runs[0], "small/lstm-rate0.003": runs[1]}
+    assert study._best_rate("lstm", RATES, records) == 1e-2
+    assert study._best_rate("lstm", RATES, {}) == RATES[0]
 
 
 def test_a_rate_counts_once_all_encoders_have_tried_it(study):
-    found = {
+    results = {
         "small/lstm-rate0.003": run("lstm", 3e-3, 0, 0.6, 0.6),
         "small/rnn-rate0.003": run("rnn", 3e-3, 0, 0.5, 0.5),
     }
-    found["small/lstm-rate0.01"] = run("lstm", 1e-2, 0, 0.9, 0.9)
-    assert study.outcome(found).at_end("lstm")["median"] == 0.6
-    found["small/rnn-rate0.01"] = run("rnn", 1e-2, 0, 0.1, 0.1)
-    outcome = study.outcome(found)
+    results["small/lstm-rate0.01"] = run("lstm", 1e-2, 0, 0.9, 0.9)
+    assert study.outcome(results).at_end("lstm")["median"] == 0.6
+    results["small/rnn-rate0.01"] = run("rnn", 1e-2, 0, 0.1, 0.1)
+    outcome = study.outcome(results)
     assert outcome.at_end("lstm")["median"] == 0.9 and outcome.at_end("rnn")["median"] == 0.5
     assert outcome.skill(0.7, outcome.constant_valid) == pytest.approx(0.5) and outcome.skill(0.75) == 0.5
 
 
 def test_a_run_that_diverges_is_kept_as_one_and_counts_for_nothing(tmp_path):
     study = Study("wild", DYCK, {}, SMALL | {"clip": 1e30, "weight_decay": 1e6}, quick_seconds=5.0)
-    found = {cell.name: measure(cell, {}, tmp_path)["result"] for cell in study.cells(Stage("quick"))[:2]}
-    assert {"name", "rate", "seed", "diverged"} == found["wild/rnn-rate0.003"].keys()
-    assert "expected a loss that is a number" in found["wild/rnn-rate0.003"]["diverged"]
-    assert study.outcome(found) is None and study._chosen("rnn", RATES, found) == RATES[0]
-    found["wild/lstm-rate0.003"] = run("lstm", 3e-3, 0, 0.6, 0.6)
-    assert study.outcome(found).names == ["lstm"]
+    results = {cell.name: measure(cell, {}, tmp_path)["result"] for cell in study.cells(Stage("quick"))[:2]}
+    assert {"name", "rate", "seed", "diverged"} == results["wild/rnn-rate0.003"].keys()
+    assert "expected a loss that is a number" in results["wild/rnn-rate0.003"]["diverged"]
+    assert study.outcome(results) is None and study._best_rate("rnn", RATES, results) == RATES[0]
+    results["wild/lstm-rate0.003"] = run("lstm", 3e-3, 0, 0.6, 0.6)
+    assert study.outcome(results).names == ["lstm"]
 
 
 def test_equal_tokens_are_those_of_the_slowest(study):
@@ -128,12 +143,12 @@ def test_skill_and_who_is_ahead(study):
     assert Outcome(study, [loss]).skill(1.0) == 0.75
 
 
-# ---- n-grams -----------------------------------------------------------------------------------------------------------
+# ---- n-grams ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory):
-    """Texts whose class is told by one pair of words, and one-layer encoders that have learned a little."""
+    """Texts whose class follows from one pair of words, and one-layer encoders that have learned a little."""
     from sightline.tasks import load
     from sightline.training.runs import fit
 
@@ -157,14 +172,13 @@ def classified(tmp_path_factory):
 
 def test_a_convolution_is_its_n_grams(classified):
     data, models = classified
-    found = {kind: measured(model, data, 0) for kind, model in models.items()}
-    assert found["convolution"]["same"] == 1.0
-    assert found["convolution"]["alone"] == models["convolution"].evaluate(data.test)["accuracy"] > 0.9
-    assert "filters" not in found["self-attention"] and [size for size, _ in found["convolution"]["blocks"]][:2] == [
-        1,
-        2,
-    ]
-    filters = found["convolution"]["filters"]
+    results = {kind: window_measures(model, data, 0) for kind, model in models.items()}
+    assert results["convolution"]["same"] == 1.0
+    assert results["convolution"]["alone"] == models["convolution"].evaluate(data.test)["accuracy"] > 0.9
+    assert "filters" not in results["self-attention"] and [size for size, _ in results["convolution"]["blocks"]][
+        :2
+    ] == [1, 2]
+    filters = results["convolution"]["filters"]
     assert len(filters["clearness"]) == 16 and 0 < filters["by lot"] < 1
     assert all(len(gram.split()) == N for _, _, grams in filters["clearest"] for gram in grams)
     assert filters["clearest"][0][1] == max(filters["clearness"])
@@ -209,14 +223,15 @@ def test_clearness_is_of_one_word_at_one_place():
     assert _clearness(torch.tensor([[1, 2], [2, 1]])) == 0.5
 
 
-# ---- texts -------------------------------------------------------------------------------------------------------------
+# ---- texts -----------------------------------------------------------------------------------------------------------
 
 
 def test_docstrings_of_a_library(tmp_path, monkeypatch):
     for package in ("one", "two", "test"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "a.py").write_text(
-            f'"""The package {package} does things.\n\nMore of it."""\n\ndef f():\n    """Shared by all of them here."""\n'
+            f'"""The package {package} does things.\n\nMore of it."""\n\ndef f():\n    """Shared '
+            'by all of them here."""\n'
             f'\nclass C:\n    """Too short."""\n'
         )
     (tmp_path / "one" / "broken.py").write_text("def (")
@@ -225,12 +240,12 @@ def test_docstrings_of_a_library(tmp_path, monkeypatch):
     assert texts.docstrings() == [("The package one does things.", "one"), ("The package two does things.", "two")]
 
 
-def test_what_is_not_there_is_said(tmp_path):
-    assert "the data set ewt is not there; name its folder with --data" == texts.lacks("ewt", tmp_path)
+def test_missing_data_sets_are_reported(tmp_path):
+    assert "the data set ewt is not there; name its folder with --data" == texts.missing("ewt", tmp_path)
     (tmp_path / "tinyshakespeare").mkdir()
     (tmp_path / "tinyshakespeare" / "input.txt").write_text("to be or not to be " * 20)
-    assert texts.lacks("shakespeare", tmp_path) == texts.lacks("parity", None) == ""
-    data = texts.read("shakespeare", tmp_path, context=16)
+    assert texts.missing("shakespeare", tmp_path) == texts.missing("parity", None) == ""
+    data = texts.read_text("shakespeare", tmp_path, context=16)
     assert [len(part.targets) for part in (data.train, data.valid, data.test)] == [341, 18, 18]
 
 
@@ -239,5 +254,5 @@ def test_trec_as_it_is_distributed(tmp_path):
     for part, count in (("train", 40), ("test", 4)):
         lines = [f"{('NUM', 'HUM')[i % 2]} How many or who , number {i} \xe9 ?" for i in range(count)]
         (tmp_path / "trec" / f"TREC.{part}.all").write_text("\n".join(lines), "latin-1")
-    data = texts.read("trec", tmp_path)
+    data = texts.read_text("trec", tmp_path)
     assert data.task.labels == ("HUM", "NUM") and len(data.test) == 4 and len(data.train) + len(data.valid) == 40

@@ -1,4 +1,4 @@
-"""What is committed follows from the committed measurements: claims.json from the cells, docs/claims.md from claims.json."""
+"""The committed claims.json follows from the committed cells, and docs/claims.md from claims.json."""
 
 import json
 import runpy
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from studies.claims import table, texts
-from studies.claims.cell import known, read
+from studies.claims import texts, verdict_table
+from studies.claims.cell import is_measured, read_records
 from studies.claims.claim import VERDICTS, Stage, spread
 from studies.claims.document import document, read_document
-from studies.claims.prose import markdown
+from studies.claims.markdown import markdown
 from studies.claims.run import CLAIMS
 
 ROOT = Path(__file__).parents[3]
@@ -29,22 +29,26 @@ def test_the_text_follows_from_the_results(committed):
 
 
 def test_the_document_follows_from_the_cells(committed, monkeypatch):
-    monkeypatch.setattr(texts, "lacks", lambda name, folder: "")  # it was made with all data sets there
-    held = read(RESULTS)
+    monkeypatch.setattr(texts, "missing", lambda name, folder: "")  # it was made with all data sets there
+    records = read_records(RESULTS)
     plans = {claim.number: claim.cells(Stage("full")) + claim.cells(Stage("gpu")) for claim in CLAIMS}
-    assert all(known(cell, held, RESULTS) for cells in plans.values() for cell in cells if cell.name in held)
-    made = json.loads(json.dumps(document(CLAIMS, plans, held, {}, Stage("full"))))
-    for one in (made, committed):
+    assert all(
+        is_measured(cell, records, RESULTS) for cells in plans.values() for cell in cells if cell.name in records
+    )
+    remade = json.loads(json.dumps(document(CLAIMS, plans, records, {}, Stage("full"))))
+    for one in (remade, committed):
         for claim in one["claims"]:
             del claim["left_out"]  # with its reasons, which hang on what there was
-    assert made == committed
+    assert remade == committed
 
 
-def test_how_a_verdict_stands_to_papers_is_said_last(committed):
-    for claim, found in zip(CLAIMS, committed["claims"], strict=True):
+def test_the_comparison_with_the_literature_comes_last(committed):
+    for claim, content in zip(CLAIMS, committed["claims"], strict=True):
         assert claim.beside.keys() <= set(VERDICTS)
-        said = [sentence for sentence in claim.beside.values() if sentence in found["said"]]
-        assert said in ([], [claim.beside.get(found["verdict"])]) and said == found["said"][-1:] * len(said)
+        sentences = [sentence for sentence in claim.beside.values() if sentence in content["said"]]
+        assert sentences in ([], [claim.beside.get(content["verdict"])]) and sentences == content["said"][-1:] * len(
+            sentences
+        )
 
 
 def test_what_is_exact_is_committed(committed):
@@ -52,18 +56,18 @@ def test_what_is_exact_is_committed(committed):
     assert verdicts[1] == verdicts[2] == "holds" and verdicts[7] == "holds when"
 
 
-def values(found):
-    for one in found["tables"]:
+def values(content):
+    for one in content["tables"]:
         for row in one["rows"]:
             yield from row
 
 
 def test_the_format_is_the_one_written_down():
-    held = read(RESULTS)
-    found = document(CLAIMS, {c.number: c.cells(Stage("quick")) for c in CLAIMS}, held, {}, Stage("quick"))
-    assert found["version"] == 1 and found["page"] == "claims" and found["verdicts"] == list(VERDICTS)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    for claim in found["claims"]:
+    records = read_records(RESULTS)
+    content = document(CLAIMS, {c.number: c.cells(Stage("quick")) for c in CLAIMS}, records, {}, Stage("quick"))
+    assert content["version"] == 1 and content["page"] == "claims" and content["verdicts"] == list(VERDICTS)
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    for claim in content["claims"]:
         assert (
             claim["verdict"] in VERDICTS
             and claim["said"]
@@ -82,17 +86,38 @@ def test_the_format_is_the_one_written_down():
                 )
 
 
-def made_up(said):
+def made_up(sentences):
     claim = {
-        "number": 1, "title": "A | B", "says": "It is so.", "measured": "All.", "rule": "Holds.", "sources": ["A book"], "verdict": "holds", "said": [said],
-        "tables": [{"title": "T", "columns": ["encoder", "x|y"], "rows": [["rnn", spread([0.25, 0.5, 1.0])], ["lstm", None], ["cnn", "refuses"]], "unit": "%"}],
-        "pictures": [], "cells": {"measured": 1, "planned": 2}, "seconds": 1.0, "left_out": [{"why": "not yet", "what": [{"group": "a", "missing": 1, "planned": 2}]}],
+        "number": 1,
+        "title": "A | B",
+        "says": "It is so.",
+        "measured": "All.",
+        "rule": "Holds.",
+        "sources": ["A book"],
+        "verdict": "holds",
+        "said": [sentences],
+        "tables": [
+            {
+                "title": "T",
+                "columns": ["encoder", "x|y"],
+                "rows": [["rnn", spread([0.25, 0.5, 1.0])], ["lstm", None], ["cnn", "refuses"]],
+                "unit": "%",
+            }
+        ],
+        "pictures": [],
+        "cells": {"measured": 1, "planned": 2},
+        "seconds": 1.0,
+        "left_out": [{"why": "not yet", "what": [{"group": "a", "missing": 1, "planned": 2}]}],
         "command": "python -m studies.claims --only 1",
-    }  # fmt: skip
+    }
     return {
-        "title": "Claims", "about": ["All about it."], "command": "python -m studies.claims", "claims": [claim],
-        "protocol": ["Fair."], "machines": [{"python": "3.11"}],
-    }  # fmt: skip
+        "title": "Claims",
+        "about": ["All about it."],
+        "command": "python -m studies.claims",
+        "claims": [claim],
+        "protocol": ["Fair."],
+        "machines": [{"python": "3.11"}],
+    }
 
 
 def test_the_text_of_a_document():
@@ -106,20 +131,20 @@ def test_the_text_of_a_document():
 def test_the_table_of_verdicts():
     console = Console(width=200)
     with console.capture() as shown:
-        console.print(table(made_up("Because [of] this.")))
+        console.print(verdict_table(made_up("Because [of] this.")))
     text = shown.get()
     assert "A | B" in text and "Because [of] this." in text and "1 of 2" in text
 
 
 def test_the_text_is_written_by_a_command(tmp_path, monkeypatch):
     (tmp_path / "claims.json").write_text(json.dumps(made_up("So.") | {"version": 1, "page": "claims"}))
-    monkeypatch.delitem(sys.modules, "studies.claims.prose")  # it runs as the main module instead
+    monkeypatch.delitem(sys.modules, "studies.claims.markdown")  # it runs as the main module instead
     monkeypatch.setattr(sys, "argv", ["prose", str(tmp_path), str(tmp_path / "claims.md")])
-    runpy.run_module("studies.claims.prose", run_name="__main__")
+    runpy.run_module("studies.claims.markdown", run_name="__main__")
     assert (tmp_path / "claims.md").read_text().startswith("# Claims\n")
 
 
-# ---- the command -------------------------------------------------------------------------------------------------------
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def run(*args):
@@ -169,6 +194,8 @@ def test_new_results_of_heads_take_the_place_of_old_ones(tmp_path):
     for model in ("one", "two"):
         (tmp_path / "heads.json").write_text(json.dumps(results | {"model": model}))
         assert run("--only", "8", "--heads", tmp_path / "heads.json", "--out", tmp_path / "out").exit_code == 0
-        assert read(tmp_path / "out")["heads/relations"]["result"]["files"] == [{"model": model, "relations": []}]
+        assert read_records(tmp_path / "out")["heads/relations"]["result"]["files"] == [
+            {"model": model, "relations": []}
+        ]
     kept = run("--only", "8", "--out", tmp_path / "out")  # without them, what was copied stays
     assert "1 measurements, 1 of them found" in kept.stderr

@@ -6,17 +6,20 @@ from rich.markup import escape
 from rich.table import Table
 
 STYLES = {"holds": "green", "holds when": "yellow", "does not hold": "red", "not settled": "blue", "not run": "dim"}
+RATIOS = {
+    "claim": 1,
+    "verdict": None,
+    "because": 2,
+    "measured": None,
+}  # of the columns that wrap; None: a column does not
 
 
-def table(document: dict) -> Table:
+def verdict_table(document: dict) -> Table:
     """The verdicts as a table; print it with rich."""
     shown = Table(title=escape(document["title"]), title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", justify="right", no_wrap=True, header_style="dim")
-    for name in ("claim", "verdict", "because", "measured"):
-        wraps = name in ("claim", "because")
-        shown.add_column(
-            name, no_wrap=not wraps, header_style="dim", ratio=(2 if name == "because" else 1) if wraps else None
-        )
+    for name, ratio in RATIOS.items():
+        shown.add_column(name, no_wrap=ratio is None, header_style="dim", ratio=ratio)
     for claim in document["claims"]:
         style, cells = STYLES[claim["verdict"]], claim["cells"]
         shown.add_row(

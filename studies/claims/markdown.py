@@ -1,6 +1,6 @@
-"""The claims to be read: docs/claims.md, made from the committed results and from nothing else.
+"""The claims as Markdown: docs/claims.md, generated from the committed results alone.
 
-python -m studies.claims.prose benchmarks/results/claims docs/claims.md
+python -m studies.claims.markdown benchmarks/results/claims docs/claims.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from sightline.files import write_files
 from studies.claims.document import in_words, read_document
 
-COMMAND = "python -m studies.claims.prose benchmarks/results/claims docs/claims.md"
+COMMAND = "python -m studies.claims.markdown benchmarks/results/claims docs/claims.md"
 OPENING = f"<!-- Made from the results by `{COMMAND}`; not written by hand. -->"
 
 
@@ -21,7 +21,7 @@ def markdown(document: dict) -> str:
     for claim in document["claims"]:
         parts += _claim(claim)
     parts += ["## How it was measured", "\n".join(f"- {sentence}" for sentence in document["protocol"])]
-    parts.append(f"Everything is made by `{document['command']}`, which goes on where it was stopped.")
+    parts.append(f"Everything is made by `{document['command']}`, which continues where it stopped.")
     for machine in document["machines"]:
         parts.append("Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".")
     return "\n\n".join(parts) + "\n"
@@ -55,7 +55,7 @@ def _table(table: dict) -> str:
 
 
 def _value(value, unit: str) -> str:
-    """A value of a table as text; a spread as its median, with the range where there is one.
+    """A value of a table as text; a spread as its median, with the range if it is not a point.
 
     >>> _value({"median": 0.5, "low": 0.25, "high": 0.75}, "%"), _value(65536, ""), _value(None, "")
     ('50.0 (25.0-75.0)', '65,536', '')

@@ -1,8 +1,8 @@
-"""One picture of the study as an SVG: receptive fields (claim 2), and accuracy over a distance (claim 5).
+"""The picture of the README as an SVG: receptive fields (claim 2), and accuracy by distance (claim 5).
 
-python -m studies.claims.picture benchmarks/results/claims docs/why.svg
+python -m studies.claims.readme_picture benchmarks/results/claims docs/why.svg
 
-Its greys and colours are legible on light and on dark paper.
+Its greys and colours are legible on light and on dark backgrounds.
 """
 
 from __future__ import annotations
