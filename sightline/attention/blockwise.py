@@ -25,8 +25,6 @@ from sightline.attention.request import Request
 from sightline.attention.single_backward import Grad, once
 from sightline.attention.strips import Strip, dropout_mask, plan
 
-Dice = torch.Generator
-
 
 def refuses(request: Request) -> str | None:
     return None
@@ -92,7 +90,7 @@ def derive(
     return dq, dk.to(k.dtype), dv.to(v.dtype), None if bias is None else db[0].to(bias.dtype)
 
 
-def _mix(request: Request, strip: Strip, dice: Dice) -> tuple[Tensor, Tensor]:
+def _mix(request: Request, strip: Strip, dice: Any) -> tuple[Tensor, Tensor]:
     """out [count, H, queries, Dv] and lse [count, H, queries] of one strip."""
     q, _, v, *_ = request
     groups, wide = v.shape[1], torch.promote_types(q.dtype, torch.float32)
@@ -114,14 +112,7 @@ def _mix(request: Request, strip: Strip, dice: Dice) -> tuple[Tensor, Tensor]:
 
 
 def _unmix(
-    grad_out: Grad,
-    grad_lse: Grad,
-    out: Tensor,
-    lse: Tensor,
-    request: Request,
-    strip: Strip,
-    dice: Dice,
-    db: Grad = None,
+    grad_out: Grad, grad_lse: Grad, out: Tensor, lse: Tensor, request: Request, strip: Strip, dice: Any, db: Grad = None
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The gradient of the strip's queries [count, H, queries, D], and for each tile those of its keys and its values;
     that of bias is added to `db` [count or 1, H or 1, queries, m].

@@ -8,7 +8,7 @@ The kernel: `aten::_scaled_dot_product_flash_attention_for_cpu`. Source: Dao et 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from sightline.attention.reference import visible
 from sightline.attention.request import Request, positive_scale, refusal
 from sightline.attention.single_backward import Grad, once
 
+Rectangles = tuple[Rectangle, ...]
 Options = tuple[Tensor | None, Pattern, float]  # bias, pattern and scale
 Rows = Callable[..., Tensor]  # (rectangle, whether its keys are asked) -> the rows of a tensor under it
 kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -181,7 +182,7 @@ def _compute(r: Rectangle, options: Options, q: Rows, k: Rows, v: Rows) -> tuple
     return out, lse
 
 
-def _compute_into(rectangles: Iterable[Rectangle], options: Options, *tensors: Tensor) -> None:
+def _compute_into(rectangles: Rectangles, options: Options, *tensors: Tensor) -> None:
     """`tensors` are out, lse, q, k and v."""
     out, lse, *operands = map(_rows, tensors)
     for r in rectangles:
@@ -202,12 +203,7 @@ def _derive(r: Rectangle, options: Options, *tensors: Rows) -> list[Tensor]:
 
 
 def _derive_into(
-    grads: list[Tensor],
-    rectangles: Iterable[Rectangle],
-    overlap: bool,
-    options: Options,
-    grad_lse: Grad,
-    *tensors: Tensor,
+    grads: list[Tensor], rectangles: Rectangles, overlap: bool, options: Options, grad_lse: Grad, *tensors: Tensor
 ) -> None:
     """`tensors` are grad, q, k, v, out and lse.
 
