@@ -1,7 +1,7 @@
 """sightline: self-attention for sequences of any length, packed, exact and see-through, with its rivals beside it.
 
 `import sightline` loads nothing; a name is fetched from its room when it is first used. The operator is
-`sightline.attention.attention`, in the room of its name.
+`sightline.attention.attention`, in the room of its name; `watch` is `observe.watch`, whose result can also show itself.
 """
 
 from importlib import import_module as _import_module

@@ -44,14 +44,14 @@ class Layout:
         self._cache: dict[tuple[Any, ...], Any] = {}
 
     @classmethod
-    def of(cls, offsets: Tensor, name: str = "Layout: expected offsets") -> Layout:
+    def of(cls, offsets: Tensor, expected: str = "Layout: expected offsets") -> Layout:
         """The layout of bare offsets, int64 [S + 1] on the CPU; equal offsets share one, which all layers then use.
 
-        Raises: ValueError where they do not start at 0 or fall; `name` begins the message.
+        Raises: ValueError where the first is not 0, or one is less than the one before; `expected` begins the message.
         """
         layout, fault = _shared(offsets.numpy().tobytes())
         if layout is None:
-            raise ValueError(f"{name} {fault}; use Sequences, which checks them once")
+            raise ValueError(f"{expected} {fault}; use Sequences, which checks them once")
         return layout
 
     def __len__(self) -> int:
@@ -369,7 +369,7 @@ def _checked_layout(offsets: Tensor | Sequence[int], rows: int) -> Layout:
     integers = offsets.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
     if not integers or offsets.dim() != 1 or len(offsets) == 0:
         raise TypeError(
-            f"Sequences: expected offsets as one row of integers [S + 1], got {_kind(offsets)}; start them with a 0"
+            f"Sequences: expected offsets as one row of integers [S + 1], got {_kind(offsets)}; make them int64"
         )
     starts = offsets.numpy().astype(np.int64)
     fault = _fault(starts, rows)

@@ -295,16 +295,16 @@ FAULTS = {
         "Sequences: expected values as a tensor [T, ...], got a tensor [] of torch.float32; pass a tensor with rows"),
     "no offsets": (lambda: Sequences(ONE, []), TypeError,
         "Sequences: expected offsets as one row of integers [S + 1], got a tensor [0] of torch.float32; "
-        "start them with a 0"),
+        "make them int64"),
     "offsets with fractions": (lambda: Sequences(ONE, [0.0, 3.0]), TypeError,
         "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.float32; "
-        "start them with a 0"),
+        "make them int64"),
     "booleans": (lambda: Sequences(ONE, torch.tensor([False, True])), TypeError,
         "Sequences: expected offsets as one row of integers [S + 1], got a tensor [2] of torch.bool; "
-        "start them with a 0"),
+        "make them int64"),
     "two rows of offsets": (lambda: Sequences(ONE, [[0, 3]]), TypeError,
         "Sequences: expected offsets as one row of integers [S + 1], got a tensor [1, 2] of torch.int64; "
-        "start them with a 0"),
+        "make them int64"),
     "offsets from 1": (lambda: Sequences(ONE, [1, 3]), ValueError,
         "Sequences: expected offsets that start at 0, got 1; put a 0 in front"),
     "offsets that fall": (lambda: Sequences(ONE, [0, 2, 1, 3]), ValueError,

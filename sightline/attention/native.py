@@ -1,8 +1,9 @@
 """Attention on the CPU in C, `kernels/attention.c`: float32, read where it lies, one call for a whole pack.
 
 Needs a C compiler. Several times faster than `cpu.py` on short sequences, for whose dense kernel they are too small;
-refuses long ones, and what it does not compute (bias, softcap, dropout). It runs in PyTorch's own OpenMP threads. Each
-result is computed by one thread, so it does not depend on how many there are; nor does the choice of backend.
+refuses long ones, and what it does not compute (bias, softcap, dropout). It runs in PyTorch's own OpenMP threads. One
+thread computes each result, so neither result nor choice of backend depends on how many there are. Where a result shows
+NaN or an overflow, `exact.py` computes that sequence again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sightline.sequences import Layout
 
 LONGEST = 1024  # keys of a sequence; beyond, the dense kernel's tiles use the processor's caches better
 FEW = 2**12  # pairs of all heads, up to which a second thread does not pay
-SMALL, EVEN = 2**17, 8  # in a sequence of more pairs, each head may have at most an eighth of all work
+SMALL, EVEN = 2**17, 8  # refused: a sequence of more pairs than SMALL with a head of more than 1/EVEN of all work
 
 
 def refuses(request: Request) -> str | None:

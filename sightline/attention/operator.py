@@ -71,7 +71,7 @@ def attention(
     `softcap` c, scores become c tanh(scores / c). `bias` [S or 1, H or 1, N, M] is then added to the scores: query i of
     sequence s meets key j at bias[s, h, i, j], i and j counted from 0 in their own sequence; N and M are at least the
     longest, any strides do. `sink` [H] is the score of one more key, whose value is zero, and lse counts it.
-    `origin` tells watchers which module and layer calls.
+    `origin` tells watchers which module calls, and for which rows of its batch.
     What the pattern, a bias of -inf or another sequence hides changes nothing, NaN and infinity included: neither out
     nor lse nor the gradient of a row that does not see it. Only the backend "cuda" does not search for NaN, since that
     waits for the GPU: there it may spread to other rows of its own sequence. A visible NaN shows; a score beyond the
@@ -106,8 +106,8 @@ def attention(
     attended = Attended(*chosen.attend(request))
     if sink is not None and chosen is not reference:  # which includes it
         attended = _with_sink(*attended, sink)
-    for look in _watchers.get():
-        look(request._replace(origin=origin), attended)
+    for watcher in _watchers.get():
+        watcher(request._replace(origin=origin), attended)
     return attended
 
 

@@ -26,7 +26,8 @@ def look(
     ],
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="The text, or a file of it; - is standard input.")],
     link: Annotated[
-        str | None, typer.Option(help="Two words: which heads join them? As in its:Law; of several, its:2:Law.")
+        str | None,
+        typer.Option(help="Two words with a colon between: which heads join them? its:2:Law takes the second its."),
     ] = None,
     layer: Annotated[int | None, typer.Option(help="The layer the page opens with, from 0.")] = None,
     head: Annotated[int | None, typer.Option(help="The head of it, from 0.  [default: their mean]")] = None,

@@ -36,7 +36,8 @@ def build(
     `hidden` is the width inside each block's mlp (None: four times the width). `dilation` is "plain" (all 1) or
     "dilated" (1, 2, 4, ... by layer) and concerns convolutions; all other options go to the mixer: `heads`,
     `key_heads`, `window`, `rotary` (self-attention), `kernel` (convolution), `largest`, `rank`, `heads`
-    (fully-connected).
+    (fully-connected). A class of mixer of your own gets `width` and the further options; it states itself whether it is
+    causal.
     Raises: ValueError for an unknown kind or dilation, or where not exactly one of vocabulary and features is given;
     TypeError for an option the mixer does not have.
 
@@ -57,6 +58,10 @@ def build(
 
     def new_mixer(layer: int) -> Mixer:
         if isinstance(kind, type) and issubclass(kind, Mixer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if causal and not getattr(kind, "causal", False):
+                raise ValueError(
+                    f"build: expected causal=False for {kind.__name__}, which states it itself, got True; leave it out"
+                )
             return kind(width, **mixer)
         match kind:
             case "self-attention":
@@ -65,6 +70,10 @@ def build(
                 return Recurrent(width, cell=kind, causal=causal, **mixer)
             case "convolution":
                 return Convolution(width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer)
+            case "fully-connected" if "largest" not in mixer:
+                raise ValueError(
+                    "build: expected largest for fully-connected, got none; give the length of the longest sequence"
+                )
             case "fully-connected":
                 return FullyConnected(width, causal=causal, **mixer)
             case _:

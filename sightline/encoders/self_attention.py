@@ -16,8 +16,8 @@ from sightline.sequences import Sequences
 class SelfAttention(Mixer):
     """Multi-head self-attention over packed rows, with rotary positions on a part of each head.
 
-    Shapes: [T, E] -> [T, E]. `heads` query heads (None: as many as are 32 wide) share `key_heads` key and value heads
-    (H a multiple of G; None: as many as heads).
+    Shapes: [T, E] -> [T, E]. `heads` query heads (None: the most that divide the width and are at least 32 wide) share
+    `key_heads` key and value heads (heads a multiple of key_heads; None: as many as heads).
     `window` is how many rows are seen to each side besides the row itself; None sees all. `rotary` is the share of each
     head that carries positions; the rest compares content alone.
     Raises: ValueError where the width does not divide into heads, or the heads into key heads.

@@ -5,8 +5,8 @@
    of a query then need no sum over lanes, however few keys there are. Everything else is one product (`add_product`)
    of numbers that are read one by one with rows that are read in place. Backward computes the weights from lse.
 
-   An item is one sequence and the heads of it that share their keys. Whichever thread is free takes the next; one
-   thread computes each item, so the result does not depend on the threads. They are PyTorch's own OpenMP threads.
+   A task is one sequence and the heads of it that share their keys. Whichever thread is free takes the next; one
+   thread computes each task, so the result does not depend on the threads. They are PyTorch's own OpenMP threads.
    Source: Dao et al. 2022, algorithms 1 and 4, with one block of keys. */
 
 #include "lanes.c"
@@ -25,7 +25,7 @@ typedef struct {
     int64_t next, failed, inexact;              /* shared by the threads */
 } Call;
 
-/* If a query's weights sum to 1 + e with a larger e squared, they are divided by their sum. */
+/* If the weights of a query sum to 1 + e, with e * e above this, they are divided by their sum. */
 static const float ROUNDED = 1e-10f;
 
 typedef struct {
@@ -302,7 +302,7 @@ static void attend(Call *g, Scratch *scratch, int64_t sequence, int64_t group) {
     }
 }
 
-/* Work of each thread: takes `grain` items at a time, the last first, where sorted packs have their longest. */
+/* Work of each thread: takes `grain` tasks at a time, the last first, where sorted packs have their longest. */
 static void work(void *call) {
     Call *g = call;
     int64_t wide = round_up(g->width), value = round_up(g->value_width), longest = g->longest, taken = 0;
@@ -319,12 +319,12 @@ static void work(void *call) {
         &scratch.grad, &scratch.product,
         &scratch.k, &scratch.v, &scratch.grad_k, &scratch.grad_v};
     for (int i = 0; i < 11; i++) *parts[i] = at, at += sizes[i];
-    int64_t items = g->sequences * g->groups;
+    int64_t tasks = g->sequences * g->groups;
     for (;;) {
         int64_t from = __atomic_fetch_add(&g->next, g->grain, __ATOMIC_RELAXED);
-        if (from >= items) break;
-        for (int64_t i = from; i < least(from + g->grain, items); i++)
-            attend(g, &scratch, (items - 1 - i) / g->groups, (items - 1 - i) % g->groups);
+        if (from >= tasks) break;
+        for (int64_t i = from; i < least(from + g->grain, tasks); i++)
+            attend(g, &scratch, (tasks - 1 - i) / g->groups, (tasks - 1 - i) % g->groups);
     }
     free(memory);
 }

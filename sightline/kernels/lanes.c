@@ -13,7 +13,7 @@ enum { LANES = 8, GROUP = 4, WIDE = 2 };
 #else
 enum { LANES = 4, GROUP = 4, WIDE = 2 };
 #endif
-enum { PANEL = WIDE * LANES }; /* keys that the product takes at once */
+enum { PANEL = WIDE * LANES }; /* numbers that a product takes side by side */
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 typedef float loose __attribute__((vector_size(LANES * sizeof(float)), may_alias, aligned(4)));

@@ -1,4 +1,4 @@
-"""What the page of a look holds: a format small enough to be mailed, and exact in all that it says.
+"""What the page of a look holds: a format small enough to be mailed, as exact as one byte a weight.
 
 Version 1 of the data; a reader passes over what it does not know. A *view* is a head ("5.3": layer 5, head 3), the mean
 of a layer's heads ("5") or of all ("all"). A *level* is pieces, or words: the weight between words is the sum over the
@@ -31,8 +31,9 @@ pieces attended to, the mean over the pieces attended from.
                     or why not}
     start           {view, from: word, hide: whether the first piece and special ones are hidden}: what is shown first
     opens           a sentence: why the page opens there
-    link            null, or {from, to: words; there, back: [[view, weight]], strongest first}, exact, over all heads
-    links           how many links each query has in the blocks
+    link            null, or {from, to: words; there, back: [[view, weight]], strongest first}, over all heads,
+                    also those without a block; rounded as below
+    links           how many links each query has in the blocks; 0 where all maps are whole
     size            of a thumbnail
     blocks          {name: base64 of deflated bytes}:
         thumbnails      [views][size][size]: the largest weight in that part of the map, of pieces
@@ -174,10 +175,10 @@ def blocks(maps: Maps, shown_first: list[str], limit: int = LIMIT) -> tuple[dict
     Raises: ValueError where not even two links a query fit.
     """
     names = views(maps.layers, maps.heads)
-    thumbnails = {"thumbnails": packed(torch.stack([thumbnail(maps.pieces[view]) for view in names]))}
+    thumbnails = {"thumbnails": deflated(torch.stack([thumbnail(maps.pieces[view]) for view in names]))}
     room = limit - len(thumbnails["thumbnails"])
     if sum(maps.pieces[view].numel() for view in names) < 6 * limit:  # as they may deflate so far
-        whole = {f"map/{view}": packed(maps.pieces[view], zlib.Z_RLE) for view in names}
+        whole = {f"map/{view}": deflated(maps.pieces[view], zlib.Z_RLE) for view in names}
         if sum(map(len, whole.values())) <= room:
             return thumbnails | whole, 0
     linked, k = _all_linked(maps, names, room)
@@ -185,7 +186,7 @@ def blocks(maps: Maps, shown_first: list[str], limit: int = LIMIT) -> tuple[dict
     hidden = hidden_pieces(maps.text.special)
     order = [*shown_first, "all", *sorted(names, key=lambda view: mass_on(maps.pieces[view], hidden))]
     for view in dict.fromkeys(order):
-        block = {f"map/{view}": packed(maps.pieces[view], zlib.Z_RLE)}
+        block = {f"map/{view}": deflated(maps.pieces[view], zlib.Z_RLE)}
         more = _size(block) - _size(linked[view])
         if more <= room:
             room -= more
@@ -215,8 +216,8 @@ def _linked(maps: Maps, view: str, k: int) -> dict[str, str]:
     special = torch.zeros(len(text.words), dtype=torch.bool)
     special[sorted(text.special_words)] = True
     return {
-        f"pieces/{view}": packed(links(maps.pieces[view], torch.tensor(text.special), k)),
-        f"words/{view}": packed(links(maps.words[view], special, k)),
+        f"pieces/{view}": deflated(links(maps.pieces[view], torch.tensor(text.special), k)),
+        f"words/{view}": deflated(links(maps.words[view], special, k)),
     }
 
 
@@ -236,7 +237,7 @@ def thumbnail(map: Tensor) -> Tensor:
     return torch.nn.functional.adaptive_max_pool2d(map[None].float(), size)[0].to(torch.uint8)
 
 
-def packed(bytes: Tensor, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
+def deflated(bytes: Tensor, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:
     """Deflated; in maps only runs of zeros repeat, and looking for more takes a hundred times as long."""
     deflate = zlib.compressobj(6, wbits=-15, strategy=strategy)
     return base64.b64encode(deflate.compress(bytes.numpy().tobytes()) + deflate.flush()).decode()

@@ -68,7 +68,7 @@ PLOTS = (*BASE, "scales", "kinds", "plots")
 LOOK = tuple(
     f"look-{name}" for name in "source data blocks text heads lines map pictures tiles profile predicts".split()
 ) + ("look",)
-PAGES = {
+PAGES = {  # scripts of a page share one scope: each uses names of those before it, and in functions of those after
     "comparison": Assets((*PLOTS, "comparison"), ("page", "comparison")),
     "comparison with exhibit": Assets((*PLOTS, *LOOK, "exhibit", "comparison"), ("page", "look", "comparison")),
     "heads": Assets(
@@ -88,7 +88,7 @@ def render(data: dict, assets: Assets | None = None) -> str:
     2
     """
     if data.get("version") != VERSION:
-        raise ValueError(f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; compare again")
+        raise ValueError(f"lens.render: expected data of version {VERSION}, got {data.get('version')!r}; make it again")
     kind, exhibit = data.get("page", "comparison"), data.get("exhibit")
     if assets is None:
         kind += " with exhibit" if kind == "comparison" and exhibit else ""
@@ -118,17 +118,17 @@ def exhibit_look(exhibit: dict) -> dict:
     gold = [(i, token["binding"]) for i, token in enumerate(tokens) if token["binding"] is not None]
     n = len(units)
     text = Text(units, units, list(range(n)), [False] * n, gold)
-    maps = _unpacked(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
+    maps = _shares(exhibit["weights"]).view(exhibit["layers"], exhibit["heads"], n, n)
     data = look_data(Shares(maps), text, "self-attention", None, chosen["layer"], chosen["head"])
     data["start"]["from"] = exhibit["start"]
     data["opens"] = ""  # the comparison says why it opens there
     data["influence"] = influence_data(
-        _unpacked(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text
+        _shares(exhibit["influence"]).view(n, n), torch.arange(n), exhibit["probes"], text
     )
     return data
 
 
-def _unpacked(shares: str) -> Tensor:
+def _shares(shares: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(base64.b64decode(shares), "<u2") / np.float32(65535))
 
 

@@ -46,7 +46,7 @@ def look(
     occurs twice, a layer or head out of range.
 
     >>> from sightline.lens import look, write_page
-    >>> data = look("all-MiniLM-L6-v2", "The Law is perfect.", link="Law:perfect")  # doctest: +SKIP
+    >>> write_page(look("sentence-transformers/all-MiniLM-L6-v2", "The Law is perfect."), "look.html")  # doctest: +SKIP
     >>> write_page(data, "look.html")  # doctest: +SKIP
     """
     check_text(text)
@@ -92,7 +92,7 @@ def unknown_note(text: Text) -> list[str]:
 
 
 def _weights(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
-    """What its heads look at, and beside it what moves its outputs."""
+    """The page's data for a model whose attention can be seen."""
     with torch.no_grad(), watch(opened.encoder, keep_map=True) as seen:
         encodings = opened.encode(Sequences(ids, [0, len(ids)]))
         predicts = prediction(opened.model, encodings, text)
@@ -105,7 +105,7 @@ def _weights(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None
 
 
 def _influences(opened: OpenModel, text: Text, ids: Tensor, pair, layer: int | None, head: int | None) -> dict:
-    """What moves its encodings, where its heads cannot be seen."""
+    """The page's data for a model whose attention cannot be seen: influence in place of weights."""
     if layer is not None or head is not None:
         raise ValueError(
             f"look: expected no layer or head for {opened.name}, as {opened.blind}, "

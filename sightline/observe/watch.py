@@ -137,7 +137,7 @@ def watch(
     special: Tensor | Iterable[int] | None = None,
     keep_map: bool = False,
 ) -> Iterator[Seen]:
-    """Sees what each attention layer of the model looks at while the context lasts; changes no bit of its outputs.
+    """Sees what each attention layer of a model looks at; a model on sightline's attention keeps every bit.
 
     Takes any of our encoders, and any Hugging Face model whose attention goes through transformers' interface. The
     latter runs on the attention "sightline" meanwhile: if it ran on "sdpa" or "eager" before, its outputs differ by

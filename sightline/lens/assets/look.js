@@ -1,14 +1,15 @@
 // A look: what is chosen, the controls that choose it, and the parts that draw it, in an element of any page.
+// `look` and `live` are of look-source.js, `levels` and `views` of look-data.js, `html` of elements.js.
 const state = {
   level: "words",
-  query: levels.words.first[look.start.from], // a piece; where words are shown, its word
+  query: levels.words.first[look.start.from], // the chosen piece; where words are shown, its word
   pair: look.link && { from: levels.words.first[look.link.from], to: levels.words.first[look.link.to] },
   shown: [look.start.view], // the first is open, others are beside it, one hue each
-  adding: false,
+  adding: false, // a click on a head shows it beside the others
   hide: look.start.hide,
   every: false, // lines from every word
   sort: "layer",
-  rising: false,
+  rising: false, // heads are sorted from the smallest
 };
 const LONG = 2048; // pieces
 if (live) Object.assign(look, { statistics: {}, profile: [] }); // these arrive later
