@@ -20,5 +20,7 @@ def test_the_site_builds(tmp_path):
     pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
     assert {"index.html", "quickstart.html", "guides/unpad.html", "reference/attention.html"} <= pages
     reference = (tmp_path / "site" / "reference" / "attention.html").read_text("utf-8")
-    assert "<strong>Raises:</strong>" in reference and "language-pycon" in reference  # docs/docstrings.py laid it out
+    assert (
+        "<strong>Raises:</strong>" in reference and '<span class="gp">&gt;&gt;&gt; </span>' in reference
+    )  # docs/docstrings.py laid it out
     assert (tmp_path / "site" / "raw" / "embed.json").exists()
