@@ -39,7 +39,7 @@ def build(
     (fully-connected). A class of mixer of your own gets `width` and the further options; it states itself whether it is
     causal.
     Raises: ValueError for an unknown kind or dilation, or where not exactly one of vocabulary and features is given;
-    TypeError for an option the mixer does not have.
+    TypeError for an option the mixer does not have, or lacks.
 
     >>> import torch
     >>> from sightline.sequences import Sequences
@@ -71,7 +71,7 @@ def build(
             case "convolution":
                 return Convolution(width, causal=causal, dilation=2**layer if dilation == "dilated" else 1, **mixer)
             case "fully-connected" if "largest" not in mixer:
-                raise ValueError(
+                raise TypeError(
                     "build: expected largest for fully-connected, got none; give the length of the longest sequence"
                 )
             case "fully-connected":

@@ -106,5 +106,5 @@ def test_build_takes_a_class_of_mixer():
         build(dict, vocabulary=9)
     with pytest.raises(ValueError, match="expected causal=False for Same, which states it itself, got True; leave"):
         build(Same, vocabulary=9, width=8, causal=True)
-    with pytest.raises(ValueError, match="expected largest for fully-connected, got none; give the length"):
+    with pytest.raises(TypeError, match="expected largest for fully-connected, got none; give the length"):
         build("fully-connected", vocabulary=9)
