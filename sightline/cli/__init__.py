@@ -2,7 +2,8 @@
 
 app           the application: errors as sentences       encoders    fit, evaluate, predict, generate, compare
 huggingface   embed, check                               look        look
-heads         heads
+heads         heads                                    settings    options from the fields of the configuration
+output        tables and answers                       waiting     how long OpenMP's threads may spin
 
 Nothing heavy is imported before a command runs, so that help comes at once.
 """
