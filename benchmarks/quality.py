@@ -156,14 +156,13 @@ def document(runs: list[dict], chance: dict[str, float], path: Path) -> None:
     rows = [["", *(TITLES[name] for name in names)], ["---", *("---:" for _ in names)]]
     rows += [[kind, *(cell(runs, name, kind) for name in names)] for kind in KINDS]
     rows += [["always the most frequent", *(f"{chance[name]:.1f}" for name in names)]]
-    used = [["data", "encoder", "parameters", "seconds", "settings"], ["---", "---", "---:", "---:", "---"]]
+    used = [["data", "encoder", "parameters", "settings"], ["---", "---", "---:", "---"]]
     for name in names:
         for kind in KINDS:
             done = [r for r in runs if (r["data"], r["encoder"]) == (name, kind)]
             if done:
                 chosen = ", ".join(f"{key} {value}" for key, value in sorted(done[0]["settings"].items()))
-                seconds = summary([r["seconds"] for r in done])["median"]
-                used.append([TITLES[name], kind, f"{done[0]['parameters']:,}", f"{seconds:.0f}", chosen])
+                used.append([TITLES[name], kind, f"{done[0]['parameters']:,}", chosen])
     introduction = (
         "Accuracy on test in per cent, median and range over three seeds, from scratch; written by "
         "`benchmarks/quality.py`.\nWeights are the best on validation data. Words are lower-cased, those seen once in "
