@@ -14,28 +14,15 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.huggingface import vector_files as vectors
 from sightline.huggingface.vector_files import embed_to_file
-from tests.huggingface.folders import save_model
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 MANY = [f"{i} sits" + " again" * (i % 7) for i in range(5000)]  # three windows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    """As the commands are in a process of their own."""
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("models") / "plain")
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import load_file, save_file
 from transformers import BloomConfig
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from sightline.cli import app
 from sightline.cli.huggingface import _progress
 from sightline.huggingface.vector_files import embed_to_file
 from tests.huggingface.folders import MINILM, encode, save_model
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 TEXTS = ["A cat sat.", "", "word " * 40, "zwei Hunde, 日本語 🙂", "A cat sat."]
 MANY = [f"{i} sits" + " again" * (i * i % 7) for i in range(7000)]  # four windows
@@ -36,19 +37,6 @@ def deadly(source, target):
 os.replace = deadly
 app(sys.argv[1:])
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet():
-    """As the commands are in a process of their own, where the test of a killed run looks."""
-    logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("models") / "plain")
 
 
 @pytest.fixture(scope="module")
